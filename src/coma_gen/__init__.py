@@ -1,0 +1,1 @@
+"""coma-gen: a reproducible data-and-training pipeline for symbolic piano music."""

@@ -1,0 +1,1 @@
+"""Where the performances come from, and how they are split."""

@@ -1,0 +1,45 @@
+"""Faults of the user's input, stated so that they can be mended.
+
+One way to refuse: whoever reads params, a CSV, a MIDI file, an artefact or a prompt collects `Fault`s and raises them
+together in one `UserError`. Entry points print it without a traceback and exit with status 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        where: the file, row, key or option at fault.
+        rule: what must hold there.
+        got: what was found instead, when it helps to know.
+        remedy: what to type or change, when there is one thing to do.
+    """
+
+    where: str
+    rule: str
+    got: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.rule}"
+        if self.got:
+            text += f", got {self.got}"
+        if self.remedy:
+            text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
+        return text
+
+
+class UserError(Exception):
+    """The input cannot be used, for one or more stated reasons."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(*faults)
+        self.faults: tuple[Fault, ...] = faults
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)

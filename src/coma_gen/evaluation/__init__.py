@@ -1,0 +1,1 @@
+"""What the numbers mean: likelihood scores, n-gram baselines, music measures."""

@@ -1,0 +1,123 @@
+"""Files that are either whole or absent: atomic writes, atomic folders, digests, JSON with stated precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from coma_gen.errors import Fault, UserError
+
+SIGNIFICANT_DIGITS = 6
+"""Digits kept of every float in a metrics file: enough to compare, few enough not to show the last bits."""
+
+
+def sha256_bytes(content: bytes) -> str:
+    """The SHA-256 of `content` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Writes `path` so that it holds either its former content or all of the new one, whatever happens.
+
+    Raises:
+        OSError: when the disk is full or read-only; the former content is untouched and nothing is left behind.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Builds a folder beside `path` and puts it in place when the block ends well; otherwise removes it.
+
+    Yields:
+        The temporary folder to write into.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        yield building
+        os.chmod(building, 0o777 & ~_umask())
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(building, path)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def rounded(value: Any) -> Any:
+    """`value` with every float, however deep, rounded to `SIGNIFICANT_DIGITS`.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON cannot say.
+    """
+    if isinstance(value, dict):
+        return {str(key): rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a metric is {value}")
+        return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes plain data as readable JSON, byte-stable, atomically, floats at `SIGNIFICANT_DIGITS`."""
+    write_atomic(path, json.dumps(rounded(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: when the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(Fault(str(path), "this file must exist", "no such file")) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(Fault(str(path), "must be JSON", str(error))) from None

@@ -1,0 +1,1 @@
+"""From logits to music: filters, decoding, prompts and continuations."""

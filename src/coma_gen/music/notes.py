@@ -1,0 +1,130 @@
+"""Notes: music in seconds, the one form that MIDI, tokens, augmentation, prompts and pictures meet in.
+
+A note is onset, duration, pitch and velocity; the sustain pedal is a list of intervals. Seconds, not ticks: what sounds
+the same is the same, whatever tempo map a file wrote it with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Seconds = npt.NDArray[np.float64]
+Midi = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Notes:
+    """Piano music, sorted by onset, then pitch, duration and velocity.
+
+    Attributes:
+        onset: (N,) seconds from the start, not negative.
+        duration: (N,) seconds, not negative.
+        pitch: (N,) MIDI numbers, 0 to 127.
+        velocity: (N,) 1 to 127.
+        pedal: (P, 2) seconds at which the sustain pedal goes down and up, sorted, not overlapping.
+    """
+
+    onset: Seconds
+    duration: Seconds
+    pitch: Midi
+    velocity: Midi
+    pedal: Seconds
+
+    @classmethod
+    def of(cls, onset: Any, duration: Any, pitch: Any, velocity: Any, pedal: Any = ()) -> Notes:
+        """Notes from any arrays of equal length, sorted; pedal intervals that overlap are joined.
+
+        Raises:
+            ValueError: unequal lengths, times that are negative or not finite, pitches or velocities out of range, a pedal
+                that rises before it falls.
+        """
+        start, length = np.asarray(onset, np.float64), np.asarray(duration, np.float64)
+        key, force = np.asarray(pitch), np.asarray(velocity)
+        if not start.ndim == 1 or not start.shape == length.shape == key.shape == force.shape:
+            raise ValueError("onset, duration, pitch and velocity must be of one length")
+        if not all(np.isfinite(times).all() and (times >= 0).all() for times in (start, length)):
+            raise ValueError("onsets and durations must be finite and not negative")
+        if len(start) and not (
+            0 <= key.min() and key.max() <= 127 and 1 <= force.min() and force.max() <= 127
+        ):
+            raise ValueError("pitches must be 0 to 127 and velocities 1 to 127")
+        order = np.lexsort((force, length, key, start))
+        return cls(
+            onset=start[order],
+            duration=length[order],
+            pitch=key[order].astype(np.uint8),
+            velocity=force[order].astype(np.uint8),
+            pedal=_joined_intervals(np.asarray(pedal, np.float64).reshape(-1, 2)),
+        )
+
+    @classmethod
+    def empty(cls) -> Notes:
+        """Silence."""
+        return cls.of([], [], [], [])
+
+    def __len__(self) -> int:
+        return len(self.onset)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Notes):
+            return NotImplemented
+        return all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("onset", "duration", "pitch", "velocity", "pedal")
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def end(self) -> float:
+        """Seconds at which the last note is released; 0 for silence."""
+        return float((self.onset + self.duration).max(initial=0.0))
+
+    def between(self, start: float, end: float) -> Notes:
+        """The notes that begin in [start, end) seconds, with their times kept and the pedal cut to that span."""
+        keep = (self.onset >= start) & (self.onset < end)
+        pedal = np.clip(self.pedal, start, end)
+        return Notes(
+            onset=self.onset[keep],
+            duration=self.duration[keep],
+            pitch=self.pitch[keep],
+            velocity=self.velocity[keep],
+            pedal=pedal[pedal[:, 1] > pedal[:, 0]],
+        )
+
+    def shifted(self, seconds: float) -> Notes:
+        """The same music, later by `seconds` (earlier when negative).
+
+        Raises:
+            ValueError: when something would begin before 0.
+        """
+        if min(self.onset.min(initial=np.inf), self.pedal.min(initial=np.inf)) + seconds < 0:
+            raise ValueError("nothing may begin before 0 seconds")
+        return Notes(self.onset + seconds, self.duration, self.pitch, self.velocity, self.pedal + seconds)
+
+    def joined(self, other: Notes) -> Notes:
+        """Both at once, each at its own times."""
+        return Notes.of(
+            np.concatenate([self.onset, other.onset]),
+            np.concatenate([self.duration, other.duration]),
+            np.concatenate([self.pitch, other.pitch]),
+            np.concatenate([self.velocity, other.velocity]),
+            np.concatenate([self.pedal, other.pedal]),
+        )
+
+
+def _joined_intervals(intervals: Seconds) -> Seconds:
+    """(P, 2) sorted intervals; those that overlap become one, those that only touch stay two (the pedal moved)."""
+    if not np.isfinite(intervals).all() or (intervals < 0).any() or (intervals[:, 1] < intervals[:, 0]).any():
+        raise ValueError("a pedal must fall at 0 seconds or later and rise after that")
+    intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    if len(intervals) < 2:
+        return intervals
+    latest = np.maximum.accumulate(intervals[:, 1])
+    first = np.concatenate([[True], intervals[1:, 0] >= latest[:-1]])
+    last = np.concatenate([first[1:], [True]])
+    return np.stack([intervals[first, 0], latest[last]], axis=1)

@@ -1,0 +1,103 @@
+"""Rules across keys: what each key allows by itself but not together with another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from coma_gen.errors import Fault
+from coma_gen.params.sections import (
+    DownloadParams,
+    ModelParams,
+    SampleParams,
+    Section,
+    ShardParams,
+    SplitParams,
+    TokenizerParams,
+    TrainParams,
+)
+
+Sections = Mapping[str, Section]
+
+
+def _split(split: SplitParams) -> Iterator[Fault]:
+    if split.validation_fraction + split.test_fraction >= 1:
+        got = f"{split.validation_fraction} + {split.test_fraction}"
+        yield Fault("split.validation_fraction", "with split.test_fraction must leave something to train on", got)
+    both = sorted(set(split.composers_keep) & set(split.composers_drop))
+    if both:
+        yield Fault("split.composers_drop", "must not name a composer of split.composers_keep", ", ".join(both))
+
+
+def _tokenizer(tokenizer: TokenizerParams) -> Iterator[Fault]:
+    low, high = tokenizer.pitch_range
+    if low > high:
+        yield Fault("tokenizer.pitch_range", "the lowest pitch must not be above the highest", f"[{low}, {high}]")
+    expected = 0
+    for start, end, _ in tokenizer.duration_bins:
+        if start != expected or end <= start:
+            rule = f"each must begin where the one before ends (here at beat {expected}) and end later"
+            yield Fault("tokenizer.duration_bins", rule, f"[{start}, {end}]")
+            break
+        expected = end
+
+
+def _shard(shard: ShardParams) -> Iterator[Fault]:
+    factors = shard.tempo_factors
+    if 1.0 in factors or len(set(factors)) != len(factors):
+        yield Fault("shard.tempo_factors", "must differ from 1 and from each other", str(list(factors)))
+
+
+def _model(model: ModelParams) -> Iterator[Fault]:
+    if model.attention_position in ("rotary", "xpos") and model.head_dim % 2:
+        yield Fault("model.head_dim", f"must be even under {model.attention_position} positions", str(model.head_dim))
+    layers = model.global_attention_layers
+    if len(set(layers)) != len(layers) or any(layer >= model.num_layers for layer in layers):
+        rule = f"must name each of the blocks 0 to {model.num_layers - 1} at most once"
+        yield Fault("model.global_attention_layers", rule, str(list(layers)))
+
+
+def _train(train: TrainParams) -> Iterator[Fault]:
+    if train.warmup_steps >= train.steps:
+        yield Fault("train.warmup_steps", f"must be less than train.steps ({train.steps})", str(train.warmup_steps))
+
+
+def _model_and_train(model: ModelParams, train: TrainParams) -> Iterator[Fault]:
+    if max(model.window_sizes) > train.seq_len:
+        rule = f"must not be longer than train.seq_len ({train.seq_len}), or the rest is never trained"
+        yield Fault("model.window_sizes", rule, str(list(model.window_sizes)))
+    if model.position_embedding == "learned" and train.seq_len > model.max_seq_len:
+        rule = f"must not exceed model.max_seq_len ({model.max_seq_len}) under a learned position embedding"
+        yield Fault("train.seq_len", rule, str(train.seq_len))
+
+
+def _sample(sample: SampleParams) -> Iterator[Fault]:
+    if sample.unprompted + sample.prompted == 0:
+        yield Fault("sample.unprompted", "with sample.prompted must ask for at least one sample", "0 + 0")
+
+
+def _download(download: DownloadParams) -> Iterator[Fault]:
+    if download.corpus == "folder" and not download.path.strip():
+        yield Fault("download.path", "must name a folder", repr(download.path))
+
+
+RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Fault]]], ...] = (
+    (("download",), _download),
+    (("split",), _split),
+    (("tokenizer",), _tokenizer),
+    (("shard",), _shard),
+    (("model",), _model),
+    (("train",), _train),
+    (("model", "train"), _model_and_train),
+    (("sample",), _sample),
+)
+"""(the sections that a rule needs, the rule)."""
+
+
+def broken_rules(sections: Sections) -> list[Fault]:
+    """Every rule that the given valid sections break; rules over absent sections are left out."""
+    return [
+        fault
+        for names, rule in RULES
+        if all(name in sections for name in names)
+        for fault in rule(*(sections[name] for name in names))
+    ]

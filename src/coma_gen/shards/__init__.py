@@ -1,0 +1,1 @@
+"""Tokens on disk: written once, read memory-mapped, cut into training windows."""

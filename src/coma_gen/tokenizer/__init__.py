@@ -1,0 +1,1 @@
+"""Notes to tokens and back: REMI by miditok, grammar tables, fidelity."""

@@ -1,0 +1,43 @@
+"""Digests that name a run: what it is made of, known before it starts.
+
+Two of them: the experiment's (all params, all code, the corpus), which MLflow's run is found by, and the training's (only
+what its weights depend on), which its resume folder is named by. Both read the list of code files from dvc.yaml, where each
+stage says what it runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from coma_gen.artefact import read_manifest
+from coma_gen.files import sha256_bytes, sha256_file
+from coma_gen.params.reading import read_yaml
+
+
+def _digest(content: Any) -> str:
+    return sha256_bytes(json.dumps(content, sort_keys=True).encode("utf-8"))
+
+
+def _code(root: Path, dependencies: Iterable[Any]) -> dict[str, str]:
+    names = sorted({str(name) for name in dependencies if str(name).endswith(".py")})
+    return {name: sha256_file(root / name) for name in names}
+
+
+def experiment_digest(root: Path) -> str:
+    """A digest of all params, the code of all stages and the corpus: the same before training and after the report."""
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    code = _code(root, (name for stage in stages.values() for name in stage.get("deps", ())))
+    corpus = read_manifest(root / "data" / "corpus", kind="corpus").digest
+    return _digest([read_yaml(root / "params.yaml"), code, corpus])
+
+
+def training_digest(root: Path) -> str:
+    """A digest of everything the weights depend on: the train stage's params and code, and the shards."""
+    stage = read_yaml(root / "dvc.yaml")["stages"]["train"]
+    params = read_yaml(root / "params.yaml")
+    chosen = {name: params[name] for name in stage["params"]}
+    shards = read_manifest(root / "data" / "shards", kind="shards").digest
+    return _digest([chosen, _code(root, stage["deps"]), shards])

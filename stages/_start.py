@@ -1,0 +1,27 @@
+"""How every stage script starts: in the project's environment, with this checkout's own code.
+
+`dvc` may be called by its path, with no environment active, so that `python3` is the system's; then the script goes on in
+.venv. And an experiment in a temporary copy of the repository must import that copy's src/, not the installed one.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _enter_environment() -> None:
+    """Starts this script again under .venv's interpreter, when it runs outside of any environment."""
+    python = Path(os.environ.get("DVC_ROOT", ROOT), ".venv", "bin", "python")
+    if sys.prefix == sys.base_prefix and python.exists():
+        os.execv(python, [str(python), *sys.argv])  # noqa: S606 - a path of our own, no shell
+
+
+def run(stage) -> None:  # noqa: ANN001 - also read by interpreters too old for this project's annotations
+    """Runs `stage(params, workspace)` as the script's only work."""
+    _enter_environment()
+    sys.path.insert(0, str(ROOT / "src"))
+    from coma_gen.workspace.stage import run_stage
+
+    run_stage(stage, ROOT)
