@@ -17,21 +17,32 @@ from coma_gen.params.sections import (
 )
 
 Sections = Mapping[str, Section]
+BEATS_PER_BAR = 4
+SPECIAL_AND_BAR = 4
+"""PAD, BOS, EOS and Bar."""
+MAX_BASE_TOKENS = 9_000
+"""Byte pairs write each base token as one character, below the mark that begins a word."""
 
 
 def _split(split: SplitParams) -> Iterator[Fault]:
     if split.validation_fraction + split.test_fraction >= 1:
         got = f"{split.validation_fraction} + {split.test_fraction}"
-        yield Fault("split.validation_fraction", "with split.test_fraction must leave something to train on", got)
+        yield Fault(
+            "split.validation_fraction", "with split.test_fraction must leave something to train on", got
+        )
     both = sorted(set(split.composers_keep) & set(split.composers_drop))
     if both:
-        yield Fault("split.composers_drop", "must not name a composer of split.composers_keep", ", ".join(both))
+        yield Fault(
+            "split.composers_drop", "must not name a composer of split.composers_keep", ", ".join(both)
+        )
 
 
 def _tokenizer(tokenizer: TokenizerParams) -> Iterator[Fault]:
     low, high = tokenizer.pitch_range
     if low > high:
-        yield Fault("tokenizer.pitch_range", "the lowest pitch must not be above the highest", f"[{low}, {high}]")
+        yield Fault(
+            "tokenizer.pitch_range", "the lowest pitch must not be above the highest", f"[{low}, {high}]"
+        )
     expected = 0
     for start, end, _ in tokenizer.duration_bins:
         if start != expected or end <= start:
@@ -39,6 +50,26 @@ def _tokenizer(tokenizer: TokenizerParams) -> Iterator[Fault]:
             yield Fault("tokenizer.duration_bins", rule, f"[{start}, {end}]")
             break
         expected = end
+    for start, end, steps in tokenizer.duration_bins:
+        if tokenizer.positions_per_beat % steps:
+            rule = f"steps per beat must divide tokenizer.positions_per_beat ({tokenizer.positions_per_beat})"
+            yield Fault("tokenizer.duration_bins", rule, f"{steps} in [{start}, {end}, {steps}]")
+    base = base_vocab_size(tokenizer)
+    if base > MAX_BASE_TOKENS:
+        rule = f"must leave the base vocabulary at no more than {MAX_BASE_TOKENS} tokens"
+        yield Fault("tokenizer.duration_bins", rule, str(base))
+    elif tokenizer.vocab_size is not None and tokenizer.vocab_size <= base:
+        rule = f"must exceed the base vocabulary, which has {base} tokens under these settings"
+        yield Fault("tokenizer.vocab_size", rule, str(tokenizer.vocab_size), "raise it, or set null for none")
+
+
+def base_vocab_size(tokenizer: TokenizerParams) -> int:
+    """How many tokens REMI has under these params, before any byte pair is learned."""
+    low, high = tokenizer.pitch_range
+    durations = sum(max(0, end - start) * steps for start, end, steps in tokenizer.duration_bins)
+    positions = BEATS_PER_BAR * tokenizer.positions_per_beat
+    pedal = 2 if tokenizer.pedal == "tokens" else 0
+    return SPECIAL_AND_BAR + max(0, high - low + 1) + tokenizer.velocities + durations + positions + pedal
 
 
 def _shard(shard: ShardParams) -> Iterator[Fault]:
@@ -49,7 +80,9 @@ def _shard(shard: ShardParams) -> Iterator[Fault]:
 
 def _model(model: ModelParams) -> Iterator[Fault]:
     if model.attention_position in ("rotary", "xpos") and model.head_dim % 2:
-        yield Fault("model.head_dim", f"must be even under {model.attention_position} positions", str(model.head_dim))
+        yield Fault(
+            "model.head_dim", f"must be even under {model.attention_position} positions", str(model.head_dim)
+        )
     layers = model.global_attention_layers
     if len(set(layers)) != len(layers) or any(layer >= model.num_layers for layer in layers):
         rule = f"must name each of the blocks 0 to {model.num_layers - 1} at most once"
@@ -58,7 +91,9 @@ def _model(model: ModelParams) -> Iterator[Fault]:
 
 def _train(train: TrainParams) -> Iterator[Fault]:
     if train.warmup_steps >= train.steps:
-        yield Fault("train.warmup_steps", f"must be less than train.steps ({train.steps})", str(train.warmup_steps))
+        yield Fault(
+            "train.warmup_steps", f"must be less than train.steps ({train.steps})", str(train.warmup_steps)
+        )
 
 
 def _model_and_train(model: ModelParams, train: TrainParams) -> Iterator[Fault]:

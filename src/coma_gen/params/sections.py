@@ -136,6 +136,7 @@ class BaselineParams(Section):
     """The n-gram models that the figures stand beside."""
 
     add: Positive
+    bigram_prior: Positive
 
 
 class EvaluateParams(Section):

@@ -1,0 +1,47 @@
+# Two commands do everything: `make demo` and `make test`. Each makes .venv first when it is not there.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test maestro maestro-data ui verify lint format
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "coma-gen needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3.12 demo"; exit 1; }
+	@echo "Installing into $(VENV) (a few minutes, once) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out
+	@$(BIN)/dvc repro
+	@$(BIN)/coma-gen verify
+	@$(BIN)/coma-gen summary
+
+test: $(READY) ## all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+maestro: $(READY) ## the same on all of MAESTRO, as an experiment; ARGS='-S train.steps=1000' overrides
+	@$(BIN)/coma-gen experiment maestro $(ARGS)
+
+maestro-data: $(READY) ## only the data stages of it, and their figures
+	@$(BIN)/coma-gen experiment maestro shard $(ARGS)
+	@$(BIN)/coma-gen figures
+
+ui: $(READY) ## the MLflow UI on this machine
+	@$(BIN)/coma-gen ui $(ARGS)
+
+verify: $(READY) ## holds this build against the committed one
+	@$(BIN)/coma-gen verify
+
+lint: $(READY) ## style, format and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(READY) ## mends style and format
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -1,0 +1,114 @@
+"""The `coma-gen` command: what a person types beside `dvc`.
+
+Each sub-command imports what it needs when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
+  coma-gen experiment maestro -n small -S model.num_layers=2
+  coma-gen experiment maestro shard           only its data stages
+  coma-gen verify                             is this build the committed one?
+  coma-gen summary                            what came out, and where it is
+  coma-gen ui                                 runs and their metrics in the browser
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with 1 and the faults where the input is at fault."""
+    options, rest = _parser().parse_known_args(arguments)
+    if rest and options.command != "experiment":
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        sys.exit(options.run(_checkout(), options, rest))
+    except UserError as error:
+        sys.exit(f"coma-gen: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="coma-gen",
+        description="Works on the coma-gen checkout that you are in.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    experiment = commands.add_parser("experiment", help="run a preset of presets/ through `dvc exp run`")
+    experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")
+    experiment.set_defaults(run=_experiment)
+    for name, run, text in (
+        ("verify", _verify, "hold this build against the committed one"),
+        ("summary", _summary, "what came out, and where it is"),
+        ("figures", _figures, "performances, hours and notes of each split"),
+    ):
+        commands.add_parser(name, help=text).set_defaults(run=run)
+    ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
+    ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")
+    ui.set_defaults(run=_ui)
+    return parser
+
+
+def _checkout() -> Workspace:
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").exists() and (folder / "params.yaml").exists():
+            return Workspace.here(folder)
+    remedy = "go to the folder that you cloned coma-gen into"
+    raise UserError(Fault(str(here), "must be in a coma-gen checkout (with dvc.yaml and params.yaml)", "", remedy))
+
+
+def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
+    from coma_gen.workspace.presets import preset_flags
+
+    flags = preset_flags(workspace.root, options.preset)
+    dvc = Path(sys.executable).with_name("dvc")
+    command = [str(dvc), "exp", "run", *flags, *rest]
+    print(f"dvc exp run {' '.join([*flags, *rest])}", flush=True)
+    return subprocess.run(command, cwd=workspace.root, check=False).returncode
+
+
+def _verify(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.verify import compare, table
+
+    rows = list(compare(workspace.root))
+    print("\n" + table(rows))
+    return 0 if all(row.good for row in rows) else 1
+
+
+def _summary(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.summary import summary
+
+    print(summary(workspace))
+    return 0
+
+
+def _figures(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.summary import figures
+
+    print(figures(workspace))
+    return 0
+
+
+def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.tracking.ui import ui_command
+
+    command = ui_command(workspace.home, port=options.port)
+    print(f"{' '.join(command)}\nopen http://127.0.0.1:{options.port}, stop with Ctrl-C", flush=True)
+    return subprocess.run(command, cwd=workspace.home, env=os.environ, check=False).returncode
+
+
+if __name__ == "__main__":
+    main()

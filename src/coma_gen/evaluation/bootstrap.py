@@ -1,0 +1,48 @@
+"""Confidence of a ratio of sums by the bootstrap over groups (Efron 1979).
+
+Performances of one composition are not independent, so that whole compositions are drawn, not files. With fewer than two
+compositions there is nothing to draw from, and no interval is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from coma_gen.determinism import generator
+
+LOW, HIGH = 2.5, 97.5
+
+
+def ratio_interval(
+    numerators: npt.NDArray[np.float64],
+    denominators: npt.NDArray[np.float64],
+    groups: Sequence[object],
+    *,
+    resamples: int,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """The 95% interval of sum(numerators) / sum(denominators) when groups are drawn with replacement.
+
+    Args:
+        numerators: (N,) such as bits of each performance.
+        denominators: (N,) such as notes of each performance.
+        groups: N labels; rows of one label are drawn together.
+        resamples: how many draws.
+        seed: of the draws.
+
+    Returns:
+        (low, high), or None with fewer than two groups.
+    """
+    labels = sorted({str(group) for group in groups})
+    if len(labels) < 2:
+        return None
+    place = np.array([labels.index(str(group)) for group in groups])
+    above = np.bincount(place, weights=numerators, minlength=len(labels))
+    below = np.bincount(place, weights=denominators, minlength=len(labels))
+    drawn = generator(seed, "bootstrap").integers(len(labels), size=(resamples, len(labels)))
+    ratios = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
+    low, high = np.percentile(ratios, [LOW, HIGH])
+    return float(low), float(high)

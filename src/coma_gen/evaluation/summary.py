@@ -1,0 +1,90 @@
+"""From the nats of every token to the figures that can be compared.
+
+`nll_per_token` and `perplexity` compare models over one tokenizer only. `bits_per_note` divides by the notes of the raw
+MIDI; `bits_per_note_10ms` adds to each note what its grid leaves open, log2(step / 10 ms) for onset and duration and
+log2(step / 4) for velocity, so that a coarse grid does not win by writing down less. Every token but the given BOS counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from coma_gen.evaluation.bootstrap import ratio_interval
+from coma_gen.evaluation.likelihood import Ids, Nats
+from coma_gen.tokenizer.vocabulary import Vocabulary
+
+Metrics = dict[str, Any]
+
+
+def piece_table(index: pd.DataFrame, pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary) -> pd.DataFrame:
+    """One row a performance: what it is, and what it costs.
+
+    Args:
+        index: the rows of the shards' index that the pieces came from, with `notes` and `seconds` of the raw MIDI.
+        pieces: N arrays of ids, BOS first.
+        nats: N arrays of the same lengths.
+        vocabulary: of the ids.
+
+    Returns:
+        The index's columns midi_filename, composer, title, notes and seconds, with scored tokens, nats, bits_per_note,
+        bits_per_second and bits_per_note_10ms.
+    """
+    table = index[["midi_filename", "composer", "title", "notes", "seconds"]].reset_index(drop=True)
+    table["tokens"] = [len(piece) - 1 for piece in pieces]
+    table["nats"] = [float(of_piece.sum()) for of_piece in nats]
+    table["resolution_bits"] = [vocabulary.total_resolution_bits(piece) for piece in pieces]
+    bits = table["nats"] / np.log(2)
+    table["nll_per_token"] = table["nats"] / table["tokens"]
+    table["bits_per_note"] = bits / table["notes"]
+    table["bits_per_second"] = bits / table["seconds"]
+    table["bits_per_note_10ms"] = (bits + table["resolution_bits"]) / table["notes"]
+    return table
+
+
+def split_metrics(table: pd.DataFrame, *, resamples: int) -> Metrics:
+    """The figures of one split: sums over all performances, not means of means."""
+    tokens, notes, seconds = (float(table[name].sum()) for name in ("tokens", "notes", "seconds"))
+    bits = table["nats"].to_numpy() / np.log(2)
+    common = bits + table["resolution_bits"].to_numpy()
+    nll = float(table["nats"].sum()) / tokens
+    metrics: Metrics = {
+        "performances": len(table),
+        "tokens": int(tokens),
+        "notes": int(notes),
+        "nll_per_token": nll,
+        "perplexity": float(np.exp(nll)),
+        "bits_per_note": float(bits.sum()) / notes,
+        "bits_per_second": float(bits.sum()) / seconds,
+        "bits_per_note_10ms": float(common.sum()) / notes,
+    }
+    compositions = list(zip(table["composer"], table["title"], strict=True))
+    interval = ratio_interval(common, table["notes"].to_numpy(np.float64), compositions, resamples=resamples)
+    if interval:
+        metrics["bits_per_note_10ms_low"], metrics["bits_per_note_10ms_high"] = interval
+    return metrics
+
+
+def by_type(pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary, notes: int) -> Metrics:
+    """nll_per_token, tokens and bits_per_note of each type of token; learned tokens count as "BPE"."""
+    names = [types[0] if len(types) == 1 else "BPE" for types in vocabulary.token_types]
+    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    kind: npt.NDArray[np.int64] = np.array([place[name] for name in names])
+    counts, costs = np.zeros(len(place)), np.zeros(len(place))
+    for piece, of_piece in zip(pieces, nats, strict=True):
+        kinds = kind[piece[1:]]
+        counts += np.bincount(kinds, minlength=len(place))
+        costs += np.bincount(kinds, weights=of_piece[1:], minlength=len(place))
+    return {
+        name: {
+            "tokens": int(counts[number]),
+            "nll_per_token": float(costs[number] / counts[number]),
+            "bits_per_note": float(costs[number] / np.log(2) / notes),
+        }
+        for name, number in place.items()
+        if counts[number]
+    }

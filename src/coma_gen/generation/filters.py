@@ -1,0 +1,97 @@
+"""Which of the likely tokens may be drawn: temperature, top-k, top-p and min-p, and a draw that repeats.
+
+The filters act in the order temperature, top-k, top-p, min-p, each on what the ones before left, and each keeps at least
+the likeliest token. Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et al. 2020 (arXiv 1904.09751);
+min-p, Nguyen et al. 2024 (arXiv 2407.01082).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from coma_gen.errors import Fault
+from coma_gen.params.sections import SampleParams
+
+Probabilities = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a token is chosen.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the likeliest token.
+        top_k: keep the k likeliest; None keeps all. Equals at the border are kept by the lower id.
+        top_p: keep the fewest likeliest tokens whose probabilities reach this sum; None keeps all.
+        min_p: keep tokens at least this share as likely as the likeliest; None keeps all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    @classmethod
+    def of(cls, params: SampleParams) -> Choice:
+        """The choice that params.yaml asks for."""
+        return cls(params.temperature, params.top_k, params.top_p, params.min_p)
+
+    def faults(self) -> list[Fault]:
+        """What is out of range."""
+        ranges = {
+            "temperature": (0 <= self.temperature < np.inf, "at least 0"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
+            "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+        }
+        return [Fault(name, f"must be {rule}", str(getattr(self, name))) for name, (good, rule) in ranges.items() if not good]
+
+
+def probabilities(
+    logits: npt.NDArray[np.floating], allowed: npt.NDArray[np.bool_] | None, choice: Choice
+) -> Probabilities:
+    """The distribution that a token is drawn from.
+
+    Args:
+        logits: (V,) finite scores.
+        allowed: (V,) tokens that may be drawn at all, at least one; None allows all.
+        choice: the filters.
+
+    Returns:
+        (V,) float64, summing to one, zero where a token is filtered out.
+    """
+    scores = logits.astype(np.float64)
+    if allowed is not None:
+        scores = np.where(allowed, scores, -np.inf)
+    if choice.temperature == 0:
+        only = np.zeros_like(scores)
+        only[int(scores.argmax())] = 1.0
+        return only
+    weights = np.exp((scores - scores.max()) / choice.temperature)
+    if choice.top_k is not None or choice.top_p is not None:
+        order = np.argsort(-weights, kind="stable")
+        keep = np.zeros(len(weights), bool)
+        keep[order[: _kept(weights[order], choice)]] = True
+        weights = np.where(keep, weights, 0.0)
+    if choice.min_p is not None:
+        weights = np.where(weights >= choice.min_p * weights.max(), weights, 0.0)
+    return weights / weights.sum()
+
+
+def _kept(falling: Probabilities, choice: Choice) -> int:
+    """How many of the weights, given in falling order, top-k and then top-p leave."""
+    count = min(choice.top_k or len(falling), len(falling))
+    if choice.top_p is None:
+        return count
+    reached = np.cumsum(falling[:count])
+    return min(count, int(np.searchsorted(reached, choice.top_p * reached[-1] * (1 - 1e-12))) + 1)
+
+
+def drawn(distribution: Probabilities, uniform: float) -> int:
+    """The token at `uniform` in [0, 1) of the cumulative distribution; one of probability zero is never drawn."""
+    cumulative = np.cumsum(distribution)
+    index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+    return min(index, int(np.flatnonzero(distribution)[-1]))

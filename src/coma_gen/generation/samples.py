@@ -1,0 +1,89 @@
+"""The stage `sample`: music from nothing and from test prompts, as MIDI files with their settings beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coma_gen.artefact import open_artefact
+from coma_gen.corpus.performance import Performance, read_table
+from coma_gen.files import replacing_folder, write_atomic, write_json
+from coma_gen.generation.continuation import Composer, Piece, compose
+from coma_gen.generation.filters import Choice
+from coma_gen.model.device import deterministic
+from coma_gen.music.midi import midi_bytes, read_notes
+from coma_gen.music.notes import Notes
+from coma_gen.params.sections import SampleParams
+
+INDEX = "samples.json"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One sample to be written: its name, and what it continues."""
+
+    name: str
+    prompt: Notes | None
+    source: Performance | None
+
+
+def opening(notes: Notes, seconds: float) -> Notes:
+    """The first seconds of a performance, counted from its first note."""
+    first = float(notes.onset.min(initial=0.0)) if len(notes) else 0.0
+    return notes.between(first, first + seconds).shifted(-first)
+
+
+def evenly_spaced(count: int, total: int) -> list[int]:
+    """`count` places in a row of `total`, from the first on, as far apart as can be; places repeat when there are fewer."""
+    return [int(place) for place in np.floor(np.arange(count) * total / count)]
+
+
+def write_samples(
+    params: SampleParams, model: Path, split: Path, corpus: Path, destination: Path, *, device: str, threads: int
+) -> list[Piece]:
+    """Writes `<name>.mid` for every sample, and `samples.json` with what each is.
+
+    Args:
+        params: the sample section.
+        model: what the train stage wrote.
+        split: the split stage's folder; prompts are taken from its test performances, evenly over the table.
+        corpus: the MIDI files.
+        destination: the folder to write.
+        device: as `runtime.device`.
+        threads: as `runtime.threads`.
+
+    Returns:
+        The pieces, in the order of the files.
+    """
+    open_artefact(split, kind="split")
+    table = read_table(split / "test.csv")
+    wanted = [Wanted(f"unprompted-{number + 1:02d}", None, None) for number in range(params.unprompted)]
+    for number, place in enumerate(evenly_spaced(params.prompted, len(table))):
+        notes = read_notes(corpus / table[place].midi_filename)
+        wanted.append(Wanted(f"continued-{number + 1:02d}", opening(notes, params.prompt_seconds), table[place]))
+    with deterministic(threads):
+        pieces = compose(
+            Composer.load(model, device=device),
+            [sample.prompt for sample in wanted],
+            seconds=params.seconds,
+            choice=Choice.of(params),
+            seed=params.seed,
+            max_tokens=params.max_tokens,
+        )
+    with replacing_folder(destination) as folder:
+        for sample, piece in zip(wanted, pieces, strict=True):
+            write_atomic(folder / f"{sample.name}.mid", midi_bytes(piece.notes))
+        described = [_described(sample, piece) for sample, piece in zip(wanted, pieces, strict=True)]
+        write_json(folder / INDEX, {"settings": params.model_dump(mode="json"), "samples": described})
+    return pieces
+
+
+def _described(sample: Wanted, piece: Piece) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": sample.name, "notes": len(piece.notes), "seconds": piece.notes.end}
+    described |= {"tokens": piece.tokens, "prompt_seconds": piece.joint}
+    if sample.source is not None:
+        described |= {"composer": sample.source.composer, "title": sample.source.title}
+    return described

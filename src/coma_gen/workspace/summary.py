@@ -1,0 +1,64 @@
+"""What came out, in a few lines: for the end of `make demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from coma_gen.files import read_json
+from coma_gen.workspace.paths import Workspace
+
+KEY = "bits_per_note_10ms"
+
+
+def figures(workspace: Workspace) -> str:
+    """Performances, hours and notes of each split, and what was left out.
+
+    Raises:
+        UserError: when the split stage has not run.
+    """
+    split = read_json(workspace.metrics("split.json"))
+    lines = [f"  {'split':<12}{'performances':>14}{'hours':>10}{'notes':>12}"]
+    for name in ("train", "validation", "test"):
+        of = split[name]
+        lines.append(f"  {name:<12}{of['performances']:>14,}{of['hours']:>10.1f}{of['notes']:>12,}")
+    return "\n".join(lines)
+
+
+def summary(workspace: Workspace) -> str:
+    """The figures of a finished run and where to look and listen.
+
+    Raises:
+        UserError: when a stage has not run.
+    """
+    metrics = {name: read_json(workspace.metrics(f"{name}.json")) for name in ("download", "baseline", "evaluate", "train")}
+    return "\n".join([*_head(metrics), *_likelihood(metrics), *_places(workspace)])
+
+
+def _head(metrics: dict[str, Any]) -> Iterator[str]:
+    train = metrics["train"]
+    corpus = f"{metrics['download']['corpus']}, {metrics['download']['performances']} performances"
+    yield f"\ncoma-gen: {corpus}"
+    yield f"  model         {train['parameters']:,} parameters, {train['steps']:,} steps, {train['tokens']:,} tokens seen\n"
+
+
+def _likelihood(metrics: dict[str, Any]) -> Iterator[str]:
+    yield f"  {'bits per note at 10 ms':<24}{'validation':>12}{'test':>12}     (less is better)"
+    rows = {name: metrics["baseline"] for name in ("uniform", "unigram", "bigram")}
+    for name, of in rows.items():
+        yield f"  {name:<24}{of['validation'][name][KEY]:>12.2f}{of['test'][name][KEY]:>12.2f}"
+    of_model = metrics["evaluate"]
+    yield f"  {'conformer':<24}{of_model['validation'][KEY]:>12.2f}{of_model['test'][KEY]:>12.2f}\n"
+
+
+def _places(workspace: Workspace) -> Iterator[str]:
+    samples = len(list(workspace.data("samples").glob("*.mid")))
+    yield f"  look and listen   {_shown(workspace, 'report')}/index.html"
+    yield f"  samples           {_shown(workspace, 'samples')}/*.mid ({samples})"
+    yield "  all metrics       metrics/*.json, or `.venv/bin/dvc metrics show`"
+    yield "  runs in MLflow    `make ui`, then open http://127.0.0.1:5000"
+    yield "  your experiment   `.venv/bin/dvc exp run -S train.learning_rate=1e-3`, then `.venv/bin/dvc exp show`"
+
+
+def _shown(workspace: Workspace, name: str) -> str:
+    return workspace.data(name).relative_to(workspace.root).as_posix()

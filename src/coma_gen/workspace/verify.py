@@ -1,0 +1,109 @@
+"""Compares a build with the committed one, in two tiers.
+
+The data tier (download to shard, and the baselines' metrics) is integer work and agrees bit for bit on every machine. The
+model tier is floating-point work: bit for bit on one machine and across Intel machines at the pinned instruction set,
+elsewhere within `TOLERANCE` of the committed metrics. What was committed is read from git, so that the working tree's own
+dvc.lock and metrics can be held against it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.params.reading import parse_yaml, read_yaml
+
+DATA_TIER = ("download", "split", "fit_tokenizer", "shard")
+UNCOMPARED = ("track",)
+TOLERANCE = 0.05
+"""Relative difference that a likelihood of the model tier may show on another kind of processor."""
+TOLERATED_METRICS = {
+    "train": ("best.validation_nll", "last.validation_nll"),
+    "baseline": ("test.unigram.bits_per_note_10ms", "test.bigram.bits_per_note_10ms"),
+    "evaluate": ("validation.bits_per_note_10ms", "test.bits_per_note_10ms"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage held against the commit."""
+
+    stage: str
+    tier: str
+    verdict: str
+    good: bool
+
+
+def _committed(root: Path, name: str) -> str | None:
+    done = subprocess.run(["git", "-C", str(root), "show", f"HEAD:./{name}"], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _outs(lock: dict[str, Any], stage: str) -> dict[str, str]:
+    """path -> digest of a stage's outs; none when it has not run."""
+    return {out["path"]: out["md5"] for out in lock.get("stages", {}).get(stage, {}).get("outs", ())}
+
+
+def _leaf(tree: Any, path: str) -> float | None:
+    for part in path.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return float(tree) if isinstance(tree, int | float) else None
+
+
+def _within_tolerance(root: Path, stage: str) -> tuple[str, bool]:
+    committed = _committed(root, f"metrics/{stage}.json")
+    path = root / "metrics" / f"{stage}.json"
+    if stage not in TOLERATED_METRICS or committed is None or not path.exists():
+        return "other bytes (follows from the model)", True
+    here, there = json.loads(path.read_text(encoding="utf-8")), json.loads(committed)
+    worst = 0.0
+    for key in TOLERATED_METRICS[stage]:
+        ours, theirs = _leaf(here, key), _leaf(there, key)
+        if ours is None or theirs is None:
+            return f"{key} is missing", False
+        worst = max(worst, abs(ours - theirs) / abs(theirs))
+    return f"within tolerance ({worst:.2%} of at most {TOLERANCE:.0%})", worst <= TOLERANCE
+
+
+def compare(root: Path) -> Iterator[Row]:
+    """One row a stage of dvc.yaml, in its order.
+
+    Raises:
+        UserError: when there is nothing to compare: no commit, no lock, or params that differ from the committed ones.
+    """
+    committed = {name: _committed(root, name) for name in ("dvc.lock", "params.yaml")}
+    for name, text in committed.items():
+        if text is None:
+            raise UserError(Fault(name, "must be committed to be compared with", "not in git's HEAD"))
+    if parse_yaml(committed["params.yaml"] or "", name="params.yaml") != read_yaml(root / "params.yaml"):
+        remedy = "`git checkout params.yaml` and `dvc repro` build the committed one"
+        raise UserError(Fault("params.yaml", "must be the committed one for a comparison", "other settings", remedy))
+    before, now = parse_yaml(committed["dvc.lock"] or "", name="dvc.lock"), read_yaml(root / "dvc.lock")
+    for stage in read_yaml(root / "dvc.yaml")["stages"]:
+        if stage not in UNCOMPARED:
+            yield _row(root, stage, _outs(before, stage), _outs(now, stage))
+
+
+def _row(root: Path, stage: str, before: dict[str, str], now: dict[str, str]) -> Row:
+    tier = "data" if stage in DATA_TIER else "model"
+    if not now:
+        return Row(stage, tier, "has not run", False)
+    if before == now:
+        return Row(stage, tier, "identical", True)
+    if tier == "data":
+        changed = ", ".join(sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path)))
+        return Row(stage, tier, f"DIFFERS: {changed}", False)
+    verdict, good = _within_tolerance(root, stage)
+    return Row(stage, tier, verdict if good else f"DIFFERS: {verdict}", good)
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text."""
+    lines = [f"  {'stage':<14}{'tier':<7}against the commit"]
+    lines += [f"  {row.stage:<14}{row.tier:<7}{row.verdict}" for row in rows]
+    return "\n".join(lines)

@@ -1,0 +1,20 @@
+"""baseline: what models without any learning of their own cost on the same tokens; metrics only."""
+
+from _start import run
+
+
+def baseline(params, workspace) -> None:
+    """Scores uniform, unigram and bigram on validation and test."""
+    from coma_gen.evaluation.score import score_baselines
+
+    metrics = score_baselines(
+        params.baseline,
+        workspace.data("shards"),
+        workspace.data("tokenizer"),
+        resamples=params.evaluate.bootstrap_resamples,
+    )
+    workspace.write_metrics("baseline", metrics)
+
+
+if __name__ == "__main__":
+    run(baseline)

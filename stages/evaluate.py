@@ -1,0 +1,22 @@
+"""evaluate: how likely the model finds the validation and test performances, each token scored once."""
+
+from _start import run
+
+
+def evaluate(params, workspace) -> None:
+    """Carries the state through whole performances; writes the figures of each and of the splits."""
+    from coma_gen.evaluation.score import score_model
+
+    metrics = score_model(
+        params.evaluate,
+        workspace.data("model"),
+        workspace.data("shards"),
+        workspace.data("evaluation"),
+        device=params.runtime.device,
+        threads=params.runtime.threads,
+    )
+    workspace.write_metrics("evaluate", metrics)
+
+
+if __name__ == "__main__":
+    run(evaluate)

@@ -1,0 +1,15 @@
+"""fit_tokenizer: builds the REMI tokenizer from the train split, and measures what a round trip loses."""
+
+from _start import run
+
+
+def fit_tokenizer(params, workspace) -> None:
+    """Trains byte-pair encoding where it is asked for; fails when the grid is too coarse for its limits."""
+    from coma_gen.tokenizer.fit import fit_tokenizer as fit
+
+    metrics = fit(params.tokenizer, workspace.data("split"), workspace.data("corpus"), workspace.data("tokenizer"))
+    workspace.write_metrics("fit_tokenizer", metrics)
+
+
+if __name__ == "__main__":
+    run(fit_tokenizer)

@@ -1,0 +1,20 @@
+"""report: one page that shows what came out: figures, curves, piano rolls and sound; it works offline."""
+
+from _start import run
+
+
+def report(params, workspace) -> None:
+    """Draws every picture, renders every sound, and puts them into data/report/index.html."""
+    from coma_gen.render.report import write_report
+
+    write_report(
+        params.report,
+        metrics=workspace.root / "metrics",
+        samples=workspace.data("samples"),
+        evaluation=workspace.data("evaluation"),
+        destination=workspace.data("report"),
+    )
+
+
+if __name__ == "__main__":
+    run(report)

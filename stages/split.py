@@ -1,0 +1,15 @@
+"""split: divides the corpus into train, validation and test, and reads every MIDI file once."""
+
+from _start import run
+
+
+def split(params, workspace) -> None:
+    """Writes one CSV a split; what cannot be read is named and counted here, so that later stages meet good files only."""
+    from coma_gen.corpus.split import split_corpus
+
+    metrics = split_corpus(params.split, workspace.data("corpus"), workspace.data("split"))
+    workspace.write_metrics("split", metrics)
+
+
+if __name__ == "__main__":
+    run(split)

@@ -1,0 +1,14 @@
+"""track: makes this run's record in MLflow complete, whether it was computed here or restored from a cache."""
+
+from _start import run
+
+
+def track(params, workspace) -> None:
+    """Sends what the store lacks, then removes the checkpoints that a finished run no longer needs."""
+    from coma_gen.tracking.complete import track_workspace
+
+    track_workspace(params, workspace)
+
+
+if __name__ == "__main__":
+    run(track)

@@ -1,0 +1,56 @@
+"""An artefact is what was written, or it is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coma_gen.artefact import MANIFEST, open_artefact, seal
+from coma_gen.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "sub" / "b.txt").write_text("b")
+    seal(tmp_path, kind="corpus", made_from={"source": "1" * 64}, settings={"bins": (1, 2)})
+    return tmp_path
+
+
+def test_opens_what_was_sealed(folder: Path) -> None:
+    manifest = open_artefact(folder, kind="corpus")
+    assert manifest.made_from == {"source": "1" * 64}
+    assert manifest.settings == {"bins": [1, 2]}
+    assert list(manifest.files) == ["a.txt", "sub/b.txt"]
+    assert manifest.digest == seal(folder, kind="corpus", made_from={"source": "1" * 64}, settings={"bins": [1, 2]}).digest
+
+
+def test_every_kind_of_damage_is_reported_at_once(folder: Path) -> None:
+    (folder / "a.txt").write_text("A")
+    (folder / "sub" / "b.txt").unlink()
+    (folder / "c.txt").write_text("c")
+    with pytest.raises(UserError) as caught:
+        open_artefact(folder, kind="corpus")
+    text = str(caught.value)
+    assert len(caught.value.faults) == 3
+    assert all(name in text for name in ("a.txt", "b.txt", "c.txt"))
+
+
+def test_another_kind_no_manifest_and_another_format_are_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(UserError, match="must hold a model, got a corpus"):
+        open_artefact(folder, kind="model")
+    with pytest.raises(UserError, match=MANIFEST):
+        open_artefact(tmp_path_factory.mktemp("none"), kind="corpus")
+    (folder / MANIFEST).write_text('{"format": 99}')
+    with pytest.raises(UserError, match="format 1"):
+        open_artefact(folder, kind="corpus")
+
+
+def test_digest_changes_with_content_and_with_origin(folder: Path) -> None:
+    before = open_artefact(folder, kind="corpus").digest
+    other = seal(folder, kind="corpus", made_from={"source": "2" * 64}, settings={"bins": [1, 2]}).digest
+    (folder / "a.txt").write_text("A")
+    changed = seal(folder, kind="corpus", made_from={"source": "1" * 64}, settings={"bins": [1, 2]}).digest
+    assert len({before, other, changed}) == 3

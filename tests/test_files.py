@@ -1,0 +1,83 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coma_gen.errors import UserError
+from coma_gen.files import read_json, replacing_folder, rounded, sha256_bytes, sha256_file, write_atomic, write_json
+
+
+def test_written_file_holds_the_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "deep" / "a.txt", "one")
+    write_atomic(tmp_path / "deep" / "a.txt", b"two")
+    assert (tmp_path / "deep" / "a.txt").read_bytes() == b"two"
+    assert os.listdir(tmp_path / "deep") == ["a.txt"]
+
+
+def test_failed_write_keeps_the_former_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "after")
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with replacing_folder(target) as folder:
+        (folder / "old").write_text("1")
+    with pytest.raises(RuntimeError), replacing_folder(target) as folder:
+        (folder / "half").write_text("2")
+        raise RuntimeError
+    assert [path.name for path in target.iterdir()] == ["old"]
+    with replacing_folder(target) as folder:
+        (folder / "new").write_text("3")
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_permissions_follow_the_umask_not_the_temporary_file(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_rounding_keeps_six_significant_digits(value: float) -> None:
+    kept = rounded({"a": [value]})["a"][0]
+    assert kept == float(f"{value:.6g}")
+    assert rounded(kept) == kept
+
+
+def test_json_refuses_what_it_cannot_say_and_keeps_integers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nan"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+    write_json(tmp_path / "a.json", {"n": 123456789, "x": 0.12345678, "on": True, "t": (1, 2)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 123456789, "x": 0.123457, "on": True, "t": [1, 2]}
+
+
+def test_bad_json_is_a_fault_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    for name in ("a.json", "none.json"):
+        with pytest.raises(UserError, match=name):
+            read_json(tmp_path / name)
+
+
+def test_digests_of_bytes_and_file_agree(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_file(tmp_path / "a") == sha256_bytes(b"abc") == expected

@@ -1,0 +1,30 @@
+"""Work over processes gives what a loop gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from coma_gen.workers import available_workers, map_bounded
+
+
+def square(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    return number * number
+
+
+def test_results_are_in_order_and_do_not_depend_on_the_workers() -> None:
+    items = list(range(80))
+    expected = [square(item) for item in items]
+    assert map_bounded(square, items, workers=1, desc="one") == expected
+    assert map_bounded(square, items, workers=2, desc="two") == expected
+
+
+def test_what_a_worker_raises_is_raised_here() -> None:
+    with pytest.raises(ValueError, match="-1 is negative"):
+        map_bounded(square, [*range(70), -1], workers=2, desc="fault")
+
+
+def test_nothing_to_do_and_at_least_one_worker() -> None:
+    assert map_bounded(square, [], desc="none") == []
+    assert available_workers() >= 1
