@@ -5,7 +5,7 @@ from _start import run
 
 def baseline(params, workspace) -> None:
     """Scores uniform, unigram and bigram on validation and test."""
-    from coma_gen.evaluation.score import score_baselines
+    from coma_gen.evaluation.baseline import score_baselines
 
     metrics = score_baselines(
         params.baseline,

@@ -5,7 +5,7 @@ from _start import run
 
 def evaluate(params, workspace) -> None:
     """Carries the state through whole performances; writes the figures of each and of the splits."""
-    from coma_gen.evaluation.score import score_model
+    from coma_gen.evaluation.evaluate import score_model
 
     metrics = score_model(
         params.evaluate,

@@ -11,20 +11,15 @@ Shapes: B batch, T tokens of a chunk, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from coma_gen.evaluation.scorer import Ids, Nats, Scorer
 from coma_gen.model.conformer import Conformer
-
-Ids = npt.NDArray[np.uint16]
-Nats = npt.NDArray[np.float64]
-Scorer = Callable[[Sequence[Ids]], list[Nats]]
-"""Pieces to the nats of each of their tokens: what n-grams and networks have in common."""
 
 
 def model_scorer(model: Conformer, *, batch: int, chunk: int, desc: str = "score") -> Scorer:

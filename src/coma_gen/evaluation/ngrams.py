@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coma_gen.evaluation.likelihood import Ids, Nats, Scorer
+from coma_gen.evaluation.scorer import Ids, Nats, Scorer
 
 
 def uniform(vocab_size: int) -> Scorer:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from coma_gen.evaluation.bootstrap import ratio_interval
-from coma_gen.evaluation.likelihood import Ids, Nats
+from coma_gen.evaluation.scorer import Ids, Nats
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
 Metrics = dict[str, Any]

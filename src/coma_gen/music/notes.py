@@ -1,7 +1,7 @@
 """Notes: music in seconds, the one form that MIDI, tokens, augmentation, prompts and pictures meet in.
 
-A note is onset, duration, pitch and velocity; the sustain pedal is a list of intervals. Seconds, not ticks: what sounds
-the same is the same, whatever tempo map a file wrote it with.
+A note is onset, duration, pitch and velocity; the sustain pedal is a list of intervals. Seconds, not ticks:
+what sounds the same is the same, whatever tempo map a file wrote it with.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Notes:
         """Notes from any arrays of equal length, sorted; pedal intervals that overlap are joined.
 
         Raises:
-            ValueError: unequal lengths, times that are negative or not finite, pitches or velocities out of range, a pedal
-                that rises before it falls.
+            ValueError: unequal lengths, times that are negative or not finite, pitches or velocities out of
+                range, a pedal that rises before it falls.
         """
         start, length = np.asarray(onset, np.float64), np.asarray(duration, np.float64)
         key, force = np.asarray(pitch), np.asarray(velocity)
@@ -49,7 +49,7 @@ class Notes:
         if not all(np.isfinite(times).all() and (times >= 0).all() for times in (start, length)):
             raise ValueError("onsets and durations must be finite and not negative")
         if len(start) and not (
-            0 <= key.min() and key.max() <= 127 and 1 <= force.min() and force.max() <= 127
+            key.min() >= 0 and key.max() <= 127 and force.min() >= 1 and force.max() <= 127
         ):
             raise ValueError("pitches must be 0 to 127 and velocities 1 to 127")
         order = np.lexsort((force, length, key, start))
@@ -84,8 +84,13 @@ class Notes:
         """Seconds at which the last note is released; 0 for silence."""
         return float((self.onset + self.duration).max(initial=0.0))
 
+    @property
+    def end_of_onsets(self) -> float:
+        """Seconds at which the last note begins; 0 for silence."""
+        return float(self.onset.max(initial=0.0))
+
     def between(self, start: float, end: float) -> Notes:
-        """The notes that begin in [start, end) seconds, with their times kept and the pedal cut to that span."""
+        """The notes that begin in [start, end) seconds, at their times, and the pedal cut to that span."""
         keep = (self.onset >= start) & (self.onset < end)
         pedal = np.clip(self.pedal, start, end)
         return Notes(
@@ -118,7 +123,7 @@ class Notes:
 
 
 def _joined_intervals(intervals: Seconds) -> Seconds:
-    """(P, 2) sorted intervals; those that overlap become one, those that only touch stay two (the pedal moved)."""
+    """(P, 2) sorted; those that overlap become one, those that only touch stay two (the pedal moved)."""
     if not np.isfinite(intervals).all() or (intervals < 0).any() or (intervals[:, 1] < intervals[:, 0]).any():
         raise ValueError("a pedal must fall at 0 seconds or later and rise after that")
     intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]

@@ -39,10 +39,8 @@ def _split(split: SplitParams) -> Iterator[Fault]:
 
 def _tokenizer(tokenizer: TokenizerParams) -> Iterator[Fault]:
     low, high = tokenizer.pitch_range
-    if low > high:
-        yield Fault(
-            "tokenizer.pitch_range", "the lowest pitch must not be above the highest", f"[{low}, {high}]"
-        )
+    if low >= high:
+        yield Fault("tokenizer.pitch_range", "the lowest pitch must be below the highest", f"[{low}, {high}]")
     expected = 0
     for start, end, _ in tokenizer.duration_bins:
         if start != expected or end <= start:

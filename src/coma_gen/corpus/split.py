@@ -1,0 +1,141 @@
+"""The corpus in three parts that learning may not mix up: train, validation and test.
+
+Every MIDI file is read here for the first time, so that later stages meet only files that can be read; what
+cannot be read, was filtered or had to be moved is counted and reported, and more than the allowed number of
+unreadable files refuses the run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from coma_gen.artefact import open_artefact, seal
+from coma_gen.corpus.assignment import Move, assign
+from coma_gen.corpus.filters import keep_composers
+from coma_gen.corpus.performance import CORPUS_TABLE, SPLITS, Performance, read_table, refuse, write_table
+from coma_gen.errors import Fault, UserError
+from coma_gen.files import replacing_folder
+from coma_gen.music.midi import read_notes
+from coma_gen.params.sections import SplitParams
+from coma_gen.workers import map_bounded
+
+KIND = "split"
+LISTED = 20
+"""How many names a metrics file lists of each kind; the number is always whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What reading one file gave: its number of notes, or why it cannot be used."""
+
+    notes: int
+    reason: str = ""
+    got: str = ""
+
+
+def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[str, Any]:
+    """Divides data/corpus, as an artefact of kind "split": train.csv, validation.csv and test.csv.
+
+    Args:
+        split: method, fractions, filters and how many unreadable files to bear.
+        corpus: an artefact of kind "corpus".
+        destination: the folder to make; replaced as a whole, or left alone on a fault.
+
+    Returns:
+        metrics: for each split performances, hours and notes; unreadable (performances, files by reason,
+            names); filtered (performances, composers); compositions_in_two_splits and the first of them;
+            moved.
+
+    Raises:
+        UserError: a changed corpus, an unknown composer, too many unreadable files, or a split that would be
+            empty.
+    """
+    manifest = open_artefact(corpus, kind="corpus")
+    rows = read_table(corpus / CORPUS_TABLE, folder=corpus)
+    chosen = keep_composers(rows, split)
+    paths = [corpus / row.midi_filename for row in chosen]
+    readings = map_bounded(read_one, paths, desc="read")
+    good = [
+        replace(row, notes=reading.notes)
+        for row, reading in zip(chosen, readings, strict=True)
+        if not reading.reason
+    ]
+    unreadable = {
+        row.midi_filename: reading for row, reading in zip(chosen, readings, strict=True) if reading.reason
+    }
+    _check_unreadable(unreadable, split.max_unreadable)
+    placed, moves = assign(good, split)
+    with replacing_folder(destination) as building:
+        for name in SPLITS:
+            write_table(building / f"{name}.csv", [row for row in placed if row.split == name])
+        made_from = {"corpus": manifest.digest}
+        seal(building, kind=KIND, made_from=made_from, settings=split.model_dump(mode="json"))
+    return {**_sizes(placed), **_left_out(rows, chosen, unreadable), **_overlap(placed), **_moved(moves)}
+
+
+def read_one(path: Path) -> _Reading:
+    """Counts the notes of a file, or says why it cannot be used."""
+    try:
+        count = len(read_notes(path))
+    except UserError as error:
+        return _Reading(0, error.faults[0].rule, error.faults[0].got)
+    return _Reading(count) if count else _Reading(0, "must have notes", "none that is not drums")
+
+
+def _check_unreadable(unreadable: dict[str, _Reading], most: int) -> None:
+    if len(unreadable) <= most:
+        return
+    remedy = (
+        f"mend or remove it, or allow more: split.max_unreadable is {most}, {len(unreadable)} are unreadable"
+    )
+    refuse([Fault(name, reading.reason, reading.got, remedy) for name, reading in sorted(unreadable.items())])
+
+
+def _sizes(placed: Sequence[Performance]) -> dict[str, Any]:
+    sizes: dict[str, Any] = {}
+    for name in SPLITS:
+        part = sorted((row for row in placed if row.split == name), key=lambda row: row.midi_filename)
+        hours = sum(row.duration for row in part) / 3600
+        sizes[name] = {
+            "performances": len(part),
+            "hours": hours,
+            "notes": sum(row.notes or 0 for row in part),
+        }
+    return sizes
+
+
+def _left_out(
+    rows: Sequence[Performance], chosen: Sequence[Performance], unreadable: dict[str, _Reading]
+) -> dict[str, Any]:
+    reasons = Counter(reading.reason for reading in unreadable.values())
+    composers = sorted({row.composer for row in rows} - {row.composer for row in chosen})
+    return {
+        "unreadable": {
+            "performances": len(unreadable),
+            "reasons": dict(sorted(reasons.items())),
+            "files": sorted(unreadable)[:LISTED],
+        },
+        "filtered": {"performances": len(rows) - len(chosen), "composers": len(composers)},
+    }
+
+
+def _overlap(placed: Sequence[Performance]) -> dict[str, Any]:
+    """Compositions that a model may have heard in training and meets again in a test."""
+    where: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in placed:
+        where[row.composer, row.title].add(row.split)
+    shared = sorted(composition for composition, splits in where.items() if len(splits) > 1)
+    names = [
+        f"{composer}, {title} ({', '.join(name for name in SPLITS if name in where[composer, title])})"
+        for composer, title in shared
+    ]
+    return {"compositions_in_two_splits": len(shared), "compositions_in_two_splits_named": names[:LISTED]}
+
+
+def _moved(moves: Sequence[Move]) -> dict[str, Any]:
+    named = [f"{move.midi_filename}: {move.source} to {move.target}" for move in moves]
+    return {"moved": len(moves), "moved_named": named[:LISTED]}

@@ -1,0 +1,300 @@
+"""A synthetic pianist: seeded music for a machine without a network, and for tests.
+
+Four made-up composers with textures of their own write pieces in a key, in phrases over functional harmony,
+around a motif; a performer plays them with rubato, dynamics, uneven fingers and, where the texture asks for
+it, pedal. There is structure to learn at every distance, but it is not real music: say "synthetic" wherever
+its numbers stand.
+
+The same bytes on every machine: no random number but `random.Random.random()`, no function of libm, every
+time a whole tick.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coma_gen.corpus.performance import Performance
+from coma_gen.music.midi import TICKS_PER_SECOND, midi_bytes
+from coma_gen.music.notes import Notes
+
+MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
+KEYS = ("C", "D-flat", "D", "E-flat", "E", "F", "F-sharp", "G", "A-flat", "A", "B-flat", "B")
+MOVES = {0: (3, 4, 5, 1), 1: (4, 4, 6), 2: (5, 3), 3: (4, 0, 1), 4: (0, 0, 5), 5: (3, 1, 4), 6: (0,)}
+"""Which degree's chord may follow which: tonic, subdominant, dominant and back."""
+
+SPLIT_PATTERN = ("train", "validation", "test", *["train"] * 7)
+FINAL_CHORD_SECONDS = 2.0
+RESTRIKE_TICKS = TICKS_PER_SECOND // 20
+"""The shortest time between two strokes of one key."""
+
+Event = tuple[float, float, int, float]
+"""Beat, length in beats, pitch, emphasis (about -1 to 1)."""
+
+Stroke = tuple[int, int, int, int]
+"""Onset and length in ticks, pitch, velocity."""
+
+
+class Dice:
+    """The only source of chance here."""
+
+    def __init__(self, *labels: object) -> None:
+        self._random = random.Random("/".join(map(str, labels)))  # noqa: S311 (music, not secrets)
+
+    def between(self, low: float, high: float) -> float:
+        """Uniform in [low, high)."""
+        return low + (high - low) * self._random.random()
+
+    def pick(self, options: Sequence[int]) -> int:
+        """One of the options."""
+        return options[int(self._random.random() * len(options))]
+
+    def chance(self, probability: float) -> bool:
+        """True so often."""
+        return self._random.random() < probability
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What stays the same through a piece.
+
+    Attributes:
+        tonic: pitch of the tonic below middle C.
+        scale: semitones of the seven degrees.
+        beats: of a bar.
+        motif: (beat, length in beats, steps of the scale above the anchor), within a bar.
+    """
+
+    tonic: int
+    scale: tuple[int, ...]
+    beats: int
+    motif: tuple[tuple[float, float, int], ...]
+
+    def pitch(self, degree: int) -> int:
+        """The pitch of a degree, counted through the octaves: 0 the tonic, 7 an octave above it."""
+        return self.tonic + 12 * (degree // 7) + self.scale[degree % 7]
+
+
+Texture = Callable[[Piece, float, int, int], list[Event]]
+"""(piece, first beat of the bar, degree of its chord, anchor of the melody) -> the notes of the bar."""
+
+
+def _melody(piece: Piece, beat: float, anchor: int, octave: int = 7) -> list[Event]:
+    return [
+        (beat + start, length * 0.95, piece.pitch(anchor + steps + octave), 0.4 if start == 0 else 0.15)
+        for start, length, steps in piece.motif
+    ]
+
+
+def _chorale(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+    voices = (degree - 7, degree + 2, degree + 4, anchor + 7)
+    return [
+        (beat + half, 1.9, piece.pitch(voice), 0.3 if voice == voices[-1] else -0.2)
+        for half in (0.0, 2.0)
+        for voice in voices
+    ]
+
+
+def _nocturne(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+    figure = (-7, -3, 0, 2, 4, 2, 0, -3)
+    left = [(beat + 0.5 * at, 0.5, piece.pitch(degree + step), -0.5) for at, step in enumerate(figure)]
+    return left + _melody(piece, beat, anchor)
+
+
+def _waltz(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+    chords = [(beat + at, 0.6, piece.pitch(degree + step), -0.5) for at in (1.0, 2.0) for step in (0, 2, 4)]
+    return [(beat, 0.9, piece.pitch(degree - 7), 0.1), *chords, *_melody(piece, beat, anchor)]
+
+
+def _invention(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+    answer = _melody(piece, beat + piece.beats / 2, degree, octave=-7)
+    return _melody(piece, beat, anchor) + [event for event in answer if event[0] < beat + piece.beats]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A made-up composer: texture, beats of a bar, slowest and fastest beats a second, motif's note values,
+    pedal.
+    """
+
+    composer: str
+    form: str
+    texture: Texture
+    keys: tuple[int, ...]
+    beats: int
+    slowest: float
+    fastest: float
+    values: tuple[float, ...]
+    pedal: bool
+
+
+PROFILES = (
+    Profile("Synthetic Chorale", "Chorale", _chorale, (0, 7), 4, 1.0, 1.5, (1.0, 2.0), True),
+    Profile("Synthetic Nocturne", "Nocturne", _nocturne, (3, 8), 4, 1.2, 1.7, (0.5, 1.0, 1.5), True),
+    Profile("Synthetic Waltz", "Waltz", _waltz, (2, 9), 3, 2.2, 3.0, (0.5, 1.0, 1.0), True),
+    Profile("Synthetic Invention", "Invention", _invention, (0, 2), 4, 1.5, 2.2, (0.25, 0.25, 0.5), False),
+)
+
+
+def write_synthetic(folder: Path, *, performances: int, seconds: float, seed: int) -> list[Performance]:
+    """Writes `performances` MIDI files below `folder` and returns their rows.
+
+    The composers take turns; of ten performances eight are for training, one for validation, one for test, so
+    that no split is empty from three performances on.
+
+    Args:
+        folder: where to write; made if need be.
+        performances: how many.
+        seconds: length of each.
+        seed: another seed, other music; the first n performances do not depend on how many there are.
+    """
+    rows = []
+    for index in range(performances):
+        profile = PROFILES[index % len(PROFILES)]
+        title, notes = compose(profile, Dice("synthetic", seed, index), number=index + 1, seconds=seconds)
+        name = f"synthetic/{index + 1:05d}.midi"
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(midi_bytes(notes))
+        split = SPLIT_PATTERN[index % len(SPLIT_PATTERN)]
+        rows.append(Performance(profile.composer, title, split, "", name, notes.end))
+    return rows
+
+
+def compose(profile: Profile, dice: Dice, *, number: int, seconds: float) -> tuple[str, Notes]:
+    """One piece of a composer, played: its title and its notes, exactly `seconds` long (to the tick)."""
+    key, is_minor = dice.pick(profile.keys), dice.chance(0.4)
+    piece = Piece(48 + key - (12 if key > 6 else 0), MINOR if is_minor else MAJOR, profile.beats, ())
+    piece = Piece(piece.tonic, piece.scale, profile.beats, _motif(profile, dice))
+    player = _Player(profile, dice, last=seconds - FINAL_CHORD_SECONDS)
+    half = True
+    while not player.is_done:
+        player.play_phrase(_phrase(profile, piece, dice, half=half))
+        half = not half
+    chord = [piece.pitch(degree) for degree in (-7, 0, 2, 4, 7)]
+    title = f"{profile.form} No. {number} in {KEYS[key]} {'minor' if is_minor else 'Major'}"
+    return title, player.finish(chord, seconds)
+
+
+def _motif(profile: Profile, dice: Dice) -> tuple[tuple[float, float, int], ...]:
+    """A bar's worth of note values with a contour that mostly moves by step."""
+    notes, at, steps = [], 0.0, 0
+    while at < profile.beats:
+        left = profile.beats - at
+        length = min(profile.values[dice.pick(range(len(profile.values)))], left)
+        notes.append((at, length, steps))
+        at += length
+        steps = max(-4, min(5, steps + dice.pick((-2, -1, -1, 1, 1, 2))))
+    return tuple(notes)
+
+
+def _phrase(profile: Profile, piece: Piece, dice: Dice, *, half: bool) -> list[list[Event]]:
+    """Bars of events over a progression that closes on the dominant (half) or the tonic; beats count from
+    0.
+    """
+    bars = dice.pick((4, 4, 8))
+    degrees = [0]
+    while len(degrees) < bars - 2:
+        degrees.append(dice.pick(MOVES[degrees[-1]]))
+    degrees += [dice.pick((1, 3)), 4] if half else [4, 0]
+    phrase, anchor = [], dice.pick((0, 2, 4))
+    for bar, degree in enumerate(degrees):
+        nearest = min((degree + step for step in (-7, -5, -3, 0, 2, 4)), key=lambda tone: abs(tone - anchor))
+        anchor = nearest if dice.chance(0.8) else degree + 4
+        phrase.append(profile.texture(piece, float(bar * piece.beats), degree, anchor))
+    return phrase
+
+
+class _Player:
+    """Plays phrase after phrase: beats become seconds, emphasis becomes velocity, harmony becomes pedal."""
+
+    def __init__(self, profile: Profile, dice: Dice, *, last: float) -> None:
+        self._profile = profile
+        self._dice = dice
+        self._last = last
+        self._beat_seconds = 1.0 / dice.between(profile.slowest, profile.fastest)
+        self._loudness = dice.between(54.0, 72.0)
+        self._rubato = dice.between(0.1, 0.35)
+        self._now = 0.25
+        self._notes: list[Stroke] = []
+        self._pedal: list[tuple[int, int]] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the final chord is due."""
+        return self._now >= self._last
+
+    def play_phrase(self, bars: list[list[Event]]) -> None:
+        """Plays a phrase that swells to its middle and slows down at its end."""
+        beats = len(bars) * self._profile.beats
+        starts = [self._now]
+        for whole in range(beats + self._profile.beats):
+            place = min(1.0, whole / beats)
+            starts.append(starts[-1] + self._beat_seconds * (1.0 + self._rubato * place * place * place))
+        for index, bar in enumerate(bars):
+            first = index * self._profile.beats
+            if self._profile.pedal:
+                down, up = _ticks(starts[first] + 0.06), _ticks(starts[first + self._profile.beats] - 0.02)
+                self._pedal.append((down, up))
+            for beat, length, pitch, emphasis in bar:
+                self._play(starts, beats, beat, length, pitch, emphasis)
+        self._now = starts[beats]
+
+    def _play(
+        self, starts: list[float], beats: int, beat: float, length: float, pitch: int, emphasis: float
+    ) -> None:
+        place = beat / beats
+        swell = 4.0 * place * (1.0 - place)
+        force = self._loudness + 16.0 * swell + 18.0 * emphasis + self._dice.between(-4.0, 4.0)
+        onset = _ticks(_at(starts, beat) + self._dice.between(-0.003, 0.003))
+        end = _ticks(_at(starts, min(beat + length, float(len(starts) - 1))))
+        self._notes.append((onset, max(1, end - onset), pitch, max(1, min(127, int(force)))))
+
+    def finish(self, chord: Sequence[int], seconds: float) -> Notes:
+        """Ends with a chord of two seconds under the pedal; what was to sound later is left out."""
+        start, end = _ticks(self._last), _ticks(seconds)
+        notes = [
+            (on, min(length, start - on), pitch, force)
+            for on, length, pitch, force in self._notes
+            if on < start
+        ]
+        force = int(self._loudness)
+        notes += [(start, end - start, pitch, force + self._dice.pick((0, 2, 4))) for pitch in chord]
+        pedal = [(down, min(up, start)) for down, up in self._pedal if down < start]
+        onset, length, pitch, velocity = zip(*_playable(notes), strict=True)
+        return Notes.of(
+            _seconds(onset), _seconds(length), pitch, velocity, [_seconds(pair) for pair in pedal]
+        )
+
+
+def _playable(notes: list[Stroke]) -> list[Stroke]:
+    """What ten fingers can do: a key is released before it is struck again, and not struck twice at once."""
+    played: list[Stroke] = []
+    last: dict[int, int] = {}
+    for on, length, pitch, force in sorted(notes):
+        at = last.get(pitch)
+        if at is not None:
+            before, lasted, _, was = played[at]
+            if on - before < RESTRIKE_TICKS:
+                played[at] = (before, max(lasted, on + length - before), pitch, max(force, was))
+                continue
+            played[at] = (before, min(lasted, on - before), pitch, was)
+        last[pitch] = len(played)
+        played.append((on, length, pitch, force))
+    return played
+
+
+def _at(starts: list[float], beat: float) -> float:
+    """Seconds of a beat, linear between the beats."""
+    whole = min(int(beat), len(starts) - 2)
+    return starts[whole] + (starts[whole + 1] - starts[whole]) * (beat - whole)
+
+
+def _ticks(seconds: float) -> int:
+    return max(0, int(seconds * TICKS_PER_SECOND + 0.5))
+
+
+def _seconds(ticks: Sequence[int]) -> list[float]:
+    return [tick / TICKS_PER_SECOND for tick in ticks]

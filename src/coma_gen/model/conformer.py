@@ -1,0 +1,264 @@
+"""The causal conformer: token ids in, logits out, in chunks of any length.
+
+    input_ids (B,T) -> embedding -> S residual streams -> L blocks -> their sum -> LayerNorm -> logits (B,T,V)
+
+    block: [global attention] -> half feed-forward -> multi-scale local attention -> convolution
+           -> half feed-forward, each in its own hyper-connection
+
+One forward serves everything: training (no state), prefill (a chunk, a state), decoding (one token, a state)
+and scoring a long performance (chunk after chunk, a state) differ in the chunk and the state alone.
+
+After Gulati et al. 2020 (conformer, arXiv 2005.08100) and Zhu et al. 2024 (hyper-connections, arXiv
+2409.19606).
+
+Shapes: B batch, T tokens, D dim, S streams, V vocabulary, L blocks.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.convolution import CausalConvolution
+from coma_gen.model.feed_forward import HalfFeedForward
+from coma_gen.model.hyper_connections import HyperConnection
+from coma_gen.model.state import BlockState, DecodingState, KeyValues
+from coma_gen.params.sections import ModelParams
+
+EMBEDDING_STD = 1.0
+"""Standard deviation of the embeddings at the start; 0.02 and 0.2 learned more slowly on a copying task."""
+
+
+class Block(nn.Module):
+    """One conformer block, with the global attention that may stand before it.
+
+    Args:
+        params: the model's shape.
+        index: of the block, from 0.
+        seed: moves the stream that each branch reads at the start.
+    """
+
+    def __init__(self, *, params: ModelParams, index: int, seed: int) -> None:
+        super().__init__()
+        attention = partial(
+            MultiScaleAttention,
+            dim=params.dim,
+            num_heads=params.num_heads,
+            head_dim=params.head_dim,
+            position=params.attention_position,
+            qk_rmsnorm=params.qk_rmsnorm,
+            dropout=params.attention_dropout,
+        )
+        feed_forward = partial(
+            HalfFeedForward, dim=params.dim, expansion=params.ff_expansion, dropout=params.ff_dropout
+        )
+        is_global = index in params.global_attention_layers
+        self.global_attention = attention(window_sizes=(None,)) if is_global else None
+        self.feed_forward_in = feed_forward()
+        self.attention = attention(window_sizes=params.window_sizes)
+        self.convolution = CausalConvolution(
+            dim=params.dim,
+            expansion=params.conv_expansion,
+            kernel_size=params.kernel_size,
+            dropout=params.conv_dropout,
+        )
+        self.feed_forward_out = feed_forward()
+        branches = ["feed_forward_in", "attention", "convolution", "feed_forward_out"]
+        branches += ["global_attention"] if is_global else []
+        self.connections = nn.ModuleDict(
+            {
+                name: HyperConnection(
+                    dim=params.dim,
+                    num_streams=params.num_streams,
+                    first_stream=(seed + 5 * index + place) % params.num_streams,
+                )
+                for place, name in enumerate(branches)
+            }
+        )
+
+    def forward(self, streams: Tensor, state: BlockState | None) -> Tensor:
+        """Streams (B, T, S, D) -> (B, T, S, D); moves `state` on in place."""
+
+        def attend(x: Tensor) -> Tensor:
+            attended: Tensor = self.attention(x, None if state is None else state.attention)
+            return attended
+
+        def convolve(x: Tensor) -> Tensor:
+            convolved, history = self.convolution(x, None if state is None else state.convolution)
+            if state is not None:
+                state.convolution = history.to(state.convolution.dtype)
+            return convolved  # type: ignore[no-any-return]
+
+        if self.global_attention is not None:
+            kept = None if state is None else state.global_attention
+            streams = self.connections["global_attention"](
+                streams, partial(self.global_attention, state=kept)
+            )
+        streams = self.connections["feed_forward_in"](streams, self.feed_forward_in)
+        streams = self.connections["attention"](streams, attend)
+        streams = self.connections["convolution"](streams, convolve)
+        after: Tensor = self.connections["feed_forward_out"](streams, self.feed_forward_out)
+        return after
+
+
+class Conformer(nn.Module):
+    """The whole model.
+
+    With `position_embedding: learned` no row may grow longer than `max_seq_len`. Longer music is scored and
+    sampled by priming anew: give the last max_seq_len / 2 tokens to an empty state and go on from there. With
+    `none`, the default, any length is exact.
+
+    Args:
+        params: its shape.
+        vocab_size: V.
+        seed: of the weights; equal (params, vocab_size, seed) give equal weights, and no other random state
+            is touched.
+    """
+
+    def __init__(self, *, params: ModelParams, vocab_size: int, seed: int) -> None:
+        super().__init__()
+        self.params, self.vocab_size = params, vocab_size
+        with torch.device("meta"):
+            self.token_embedding = nn.Embedding(vocab_size, params.dim)
+            learned = params.position_embedding == "learned"
+            self.position_embedding = nn.Embedding(params.max_seq_len, params.dim) if learned else None
+            self.embedding_dropout = nn.Dropout(params.embedding_dropout)
+            self.blocks = nn.ModuleList(
+                Block(params=params, index=i, seed=seed) for i in range(params.num_layers)
+            )
+            self.norm = nn.LayerNorm(params.dim)
+            self.logits = nn.Linear(params.dim, vocab_size, bias=False)
+        self.to_empty(device="cpu")
+        initialise(self, seed=seed)
+
+    def forward(self, input_ids: Tensor, state: DecodingState | None = None) -> Tensor:
+        """The logits of the token after each input.
+
+        Args:
+            input_ids: (B, T), any T >= 1.
+            state: what the tokens before this chunk left; moved on in place. None where the chunk begins the
+                sequence and nothing follows it. Gradients do not flow into earlier chunks.
+
+        Returns:
+            (B, T, V).
+
+        Raises:
+            UserError: when a row grows longer than a learned position embedding.
+            ValueError: when the ids are not (B, T) or the state is of another batch.
+        """
+        if input_ids.dim() != 2 or input_ids.numel() == 0:
+            raise ValueError(
+                f"input_ids must be (batch, tokens), none of them 0, got {tuple(input_ids.shape)}"
+            )
+        if state is not None and state.batch != input_ids.shape[0]:
+            raise ValueError(f"the state is of {state.batch} rows, input_ids of {input_ids.shape[0]}")
+        embedded = self.token_embedding(input_ids)
+        if self.position_embedding is not None:
+            embedded = embedded + self.position_embedding(self._positions(input_ids, state))
+        embedded = self.embedding_dropout(embedded)
+        streams = embedded[:, :, None].repeat(1, 1, self.params.num_streams, 1)
+        for index, block in enumerate(self.blocks):
+            streams = block(streams, None if state is None else state.blocks[index])
+        if state is not None:
+            state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
+        logits: Tensor = self.logits(
+            self.norm(sum(streams.unbind(2)))
+        )  # the gradient of .sum(2) is slow to multiply
+        return logits
+
+    def _positions(self, input_ids: Tensor, state: DecodingState | None) -> Tensor:
+        """The position of each token in its row, (B, T)."""
+        batch, length = input_ids.shape
+        starts = (0,) * batch if state is None else state.lengths
+        if max(starts) + length > self.params.max_seq_len:
+            raise UserError(
+                Fault(
+                    "model.max_seq_len",
+                    f"with a learned position embedding no row may pass {self.params.max_seq_len} tokens",
+                    f"{max(starts) + length} tokens",
+                    "prime an empty state with the last half window, or train with position_embedding: none",
+                )
+            )
+        offsets = torch.arange(length, device=input_ids.device)
+        return torch.tensor(starts, device=input_ids.device)[:, None] + offsets
+
+    def empty_state(self, batch: int) -> DecodingState:
+        """The state of `batch` rows before their first token, on the model's device and in its precision."""
+        like, params = self.token_embedding.weight, self.params
+
+        def nothing() -> KeyValues:
+            empty = like.new_empty(batch, params.num_heads, 0, params.head_dim)
+            return KeyValues(empty, empty.clone(), (0,) * batch)
+
+        channels, kept = params.conv_expansion * params.dim, params.kernel_size - 1
+        blocks = [
+            BlockState(
+                global_attention=[nothing()] if index in params.global_attention_layers else [],
+                attention=[nothing() for _ in params.window_sizes],
+                convolution=like.new_zeros(batch, kept, channels),
+            )
+            for index in range(params.num_layers)
+        ]
+        return DecodingState(blocks, (0,) * batch)
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Tokens, the newest included, that a logit may depend on; None where a global layer sees all."""
+        if self.params.global_attention_layers:
+            return None
+        per_block = max(self.params.window_sizes) + self.params.kernel_size - 1
+        return 1 + self.params.num_layers * per_block
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Numbers that training may change."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that weight decay acts on, and the others.
+
+    Decay pulls towards zero, so it acts on the weights of linear layers and convolutions and on the
+    embeddings; gains, biases, scale weights and hyper-connections rest at other values or steer, and are left
+    alone.
+    """
+    decayed = [
+        parameter
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if (isinstance(module, nn.Linear | nn.Embedding) and name == "weight") or name == "depthwise_weight"
+    ]
+    chosen = {id(parameter) for parameter in decayed}
+    return decayed, [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+
+
+@torch.no_grad()
+def initialise(model: Conformer, *, seed: int) -> None:
+    """Sets every parameter, as a function of the shapes and the seed alone.
+
+    Linear layers and convolutions are uniform within 1 / sqrt(inputs), embeddings normal, gains one, biases
+    of norms zero, hyper-connections as they describe.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            _uniform(module.in_features, generator, module.weight, module.bias)
+        elif isinstance(module, CausalConvolution):
+            _uniform(module.kernel_size, generator, module.depthwise_weight, module.depthwise_bias)
+        elif isinstance(module, nn.Embedding):
+            module.weight.normal_(std=EMBEDDING_STD, generator=generator)
+        elif isinstance(module, nn.LayerNorm | HyperConnection):
+            module.reset_parameters()
+        elif isinstance(module, MultiScaleAttention):
+            module.reset_gains()
+
+
+def _uniform(inputs: int, generator: torch.Generator, *parameters: Tensor | None) -> None:
+    """Fills parameters uniformly within 1 / sqrt(inputs)."""
+    for parameter in parameters:
+        if parameter is not None:
+            parameter.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)

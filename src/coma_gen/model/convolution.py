@@ -1,0 +1,127 @@
+"""The conformer's convolution module, causal (Gulati et al. 2020, arXiv 2005.08100).
+
+Everything is laid out (batch, token, channel), so that the pointwise convolutions are linear layers and a
+channel norm is a layer norm. The depthwise convolution of that layout is one channels-last `conv2d`, several
+times faster on a CPU than `conv1d` on a transposed copy; its two gradients are written out, since the
+library's own gradient of the weight takes up to a hundred times the forward pass.
+
+Shapes: B batch, T tokens, D model dim, C inner channels, K kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+GRADIENT_BLOCK = 64
+"""Tokens of a block in the gradient of the depthwise weight."""
+
+
+def _depthwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Each channel of `x` (B, T + K - 1, C) with its own kernel of `weight` (C, K), unpadded: (B, T, C)."""
+    image = x.unsqueeze(1).permute(0, 3, 1, 2)  # (B, C, 1, T + K - 1), channels last in memory
+    result = F.conv2d(image, weight[:, None, None, :], groups=weight.shape[0])
+    return result.permute(0, 2, 3, 1).squeeze(1)
+
+
+def _weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
+    """Gradient of the kernels (C, K) from `x` (B, T + K - 1, C) and the result's gradient (B, T, C).
+
+    For a channel it is sum_t gradient[t] x[t + k]. Blocks of Q tokens become one matrix product a channel
+    between x (Q + K - 1 rows) and gradient (Q columns); entry (q + k, q) of it belongs to tap k:
+
+        q:    0  1  2
+        row 0 k0
+        row 1 k1 k0
+        row 2 k2 k1 k0
+        row 3    k2 k1
+        row 4       k2
+    """
+    batch, length, channels = gradient.shape
+    size = min(GRADIENT_BLOCK, length)
+    missing = -length % size
+    if missing:
+        x, gradient = F.pad(x, (0, 0, 0, missing)), F.pad(gradient, (0, 0, 0, missing))
+    inputs = x.unfold(1, size + kernel - 1, size).permute(2, 3, 0, 1).reshape(channels, size + kernel - 1, -1)
+    outputs = gradient.reshape(batch, -1, size, channels).permute(3, 0, 1, 2).contiguous().flatten(1, 2)
+    products = torch.bmm(inputs, outputs)  # (C, Q + K - 1, Q)
+    diagonals = products.as_strided((channels, kernel, size), (products.stride(0), size, size + 1))
+    return diagonals.sum(-1)
+
+
+class _DepthwiseConvolution(torch.autograd.Function):
+    """`_depthwise` with gradients that are fast on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _depthwise(x, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        kernel = weight.shape[1]
+        with torch.autocast(x.device.type, enabled=False):
+            gradient = gradient.contiguous()
+            padded = F.pad(gradient, (0, 0, kernel - 1, kernel - 1))
+            return _depthwise(padded, weight.flip(1)), _weight_gradient(x, gradient, kernel)
+
+
+class CausalConvolution(nn.Module):
+    """LayerNorm, pointwise, GLU, depthwise over the past, swish, channel norm, pointwise, dropout.
+
+    Args:
+        dim: D.
+        expansion: inner channels C / D.
+        kernel_size: K: a token's result depends on itself and the K - 1 tokens before it.
+        dropout: of the result, in training.
+    """
+
+    def __init__(self, *, dim: int, expansion: int, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.channels, self.kernel_size = expansion * dim, kernel_size
+        self.norm = nn.LayerNorm(dim)
+        self.expand = nn.Linear(dim, 2 * self.channels)
+        self.depthwise_weight = nn.Parameter(torch.empty(self.channels, kernel_size))
+        self.depthwise_bias = nn.Parameter(torch.empty(self.channels))
+        bound = kernel_size**-0.5
+        nn.init.uniform_(self.depthwise_weight, -bound, bound)
+        nn.init.uniform_(self.depthwise_bias, -bound, bound)
+        self.channel_norm = nn.LayerNorm(self.channels, bias=False)
+        self.contract = nn.Linear(self.channels, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Convolves a chunk.
+
+        Args:
+            x: (B, T, D).
+            history: (B, K - 1, C), the depthwise convolution's inputs before the chunk; None for zeros, the
+                start.
+
+        Returns:
+            The result (B, T, D) and the history for the next chunk, detached.
+        """
+        inputs = F.glu(self.expand(self.norm(x)), dim=-1)
+        if history is None:
+            extended = F.pad(inputs, (0, 0, self.kernel_size - 1, 0))
+        else:
+            extended = torch.cat((history.to(inputs.dtype), inputs), dim=1)
+        with torch.autocast(x.device.type, enabled=False):
+            convolved = self._convolve(extended)
+        result: Tensor = self.dropout(self.contract(self.channel_norm(F.silu(convolved))))
+        return result, extended[:, inputs.shape[1] :].detach().clone()
+
+    def _convolve(self, extended: Tensor) -> Tensor:
+        """(B, T + K - 1, C) -> (B, T, C)."""
+        weight, bias = self.depthwise_weight.to(extended.dtype), self.depthwise_bias.to(extended.dtype)
+        if extended.device.type == "cpu":
+            convolved: Tensor = _DepthwiseConvolution.apply(extended, weight)  # type: ignore[no-untyped-call]
+            return convolved + bias
+        channels = extended.shape[-1]
+        return F.conv1d(extended.transpose(1, 2), weight[:, None], bias, groups=channels).transpose(1, 2)

@@ -1,0 +1,67 @@
+"""Where the numbers are computed, and what makes them the same again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from coma_gen.errors import Fault, UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device a person asked for.
+
+    Args:
+        name: cpu, cuda, mps, or auto (the first of cuda, mps, cpu that this machine has).
+
+    Raises:
+        UserError: when this machine has no such device.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, here in present.items() if here)
+    if not present.get(name, False):
+        found = ", ".join(kind for kind, here in present.items() if here)
+        rule = f"must be a device that this machine has ({found}), or auto"
+        raise UserError(
+            Fault("runtime.device", rule, name, "set it to auto, or run on a machine that has one")
+        )
+    return torch.device(name)
+
+
+@contextmanager
+def deterministic(threads: int) -> Iterator[None]:
+    """Deterministic algorithms and a fixed number of threads inside the block; the former settings after it.
+
+    An operation without a deterministic implementation raises RuntimeError. Sums depend on the number of
+    threads, so the same result needs the same `threads`.
+    """
+    threads_before = torch.get_num_threads()
+    mode_before = torch.get_deterministic_debug_mode()
+    benchmark_before = torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        torch.set_deterministic_debug_mode(mode_before)
+        torch.backends.cudnn.benchmark = benchmark_before
+
+
+def reseed(device: torch.device, seed: int) -> None:
+    """Starts the random numbers of `device` (those of dropout) at `seed`.
+
+    Unlike `torch.manual_seed` it leaves devices that are not used alone: that call queues work for an
+    absent GPU and formats a stack trace each time.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -1,0 +1,140 @@
+"""Positions inside the attention: rotary, xPos and a dynamic bias. Each depends on distances alone.
+
+Rotary positions (Su et al. 2021, arXiv 2104.09864) turn pairs of dimensions of queries and keys by an angle
+that grows with the position, so that their product depends on the distance. xPos (Sun et al. 2022, arXiv
+2212.10554) multiplies a query at m by z^(m / base) and a key at n by z^(-n / base), z < 1 for each pair: the
+product decays with the distance.
+
+Nothing here knows an absolute position. Rotations are taken about an origin amid the queries in hand, so that
+an xPos power never leaves [z^8, z^-8] for a query and can only shrink for a key of the past: no length
+overflows.
+
+Shapes: B batch, H heads, T queries, N keys (the last T of them are the queries' own tokens), d head dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+ROTARY_BASE = 10_000.0
+"""Longest wavelength of the rotation, as a multiple of 2 pi tokens."""
+
+GLOBAL_DECAY_BASE = 512.0
+"""xPos decay base, in tokens, of an attention without a window (the value of the paper)."""
+
+MAX_ROTATED_QUERIES = 2048
+"""Queries that share an origin: angles stay small enough for float32 to be exact to 1e-4."""
+
+MAX_DECAY_POWER = 16.0
+"""Tokens that share an origin under xPos, in units of the decay base: (1.4 / 0.4) ** 8 = 2e4 each way."""
+
+SHORTEST_TABLE = 256
+"""Past tokens of the shortest table; longer ones double, so that few are made as history grows."""
+
+
+def decay_rates(head_dim: int) -> Tensor:
+    """The xPos decay z of each pair of dimensions, (d/2,) float64 in (0, 1)."""
+    return (torch.arange(0, head_dim, 2, dtype=torch.float64) + 0.4 * head_dim) / (1.4 * head_dim)
+
+
+def frequencies(head_dim: int) -> Tensor:
+    """The angle by which each pair of dimensions turns from one token to the next, (d/2,) float64 radians."""
+    return ROTARY_BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+
+
+@lru_cache(maxsize=64)
+def _table(
+    past: int, ahead: int, head_dim: int, decay_base: float | None, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """Cosines and signed sines at offsets -past ... ahead - 1, for queries, then for keys, each (*, d)."""
+    with torch.inference_mode(False), torch.no_grad():
+        offsets = torch.arange(-past, ahead, dtype=torch.float64)[:, None]
+        angles = offsets * frequencies(head_dim)
+        cosines, sines = (
+            torch.cat((angles.cos(),) * 2, dim=1),
+            torch.cat((-angles.sin(), angles.sin()), dim=1),
+        )
+        parts = [cosines, sines, cosines, sines]
+        if decay_base is not None:
+            growth = torch.cat((decay_rates(head_dim).log() * (offsets / decay_base),) * 2, dim=1)
+            # The powers of queries far in the past would overflow; they are clamped, and no query reads them.
+            factors = (growth.clamp(max=80.0).exp(), (-growth).clamp(max=80.0).exp())
+            parts = [part * factors[index // 2] for index, part in enumerate(parts)]
+        return tuple(part.to(device=device, dtype=dtype) for part in parts)
+
+
+def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """`x` (B, H, T, d) with the pair (i, i + d/2) turned by the angle i of its token, tables (T, d)."""
+    x = x.to(cosines.dtype)
+    return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, dims=-1), sines)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Turns queries and keys by their positions.
+
+    Attributes:
+        head_dim: width of a head; even.
+        decay_base: xPos decay base in tokens; None for plain rotary positions.
+    """
+
+    head_dim: int
+    decay_base: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.head_dim % 2:
+            raise ValueError(f"rotation needs an even head_dim, got {self.head_dim}")
+
+    @property
+    def max_queries(self) -> int:
+        """Queries that `rotate` may take at once."""
+        if self.decay_base is None:
+            return MAX_ROTATED_QUERIES
+        return max(1, min(MAX_ROTATED_QUERIES, int(MAX_DECAY_POWER * self.decay_base)))
+
+    def rotate(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns both about an origin amid the queries.
+
+        Args:
+            queries: (B, H, T, d), T at most `max_queries`.
+            keys: (B, H, N, d); the last T are the queries' own tokens.
+
+        Returns:
+            The turned queries and keys, in float32 or better.
+        """
+        num_queries, num_keys = queries.shape[-2], keys.shape[-2]
+        ahead = num_queries - num_queries // 2
+        past = SHORTEST_TABLE
+        while past < num_keys - ahead:
+            past *= 2
+        dtype = torch.promote_types(queries.dtype, torch.float32)
+        table = _table(past, ahead, self.head_dim, self.decay_base, queries.device, dtype)
+        query_cos, query_sin = (part[-num_queries:] for part in table[:2])
+        key_cos, key_sin = (part[-num_keys:] for part in table[2:])
+        return _turned(queries, query_cos, query_sin), _turned(keys, key_cos, key_sin)
+
+
+class DynamicPositionBias(nn.Module):
+    """A bias on the attention logits: a small MLP from the logarithm of the distance to a number a head."""
+
+    def __init__(self, *, num_heads: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(1, hidden_dim),
+            nn.SiLU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.SiLU(),
+            nn.Linear(hidden_dim, num_heads),
+        )
+
+    def forward(self, num_distances: int) -> Tensor:
+        """The biases of the distances 0 ... num_distances - 1, (num_distances, H)."""
+        weight = next(self.layers.parameters())
+        distances = torch.arange(num_distances, device=weight.device, dtype=weight.dtype)
+        with torch.autocast(weight.device.type, enabled=False):
+            biases: Tensor = self.layers(torch.log1p(distances)[:, None])
+        return biases

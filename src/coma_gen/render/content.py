@@ -1,0 +1,163 @@
+"""What a report is about, as plain data, and how its figures are found.
+
+Metrics come from the stages' JSON files. A figure that is absent is left out, never guessed; what nothing on
+the page names is still listed, key by key, at its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from coma_gen.music.notes import Notes
+from coma_gen.render.charts import Bar
+from coma_gen.render.svg import Point
+
+Metrics = Mapping[str, Any]
+
+OURS = "conformer"
+SPLITS = ("validation", "test")
+ALL_SPLITS = ("train", *SPLITS)
+BASELINES = ("uniform", "unigram", "bigram", "kneser_ney", "plain")
+RESOLVED = "bits_per_note_10ms"
+
+
+@dataclass(frozen=True)
+class SampleView:
+    """One piece of generated music.
+
+    Attributes:
+        name: what it is called, such as "prompted-0"; also the name of its files, as far as a file can be
+            called so.
+        notes: the music, prompt included.
+        midi: the MIDI file as it is offered for download.
+        prompt_seconds: where the prompt ends and the continuation begins; None for music from nothing.
+        settings: how it was sampled.
+        source: whose music the prompt is, such as "Frédéric Chopin, Étude"; empty where nobody's.
+    """
+
+    name: str
+    notes: Notes
+    midi: bytes
+    prompt_seconds: float | None
+    settings: Mapping[str, Any]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything a report shows.
+
+    Attributes:
+        title: the heading.
+        corpus: name of the corpus; where it is synthetic, the page says so beside every figure.
+        metrics: stage -> the content of its metrics file.
+        curve: rows of the curve file, as a CSV reader gives them or as numbers.
+        samples: the gallery, in this order.
+        audio: whether each sample is put into the page as sound too.
+        experiment: the name of the MLflow run to look for, or None.
+        params: sections of params.yaml to show.
+        performances: split -> rows of the evaluation's table, one a performance, as a CSV reader gives them.
+    """
+
+    title: str
+    corpus: str
+    metrics: Metrics
+    curve: Sequence[Mapping[str, Any]]
+    samples: Sequence[SampleView]
+    audio: bool
+    experiment: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    performances: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the corpus is made up by a program."""
+        return "synthetic" in (self.corpus, self.find("download", "corpus"))
+
+    @property
+    def corpus_name(self) -> str:
+        """The corpus as captions name it."""
+        if self.is_synthetic:
+            return self.corpus if "synthetic" in self.corpus.lower() else f"{self.corpus} (synthetic)"
+        return self.corpus
+
+    @property
+    def corpus_phrase(self) -> str:
+        """The same within a sentence."""
+        return f"the {self.corpus_name} corpus"
+
+    def find(self, *keys: str) -> Any:
+        """The metric below these keys, or None where any of them is absent."""
+        found: Any = self.metrics
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+    def number(self, *keys: str) -> float | None:
+        """The same where it is a finite number, else None."""
+        found = self.find(*keys)
+        return float(found) if is_number(found) else None
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a finite number (and not a truth value)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number out of a number or a cell of text, else None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def scores(content: ReportContent) -> list[tuple[str, str, Metrics]]:
+    """(model, split, figures) for every baseline and the model itself, in the order of the table."""
+    found = []
+    by_split = [content.find("baseline", split) for split in SPLITS]
+    names = [name for of_split in by_split if isinstance(of_split, Mapping) for name in of_split]
+    known = sorted(dict.fromkeys(names), key=lambda name: BASELINES.index(name) if name in BASELINES else 99)
+    for model in (*known, None):
+        for split in SPLITS:
+            keys = ("evaluate", split) if model is None else ("baseline", split, model)
+            figures = content.find(*keys)
+            if isinstance(figures, Mapping) and any(map(is_number, figures.values())):
+                found.append((model or OURS, split, figures))
+    return found
+
+
+def score_bars(content: ReportContent) -> list[Bar]:
+    """The same as bars of bits per note at 10 ms."""
+    bars = []
+    for model, split, figures in scores(content):
+        value, low, high = (number_of(figures.get(RESOLVED + end)) for end in ("", "_low", "_high"))
+        if value is not None:
+            bars.append(Bar(model, split, value, low, high, is_ours=model == OURS))
+    return bars
+
+
+def curve_points(content: ReportContent, column: str) -> list[Point]:
+    """(step, value) of one column of the curve in the order of steps, without empty and infinite cells."""
+    cells = ((number_of(row.get("step")), number_of(row.get(column))) for row in content.curve)
+    return sorted((step, value) for step, value in cells if step is not None and value is not None)
+
+
+def token_types(content: ReportContent) -> tuple[str, dict[str, dict[str, float]]]:
+    """The split whose token types are shown (test, or validation where test has none), and their figures."""
+    for split in reversed(SPLITS):
+        by_type = content.find("evaluate", split, "by_type")
+        if isinstance(by_type, Mapping):
+            numbers = {
+                str(name): {key: float(item) for key, item in row.items() if is_number(item)}
+                for name, row in by_type.items()
+                if isinstance(row, Mapping)
+            }
+            types = {name: row for name, row in numbers.items() if "nll_per_token" in row}
+            if types:
+                return split, types
+    return "", {}

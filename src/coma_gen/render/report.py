@@ -1,0 +1,87 @@
+"""The stage `report`: reads what the other stages wrote, and builds the page of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.files import read_json
+from coma_gen.music.midi import read_notes
+from coma_gen.params.sections import ReportParams
+from coma_gen.render.content import SPLITS, ReportContent, SampleView
+from coma_gen.render.page import build_report
+
+TITLE = "Piano music, continued"
+STAGES = ("download", "split", "fit_tokenizer", "shard", "train", "baseline", "evaluate", "sample")
+CURVE = "curve.csv"
+SAMPLES = "samples.json"
+
+
+def write_report(
+    params: ReportParams, *, metrics: Path, samples: Path, evaluation: Path, destination: Path
+) -> None:
+    """Writes `destination`/index.html with every picture and sound, inside it and beside it.
+
+    What is not there is left out of the page; nothing is read but the files named here.
+
+    Args:
+        params: the report section.
+        metrics: the folder of <stage>.json for each of `STAGES` and of the curve.
+        samples: what the sample stage wrote: <name>.mid and `SAMPLES`.
+        evaluation: what the evaluate stage wrote: a CSV for each split.
+        destination: the folder to replace.
+
+    Raises:
+        UserError: when a file is damaged, or `destination` holds something else than a report.
+    """
+    paths = {stage: metrics / f"{stage}.json" for stage in STAGES}
+    figures = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
+    download = figures.get("download")
+    corpus = download.get("corpus") if isinstance(download, dict) else None
+    content = ReportContent(
+        title=TITLE,
+        corpus=str(corpus or "unnamed"),
+        metrics=figures,
+        curve=_rows(metrics / CURVE),
+        samples=_samples(samples),
+        audio=params.audio,
+        performances={split: _rows(evaluation / f"{split}.csv") for split in reversed(SPLITS)},
+    )
+    build_report(destination, content=content)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, or none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _samples(folder: Path) -> list[SampleView]:
+    """The samples in the order of their list."""
+    path = folder / SAMPLES
+    listed = read_json(path) if path.exists() else {"settings": {}, "samples": []}
+    try:
+        return [_sample(folder, entry, listed["settings"]) for entry in listed["samples"]]
+    except (KeyError, TypeError, AttributeError):
+        rule = "must list settings, and samples with a name each"
+        raise UserError(Fault(str(path), rule, "something else", "run `dvc repro` to sample again")) from None
+
+
+def _sample(folder: Path, entry: dict[str, Any], settings: dict[str, Any]) -> SampleView:
+    path = folder / f"{entry['name']}.mid"
+    if not path.is_file():
+        raise UserError(Fault(str(path), f"is named in {SAMPLES} and must exist", "no such file"))
+    source = ", ".join(str(entry[key]) for key in ("composer", "title") if entry.get(key))
+    told = {key: value for key, value in entry.items() if key not in ("name", "composer", "title")}
+    return SampleView(
+        name=str(entry["name"]),
+        notes=read_notes(path),
+        midi=path.read_bytes(),
+        prompt_seconds=entry.get("prompt_seconds"),
+        settings=told | settings,
+        source=source,
+    )

@@ -1,0 +1,65 @@
+"""The fit_tokenizer stage: a tokenizer learned from the train split alone, with its round trip measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from coma_gen.artefact import open_artefact
+from coma_gen.corpus.performance import Performance, read_table
+from coma_gen.files import replacing_folder
+from coma_gen.music.midi import read_notes
+from coma_gen.music.notes import Notes
+from coma_gen.params.sections import TokenizerParams
+from coma_gen.tokenizer.fidelity import check, fidelity
+from coma_gen.tokenizer.remi import Tokenizer
+
+
+def fit_tokenizer(
+    params: TokenizerParams, split_folder: Path, corpus_folder: Path, destination: Path
+) -> dict[str, Any]:
+    """Builds the tokenizer, learns byte pairs where asked to, measures the round trip, writes the artefact.
+
+    Args:
+        params: the tokenizer section.
+        split_folder: artefact "split" with train.csv; no other table is opened.
+        corpus_folder: what the table's file names are relative to.
+        destination: becomes the artefact "tokenizer".
+
+    Returns:
+        The metrics: vocab_size, base_vocab_size, tokens_per_note and fidelity (see `fidelity`), both on
+        `fidelity_performances` of the train split, evenly spaced over its table.
+
+    Raises:
+        UserError: the params contradict each other, a folder is not whole, or the round trip exceeds a limit.
+    """
+    tokenizer = Tokenizer.build(params)
+    split = open_artefact(split_folder, kind="split")
+    table = read_table(split_folder / "train.csv")
+    if params.vocab_size is not None:
+        tokenizer.fit(_music(table, corpus_folder))
+    sample = [table[index] for index in evenly_spaced(len(table), params.fidelity_performances)]
+    measured = fidelity(tokenizer, [read_notes(corpus_folder / row.midi_filename) for row in sample])
+    check(measured, params)
+    with replacing_folder(destination) as building:
+        tokenizer.save(building, made_from={"split": split.digest})
+    return {
+        "vocab_size": tokenizer.vocab_size,
+        "base_vocab_size": len(tokenizer.vocabulary.base),
+        "tokens_per_note": measured["tokens_per_note"],
+        "fidelity": measured,
+    }
+
+
+def evenly_spaced(count: int, wanted: int) -> list[int]:
+    """At most `wanted` of `count` indices, each from the middle of its equal share."""
+    number = min(count, wanted)
+    return [(2 * index + 1) * count // (2 * number) for index in range(number)]
+
+
+def _music(table: Sequence[Performance], folder: Path) -> Iterator[Notes]:
+    for row in tqdm(table, desc="learning byte pairs", unit="file", disable=None):
+        yield read_notes(folder / row.midi_filename)

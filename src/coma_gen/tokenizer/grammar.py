@@ -1,0 +1,207 @@
+"""What may follow what: the rules that every encoded performance obeys, as arrays.
+
+    start ─> Bar ─> Position ─> [PedalOff] [Pedal] ─> Pitch ─> Velocity ─> Duration ─┬─> Pitch (higher)
+               ^                                                                     ├─> Position (later)
+               └─────────────────────────────────────────────────────────────────────┴─> Bar, EOS
+
+Within a bar positions only grow, within a position pitches only grow, the pedal goes down only when it is
+up and up only when it is down. These are miditok's type transitions (`tokens_types_graph`, the oracle of
+the tests) made stricter by what our encoder never writes. Under byte-pair encoding each id is followed
+through its base tokens once, here; it is allowed where all of them are.
+
+A state is one whole number: what came last, the position in the bar, the last pitch there and the pedal.
+What an id needs and what it leaves are arrays over the vocabulary, so no table of states by tokens is
+ever built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coma_gen.tokenizer.vocabulary import Vocabulary
+
+KINDS = ("START", "Bar", "Position", "Pitch", "Velocity", "Duration", "Pedal", "PedalOff", "EOS")
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "START": ("Bar", "EOS"),
+    "Bar": ("Bar", "Position"),
+    "Position": ("Pitch", "Pedal", "PedalOff"),
+    "Pitch": ("Velocity",),
+    "Velocity": ("Duration",),
+    "Duration": ("Pitch", "Position", "Bar", "EOS"),
+    "Pedal": ("Pitch", "Position", "Bar", "EOS"),
+    "PedalOff": ("Pedal", "Pitch", "Position", "Bar", "EOS"),
+    "EOS": (),
+}
+"""What may follow a base token of each type; START is what BOS leaves."""
+NONE = -1
+UNCHANGED = -2
+_ANY = 1 << 20
+_PITCHES = 129
+
+States = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What one id asks of the state before it and leaves behind.
+
+    Attributes:
+        first: type of its first base token; "" when the id can never stand anywhere.
+        before: the position (and `below` the pitch) that the state must be below.
+        pedal: what the pedal must be before: 0, 1, or NONE when it does not matter.
+        last, position, pitch, pedal_after: what is left; UNCHANGED when the id does not say.
+        bars: how many bars it opens.
+    """
+
+    first: str
+    before: int
+    below: int
+    pedal: int
+    last: str
+    position: int
+    pitch: int
+    pedal_after: int
+    bars: int
+
+
+class Grammar:
+    """Legal continuations, for one state or for many at once."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        effects = [_effect(vocabulary, index) for index in range(len(vocabulary))]
+        kinds = {kind: index for index, kind in enumerate(KINDS)}
+        self.vocabulary = vocabulary
+        self._positions = vocabulary.positions_per_bar + 1
+        self._legal: Flags = np.array(
+            [[effect.first in FOLLOWS[kind] for effect in effects] for kind in KINDS]
+        )
+        self._before = _column(effects, "before")
+        self._below = _column(effects, "below")
+        self._pedal = _column(effects, "pedal")
+        self._kind_after = np.array([kinds.get(effect.last, UNCHANGED) for effect in effects], np.int64)
+        self._position_after = _column(effects, "position")
+        self._pitch_after = _column(effects, "pitch")
+        self._pedal_after = _column(effects, "pedal_after")
+        self.bars: States = _column(effects, "bars")
+        """(V,) how many bars each id opens."""
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> Grammar:
+        """The grammar of a vocabulary; needs nothing else."""
+        return cls(vocabulary)
+
+    @property
+    def start_state(self) -> int:
+        """The state after BOS, before any music."""
+        return int(self._pack(0, NONE, NONE, 0))
+
+    def allowed(self, state: int | States) -> Flags:
+        """(..., V) which ids may come next in each state (...); none after EOS."""
+        kind, position, pitch, pedal = (part[..., None] for part in self._unpack(np.asarray(state)))
+        legal = self._legal[kind[..., 0]] & (position < self._before) & (pitch < self._below)
+        return np.asarray(legal & ((self._pedal == NONE) | (self._pedal == pedal)), np.bool_)
+
+    def advance(self, state: int | States, token: int | States) -> Any:
+        """The state (...) after an id in each state (...); after an illegal one, what that id leaves by
+        itself.
+        """
+        index = np.asarray(token)
+        parts = self._unpack(np.asarray(state))
+        after = (self._kind_after, self._position_after, self._pitch_after, self._pedal_after)
+        new = [
+            np.where(column[index] == UNCHANGED, part, column[index])
+            for part, column in zip(parts, after, strict=True)
+        ]
+        packed = self._pack(*new)
+        return int(packed) if packed.ndim == 0 else packed
+
+    def states(self, ids: npt.ArrayLike) -> States:
+        """(T + 1,) the state before each of ids (T,) and after the last; a leading BOS is passed over."""
+        index = np.asarray(ids, np.int64)
+        parts = self._unpack(np.asarray(self.start_state))
+        after = (self._kind_after, self._position_after, self._pitch_after, self._pedal_after)
+        filled = [_filled(column[index], int(part)) for part, column in zip(parts, after, strict=True)]
+        return np.asarray(self._pack(*filled), np.int64)
+
+    def invalid(self, ids: npt.ArrayLike) -> int:
+        """How many of ids (T,) stand where they may not. After a fault the sequence goes on from what the
+        id leaves.
+        """
+        index = np.asarray(ids, np.int64)
+        if len(index) and index[0] == self.vocabulary.bos_id:
+            index = index[1:]
+        kind, position, pitch, pedal = self._unpack(self.states(index)[:-1])
+        legal = self._legal[kind, index] & (position < self._before[index]) & (pitch < self._below[index])
+        legal &= (self._pedal[index] == NONE) | (self._pedal[index] == pedal)
+        return int(np.count_nonzero(~legal))
+
+    def seconds(self, ids: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """(T,) seconds from the start of the music that each of ids (T,) reaches."""
+        index = np.asarray(ids, np.int64)
+        return self.seconds_at(np.cumsum(self.bars[index]), self.states(index)[1:])
+
+    def seconds_at(self, bars: int | States, state: int | States) -> npt.NDArray[np.float64]:
+        """Seconds from the start of the music, after so many bars were opened and in that state."""
+        _, position, _, _ = self._unpack(np.asarray(state))
+        whole = np.maximum(np.asarray(bars) - 1, 0) * self.vocabulary.positions_per_bar
+        return np.asarray(
+            (whole + np.maximum(position, 0)) / self.vocabulary.positions_per_second, np.float64
+        )
+
+    def _pack(self, kind: Any, position: Any, pitch: Any, pedal: Any) -> States:
+        rest = (np.asarray(kind) * self._positions + position + 1) * _PITCHES
+        return np.asarray((rest + pitch + 1) * 2 + pedal, np.int64)
+
+    def _unpack(self, state: States) -> tuple[States, States, States, States]:
+        rest, pedal = np.divmod(state, 2)
+        rest, pitch = np.divmod(rest, _PITCHES)
+        kind, position = np.divmod(rest, self._positions)
+        return kind, position - 1, pitch - 1, pedal
+
+
+def _column(effects: list[_Effect], name: str) -> States:
+    return np.array([getattr(effect, name) for effect in effects], np.int64)
+
+
+def _filled(changes: States, start: int) -> States:
+    """(T + 1,) `start`, then the latest value that is not UNCHANGED up to each place."""
+    values = np.concatenate([[start], changes])
+    latest = np.maximum.accumulate(np.where(values == UNCHANGED, 0, np.arange(len(values))))
+    return np.asarray(values[latest], np.int64)
+
+
+def _effect(vocabulary: Vocabulary, index: int) -> _Effect:
+    """Follows one id through its base tokens."""
+    types, values = vocabulary.token_types[index], vocabulary.token_values[index]
+    before = below = _ANY
+    needed, position, pitch, pedal, bars = NONE, UNCHANGED, UNCHANGED, UNCHANGED, 0
+    possible = bool(types) and all(kind in KINDS for kind in types)
+    for kind, following in pairwise(types):
+        possible &= following in FOLLOWS.get(kind, ())
+    for kind, value in zip(types, values, strict=True):
+        if kind == "Bar":
+            bars, position, pitch = bars + 1, NONE, NONE
+        elif kind == "Position":
+            before = int(value) if position == UNCHANGED else before
+            possible &= position < int(value)
+            position, pitch = int(value), NONE
+        elif kind == "Pitch":
+            below = int(value) if pitch == UNCHANGED else below
+            possible &= pitch < int(value)
+            pitch = int(value)
+        elif kind in ("Pedal", "PedalOff"):
+            is_press = int(kind == "Pedal")
+            needed = 1 - is_press if pedal == UNCHANGED else needed
+            possible &= pedal != is_press
+            pedal = is_press
+    if types == ("BOS",):
+        return _Effect("", _ANY, _ANY, NONE, "START", NONE, NONE, 0, 0)
+    first = types[0] if possible else ""
+    last = types[-1] if types else ""
+    return _Effect(first, before, below, needed, last, position, pitch, pedal, bars)

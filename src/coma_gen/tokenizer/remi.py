@@ -1,0 +1,256 @@
+"""The tokenizer: notes to ids and back, its vocabulary and byte pairs by miditok's REMI (Huang and Yang
+2020).
+
+One constant clock of 120 bpm in 4/4 and nothing but bars, positions, pitches, velocities, durations and,
+when asked for, the pedal: rests and tempo tokens of miditok 3.1 drift (decoded pieces come back 2% slow),
+chords, programs and drums are dead weight for one piano. miditok makes the vocabulary and learns the byte
+pairs; our codec applies it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from miditok import REMI, TokenizerConfig
+
+from coma_gen.artefact import Manifest, open_artefact, seal
+from coma_gen.errors import Fault, UserError
+from coma_gen.files import read_json, write_atomic
+from coma_gen.music.midi import SECONDS_PER_BAR, SECONDS_PER_BEAT
+from coma_gen.music.notes import Notes
+from coma_gen.music.pedal import extend
+from coma_gen.params.rules import broken_rules
+from coma_gen.params.sections import TokenizerParams
+from coma_gen.tokenizer.bytepairs import BytePairs, bar_words
+from coma_gen.tokenizer.codec import decode_grid, encode_grid
+from coma_gen.tokenizer.grid import Grid, quantised, sounding
+from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
+
+KIND = "tokenizer"
+MIDITOK_FILE = "tokenizer.json"
+_VERSIONS = ("miditok_version", "symusic_version", "hf_tokenizers_version")
+
+
+class Tokenizer:
+    """Notes to ids and back.
+
+    Attributes:
+        vocabulary: what every id means.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        miditok_json: str,
+        byte_pairs: BytePairs | None = None,
+        manifest: Manifest | None = None,
+        learner: tuple[REMI, int] | None = None,
+    ) -> None:
+        """Use `build` or `load`; `learner` is miditok's tokenizer and the size its vocabulary may grow to."""
+        self.vocabulary = vocabulary
+        self._miditok_json = miditok_json
+        self._learner = learner
+        self._byte_pairs = byte_pairs
+        self._manifest = manifest
+
+    @classmethod
+    def build(cls, params: TokenizerParams) -> Tokenizer:
+        """The tokenizer of some params, before any byte pair is learned.
+
+        Raises:
+            UserError: the params contradict each other; every fault is named by its key.
+        """
+        remi = _build_remi(params)
+        vocabulary = _vocabulary_of(remi, params)
+        learner = None if params.vocab_size is None else (remi, params.vocab_size)
+        return cls(vocabulary, miditok_json=_to_json(remi), learner=learner)
+
+    def fit(self, music: Iterable[Notes]) -> None:
+        """Learns byte pairs from music where the params ask for them, and nothing otherwise.
+
+        Raises:
+            UserError: there is no music to learn from.
+        """
+        if self._learner is None:
+            return
+        remi, size = self._learner
+        bar = self.vocabulary.span("Bar").start
+        words = [bar_words(self._base_ids(self.grid(notes)), bar) for notes in music]
+        if not any(words):
+            raise UserError(
+                Fault("tokenizer.vocab_size", "byte pairs need music to learn from", "a silent train split")
+            )
+        remi.train(vocab_size=size, model="BPE", iterator=words)
+        self._byte_pairs = BytePairs(remi._model.to_str())
+        self._miditok_json = _to_json(remi)
+        self.vocabulary = replace(self.vocabulary, pieces=self._byte_pairs.pieces())
+        self._learner, self._manifest = None, None
+
+    def grid(self, notes: Notes) -> Grid:
+        """Music as it is written down: with its pedal treated as the params say, on the grid."""
+        return quantised(extend(notes) if self.vocabulary.pedal == "extend" else notes, self.vocabulary)
+
+    def encode(self, notes: Notes) -> Ids:
+        """(T,) ids of music, without BOS and EOS."""
+        return self.encode_grid(self.grid(notes))
+
+    def encode_grid(self, grid: Grid) -> Ids:
+        """(T,) ids of music that is on the grid already."""
+        base = self._base_ids(grid)
+        if self._byte_pairs is None:
+            return base
+        return self._byte_pairs.apply(base, self.vocabulary.span("Bar").start)
+
+    def decode(self, ids: npt.ArrayLike) -> Notes:
+        """The music of ids (T,), special ones and malformed runs passed over."""
+        return sounding(decode_grid(self.base_ids(ids), self.vocabulary), self.vocabulary)
+
+    def base_ids(self, ids: npt.ArrayLike) -> Ids:
+        """(T',) the base ids that ids (T,) stand for."""
+        return self.vocabulary.expanded(ids)
+
+    def _base_ids(self, grid: Grid) -> Ids:
+        return encode_grid(grid, self.vocabulary)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, base, special and learned."""
+        return len(self.vocabulary)
+
+    @property
+    def pad_id(self) -> int:
+        """The id of padding."""
+        return self.vocabulary.pad_id
+
+    @property
+    def bos_id(self) -> int:
+        """The id of the beginning of a performance."""
+        return self.vocabulary.bos_id
+
+    @property
+    def eos_id(self) -> int:
+        """The id of the end of a performance."""
+        return self.vocabulary.eos_id
+
+    @property
+    def token_types(self) -> list[tuple[str, ...]]:
+        """(V,) types of the base tokens that each id stands for."""
+        return self.vocabulary.token_types
+
+    @property
+    def token_values(self) -> list[tuple[str, ...]]:
+        """(V,) values of the base tokens that each id stands for."""
+        return self.vocabulary.token_values
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """How fine the grid is: see `Vocabulary.steps`."""
+        return self.vocabulary.steps
+
+    def shift_table(self, semitones: int, velocity_bins: int) -> Ids:
+        """(V,) see `Vocabulary.shift_table`."""
+        return self.vocabulary.shift_table(semitones, velocity_bins)
+
+    def common_resolution_bits(self, notes: Notes) -> float:
+        """Bits to add to the code length of some music, to compare it with that of another grid.
+
+        The sum over its notes of log2(onset step / 10 ms) + log2(duration step / 10 ms) + log2(velocity
+        step / 4), the duration step being that of the note's own bin.
+        """
+        return self.vocabulary.total_resolution_bits(self._base_ids(self.grid(notes)))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the artefact this tokenizer was read from or written to.
+
+        Raises:
+            ValueError: when it has not been saved.
+        """
+        if self._manifest is None:
+            raise ValueError("a tokenizer has a digest once it is saved")
+        return self._manifest.digest
+
+    def save(self, folder: Path, *, made_from: Mapping[str, str] | None = None) -> Manifest:
+        """Writes the tokenizer as an artefact: miditok's own file, `vocabulary.json` and the manifest."""
+        write_atomic(folder / MIDITOK_FILE, self._miditok_json)
+        self.vocabulary.save(folder)
+        settings = {"vocab_size": self.vocab_size, "base_vocab_size": len(self.vocabulary.base)}
+        settings |= {"pad_id": self.pad_id, "bos_id": self.bos_id, "eos_id": self.eos_id}
+        self._manifest = seal(folder, kind=KIND, made_from=made_from or {}, settings=settings)
+        return self._manifest
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Reads a tokenizer.
+
+        Raises:
+            UserError: the folder is not a whole tokenizer.
+        """
+        manifest = open_artefact(folder, kind=KIND)
+        model = read_json(folder / MIDITOK_FILE).get("_model")
+        return cls(
+            Vocabulary.load(folder),
+            miditok_json=(folder / MIDITOK_FILE).read_text(encoding="utf-8"),
+            byte_pairs=BytePairs(model) if model else None,
+            manifest=manifest,
+        )
+
+
+def _build_remi(params: TokenizerParams) -> REMI:
+    """REMI of miditok with everything off that one piano on one clock does not need."""
+    faults = broken_rules({"tokenizer": params})
+    if faults:
+        raise UserError(*faults)
+    last = params.duration_bins[-1][1]
+    resolutions = {(start, end): steps for start, end, steps in params.duration_bins}
+    # miditok takes its onset grid from the finest duration; an empty range beyond the last says how fine
+    # it is here.
+    resolutions[last, last] = params.positions_per_beat
+    config = TokenizerConfig(
+        pitch_range=params.pitch_range,
+        beat_res=resolutions,
+        num_velocities=params.velocities,
+        special_tokens=["PAD", "BOS", "EOS"],
+        encode_ids_split="bar",
+        use_velocities=True,
+        use_sustain_pedals=params.pedal == "tokens",
+        sustain_pedal_duration=False,
+        use_pitchdrum_tokens=False,
+        use_chords=False,
+        use_rests=False,
+        use_tempos=False,
+        use_time_signatures=False,
+        use_programs=False,
+        use_pitch_intervals=False,
+        use_pitch_bends=False,
+    )
+    return REMI(config)
+
+
+def _vocabulary_of(remi: REMI, params: TokenizerParams) -> Vocabulary:
+    base = tuple(sorted(remi.vocab, key=remi.vocab.__getitem__))
+    ticks = params.positions_per_beat
+    durations = tuple(int(value) for value in remi._tpb_to_time_array[ticks])
+    return Vocabulary(
+        base=base,
+        pieces=tuple((index,) for index in range(len(base))),
+        positions_per_second=round(ticks / SECONDS_PER_BEAT),
+        positions_per_bar=round(ticks * SECONDS_PER_BAR / SECONDS_PER_BEAT),
+        durations=durations,
+        velocities=tuple(int(value) for value in remi.velocities),
+        pedal=params.pedal,
+    )
+
+
+def _to_json(remi: REMI) -> str:
+    """What miditok saves, without the versions of the packages that wrote it: the same music gives the
+    same bytes.
+    """
+    content = {name: value for name, value in remi.to_dict().items() if name not in _VERSIONS}
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,194 @@
+"""Follows a training from outside: mirrors its growing curve into MLflow, and ends soon after it.
+
+    python -m coma_gen.tracking.follow --curve FILE --speed FILE --home DIR --key K --name N --params FILE
+    --parent PID
+
+Whatever goes wrong is written down and tried again, and what is still missing in the end is sent by the track
+stage. It runs at a low priority, since it shares the machine with training, and imports MLflow only once that
+priority is set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coma_gen.errors import UserError
+from coma_gen.tracking.rows import read_rows
+
+if TYPE_CHECKING:
+    from coma_gen.tracking.mirror import Mirror
+
+NICENESS = 10
+POLL_SECONDS = 0.25
+PASS_SECONDS = 2.0
+LONGEST_PAUSE = 30.0
+"""Between two looks at the parent; two passes; two passes to a store that does not answer."""
+LAST_PASS_SECONDS = 5.0
+PATIENCE = 1.0
+
+
+class Parent:
+    """The training process, as far as whether it is there."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.is_ours = os.getppid() == pid
+
+    def is_there(self) -> bool:
+        """Whether it runs. Who was started by it sees its end at once, whoever gets its number."""
+        if self.is_ours:
+            return os.getppid() == self.pid
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+@dataclass
+class Follower:
+    """What is followed, and how far it was sent."""
+
+    curve: Path
+    speed: Path
+    home: Path
+    key: str
+    name: str
+    params: Path
+    _held: ExitStack = field(init=False, default_factory=ExitStack)
+    _mirror: Mirror | None = field(init=False, default=None)
+    _seen: object = field(init=False, default=None)
+
+    def send(self) -> None:
+        """Sends what is new; nothing where the files have not changed since this last succeeded.
+
+        Raises:
+            UserError: when the store does not answer, or a file is malformed.
+        """
+        mirror = self._mirror or self._open()
+        now = [_stamp(path) for path in (self.curve, self.speed)]
+        if now == self._seen:
+            return
+        mirror.sync_curve(read_rows(self.curve))
+        mirror.sync_speed(read_rows(self.speed))
+        self._seen = now
+
+    def mark_killed(self) -> None:
+        """Says in the store that training ended before its end."""
+        if self._mirror is not None:
+            self._mirror.mark("KILLED")
+
+    def close(self) -> None:
+        """Lets others write to the run."""
+        self._held.close()
+        self._mirror = None
+
+    def _open(self) -> Mirror:
+        from coma_gen.params.load import load_params
+        from coma_gen.tracking.mirror import RUNNING, open_mirror
+        from coma_gen.tracking.store import open_store
+
+        params = load_params(self.params).model_dump(mode="json")
+        store = open_store(self.home, patience=PATIENCE)
+        mirror = self._held.enter_context(open_mirror(store, key=self.key, name=self.name, params=params))
+        try:
+            mirror.mark(RUNNING)
+        except UserError:
+            self.close()
+            raise
+        self._mirror = mirror
+        return mirror
+
+
+def follow(follower: Follower, parent: Parent, ended_well: list[int]) -> None:
+    """Sends until the parent is gone or has ended well, and then once more.
+
+    Args:
+        follower: what to send.
+        parent: whose end to wait for.
+        ended_well: gets an item when the parent says that it has ended well.
+    """
+    pause = PASS_SECONDS
+    while True:
+        running = parent.is_there() and not ended_well
+        try:
+            follower.send()
+            pause = PASS_SECONDS
+        except UserError as error:
+            _tell(error)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        if not running:
+            break
+        _wait(pause, lambda: parent.is_there() and not ended_well)
+    deadline = time.monotonic() + LAST_PASS_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            follower.send()
+            if not ended_well:
+                follower.mark_killed()
+            return
+        except UserError as error:
+            _tell(error)
+            time.sleep(1.0)
+
+
+def _wait(seconds: float, may_go_on: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while may_go_on() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _tell(error: Exception) -> None:
+    sys.stderr.write(f"{error}\n")
+    sys.stderr.flush()
+
+
+def _arguments(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m coma_gen.tracking.follow", description="Mirror a growing curve into MLflow."
+    )
+    for option in ("curve", "speed", "home", "params"):
+        parser.add_argument(f"--{option}", type=Path, required=True)
+    for option in ("key", "name"):
+        parser.add_argument(f"--{option}", required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs the follower."""
+    given = vars(_arguments(words))
+    ended_well: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, _frame: ended_well.append(signum))
+    parent = Parent(given.pop("parent"))
+    with suppress(OSError):
+        os.nice(NICENESS)
+    follower = Follower(**given)
+    try:
+        follow(follower, parent, ended_well)
+    finally:
+        follower.close()
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main())  # taking the interpreter down costs as much CPU as a minute of following

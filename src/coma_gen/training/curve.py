@@ -1,0 +1,102 @@
+"""The curve: one CSV row for each logged step, written while training runs and free of times.
+
+A checkpoint holds the rows up to its step. A resumed run starts its file from them, so that rows written
+between the checkpoint and the interruption are not there twice, and the finished file is the one of an
+uninterrupted run. Whoever follows the file opens it by name and reckons with it becoming shorter.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+
+from coma_gen.files import write_atomic
+
+
+@dataclass(frozen=True)
+class Row:
+    """One logged step.
+
+    Attributes:
+        step: optimizer steps done.
+        tokens: targets seen since the start.
+        train_loss: nats per token over the steps since the row before, dropout on.
+        learning_rate: of this step.
+        grad_norm: of this step, before clipping.
+        validation_nll: nats per token over the whole validation split, where this step was validated.
+    """
+
+    step: int
+    tokens: int
+    train_loss: float
+    learning_rate: float
+    grad_norm: float
+    validation_nll: float | None
+
+    def to_csv(self) -> str:
+        """The row as a line of text, floats at six significant digits."""
+        cells = (
+            "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+            for value in astuple(self)
+        )
+        return ",".join(cells) + "\n"
+
+
+HEADER = ",".join(field.name for field in fields(Row)) + "\n"
+SPEED_HEADER = "step,tokens_per_second\n"
+
+
+class Curve:
+    """Appends to curve.csv, and to speed.csv beside it, each row readable at once.
+
+    Attributes:
+        path: the curve's file.
+        text: all of its content.
+    """
+
+    def __init__(self, folder: Path, text: str = HEADER) -> None:
+        """Opens the files.
+
+        Args:
+            folder: where they are.
+            text: the curve so far, header included, as the checkpoint has it; what else the file holds is
+                dropped.
+        """
+        self.path = folder / "curve.csv"
+        self.text = text
+        write_atomic(self.path, text)
+        self._file = self.path.open("a", encoding="utf-8", newline="")
+        speed = folder / "speed.csv"
+        is_new = not speed.exists()
+        self._speed = speed.open("a", encoding="utf-8", newline="")
+        if is_new:
+            self._speed.write(SPEED_HEADER)
+        self._seconds, self._tokens = 0.0, 0
+        self.tokens_per_second = 0.0
+
+    def count(self, tokens: int, started: float) -> None:
+        """Notes that `tokens` targets took from `started` (a `time.perf_counter`) until now."""
+        self._seconds += time.perf_counter() - started
+        self._tokens += tokens
+        self.tokens_per_second = self._tokens / max(self._seconds, 1e-9)
+
+    def append(self, row: Row) -> None:
+        """Writes a row to the curve, and the speed since the row before to speed.csv."""
+        line = row.to_csv()
+        self._file.write(line)
+        self._file.flush()
+        self.text += line
+        self._speed.write(f"{row.step},{self.tokens_per_second:.6g}\n")
+        self._speed.flush()
+        self._seconds, self._tokens = 0.0, 0
+
+    def __enter__(self) -> Curve:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._speed.close()

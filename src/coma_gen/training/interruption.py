@@ -1,0 +1,79 @@
+"""Being stopped, kindly: a signal ends training after the step at hand and its checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+PARENT_ENDED = "the end of the process that started it"
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was stopped from outside, with everything up to `step` in a checkpoint.
+
+    Attributes:
+        step: optimizer steps done.
+        exit_status: what a stage should exit with: 128 + the signal's number, as shells have it.
+    """
+
+    def __init__(self, reason: str, step: int, exit_status: int) -> None:
+        super().__init__(
+            f"training was stopped by {reason} after step {step}; the same command goes on from there"
+        )
+        self.step = step
+        self.exit_status = exit_status
+
+
+class StopRequest:
+    """Listens for SIGINT and SIGTERM inside a `with` block; a second signal acts as it would have without us.
+
+    Signals that are ignored stay ignored (a job in the background of a script), and outside the main
+    thread, where Python allows no handlers, none is listened for.
+    """
+
+    def __init__(self, *, die_with_parent: bool = False) -> None:
+        """Args:
+        die_with_parent: count the end of the parent as a request too: killing `dvc` alone must not leave a
+            trainer.
+        """
+        self._parent = os.getppid() if die_with_parent else None
+        self._signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def reason(self) -> str | None:
+        """Who asks training to stop; None while nobody does."""
+        if self._signal is not None:
+            return self._signal.name
+        if self._parent is not None and os.getppid() != self._parent:
+            return PARENT_ENDED
+        return None
+
+    def interrupted(self, step: int) -> TrainingInterrupted:
+        """The exception that says so."""
+        number = self._signal if self._signal is not None else signal.SIGTERM
+        return TrainingInterrupted(self.reason or number.name, step, 128 + number)
+
+    def _listen(self, number: int, _frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._listen)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()

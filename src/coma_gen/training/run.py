@@ -1,0 +1,96 @@
+"""The stage `train`: shards in, a complete model out.
+
+data/model holds all that sampling and serving need: the best and the last weights, the model's shape, and the tokenizer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from coma_gen.artefact import open_artefact
+from coma_gen.errors import Fault, UserError
+from coma_gen.files import write_atomic
+from coma_gen.model.conformer import Conformer
+from coma_gen.model.weights import load_model, save_model
+from coma_gen.params.sections import Params
+from coma_gen.shards.read import ShardedSplit, read_shifts
+from coma_gen.training.loop import train_model
+
+
+def train_stage(
+    params: Params,
+    *,
+    shards: Path,
+    tokenizer: Path,
+    init_from: Path | None,
+    resume: Path,
+    key: str,
+    model: Path,
+    curve: Path,
+) -> dict[str, Any]:
+    """Trains, or goes on training, and writes the model and its curve.
+
+    Args:
+        params: all settings; those of model, train and runtime are used.
+        shards: the tokens.
+        tokenizer: what they were made with; a copy goes into the model's folder.
+        init_from: a model to take the first weights from; None for fresh ones.
+        resume: this run's folder of checkpoints.
+        key: names everything that the result depends on, but for the weights to start from.
+        model: the folder to write.
+        curve: the curve's file to write.
+
+    Returns:
+        Metrics.
+
+    Raises:
+        UserError: as `train_model`, and when shards, tokenizer or the first weights do not belong together.
+    """
+    sealed = open_artefact(shards, kind="shards")
+    tokens = open_artefact(tokenizer, kind="tokenizer")
+    if sealed.made_from["tokenizer"] != tokens.digest:
+        raise UserError(Fault(str(shards), f"must be made with {tokenizer}", "another tokenizer", "run `dvc repro`"))
+    made_from = {"shards": sealed.digest, "tokenizer": tokens.digest}
+    conformer = Conformer(params=params.model, vocab_size=int(sealed.settings["vocab_size"]), seed=params.train.seed)
+    if init_from is not None:
+        made_from["init_from"] = _take_weights(conformer, init_from, tokens.digest)
+    result = train_model(
+        model=conformer,
+        train_split=ShardedSplit.open(shards, "train"),
+        validation_split=ShardedSplit.open(shards, "validation"),
+        shifts=read_shifts(shards),
+        params=params.train,
+        threads=params.runtime.threads,
+        device=params.runtime.device,
+        pad_id=int(sealed.settings["pad_id"]),
+        resume=resume,
+        key=f"{key} {made_from.get('init_from', '')}".strip(),
+    )
+    weights = {"best": result.best_state, "last": result.last_state}
+    save_model(model, conformer, weights=weights, tokenizer=tokenizer, made_from=made_from)
+    write_atomic(curve, result.curve.read_bytes())
+    return result.metrics
+
+
+def _take_weights(conformer: Conformer, folder: Path, tokenizer: str) -> str:
+    """Starts from another model's best weights; returns the digest of that model.
+
+    Raises:
+        UserError: when its shape or its tokenizer is not this run's.
+    """
+    other = load_model(folder)
+    faults = []
+    if other.manifest.made_from.get("tokenizer") != tokenizer:
+        remedy = "use the params.yaml sections tokenizer, split and download that it was trained with"
+        faults.append(Fault("train.init_from", "must have been trained with this run's tokenizer", "another", remedy))
+    ours, theirs = conformer.params.model_dump(), other.model.params.model_dump()
+    faults += [
+        Fault(f"model.{name}", f"must be {theirs[name]}, as in train.init_from", str(ours[name]))
+        for name in ours
+        if ours[name] != theirs[name] and not name.endswith("dropout")
+    ]
+    if faults:
+        raise UserError(*faults)
+    conformer.load_state_dict(other.model.state_dict())
+    return other.manifest.digest

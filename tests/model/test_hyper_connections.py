@@ -1,0 +1,82 @@
+"""Hyper-connections against the package of that name, S = 1 against the plain residual."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hyper_connections.hyper_connections import HyperConnections
+from torch import Tensor
+
+from coma_gen.model.hyper_connections import HyperConnection, _ReadStreams
+
+DIM = 10
+
+
+def vectors(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def with_any_weights(num_streams: int) -> HyperConnection:
+    ours = HyperConnection(dim=DIM, num_streams=num_streams, first_stream=1).double()
+    with torch.no_grad():
+        for seed, parameter in enumerate(ours.parameters()):
+            parameter.add_(vectors(*parameter.shape, seed=seed))
+    return ours
+
+
+@pytest.mark.parametrize("num_streams", [2, 3, 4])
+def test_equals_the_package_with_any_dynamics(num_streams: int) -> None:
+    ours, branch = with_any_weights(num_streams), torch.nn.Linear(DIM, DIM).double()
+    theirs = HyperConnections(num_streams, dim=DIM, layer_index=1, branch=branch).double()
+    with torch.no_grad():
+        theirs.norm.gamma.copy_(ours.gain - 1)
+        theirs.static_alpha.copy_(ours.static[:, :-1])
+        theirs.static_beta.copy_(ours.static[:, -1])
+        theirs.dynamic_alpha_fn.copy_(ours.dynamic[:, :-1])
+        theirs.dynamic_beta_fn.copy_(ours.dynamic[:, -1])
+        theirs.dynamic_alpha_scale.copy_(ours.dynamic_scale[0])
+        theirs.dynamic_beta_scale.copy_(ours.dynamic_scale[1])
+    streams = vectors(3, 5, num_streams, DIM, seed=20).requires_grad_()
+    mine = ours(streams, branch)
+    package = theirs(streams.permute(0, 2, 1, 3).flatten(0, 1)).unflatten(0, (3, num_streams)).transpose(1, 2)
+    torch.testing.assert_close(mine, package, rtol=0, atol=1e-11)
+    weight = vectors(*mine.shape, seed=21)
+    of = [streams, *branch.parameters()]
+    gradients = torch.autograd.grad((mine * weight).sum(), [*of, *ours.parameters()])
+    expected = torch.autograd.grad((package * weight).sum(), [*of, *theirs.parameters()], allow_unused=True)
+    for actual, wanted in zip(gradients, expected[: len(of)], strict=False):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-10)
+    named = dict(zip([name for name, _ in theirs.named_parameters()], expected[len(of) :], strict=True))
+    mine_named = dict(zip([name for name, _ in ours.named_parameters()], gradients[len(of) :], strict=True))
+    torch.testing.assert_close(mine_named["gain"], named["norm.gamma"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(mine_named["static"][:, :-1], named["static_alpha"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(mine_named["static"][:, -1], named["static_beta"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(mine_named["dynamic"][:, :-1], named["dynamic_alpha_fn"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        mine_named["dynamic_scale"][1], named["dynamic_beta_scale"], rtol=0, atol=1e-10
+    )
+
+
+def test_gradients_of_the_mixing() -> None:
+    arguments = [vectors(3, 2, 5), vectors(5, 4, seed=1), vectors(2, 4, seed=2), vectors(4, seed=3)]
+    assert torch.autograd.gradcheck(_ReadStreams.apply, [argument.requires_grad_() for argument in arguments])
+
+
+def test_streams_of_zeros_have_finite_gradients() -> None:
+    streams = torch.zeros(1, 1, 4, DIM, dtype=torch.float64, requires_grad=True)
+    with_any_weights(4)(streams, torch.sin).sum().backward()
+    assert streams.grad is not None and torch.isfinite(streams.grad).all()
+
+
+def test_one_stream_is_the_plain_residual_without_parameters() -> None:
+    connection = HyperConnection(dim=DIM, num_streams=1, first_stream=0)
+    x = vectors(2, 3, 1, DIM)
+    assert torch.equal(connection(x, torch.sin), x + torch.sin(x))
+    assert not list(connection.parameters())
+
+
+def test_at_the_start_one_stream_is_read_and_all_are_written() -> None:
+    connection = HyperConnection(dim=DIM, num_streams=4, first_stream=2).double()
+    streams = vectors(2, 3, 4, DIM)
+    expected = streams + torch.sin(streams[:, :, 2:3])
+    torch.testing.assert_close(connection(streams, torch.sin), expected, rtol=0, atol=1e-12)

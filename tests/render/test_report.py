@@ -1,0 +1,98 @@
+"""The report stage: from the folders that the other stages write to one page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coma_gen.errors import UserError
+from coma_gen.files import write_json
+from coma_gen.music.midi import midi_bytes
+from coma_gen.music.notes import Notes
+from coma_gen.params.sections import ReportParams
+from coma_gen.render.report import write_report
+
+HEADER = "midi_filename,composer,title,notes,seconds,tokens,nats,bits_per_note_10ms\n"
+
+
+@pytest.fixture
+def folders(
+    tmp_path: Path, etude: Callable[..., Notes], metrics: Callable[..., dict[str, Any]]
+) -> dict[str, Path]:
+    """What the stages before it write."""
+    names = ("metrics", "samples", "evaluation")
+    found = {name: tmp_path / name for name in names} | {"destination": tmp_path / "data" / "report"}
+    for name in names:
+        found[name].mkdir()
+    figures = metrics()
+    figures["split"]["unreadable"] = {
+        "performances": 3,
+        "reasons": {"must have notes": 3},
+        "files": ["a.mid"],
+    }
+    figures["sample"] = {
+        "samples": 2,
+        "invalid": 0,
+        "music": {"polyphony": 2.5},
+        "music_of_test": {"polyphony": 3.25},
+    }
+    for stage, value in figures.items():
+        write_json(found["metrics"] / f"{stage}.json", value)
+    (found["metrics"] / "curve.csv").write_text("step,train_loss,validation_nll\n10,5.5,\n20,4.5,4.25\n")
+    (found["evaluation"] / "test.csv").write_text(
+        HEADER + 'x.midi,Frédéric Chopin,"Étude, Op. 10",9,1,40,99,22.75\n'
+    )
+    samples = [{"name": "unprompted-01", "notes": 3, "prompt_seconds": None}]
+    samples.append(
+        {"name": "continued-01", "prompt_seconds": 1.5, "composer": "Clara Schumann", "title": "Soirée"}
+    )
+    for entry in samples:
+        (found["samples"] / f"{entry['name']}.mid").write_bytes(midi_bytes(etude(2)))
+    write_json(found["samples"] / "samples.json", {"settings": {"temperature": 0.875}, "samples": samples})
+    return found
+
+
+def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
+    write_report(ReportParams(audio=True), **folders)
+    text = (folders["destination"] / "index.html").read_text(encoding="utf-8")
+    wanted = [
+        "continues 1.5 s of Clara Schumann, Soirée",
+        "from nothing",
+        "0.875",
+        "Frédéric Chopin, Étude, Op. 10",
+    ]
+    wanted += ["22.75", "20.83", "0 of 2", "3.25", "Unreadable files: 3; must have notes: 3.", "maestro-mini"]
+    assert [piece for piece in wanted if piece not in text] == []
+    names = {path.name for path in folders["destination"].iterdir()}
+    assert {"unprompted-01.png", "unprompted-01.flac", "continued-01.png", "learning-curve.svg"} <= names
+
+
+def test_nothing_there_is_still_a_page(tmp_path: Path) -> None:
+    absent = {name: tmp_path / name for name in ("metrics", "samples", "evaluation", "destination")}
+    write_report(ReportParams(audio=True), **absent)
+    assert [path.name for path in absent["destination"].iterdir()] == ["index.html"]
+
+
+def test_without_audio(folders: dict[str, Path]) -> None:
+    write_report(ReportParams(audio=False), **folders)
+    assert "<audio" not in (folders["destination"] / "index.html").read_text(encoding="utf-8")
+    assert not list(folders["destination"].glob("*.flac"))
+
+
+@pytest.mark.parametrize("damage", ['{"samples": [{}]}', "[1]", '{"settings": {}, "samples": [3]}', "{"])
+def test_a_damaged_list_is_named(folders: dict[str, Path], damage: str) -> None:
+    (folders["samples"] / "samples.json").write_text(damage)
+    with pytest.raises(UserError, match=r"samples\.json"):
+        write_report(ReportParams(audio=False), **folders)
+    assert not folders["destination"].exists()
+
+
+def test_a_lost_sample_is_named(folders: dict[str, Path]) -> None:
+    (folders["samples"] / "continued-01.mid").unlink()
+    with pytest.raises(UserError, match=r"continued-01\.mid"):
+        write_report(ReportParams(audio=False), **folders)
+    assert json.loads((folders["samples"] / "samples.json").read_text())["samples"]

@@ -1,0 +1,141 @@
+"""A curve in the store: once, in full, with the right values, whatever happened before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coma_gen.tracking.mirror import KILLED, RUNNING, Mirror, open_mirror
+from coma_gen.tracking.rows import Row, read_rows
+from coma_gen.tracking.store import Store
+
+Points = Callable[[], list[tuple[str, int, float]]]
+PARAMS = {"train": {"steps": 100}}
+
+
+def expected(rows: list[Row]) -> list[tuple[str, int, float]]:
+    return sorted(
+        (f"train/{column}", row.step, value) for row in rows for column, value in row.values.items()
+    )
+
+
+@pytest.fixture
+def curve(tmp_path: Path, write_curve: Callable[[Path, range], Path]) -> list[Row]:
+    return read_rows(write_curve(tmp_path / "curve.csv", range(10, 301, 10)))
+
+
+def opened(store: Store) -> Mirror:
+    with open_mirror(store, key="workspace-1", name="workspace", params=PARAMS) as mirror:
+        return mirror
+
+
+def test_sent_twice_it_is_there_once(store: Store, curve: list[Row], points: Points) -> None:
+    mirror = opened(store)
+    mirror.sync_curve(curve)
+    mirror.sync_curve(curve)
+    assert points() == expected(curve)
+    again = opened(store)
+    again.sync_curve(curve)
+    assert again.sent == 0
+    assert again.run_id == mirror.run_id
+    assert points() == expected(curve)
+
+
+def test_a_growing_curve_is_sent_row_by_row(store: Store, curve: list[Row], points: Points) -> None:
+    mirror = opened(store)
+    for length in (0, 1, 2, 2, 17, len(curve)):
+        mirror.sync_curve(curve[:length])
+        assert points() == expected(curve[:length])
+
+
+def test_a_curve_that_became_shorter_and_grew_again_is_there_once(
+    store: Store, curve: list[Row], points: Points
+) -> None:
+    first = opened(store)
+    first.sync_curve(curve[:20])
+    second = opened(store)
+    for length in (12, 15, len(curve)):
+        second.sync_curve(curve[:length])
+    assert second.run_id == first.run_id
+    assert points() == expected(curve)
+
+
+def test_an_interruption_between_batches_leaves_nothing_out(
+    store: Store, curve: list[Row], points: Points, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coma_gen.tracking.mirror.METRICS_A_BATCH", 7)
+    mirror, sent = opened(store), []
+    log = Mirror._log_points
+
+    def interrupted(self: Mirror, some: object) -> None:
+        if len(sent) == 3:
+            raise KeyboardInterrupt
+        sent.append(1)
+        log(self, some)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Mirror, "_log_points", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mirror.sync_curve(curve)
+    monkeypatch.setattr(Mirror, "_log_points", log)
+    assert len(points()) == 21
+    opened(store).sync_curve(curve)
+    assert points() == expected(curve)
+
+
+def test_a_curve_with_other_values_begins_a_new_run(
+    store: Store, curve: list[Row], points: Points, count_runs: Callable[[], int]
+) -> None:
+    first = opened(store)
+    first.sync_curve(curve)
+    other = [Row(row.step, {**row.values, "train_loss": 1.5}) for row in curve]
+    second = opened(store)
+    second.sync_curve(other)
+    assert second.run_id != first.run_id
+    assert points() == expected(other)
+    assert count_runs() == 1
+    assert store.client.get_run(second.run_id).data.params == {"train.steps": "100"}
+    assert store.client.get_run(first.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_other_params_under_the_same_key_begin_a_new_run(store: Store) -> None:
+    first = opened(store)
+    with open_mirror(store, key="workspace-1", name="workspace", params={"train": {"steps": 7}}) as second:
+        assert second.run_id != first.run_id
+        assert second.run().data.params == {"train.steps": "7"}
+
+
+def test_a_diverged_loss_is_kept_as_it_is(store: Store, points: Points) -> None:
+    rows = [Row(10, {"train_loss": float("inf")}), Row(20, {"train_loss": float("nan")})]
+    for _ in range(2):
+        opened(store).sync_curve(rows)
+    assert len(points()) == 2
+
+
+def test_a_step_that_ran_twice_keeps_its_first_speed(store: Store, points: Points) -> None:
+    speeds = [Row(10, {"tokens_per_second": 900.0}), Row(20, {"tokens_per_second": 910.0})]
+    mirror = opened(store)
+    mirror.sync_speed(speeds)
+    again = [*speeds, Row(20, {"tokens_per_second": 870.0}), Row(30, {"tokens_per_second": 880.0})]
+    mirror.sync_speed(again)
+    opened(store).sync_speed(again)
+    assert [value for _, _, value in points()] == [900.0, 910.0, 880.0]
+    assert {name for name, _, _ in points()} == {"system/tokens_per_second"}
+
+
+def test_killed_and_running_again(store: Store) -> None:
+    mirror = opened(store)
+    mirror.mark(KILLED)
+    assert mirror.run().info.status == "KILLED"
+    mirror.mark(RUNNING)
+    assert mirror.run().info.status == "RUNNING"
+
+
+def test_hundreds_of_params_and_tags_go_in_batches(store: Store) -> None:
+    params = {"section": {f"key{index}": index for index in range(250)}}
+    with open_mirror(store, key="workspace-2", name="workspace", params=params) as mirror:
+        mirror.set_tags({f"tag{index}": str(index) for index in range(250)})
+        run = mirror.run()
+    assert len(run.data.params) == 250
+    assert sum(name.startswith("tag") for name in run.data.tags) == 250

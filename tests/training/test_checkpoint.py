@@ -1,0 +1,167 @@
+"""Checkpoints: whole or absent, proven before use, none believed that was changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from coma_gen.errors import UserError
+from coma_gen.training.checkpoint import CHECKPOINTS, KEPT, Checkpoint, latest_checkpoint, save_checkpoint
+
+KEY = "k" * 64
+
+
+def make(step: int) -> Checkpoint:
+    return Checkpoint(
+        step=step,
+        weights={"a.weight": torch.arange(6.0).view(2, 3).t() + step, "b": torch.tensor(0.1 * step)},
+        best={"a.weight": torch.zeros(3, 2)},
+        optimizer={"a.weight/exp_avg": torch.full((3, 2), 1 / 3), "a.weight/step": torch.tensor(float(step))},
+        progress={"step": step, "loss_sum": 0.1 + 0.2, "best_nll": None},
+        curve="step,tokens\n1,2\n",
+    )
+
+
+def steps(resume: Path) -> list[str]:
+    return sorted(path.name for path in (resume / CHECKPOINTS).iterdir())
+
+
+def same(one: Checkpoint, two: Checkpoint) -> bool:
+    maps = [(one.weights, two.weights), (one.best, two.best), (one.optimizer, two.optimizer)]
+    tensors = all(a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a) for a, b in maps)
+    return tensors and (one.step, one.progress, one.curve) == (two.step, two.progress, two.curve)
+
+
+def test_comes_back_to_the_bit(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path, key=KEY) is None
+    save_checkpoint(tmp_path, make(7), key=KEY)
+    back = latest_checkpoint(tmp_path, key=KEY)
+    assert back is not None and same(back, make(7))
+
+
+def test_an_empty_part_comes_back_empty(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Checkpoint(1, {"a": torch.ones(1)}, {}, {}, {"step": 1}, ""), key=KEY)
+    back = latest_checkpoint(tmp_path, key=KEY)
+    assert back is not None and back.best == {} and back.optimizer == {}
+
+
+def test_shared_memory_is_stored_twice(tmp_path: Path) -> None:
+    tied = torch.ones(2, 2)
+    save_checkpoint(tmp_path, Checkpoint(1, {"a": tied, "b": tied}, {}, {}, {"step": 1}, ""), key=KEY)
+    back = latest_checkpoint(tmp_path, key=KEY)
+    assert back is not None and torch.equal(back.weights["b"], tied)
+
+
+def test_the_last_three_stay_and_the_newest_is_taken(tmp_path: Path) -> None:
+    for step in (9, 10, 99, 100, 1000):
+        save_checkpoint(tmp_path, make(step), key=KEY)
+    assert steps(tmp_path) == ["step-00000099", "step-00000100", "step-00001000"]
+    assert len(steps(tmp_path)) == KEPT
+    back = latest_checkpoint(tmp_path, key=KEY)
+    assert back is not None and back.step == 1000
+
+
+def test_no_pickle_is_written(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, make(1), key=KEY)
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json", ".csv"}
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "a flipped bit of the weights": lambda folder: flip(folder / "weights.safetensors"),
+    "a flipped bit of the best": lambda folder: flip(folder / "best.safetensors"),
+    "a flipped bit of the optimizer": lambda folder: flip(folder / "optimizer.safetensors"),
+    "a flipped bit of the progress": lambda folder: flip(folder / "progress.json"),
+    "a shorter curve": lambda folder: (folder / "curve.csv").write_text("step"),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "an empty manifest": lambda folder: (folder / "manifest.json").write_text(""),
+    "a manifest of something else": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "a missing file": lambda folder: (folder / "optimizer.safetensors").unlink(),
+    "a surplus file": lambda folder: (folder / "surplus").write_text("x"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_newest_falls_back(
+    tmp_path: Path, damage: Callable[[Path], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    save_checkpoint(tmp_path, make(1), key=KEY)
+    newest = save_checkpoint(tmp_path, make(2), key=KEY)
+    damage(newest)
+    with caplog.at_level(logging.WARNING):
+        back = latest_checkpoint(tmp_path, key=KEY)
+    assert back is not None and same(back, make(1))
+    assert "step-00000002 is damaged" in caplog.text
+    assert steps(tmp_path) == ["step-00000001"]
+
+
+def test_all_damaged_is_an_error_that_names_each(tmp_path: Path) -> None:
+    for step in (1, 2):
+        flip(save_checkpoint(tmp_path, make(step), key=KEY) / "weights.safetensors")
+    with pytest.raises(UserError, match="at least one checkpoint that is whole") as caught:
+        latest_checkpoint(tmp_path, key=KEY)
+    assert "step-00000001" in str(caught.value) and "step-00000002" in str(caught.value)
+    assert len(steps(tmp_path)) == 2
+
+
+def test_another_key_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make(1), key="b" * 64)
+    with pytest.raises(UserError, match="must be a checkpoint of this run"):
+        latest_checkpoint(tmp_path, key=KEY)
+    assert steps(tmp_path) == ["step-00000001"]
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_failing_write_leaves_the_former_ones(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, make(1), key=KEY)
+    for failures in range(20):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, fails_at(failures + 1, getattr(os, name)))
+            try:
+                save_checkpoint(tmp_path, make(2), key=KEY)
+                break
+            except OSError:
+                pass
+        back = latest_checkpoint(tmp_path, key=KEY)
+        # The last fsync is of the folder that the finished checkpoint was already moved into.
+        assert back is not None and (same(back, make(1)) or (name == "fsync" and same(back, make(2))))
+        assert not list((tmp_path / CHECKPOINTS).glob(".*"))
+    assert failures >= (4 if name == "fsync" else 3)
+
+
+def fails_at(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """`real`, but for its `number`-th call, which finds the disk full."""
+    calls = 0
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise OSError(28, "No space left on device")
+        return real(*arguments, **options)
+
+    return call
+
+
+def test_leftovers_of_a_killed_trainer_are_removed(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make(1), key=KEY)
+    leftover = tmp_path / CHECKPOINTS / ".step-00000002.abc.partial"
+    leftover.mkdir()
+    (leftover / "weights.safetensors").write_text("half")
+    (tmp_path / ".curve.csv.abc.partial").write_text("half")
+    back = latest_checkpoint(tmp_path, key=KEY)
+    assert back is not None and back.step == 1
+    assert not leftover.exists() and not (tmp_path / ".curve.csv.abc.partial").exists()

@@ -1,0 +1,209 @@
+"""The loop: it learns, writes what it did, stops when it should."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from coma_gen.errors import UserError
+from coma_gen.training.likelihood import split_nll
+from coma_gen.training.lock import HOLDER, LOCK
+from coma_gen.training.schedule import learning_rate
+
+GETS_WORSE: dict[str, Any] = {
+    "steps": 60,
+    "learning_rate": 0.3,
+    "warmup_steps": 0,
+    "validate_every": 2,
+    "early_stopping": 3,
+}
+"""Settings of a run that is best somewhere in its middle."""
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_learns_a_periodic_sequence(trainer: ModuleType, tmp_path: Path, precision: str) -> None:
+    result = trainer.train(
+        tmp_path,
+        train_pieces=trainer.circle(200),
+        validation_pieces=trainer.circle(40),
+        precision=precision,
+        augment=False,
+        steps=100,
+        learning_rate=0.03,
+        log_every=20,
+        validate_every=50,
+        checkpoint_every=100,
+        micro_batch=4,
+        seq_len=16,
+    )
+    # Chance is ln 12 = 2.48, and ln 3 = 1.10 for who knows the three tokens but not their order.
+    assert result.metrics["best"]["validation_nll"] < 0.6
+    assert all(value.dtype == torch.float32 for value in result.last_state.values())
+
+
+def test_what_a_run_hands_back(trainer: ModuleType, tmp_path: Path) -> None:
+    result = trainer.train(tmp_path)
+    table, params = rows(result.curve), trainer.make_params()
+    assert result.curve.read_text().startswith(
+        "step,tokens,train_loss,learning_rate,grad_norm,validation_nll\n"
+    )
+    assert [row["step"] for row in table] == ["3", "4", "6", "8", "9", "10"]
+    assert [row["step"] for row in table if row["validation_nll"]] == ["4", "8", "10"]
+    for row in table:
+        assert float(row["learning_rate"]) == pytest.approx(learning_rate(int(row["step"]), params), rel=1e-5)
+        assert float(row["train_loss"]) > 0 and float(row["grad_norm"]) > 0
+    metrics = result.metrics
+    assert metrics["steps"] == 10 and metrics["tokens"] == int(table[-1]["tokens"]) > 0
+    assert metrics["epochs"] == metrics["tokens"] / 101
+    assert metrics["parameters"] == sum(p.numel() for p in trainer.make_model().parameters())
+    assert metrics["train_loss"] == pytest.approx(float(table[-1]["train_loss"]), rel=1e-5)
+    assert metrics["last"]["validation_nll"] == pytest.approx(float(table[-1]["validation_nll"]), rel=1e-5)
+    best = min((row for row in table if row["validation_nll"]), key=lambda row: float(row["validation_nll"]))
+    assert str(metrics["best"]["step"]) == best["step"]
+    assert metrics["stopped_early"] is False
+    assert (tmp_path / "speed.csv").read_text().startswith("step,tokens_per_second\n3,")
+
+
+def test_best_weights_are_those_of_the_best_validation(trainer: ModuleType, tmp_path: Path) -> None:
+    long = trainer.train(tmp_path, **GETS_WORSE)
+    model = trainer.make_model()
+    model.load_state_dict(long.best_state)
+    split = trainer.Tokens(trainer.VALIDATION)
+    nll = split_nll(model, split, seq_len=8, batch=2, pad_id=0, device=torch.device("cpu"), bf16=False)
+    assert nll == long.metrics["best"]["validation_nll"]
+    assert nll < long.metrics["last"]["validation_nll"]
+
+
+def test_train_loss_is_the_mean_over_the_tokens_since_the_last_row(
+    trainer: ModuleType, tmp_path: Path
+) -> None:
+    each = rows(trainer.train(tmp_path / "each", log_every=1).curve)
+    some = rows(trainer.train(tmp_path / "some", log_every=5).curve)
+    tokens = [0, *(int(row["tokens"]) for row in each)]
+    nats = [
+        float(row["train_loss"]) * (after - before)
+        for row, before, after in zip(each, tokens, tokens[1:], strict=False)
+    ]
+    before = 0
+    for row in some:
+        step = int(row["step"])
+        expected = sum(nats[before:step]) / (tokens[step] - tokens[before])
+        assert float(row["train_loss"]) == pytest.approx(expected, rel=1e-5)
+        before = step
+
+
+def test_early_stopping(trainer: ModuleType, tmp_path: Path) -> None:
+    result = trainer.train(tmp_path, **GETS_WORSE)
+    assert result.metrics["stopped_early"] is True
+    assert result.metrics["steps"] == result.metrics["best"]["step"] + 6 < 60
+    assert rows(result.curve)[-1]["step"] == str(result.metrics["steps"])
+    again = trainer.train(tmp_path, **GETS_WORSE)
+    assert trainer.digest(again) == trainer.digest(result)
+
+
+def test_clipping_acts(trainer: ModuleType, tmp_path: Path) -> None:
+    free = rows(trainer.train(tmp_path / "free", clip_norm=None).curve)
+    clipped = rows(trainer.train(tmp_path / "clipped", clip_norm=1e-9).curve)
+    assert float(free[0]["grad_norm"]) > 0.01 and float(clipped[0]["grad_norm"]) > 0.01
+    assert free != clipped
+    # AdamW divides the gradient by its size, but for its epsilon: one this short hardly moves anything.
+    moved = [
+        abs(float(run[-1]["validation_nll"]) - float(run[1]["validation_nll"])) for run in (free, clipped)
+    ]
+    assert moved[1] < moved[0] / 5
+
+
+def test_augmentation_is_a_switch(trainer: ModuleType, tmp_path: Path) -> None:
+    on = trainer.train(tmp_path / "on").curve.read_text()
+    assert on != trainer.train(tmp_path / "off", augment=False).curve.read_text()
+
+
+class Poisoned(torch.nn.Module):
+    """Turns to NaN after some forward passes of training."""
+
+    def __init__(self, inner: torch.nn.Module, healthy: int, factor: float) -> None:
+        super().__init__()
+        self.inner, self.left, self.factor = inner, healthy, factor
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        self.left -= self.training
+        logits: Tensor = self.inner(input_ids)
+        return logits if self.left >= 0 else logits * self.factor
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops(trainer: ModuleType, tmp_path: Path, factor: float) -> None:
+    model = Poisoned(trainer.make_model(), healthy=2 * 6, factor=factor)  # two micro-batches a step
+    with pytest.raises(
+        UserError, match=r"train step 7: .*finite.*learning_rate.*checkpoint of step 6 is kept"
+    ):
+        trainer.train(tmp_path, model=model)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert (tmp_path / "checkpoints" / "step-00000006" / "manifest.json").exists()
+    mended = trainer.train(tmp_path, model=Poisoned(trainer.make_model(), healthy=99, factor=1.0))
+    assert mended.metrics["steps"] == 10
+
+
+def test_a_finished_run_is_not_trained_again(
+    trainer: ModuleType, tmp_path: Path, uninterrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.train(tmp_path)
+    monkeypatch.setattr("coma_gen.training.loop._Run.take_step", None)
+    assert trainer.digest(trainer.train(tmp_path)) == uninterrupted
+
+
+def test_another_key_never_resumes(trainer: ModuleType, tmp_path: Path) -> None:
+    trainer.train(tmp_path)
+    with pytest.raises(UserError, match="must be a checkpoint of this run"):
+        trainer.train(tmp_path, key="b" * 64)
+
+
+def test_damaged_checkpoints(trainer: ModuleType, tmp_path: Path, uninterrupted: str) -> None:
+    trainer.train(tmp_path)
+    folders = sorted((tmp_path / "checkpoints").iterdir())
+    (folders[-1] / "weights.safetensors").write_bytes(b"")
+    assert trainer.digest(trainer.train(tmp_path)) == uninterrupted
+    for folder in folders:
+        (folder / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="at least one checkpoint that is whole"):
+        trainer.train(tmp_path)
+
+
+def test_a_second_trainer_is_refused_and_told_who_trains(trainer: ModuleType, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from coma_gen.training.lock import sole_trainer\n"
+        "with sole_trainer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command, pipe = [sys.executable, "-c", program, str(tmp_path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=rf"one trainer at a time.*process {holder.pid} on .*Wait for it"):
+            trainer.train(tmp_path)
+        holder.kill()
+    assert trainer.train(tmp_path).metrics["steps"] == 10, "a lock ends with its process"
+    assert not (tmp_path / HOLDER).exists()
+
+
+def test_an_unknown_holder_is_refused_too(trainer: ModuleType, tmp_path: Path) -> None:
+    with FileLock(tmp_path / LOCK), pytest.raises(UserError, match="beside another process"):
+        trainer.train(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_an_empty_split_is_refused(trainer: ModuleType, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} split: must have at least one token"):
+        trainer.train(tmp_path, **{f"{name}_pieces": []})

@@ -1,0 +1,66 @@
+"""What AdamW decays, and that its state survives being stored."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+
+from coma_gen.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
+
+
+def test_decay_acts_on_matrices_only(trainer: ModuleType) -> None:
+    model = trainer.make_model(attention_position="dynamic", position_embedding="learned")
+    optimizer = build_optimizer(model, trainer.make_params(weight_decay=0.25))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decayed, others = ({names[p] for p in group["params"]} for group in optimizer.param_groups)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.25, 0.0]
+    assert decayed | others == set(names.values()) and not decayed & others
+    assert {
+        "token_embedding.weight",
+        "position_embedding.weight",
+        "logits.weight",
+        "blocks.0.attention.qkv.weight",
+    } <= decayed
+    words = ("bias", "norm.", "gain", "scale", "static", "dynamic_", "connections")
+    assert not [
+        name for name in decayed if any(word in name for word in words) and "position_bias" not in name
+    ]
+    assert {"norm.weight", "blocks.0.attention.query_gain", "blocks.0.attention.scale_weights"} <= others
+    assert all(names_parameter.ndim >= 2 for names_parameter, name in names.items() if name in decayed)
+
+
+def test_frozen_parameters_are_left_out(trainer: ModuleType) -> None:
+    model = trainer.make_model()
+    model.token_embedding.weight.requires_grad_(False)
+    optimizer = build_optimizer(model, trainer.make_params())
+    assert not any(
+        model.token_embedding.weight is p for group in optimizer.param_groups for p in group["params"]
+    )
+
+
+def test_state_comes_back_to_the_bit(trainer: ModuleType) -> None:
+    params = trainer.make_params()
+    inputs = torch.arange(3, 11)[None]
+
+    def learn(model: torch.nn.Module, optimizer: torch.optim.AdamW, times: int) -> None:
+        model.eval()
+        for _ in range(times):
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            optimizer.step()
+
+    model = trainer.make_model()
+    optimizer = build_optimizer(model, params)
+    assert optimizer_tensors(optimizer, model) == {}
+    learn(model, optimizer, 3)
+    kept = {name: value.clone() for name, value in optimizer_tensors(optimizer, model).items()}
+    other = trainer.make_model()
+    other.load_state_dict(model.state_dict())
+    fresh = build_optimizer(other, params)
+    restore_optimizer(fresh, other, kept)
+    learn(model, optimizer, 2)
+    learn(other, fresh, 2)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    again = optimizer_tensors(fresh, other)
+    assert all(torch.equal(value, again[name]) for name, value in optimizer_tensors(optimizer, model).items())

@@ -1,0 +1,306 @@
+"""A tiny run for the tests, in this process or as a program that can be killed.
+
+python trainer.py train FOLDER STEPS_PER_SECOND      one run, as slow as asked
+python trainer.py kill-randomly FOLDER KILLS SEED    runs that are killed at random moments and resumed
+python trainer.py kill-at-calls FOLDER CALLS         a run killed at each of the first fsyncs and renames
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from coma_gen.artefact import seal
+from coma_gen.files import replacing_folder
+from coma_gen.model.conformer import Conformer
+from coma_gen.params.sections import ModelParams, TrainParams
+from coma_gen.shards.layout import INDEX, KIND, token_file
+from coma_gen.shards.read import ShardedSplit
+from coma_gen.training.interruption import TrainingInterrupted
+from coma_gen.training.loop import train_model
+from coma_gen.training.progress import TrainingResult
+
+VOCABULARY = 12
+PAD, BOS, EOS = 0, 1, 2
+KEY = "a" * 64
+SHORT = 4
+"""Steps of a short run."""
+
+
+class Tokens:
+    """A split in memory, as much of one as validation needs."""
+
+    def __init__(self, pieces: list[np.ndarray]) -> None:
+        self.pieces = pieces
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def piece(self, index: int) -> np.ndarray:
+        return self.pieces[index]
+
+
+def noise(*lengths: int, seed: int) -> list[np.ndarray]:
+    """Pieces of noise from BOS to EOS, of these lengths."""
+    draws = np.random.default_rng(seed)
+    inner = [draws.integers(3, VOCABULARY, length - 2) for length in lengths]
+    return [np.concatenate(([BOS], middle, [EOS])).astype(np.uint16) for middle in inner]
+
+
+def circle(length: int, period: int = 3) -> list[np.ndarray]:
+    """One piece that counts in a circle."""
+    inner = 3 + np.arange(length) % period
+    return [np.concatenate(([BOS], inner, [EOS])).astype(np.uint16)]
+
+
+TRAIN, VALIDATION = noise(30, 21, 50, seed=1), noise(19, 10, seed=2)
+
+
+def write_shards(folder: Path, **splits: list[np.ndarray]) -> None:
+    """Lays pieces on disk as the shard stage does, with as much of the index as training reads."""
+    with replacing_folder(folder) as building:
+        for split, pieces in splits.items():
+            (building / split).mkdir()
+            lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+            columns = {
+                "copy": 0 * lengths,
+                "shard": 0 * lengths,
+                "offset": np.cumsum(lengths) - lengths,
+                "tokens": lengths,
+            }
+            pd.DataFrame(columns).to_parquet(building / split / INDEX)
+            np.save(
+                token_file(building, split, 0),
+                np.concatenate([*pieces, np.empty(0, np.uint16)]).astype(np.uint16),
+            )
+        seal(building, kind=KIND, made_from={}, settings={"vocab_size": VOCABULARY, "pad_id": PAD})
+
+
+def make_params(**changes: Any) -> TrainParams:
+    settings: dict[str, Any] = {
+        "seed": 0,
+        "seq_len": 8,
+        "micro_batch": 2,
+        "grad_accum_steps": 2,
+        "steps": 10,
+        "learning_rate": 0.01,
+        "warmup_steps": 2,
+        "min_learning_rate_ratio": 0.1,
+        "weight_decay": 0.1,
+        "beta1": 0.9,
+        "beta2": 0.98,
+        "clip_norm": 1.0,
+        "precision": "fp32",
+        "augment": True,
+        "log_every": 3,
+        "validate_every": 4,
+        "checkpoint_every": 2,
+        "early_stopping": None,
+        "init_from": None,
+    }
+    return TrainParams(**(settings | changes))
+
+
+def make_model(**changes: Any) -> Conformer:
+    settings: dict[str, Any] = {
+        "dim": 8,
+        "num_layers": 1,
+        "num_heads": 1,
+        "head_dim": 4,
+        "window_sizes": (4, 8),
+        "attention_position": "rotary",
+        "position_embedding": "none",
+        "max_seq_len": 64,
+        "qk_rmsnorm": True,
+        "num_streams": 2,
+        "global_attention_layers": (),
+        "kernel_size": 3,
+        "conv_expansion": 2,
+        "ff_expansion": 2,
+        "embedding_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "ff_dropout": 0.1,
+        "conv_dropout": 0.1,
+    }
+    return Conformer(params=ModelParams(**(settings | changes)), vocab_size=VOCABULARY, seed=0)
+
+
+SHIFTS = np.stack(
+    [np.arange(VOCABULARY), np.concatenate((np.arange(3), np.roll(np.arange(3, VOCABULARY), 1)))]
+).astype(np.uint16)
+
+
+@lru_cache
+def open_splits(shards: Path) -> tuple[ShardedSplit, ShardedSplit]:
+    """Train and validation, opened once (a forked child takes over what its parent opened)."""
+    return ShardedSplit.open(shards, "train"), ShardedSplit.open(shards, "validation")
+
+
+def train(
+    folder: Path,
+    *,
+    model: torch.nn.Module | None = None,
+    key: str = KEY,
+    shards: Path | None = None,
+    train_pieces: list[np.ndarray] = TRAIN,
+    validation_pieces: list[np.ndarray] = VALIDATION,
+    **changes: Any,
+) -> TrainingResult:
+    """Trains the tiny model with `folder` as its resume folder; `changes` go to its params."""
+    shards = shards or folder.with_name(f"{folder.name}.shards")
+    if not shards.exists():
+        write_shards(shards, train=train_pieces, validation=validation_pieces)
+    train_split, validation_split = open_splits(shards)
+    return train_model(
+        model=model if model is not None else make_model(),
+        train_split=train_split,
+        validation_split=validation_split,
+        shifts=SHIFTS,
+        params=make_params(**changes),
+        threads=1,
+        device="cpu",
+        pad_id=PAD,
+        resume=folder,
+        key=key,
+    )
+
+
+def digest(result: TrainingResult) -> str:
+    """One digest of all that a run gives: both weights, the curve, the metrics."""
+    total = hashlib.sha256(result.curve.read_bytes())
+    total.update(json.dumps(result.metrics, sort_keys=True).encode())
+    for state in (result.best_state, result.last_state):
+        for name, value in sorted(state.items()):
+            total.update(name.encode() + value.numpy().tobytes())
+    return total.hexdigest()
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Forks a child that does `work`; returns its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)
+
+
+def ended_well(child: int) -> bool:
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError("a run failed")
+    return os.WIFEXITED(status)
+
+
+def train_and_note(folder: Path, **changes: Any) -> None:
+    result = digest(train(folder, shards=folder.with_name("shards"), **changes))
+    (folder / "digest.txt").write_text(result)
+
+
+def prepare(folder: Path) -> None:
+    """Writes the shards that every run in `folder` reads, and does what its children need not do again.
+
+    Nothing that starts a thread and no backward pass, after which torch refuses to train in a child.
+    """
+    make_model()
+    write_shards(folder / "shards", train=TRAIN, validation=VALIDATION)
+    open_splits(folder / "shards")
+
+
+def kill_randomly(folder: Path, kills: int, seed: int) -> list[str]:
+    """The digests of as many runs as it takes for `kills` SIGKILLs; each goes on after its own.
+
+    A run that is killed again and again is given more and more time, so that a busy machine ends it too.
+    """
+    draws, digests, done = random.Random(seed), [], 0
+    while done < kills:
+        run, longest = folder / f"run-{len(digests)}", 0.2
+        while True:
+            child = in_child(partial(train_and_note, run))
+            time.sleep(draws.uniform(0.0, longest))
+            os.kill(child, signal.SIGKILL)
+            if ended_well(child):
+                break
+            done, longest = done + 1, longest * 1.1
+        digests.append((run / "digest.txt").read_text())
+    return digests
+
+
+def die_at_call(number: int) -> None:
+    """Lets the `number`-th fsync or rename kill this process: before it acts if odd, after it if even."""
+    calls = 0
+
+    def deadly(act: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number and number % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = act(*arguments, **options)
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+
+
+def kill_at_calls(folder: Path, calls: int) -> list[str]:
+    """The digests of short runs that were killed at each of the first fsyncs and renames, then resumed."""
+
+    def short_run(run: Path, fatal_call: int | None) -> None:
+        if fatal_call is not None:
+            die_at_call(fatal_call)
+        train_and_note(run, steps=SHORT)
+
+    digests = []
+    for number in range(1, calls + 1):
+        run = folder / f"call-{number}"
+        if ended_well(in_child(partial(short_run, run, number))):
+            raise RuntimeError(f"there are fewer than {number} calls")
+        ended_well(in_child(partial(short_run, run, None)))
+        digests.append((run / "digest.txt").read_text())
+    return digests
+
+
+def train_slowly(folder: Path, steps_per_second: float) -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell may have started us with SIGINT ignored
+    model = make_model()
+    model.register_forward_hook(lambda *_: time.sleep(0.5 / steps_per_second))
+    try:
+        train(folder, model=model)
+    except TrainingInterrupted as stopped:
+        print(stopped, flush=True)  # noqa: T201
+        raise SystemExit(stopped.exit_status) from None
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    mode, target = sys.argv[1], Path(sys.argv[2])
+    if mode != "train":
+        prepare(target)
+    if mode == "train":
+        train_slowly(target, float(sys.argv[3]))
+    elif mode == "kill-randomly":
+        print(json.dumps(kill_randomly(target, int(sys.argv[3]), int(sys.argv[4]))))  # noqa: T201
+    else:
+        print(json.dumps(kill_at_calls(target, int(sys.argv[3]))))  # noqa: T201
