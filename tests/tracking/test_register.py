@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any
 
 import pytest
 
+import coma_gen.errors
 from coma_gen.artefact import seal
 from coma_gen.errors import Fault, UserError
 from coma_gen.tracking.address import MODEL
 from coma_gen.tracking.mirror import find_or_start_run
-from coma_gen.tracking.register import CHAMPION, Registered, Score, register_model, requirements
+from coma_gen.tracking.register import CHAMPION, REQUIREMENTS, Registered, Score, register_model, requirements
 from coma_gen.tracking.store import Store
 
 SAMPLING = {
@@ -110,6 +113,21 @@ def test_requirements_name_versions_that_an_index_has() -> None:
     assert any(line.startswith("torch==2.") for line in lines)
 
 
+def test_requirements_name_all_that_a_continuation_imports() -> None:
+    library = Path(coma_gen.errors.__file__).parent
+    files = [
+        path
+        for package in ("generation", "model", "tokenizer", "music", "params")
+        for path in (library / package).glob("*.py")
+    ]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    packages = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"coma_gen"}
+    of = {"yaml": "pyyaml", "pydantic_core": "pydantic"}
+    assert {of.get(name, name) for name in packages} <= set(REQUIREMENTS)
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the generation was asked for; it answers with the prompt's own bytes and more."""
@@ -123,7 +141,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     module = types.ModuleType("coma_gen.generation.continuation")
     module.continue_midi = continue_midi  # type: ignore[attr-defined]
-    monkeypatch.setitem(__import__("sys").modules, "coma_gen.generation.continuation", module)
+    monkeypatch.setitem(sys.modules, "coma_gen.generation.continuation", module)
     return calls
 
 

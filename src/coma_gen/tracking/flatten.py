@@ -19,7 +19,7 @@ MAX_NAME = 250
 MAX_PARAM = 6000
 MAX_TAG = 5000
 """Characters that MLflow keeps of a name, a param and a tag."""
-Path_ = tuple[str, ...]
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _leaves(value: Any, path: Path_, *, items_of_lists: bool) -> Iterator[tuple[Path_, Any]]:
+def _leaves(value: Any, path: Keys, *, items_of_lists: bool) -> Iterator[tuple[Keys, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, (*path, str(key)), items_of_lists=items_of_lists)
@@ -82,7 +82,7 @@ def _leaves(value: Any, path: Path_, *, items_of_lists: bool) -> Iterator[tuple[
         yield path, value
 
 
-def _names(paths: list[Path_], *, separator: str) -> dict[Path_, str]:
+def _names(paths: list[Keys], *, separator: str) -> dict[Keys, str]:
     """A name for each path, of letters that MLflow takes; paths that would share a name get a digest each."""
     plain = {path: separator.join(_allowed(part) for part in path) for path in paths}
     shared = Counter(plain.values())

@@ -38,14 +38,15 @@ DIGEST_TAG, ID_TAG = "model.digest", "model.id"
 BITS_TAG, SPLIT_TAG, NOTES_TAG = "test.bits_per_note_10ms", "test.split", "test.notes"
 REQUIREMENTS = (
     "mlflow",
-    "pandas",
-    "numpy",
-    "torch",
-    "einops",
-    "safetensors",
     "miditok",
-    "symusic",
+    "numpy",
+    "pandas",
     "pydantic",
+    "pyyaml",
+    "safetensors",
+    "symusic",
+    "tokenizers",
+    "torch",
     "tqdm",
 )
 """What continuing a prompt imports, besides the library itself, which is packed as code."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from coma_gen.determinism import torch_seed
-from coma_gen.shards.windows import IGNORE
 from coma_gen.model.device import reseed
+from coma_gen.shards.windows import IGNORE
 from coma_gen.training.likelihood import nll_sum
 
 

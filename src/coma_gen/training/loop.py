@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from coma_gen.errors import Fault, UserError
 from coma_gen.model.conformer import num_parameters
+from coma_gen.model.device import choose_device, deterministic
 from coma_gen.params.sections import TrainParams
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.shards.windows import draw_windows
 from coma_gen.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from coma_gen.training.curve import HEADER, Curve, Row
-from coma_gen.model.device import choose_device, deterministic
 from coma_gen.training.gradient import accumulate_gradient, clip_gradient
 from coma_gen.training.interruption import StopRequest
 from coma_gen.training.likelihood import split_nll
