@@ -1,7 +1,8 @@
 """How every stage script starts: in the project's environment, with this checkout's own code.
 
-`dvc` may be called by its path, with no environment active, so that `python3` is the system's; then the script goes on in
-.venv. And an experiment in a temporary copy of the repository must import that copy's src/, not the installed one.
+`dvc` may be called by its path, with no environment active, so that `python3` is the system's; then the
+script goes on in .venv. And an experiment in a temporary copy of the repository must import that copy's src/,
+not the installed one.
 """
 
 import os
@@ -18,7 +19,7 @@ def _enter_environment() -> None:
         os.execv(python, [str(python), *sys.argv])  # noqa: S606 - a path of our own, no shell
 
 
-def run(stage) -> None:  # noqa: ANN001 - also read by interpreters too old for this project's annotations
+def run(stage) -> None:
     """Runs `stage(params, workspace)` as the script's only work."""
     _enter_environment()
     sys.path.insert(0, str(ROOT / "src"))

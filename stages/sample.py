@@ -17,7 +17,9 @@ def sample(params, workspace) -> None:
         device=params.runtime.device,
         threads=params.runtime.threads,
     )
-    metrics = sample_metrics(pieces, workspace.data("split"), workspace.data("corpus"), seconds=params.sample.seconds)
+    metrics = sample_metrics(
+        pieces, workspace.data("split"), workspace.data("corpus"), seconds=params.sample.seconds
+    )
     workspace.write_metrics("sample", metrics)
 
 

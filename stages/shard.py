@@ -1,4 +1,6 @@
-"""shard: writes the tokens of every performance to memory-mapped files, with the tables that vary the train split."""
+"""shard: writes the tokens of every performance to memory-mapped files, with the tables that vary the train
+split.
+"""
 
 from _start import run
 

@@ -4,7 +4,9 @@ from _start import run
 
 
 def split(params, workspace) -> None:
-    """Writes one CSV a split; what cannot be read is named and counted here, so that later stages meet good files only."""
+    """Writes one CSV a split; what cannot be read is named and counted here, so that later stages meet good
+    files only.
+    """
     from coma_gen.corpus.split import split_corpus
 
     metrics = split_corpus(params.split, workspace.data("corpus"), workspace.data("split"))

@@ -1,4 +1,4 @@
-"""track: makes this run's record in MLflow complete, whether it was computed here or restored from a cache."""
+"""track: makes this run's record in MLflow complete, computed here or restored from a cache."""
 
 from _start import run
 

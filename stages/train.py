@@ -8,8 +8,8 @@ from _start import run
 def train(params, workspace) -> None:
     """Trains in the resume folder of this combination of params, data and code.
 
-    MLflow follows from a process of its own. That module is named, not imported: nothing that training computes
-    depends on it, so that an edit of it must not train again.
+    MLflow follows from a process of its own. That module is named, not imported: nothing that training
+    computes depends on it, so that an edit of it must not train again.
     """
     from coma_gen.training.run import train_stage
     from coma_gen.workspace.key import training_digest

@@ -1,4 +1,6 @@
-"""A small checkout of this project in a temporary folder, with a synthetic corpus and a tiny model, and ways to run it."""
+"""A small checkout of this project in a temporary folder, with a synthetic corpus and a tiny model, and ways
+to run it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,14 @@ TINY = {
     "runtime": {"threads": 1},
     "download": {"corpus": "synthetic", "synthetic_performances": 6, "synthetic_seconds": 12.0},
     "tokenizer": {"fidelity_performances": 2},
-    "model": {"dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "window_sizes": [8, 16], "kernel_size": 5},
+    "model": {
+        "dim": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "head_dim": 8,
+        "window_sizes": [8, 16],
+        "kernel_size": 5,
+    },
     "train": {
         "seq_len": 32,
         "micro_batch": 4,
@@ -40,9 +49,17 @@ def run(checkout: Path, *command: str, env: dict[str, str] | None = None, check:
         AssertionError: with the output, when `check` and it fails.
     """
     done = subprocess.run(
-        command, cwd=checkout, env=environment() | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=500
+        command,
+        cwd=checkout,
+        env=environment() | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=500,
     )
-    assert not check or done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+    assert not check or done.returncode == 0, (
+        f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+    )
     return done.stdout
 
 
@@ -52,8 +69,12 @@ def dvc(checkout: Path, *arguments: str, env: dict[str, str] | None = None, chec
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, without what would tell a stage of another run, and with this interpreter first."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(("DVC_", "GIT_", "MLFLOW_"))}
+    """This process's environment, without what would tell a stage of another run, and with this interpreter
+    first.
+    """
+    kept = {
+        name: text for name, text in os.environ.items() if not name.startswith(("DVC_", "GIT_", "MLFLOW_"))
+    }
     binaries = str(Path(sys.executable).parent)
     kept["PATH"] = os.pathsep.join([binaries, kept["PATH"]])
     kept["VIRTUAL_ENV"] = str(Path(sys.executable).parents[1])
@@ -62,7 +83,9 @@ def environment() -> dict[str, str]:
 
 
 def make_checkout(folder: Path, **sections: dict[str, object]) -> Path:
-    """A git checkout of the working tree's files, params.yaml set to `TINY` and then to `sections`, all committed."""
+    """A git checkout of the working tree's files, params.yaml set to `TINY` and then to `sections`, all
+    committed.
+    """
     listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
         source = ROOT / name
@@ -90,4 +113,16 @@ def set_params(checkout: Path, *changes: dict[str, dict[str, object]]) -> None:
 def commit(checkout: Path, message: str) -> None:
     """Commits everything, as somebody."""
     run(checkout, "git", "add", "-A")
-    run(checkout, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", message)
+    run(
+        checkout,
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@example.org",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        message,
+    )

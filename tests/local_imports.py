@@ -11,7 +11,8 @@ NOT_A_DEPENDENCY = ("src/coma_gen/params/",)
 
 
 def local_imports(script: Path) -> list[str]:
-    """Files below stages/ and src/ that running `script` may import, the script included, as sorted posix paths.
+    """Files below stages/ and src/ that running `script` may import, the script included, as sorted posix
+    paths.
 
     Imports inside functions count; what is imported by a name made at run time does not.
     """

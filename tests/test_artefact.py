@@ -24,7 +24,10 @@ def test_opens_what_was_sealed(folder: Path) -> None:
     assert manifest.made_from == {"source": "1" * 64}
     assert manifest.settings == {"bins": [1, 2]}
     assert list(manifest.files) == ["a.txt", "sub/b.txt"]
-    assert manifest.digest == seal(folder, kind="corpus", made_from={"source": "1" * 64}, settings={"bins": [1, 2]}).digest
+    assert (
+        manifest.digest
+        == seal(folder, kind="corpus", made_from={"source": "1" * 64}, settings={"bins": [1, 2]}).digest
+    )
 
 
 def test_every_kind_of_damage_is_reported_at_once(folder: Path) -> None:
@@ -38,7 +41,9 @@ def test_every_kind_of_damage_is_reported_at_once(folder: Path) -> None:
     assert all(name in text for name in ("a.txt", "b.txt", "c.txt"))
 
 
-def test_another_kind_no_manifest_and_another_format_are_refused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_another_kind_no_manifest_and_another_format_are_refused(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with pytest.raises(UserError, match="must hold a model, got a corpus"):
         open_artefact(folder, kind="model")
     with pytest.raises(UserError, match=MANIFEST):

@@ -18,13 +18,25 @@ counters = st.lists(st.integers(0, 2**40), max_size=3)
 
 @given(st.integers(0, 2**63 - 1), st.sampled_from(["windows", "sample"]), counters)
 def test_equal_arguments_give_equal_numbers(seed: int, purpose: str, numbers: list[int]) -> None:
-    assert np.array_equal(generator(seed, purpose, *numbers).random(4), generator(seed, purpose, *numbers).random(4))
+    assert np.array_equal(
+        generator(seed, purpose, *numbers).random(4), generator(seed, purpose, *numbers).random(4)
+    )
     assert torch_seed(seed, purpose, *numbers) == torch_seed(seed, purpose, *numbers)
     assert 0 <= torch_seed(seed, purpose, *numbers) < 2**63
 
 
 def test_any_other_argument_gives_other_numbers() -> None:
-    arguments = [(0, "a"), (1, "a"), (0, "b"), (0, "a", 0), (0, "a", 1), (0, "a", 0, 1), (0, "a", 1, 0), (0, "a", 10), (0, "a", 1, 0)]
+    arguments = [
+        (0, "a"),
+        (1, "a"),
+        (0, "b"),
+        (0, "a", 0),
+        (0, "a", 1),
+        (0, "a", 0, 1),
+        (0, "a", 1, 0),
+        (0, "a", 10),
+        (0, "a", 1, 0),
+    ]
     drawn = {tuple(generator(*each).random(2)) for each in arguments}  # type: ignore[arg-type]
     assert len(drawn) == len(set(arguments))
     assert len({torch_seed(*each) for each in arguments}) == len(set(arguments))  # type: ignore[arg-type]

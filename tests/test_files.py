@@ -11,14 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coma_gen.errors import UserError
-from coma_gen.files import read_json, replacing_folder, rounded, sha256_bytes, sha256_file, write_atomic, write_json
+from coma_gen.files import (
+    read_json,
+    replacing_folder,
+    rounded,
+    sha256_bytes,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
 
 
 def test_written_file_holds_the_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     write_atomic(tmp_path / "deep" / "a.txt", "one")
     write_atomic(tmp_path / "deep" / "a.txt", b"two")
     assert (tmp_path / "deep" / "a.txt").read_bytes() == b"two"
-    assert os.listdir(tmp_path / "deep") == ["a.txt"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.txt"]
 
 
 def test_failed_write_keeps_the_former_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +40,7 @@ def test_failed_write_keeps_the_former_content(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, "after")
     assert path.read_text() == "before"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -67,7 +75,12 @@ def test_json_refuses_what_it_cannot_say_and_keeps_integers(tmp_path: Path) -> N
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert not (tmp_path / "a.json").exists()
     write_json(tmp_path / "a.json", {"n": 123456789, "x": 0.12345678, "on": True, "t": (1, 2)})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 123456789, "x": 0.123457, "on": True, "t": [1, 2]}
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "n": 123456789,
+        "x": 0.123457,
+        "on": True,
+        "t": [1, 2],
+    }
 
 
 def test_bad_json_is_a_fault_that_names_the_file(tmp_path: Path) -> None:

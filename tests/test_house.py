@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "tracking": {"workspace", "generation", "params"},
     "cli": {"workspace", "tracking"},
 }
-"""Package -> packages it may import, beside itself and the ground. The order is that of the layers, lowest first."""
+"""Package -> what it may import beside itself and the ground; the order is that of the layers, lowest first.
+"""
 ONLY_IN = {
     "miditok": {"tokenizer"},
     "symusic": {"music", "tokenizer"},
@@ -54,7 +55,9 @@ def package_of(path: Path) -> str:
     return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.relative_to(LIBRARY).as_posix())
+@pytest.mark.parametrize(
+    "path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.relative_to(LIBRARY).as_posix()
+)
 def test_imports_point_one_way(path: Path) -> None:
     package = package_of(path)
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("coma_gen.")}
@@ -107,14 +110,18 @@ def test_stage_lists_exactly_the_params_it_reads(stage: str) -> None:
 
 
 def test_every_section_of_params_belongs_to_a_stage() -> None:
-    listed = {name.split(".")[0] for stage in STAGES.values() for name in stage["params"] if isinstance(name, str)}
+    listed = {
+        name.split(".")[0] for stage in STAGES.values() for name in stage["params"] if isinstance(name, str)
+    }
     assert listed == set(Params.model_fields)
 
 
 def test_data_flows_forward_only() -> None:
     made: set[str] = set()
     for name, stage in STAGES.items():
-        needed = {path for path in stage["deps"] if path.startswith(("data/", "metrics/")) and "$" not in path}
+        needed = {
+            path for path in stage["deps"] if path.startswith(("data/", "metrics/")) and "$" not in path
+        }
         assert needed <= made, name
         for kind in ("outs", "metrics", "plots"):
             made |= {path if isinstance(path, str) else next(iter(path)) for path in stage.get(kind, [])}

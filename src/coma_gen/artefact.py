@@ -1,8 +1,8 @@
 """Artefact: a folder with a manifest, so that what is read is what was written.
 
-The manifest names the digest of every file, what the folder was made from (digests of other artefacts) and the settings
-used. A changed, missing or surplus file is refused by name when the folder is opened; a tokenizer that does not belong to
-some weights is found by comparing digests, not by trusting file names.
+The manifest names the digest of every file, what the folder was made from (digests of other artefacts) and
+the settings used. A changed, missing or surplus file is refused by name when the folder is opened; a
+tokenizer that does not belong to some weights is found by comparing digests, not by trusting file names.
 """
 
 from __future__ import annotations
@@ -76,16 +76,22 @@ def read_manifest(folder: Path, *, kind: str) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise UserError(Fault(str(folder), f"must be a folder of kind '{kind}' with a {MANIFEST}", "none", _rebuild(kind)))
+        raise UserError(
+            Fault(str(folder), f"must be a folder of kind '{kind}' with a {MANIFEST}", "none", _rebuild(kind))
+        )
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(Fault(str(path), f"must be a manifest of format {FORMAT}", "something else", _rebuild(kind)))
+        raise UserError(
+            Fault(str(path), f"must be a manifest of format {FORMAT}", "something else", _rebuild(kind))
+        )
     if content.get("kind") != kind:
         raise UserError(Fault(str(folder), f"must hold a {kind}", f"a {content.get('kind')}"))
     try:
         parts = {name: dict(content[name]) for name in ("made_from", "settings", "files")}
     except (KeyError, TypeError, ValueError):
-        raise UserError(Fault(str(path), "must list made_from, settings and files", "less", _rebuild(kind))) from None
+        raise UserError(
+            Fault(str(path), "must list made_from, settings and files", "less", _rebuild(kind))
+        ) from None
     return Manifest(kind=kind, **parts)
 
 
@@ -99,9 +105,18 @@ def open_artefact(folder: Path, *, kind: str) -> Manifest:
     present, faults = set(_content(folder)), []
     for name in sorted(present | set(manifest.files)):
         if name not in present:
-            faults.append(Fault(str(folder / name), f"is named in {MANIFEST} and must exist", "no such file", _rebuild(kind)))
+            faults.append(
+                Fault(
+                    str(folder / name),
+                    f"is named in {MANIFEST} and must exist",
+                    "no such file",
+                    _rebuild(kind),
+                )
+            )
         elif name not in manifest.files:
-            faults.append(Fault(str(folder / name), f"is not named in {MANIFEST}", "a surplus file", "remove it"))
+            faults.append(
+                Fault(str(folder / name), f"is not named in {MANIFEST}", "a surplus file", "remove it")
+            )
         elif sha256_file(folder / name) != manifest.files[name]:
             rule = f"must hold what {MANIFEST} says (SHA-256 {manifest.files[name][:12]}...)"
             faults.append(Fault(str(folder / name), rule, "other content", _rebuild(kind)))

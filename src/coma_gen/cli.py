@@ -6,7 +6,7 @@ Each sub-command imports what it needs when it runs, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
-import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -67,7 +67,9 @@ def _checkout() -> Workspace:
         if (folder / "dvc.yaml").exists() and (folder / "params.yaml").exists():
             return Workspace.here(folder)
     remedy = "go to the folder that you cloned coma-gen into"
-    raise UserError(Fault(str(here), "must be in a coma-gen checkout (with dvc.yaml and params.yaml)", "", remedy))
+    raise UserError(
+        Fault(str(here), "must be in a coma-gen checkout (with dvc.yaml and params.yaml)", "", remedy)
+    )
 
 
 def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
@@ -103,11 +105,15 @@ def _figures(workspace: Workspace, _options: argparse.Namespace, _rest: list[str
 
 
 def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    from coma_gen.tracking.ui import ui_command
+    from coma_gen.tracking.address import ui_command
 
-    command = ui_command(workspace.home, port=options.port)
-    print(f"{' '.join(command)}\nopen http://127.0.0.1:{options.port}, stop with Ctrl-C", flush=True)
-    return subprocess.run(command, cwd=workspace.home, env=os.environ, check=False).returncode
+    words = shlex.split(ui_command(workspace.home, port=options.port))
+    if words[0] != "mlflow":
+        print(f"the runs are kept by a server: open {words[0]}")
+        return 0
+    print(f"{shlex.join(words)}\nopen http://127.0.0.1:{options.port}, stop with Ctrl-C", flush=True)
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=workspace.home, check=False).returncode
 
 
 if __name__ == "__main__":

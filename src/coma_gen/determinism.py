@@ -1,9 +1,10 @@
-"""What makes a result the same again: pinned instruction sets, and random numbers that are functions, not streams.
+"""What makes a result the same again: pinned instruction sets, and random numbers that are functions, not
+streams.
 
-`pin_cpu` must run before numpy and torch are imported: both choose their kernels by the machine's instruction set, and
-sums in another order differ in the last bit. Random numbers come from Philox (Salmon et al. 2011), a counter-based
-generator: a draw is a function of (seed, purpose, counters), so that step 700 of a resumed run draws what step 700 of an
-uninterrupted one does, on any number of workers.
+`pin_cpu` must run before numpy and torch are imported: both choose their kernels by the machine's instruction
+set, and sums in another order differ in the last bit. Random numbers come from Philox (Salmon et al. 2011), a
+counter-based generator: a draw is a function of (seed, purpose, counters), so that step 700 of a resumed run
+draws what step 700 of an uninterrupted one does, on any number of workers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Faults of the user's input, stated so that they can be mended.
 
-One way to refuse: whoever reads params, a CSV, a MIDI file, an artefact or a prompt collects `Fault`s and raises them
-together in one `UserError`. Entry points print it without a traceback and exit with status 1.
+One way to refuse: whoever reads params, a CSV, a MIDI file, an artefact or a prompt collects `Fault`s and
+raises them together in one `UserError`. Entry points print it without a traceback and exit with status 1.
 """
 
 from __future__ import annotations

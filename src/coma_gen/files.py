@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, atomic folders, digests, JSON with stated precision."""
+"""Files that are whole or absent: atomic writes, atomic folders, digests, JSON with stated precision."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes `path` so that it holds either its former content or all of the new one, whatever happens.
 
     Raises:
-        OSError: when the disk is full or read-only; the former content is untouched and nothing is left behind.
+        OSError: when the disk is full or read-only; the former content is untouched and nothing is left
+        behind.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,8 +53,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -77,10 +78,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
         yield building
-        os.chmod(building, 0o777 & ~_umask())
+        building.chmod(0o777 & ~_umask())
         if path.exists():
             shutil.rmtree(path)
-        os.replace(building, path)
+        building.replace(path)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise

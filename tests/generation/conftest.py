@@ -16,8 +16,18 @@ from coma_gen.params.sections import Params
 from coma_gen.tokenizer.remi import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = {"dim": 16, "num_layers": 1, "num_heads": 2, "head_dim": 8, "window_sizes": (8, 16), "kernel_size": 5, "num_streams": 2}
-SCALE = Notes.of([0.5 * i for i in range(12)], [0.4] * 12, [60 + i for i in range(12)], [60 + i for i in range(12)])
+SMALL = {
+    "dim": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "head_dim": 8,
+    "window_sizes": (8, 16),
+    "kernel_size": 5,
+    "num_streams": 2,
+}
+SCALE = Notes.of(
+    [0.5 * i for i in range(12)], [0.4] * 12, [60 + i for i in range(12)], [60 + i for i in range(12)]
+)
 
 
 def small_params(**model: object) -> Params:

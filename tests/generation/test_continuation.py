@@ -29,7 +29,9 @@ def test_every_sequence_of_an_untrained_model_is_valid_music(composer: Composer,
     assert sum(len(piece.new) for piece in made) > 0
 
 
-@pytest.mark.parametrize("options", [{"vocab_size": 600}, {"position_embedding": "learned", "max_seq_len": 32}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"vocab_size": 600}, {"position_embedding": "learned", "max_seq_len": 32}], ids=str
+)
 def test_the_same_under_bpe_and_beyond_a_learned_position_embedding(
     options: dict[str, object], tmp_path: Path, model: Callable[..., Path], scale: Notes
 ) -> None:
@@ -37,7 +39,9 @@ def test_the_same_under_bpe_and_beyond_a_learned_position_embedding(
     assert all(piece.valid and piece.tokens == 70 for piece in made)
 
 
-def test_a_piece_depends_on_its_seed_and_place_alone_not_on_its_neighbours(composer: Composer, scale: Notes) -> None:
+def test_a_piece_depends_on_its_seed_and_place_alone_not_on_its_neighbours(
+    composer: Composer, scale: Notes
+) -> None:
     together = pieces(composer, [None, scale, None])
     assert pieces(composer, [None, None, None])[2].notes == together[2].notes
     assert together[0].notes != together[2].notes
@@ -61,7 +65,7 @@ def test_new_tokens_decode_at_the_times_they_have_behind_the_prompt(composer: Co
     for cut in (0, 4, 17, 25, len(whole)):
         before, after = [tokenizer.bos_id, *whole[:cut].tolist()], whole[cut:].tolist()
         start = len(tokenizer.decode(whole[:cut]))
-        new = decoded_after(tokenizer, composer.grammar, before, after)
+        new = decoded_after(tokenizer, before, after)
         if tokenizer.token_types[whole[cut - 1]] in (("Duration",), ("Bar",)) or cut == 0:
             np.testing.assert_allclose(new.onset, tokenizer.decode(whole).onset[start:])
 

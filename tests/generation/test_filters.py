@@ -48,7 +48,9 @@ def test_forbidden_tokens_have_no_share_and_equals_go_to_the_lower_id() -> None:
 
 
 @given(arrays(np.float64, 12, elements=st.floats(-50, 50)), choices, st.floats(0, 1, exclude_max=True))
-def test_something_is_always_kept_and_what_is_drawn_was_kept(logits: np.ndarray, choice: Choice, uniform: float) -> None:
+def test_something_is_always_kept_and_what_is_drawn_was_kept(
+    logits: np.ndarray, choice: Choice, uniform: float
+) -> None:
     kept = probabilities(logits, None, choice)
     assert kept.sum() == pytest.approx(1)
     assert kept[int(logits.argmax())] > 0
@@ -57,7 +59,13 @@ def test_something_is_always_kept_and_what_is_drawn_was_kept(logits: np.ndarray,
 
 def test_draws_follow_the_cumulative_distribution() -> None:
     distribution = np.array([0.0, 0.25, 0.0, 0.75, 0.0])
-    assert [drawn(distribution, uniform) for uniform in (0.0, 0.2499, 0.25, 0.5, 1 - 1e-16)] == [1, 1, 3, 3, 3]
+    assert [drawn(distribution, uniform) for uniform in (0.0, 0.2499, 0.25, 0.5, 1 - 1e-16)] == [
+        1,
+        1,
+        3,
+        3,
+        3,
+    ]
 
 
 def test_ranges_are_named() -> None:

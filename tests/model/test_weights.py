@@ -116,7 +116,9 @@ def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_best_last_and_the_tokenizer_lie_side_by_side(tmp_path: Path, model: Conformer, make_model: Callable[..., Conformer]) -> None:
+def test_best_last_and_the_tokenizer_lie_side_by_side(
+    tmp_path: Path, model: Conformer, make_model: Callable[..., Conformer]
+) -> None:
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "vocabulary.json").write_text("{}")
     last = {name: value + 1 for name, value in model.state_dict().items()}

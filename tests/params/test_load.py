@@ -52,7 +52,16 @@ def test_no_key_has_a_default_in_the_code() -> None:
 def test_every_line_of_params_says_its_unit_or_range() -> None:
     lines = [line for line in COMMITTED.read_text().splitlines() if line.startswith("  ")]
     bare = [line for line in lines if "#" not in line]
-    obvious = ("seed", "maestro_url", "maestro_sha256", "weight_decay", "beta", "attention_dropout", "ff_dropout", "conv_dropout")
+    obvious = (
+        "seed",
+        "maestro_url",
+        "maestro_sha256",
+        "weight_decay",
+        "beta",
+        "attention_dropout",
+        "ff_dropout",
+        "conv_dropout",
+    )
     assert [line for line in bare if not line.strip().startswith(obvious)] == []
 
 
@@ -92,7 +101,9 @@ def test_each_key_refuses_what_it_can_never_be(leaf: str, value: Any, content: d
         ("download.maestro_sha256", "abc", "SHA-256"),
     ],
 )
-def test_wrong_value_is_refused_by_its_rule(leaf: str, value: Any, rule: str, content: dict[str, Any]) -> None:
+def test_wrong_value_is_refused_by_its_rule(
+    leaf: str, value: Any, rule: str, content: dict[str, Any]
+) -> None:
     found = faults(changed(content, {leaf: value}))
     assert list(found) == [leaf]
     assert rule in found[leaf]

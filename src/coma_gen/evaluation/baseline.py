@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coma_gen.artefact import open_artefact
-from coma_gen.evaluation.ngrams import bigram, unigram, uniform
+from coma_gen.evaluation.ngrams import bigram, uniform, unigram
 from coma_gen.evaluation.splits import SCORED, played_pieces, scored_split
 from coma_gen.evaluation.summary import Metrics
 from coma_gen.params.sections import BaselineParams
@@ -32,7 +32,8 @@ def score_baselines(params: BaselineParams, shards: Path, tokenizer: Path, *, re
     for name in SCORED:
         split = ShardedSplit.open(shards, name)
         metrics[name] = {
-            key: scored_split(split, scorer, vocabulary, resamples=resamples)[0] for key, scorer in scorers.items()
+            key: scored_split(split, scorer, vocabulary, resamples=resamples)[0]
+            for key, scorer in scorers.items()
         }
         for of_baseline in metrics[name].values():
             del of_baseline["by_type"]

@@ -1,7 +1,7 @@
 """Confidence of a ratio of sums by the bootstrap over groups (Efron 1979).
 
-Performances of one composition are not independent, so that whole compositions are drawn, not files. With fewer than two
-compositions there is nothing to draw from, and no interval is given.
+Performances of one composition are not independent, so that whole compositions are drawn, not files. With
+fewer than two compositions there is nothing to draw from, and no interval is given.
 """
 
 from __future__ import annotations

@@ -40,13 +40,19 @@ def score_model(
     sealed = open_artefact(shards, kind="shards")
     if sealed.made_from["tokenizer"] != loaded.manifest.made_from["tokenizer"]:
         remedy = "run `dvc repro` so that both come from one tokenizer"
-        raise UserError(Fault(str(model), f"must have been trained on the tokens of {shards}", "another tokenizer", remedy))
+        raise UserError(
+            Fault(
+                str(model), f"must have been trained on the tokens of {shards}", "another tokenizer", remedy
+            )
+        )
     vocabulary = Vocabulary.load(model / "tokenizer")
     metrics: Metrics = {}
     with replacing_folder(destination) as folder, deterministic(threads):
         for name in SCORED:
             scorer = model_scorer(loaded.model, batch=params.batch, chunk=params.chunk, desc=name)
             split = ShardedSplit.open(shards, name)
-            metrics[name], table = scored_split(split, scorer, vocabulary, resamples=params.bootstrap_resamples)
+            metrics[name], table = scored_split(
+                split, scorer, vocabulary, resamples=params.bootstrap_resamples
+            )
             table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     return metrics

@@ -1,10 +1,11 @@
 """How likely a model finds music: the negative log-likelihood of every token of whole performances.
 
-The reference protocol carries the decoding state through a performance, so that each token is scored exactly once with all
-the context that the model can use. The first token (BOS) is given, and so costs nothing. Chunk and batch change speed only.
+The reference protocol carries the decoding state through a performance, so that each token is scored exactly
+once with all the context that the model can use. The first token (BOS) is given, and so costs nothing. Chunk
+and batch change speed only.
 
-A model with a learned position embedding ends at max_seq_len: beyond, it is primed again on the last half of its length,
-so that each token still has between half and all of that as context.
+A model with a learned position embedding ends at max_seq_len: beyond, it is primed again on the last half of
+its length, so that each token still has between half and all of that as context.
 
 Shapes: B batch, T tokens of a chunk, V vocabulary.
 """
@@ -12,6 +13,7 @@ Shapes: B batch, T tokens of a chunk, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,9 @@ def model_scorer(model: Conformer, *, batch: int, chunk: int, desc: str = "score
         model.eval()
         order = sorted(range(len(pieces)), key=lambda index: (len(pieces[index]), index))
         scored: list[Nats] = [np.empty(0)] * len(pieces)
-        bar = tqdm(total=sum(map(len, pieces)), desc=desc, unit="token", unit_scale=True, disable=None)
+        bar: tqdm[Any] = tqdm(
+            total=sum(map(len, pieces)), desc=desc, unit="token", unit_scale=True, disable=None
+        )
         with torch.inference_mode(), bar:
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
@@ -66,7 +70,7 @@ def _tensor(model: Conformer, rows: Sequence[Ids], start: int, end: int) -> torc
     return torch.from_numpy(block).to(device)
 
 
-def _carried(model: Conformer, pieces: Sequence[Ids], chunk: int, bar: tqdm[None]) -> list[Nats]:
+def _carried(model: Conformer, pieces: Sequence[Ids], chunk: int, bar: tqdm[Any]) -> list[Nats]:
     """Scores pieces in rising order of length, with the state carried; rows that have ended are dropped."""
     nats = [np.zeros(len(piece)) for piece in pieces]
     state = model.empty_state(len(pieces))
@@ -86,7 +90,7 @@ def _carried(model: Conformer, pieces: Sequence[Ids], chunk: int, bar: tqdm[None
     return nats
 
 
-def _primed_again(model: Conformer, pieces: Sequence[Ids], bar: tqdm[None]) -> list[Nats]:
+def _primed_again(model: Conformer, pieces: Sequence[Ids], bar: tqdm[Any]) -> list[Nats]:
     """Scores pieces in overlapping windows: after the first, the second half of each window counts."""
     return [_overlapping(model, piece, model.params.max_seq_len, bar) for piece in pieces]
 
@@ -101,7 +105,7 @@ def windows(length: int, size: int) -> Iterator[tuple[int, int, int]]:
         counted = end
 
 
-def _overlapping(model: Conformer, piece: Ids, size: int, bar: tqdm[None]) -> Nats:
+def _overlapping(model: Conformer, piece: Ids, size: int, bar: tqdm[Any]) -> Nats:
     nats = np.zeros(len(piece))
     for start, counted, end in windows(len(piece) - 1, size):
         logits = model(_tensor(model, [piece], start, end))

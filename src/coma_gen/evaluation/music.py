@@ -41,8 +41,8 @@ def music_measures(pieces: Sequence[Notes]) -> dict[str, float]:
     """Means over the pieces that have notes; none when there are none.
 
     Returns:
-        notes_per_second, polyphony, pitch_class_entropy (bits), pitch_range (semitones), mean_pitch and mean_velocity
-        (MIDI), mean_duration (s).
+        notes_per_second, polyphony, pitch_class_entropy (bits), pitch_range (semitones), mean_pitch and
+        mean_velocity (MIDI), mean_duration (s).
     """
     rows = [
         {
@@ -70,8 +70,9 @@ def sample_metrics(pieces: Sequence[Piece], split: Path, corpus: Path, *, second
         seconds: of the openings.
 
     Returns:
-        Counts of samples, tokens, notes, pieces without notes and pieces that break the grammar; the mean probability
-        that the model gave to tokens that may not follow; the measures of the samples and of test.
+        Counts of samples, tokens, notes, pieces without notes and pieces that break the grammar; the mean
+        probability that the model gave to tokens that may not follow; the measures of the samples and of
+        test.
     """
     new = [piece.new for piece in pieces]
     table = read_table(split / "test.csv")

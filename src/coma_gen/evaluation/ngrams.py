@@ -1,7 +1,7 @@
 """Baselines that any model must beat: uniform, unigram and bigram over the train split's tokens.
 
-The unigram adds a constant to every count; the bigram leans on the unigram with a Dirichlet prior (MacKay & Peto 1995),
-p(b | a) = (n(a, b) + m p(b)) / (n(a) + m), so that what was never seen has the unigram's odds.
+The unigram adds a constant to every count; the bigram leans on the unigram with a Dirichlet prior (MacKay &
+Peto 1995), p(b | a) = (n(a, b) + m p(b)) / (n(a) + m), so that what was never seen has the unigram's odds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def unigram_probabilities(pieces: Sequence[Ids], vocab_size: int, *, add: float)
     counts = np.full(vocab_size, add, np.float64)
     for piece in pieces:
         counts += np.bincount(piece[1:], minlength=vocab_size)
-    return counts / counts.sum()
+    share: npt.NDArray[np.float64] = counts / counts.sum()
+    return share
 
 
 def unigram(pieces: Sequence[Ids], vocab_size: int, *, add: float) -> Scorer:
@@ -43,12 +44,15 @@ def _pairs(piece: Ids, vocab_size: int) -> npt.NDArray[np.int64]:
 
 
 def bigram(pieces: Sequence[Ids], vocab_size: int, *, add: float, prior: float) -> Scorer:
-    """Tokens by what followed the one before in the train split, leaning on the unigram by `prior` pseudo-counts.
+    """Tokens by what followed the one before in the train split, leaning on the unigram by `prior`
+    pseudo-counts.
 
     Counts are kept for the pairs that occur: a table of all pairs would not fit under a large vocabulary.
     """
     common = unigram_probabilities(pieces, vocab_size, add=add)
-    seen, counts = np.unique(np.concatenate([_pairs(piece, vocab_size) for piece in pieces]), return_counts=True)
+    seen, counts = np.unique(
+        np.concatenate([_pairs(piece, vocab_size) for piece in pieces]), return_counts=True
+    )
     before = np.bincount(seen // vocab_size, weights=counts, minlength=vocab_size)
 
     def score(scored: Sequence[Ids]) -> list[Nats]:

@@ -13,7 +13,7 @@ SCORED = ("validation", "test")
 
 
 def played_pieces(split: ShardedSplit) -> list[Ids]:
-    """The performances as they were played, without the copies made for training, in the order of the index."""
+    """The performances as they were played, without copies made for training, in the index's order."""
     return [split.piece(int(row)) for row in split.originals]
 
 

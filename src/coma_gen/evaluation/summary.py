@@ -1,8 +1,9 @@
 """From the nats of every token to the figures that can be compared.
 
-`nll_per_token` and `perplexity` compare models over one tokenizer only. `bits_per_note` divides by the notes of the raw
-MIDI; `bits_per_note_10ms` adds to each note what its grid leaves open, log2(step / 10 ms) for onset and duration and
-log2(step / 4) for velocity, so that a coarse grid does not win by writing down less. Every token but the given BOS counts.
+`nll_per_token` and `perplexity` compare models over one tokenizer only. `bits_per_note` divides by the notes
+of the raw MIDI; `bits_per_note_10ms` adds to each note what its grid leaves open, log2(step / 10 ms) for
+onset and duration and log2(step / 4) for velocity, so that a coarse grid does not win by writing down less.
+Every token but the given BOS counts.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 Metrics = dict[str, Any]
 
 
-def piece_table(index: pd.DataFrame, pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary) -> pd.DataFrame:
+def piece_table(
+    index: pd.DataFrame, pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary
+) -> pd.DataFrame:
     """One row a performance: what it is, and what it costs.
 
     Args:
-        index: the rows of the shards' index that the pieces came from, with `notes` and `seconds` of the raw MIDI.
+        index: the rows of the shards' index that the pieces came from, with `notes` and `seconds` of the raw
+            MIDI.
         pieces: N arrays of ids, BOS first.
         nats: N arrays of the same lengths.
         vocabulary: of the ids.
 
     Returns:
-        The index's columns midi_filename, composer, title, notes and seconds, with scored tokens, nats, bits_per_note,
-        bits_per_second and bits_per_note_10ms.
+        The index's columns midi_filename, composer, title, notes and seconds, with scored tokens, nats,
+        bits_per_note, bits_per_second and bits_per_note_10ms.
     """
     table = index[["midi_filename", "composer", "title", "notes", "seconds"]].reset_index(drop=True)
     table["tokens"] = [len(piece) - 1 for piece in pieces]

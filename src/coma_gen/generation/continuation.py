@@ -1,7 +1,8 @@
 """Music from a trained model: from nothing, or going on where some notes end.
 
-What goes in and comes out is `Notes`. A prompt's notes come back as they were played, not as the tokenizer's grid has them;
-only what is new was decoded from tokens. The new music follows at the time where the prompt's tokens end.
+What goes in and comes out is `Notes`. A prompt's notes come back as they were played, not as the tokenizer's
+grid has them; only what is new was decoded from tokens. The new music follows at the time where the prompt's
+tokens end.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Composer:
         tokenizer = Tokenizer.load(folder / "tokenizer")
         if tokenizer.vocab_size != loaded.vocab_size:
             got = f"{tokenizer.vocab_size} tokens for weights of {loaded.vocab_size}"
-            raise UserError(Fault(str(folder), "must hold the tokenizer that its weights were trained with", got))
+            raise UserError(
+                Fault(str(folder), "must hold the tokenizer that its weights were trained with", got)
+            )
         return cls(loaded, tokenizer, Grammar.of(tokenizer.vocabulary))
 
 
@@ -97,12 +100,14 @@ def compose(
         start = prompt.end_of_onsets if prompt is not None else 0.0
         sequences.append(Growing.after(given, grammar, index=index, until=start + seconds))
     grow(composer.loaded.model, grammar, sequences, choice=choice, seed=seed, max_tokens=max_tokens)
-    return [_finished(composer, sequence, prompt) for sequence, prompt in zip(sequences, prompts, strict=True)]
+    return [
+        _finished(composer, sequence, prompt) for sequence, prompt in zip(sequences, prompts, strict=True)
+    ]
 
 
 def _finished(composer: Composer, sequence: Growing, prompt: Notes | None) -> Piece:
     tokenizer, grammar = composer.tokenizer, composer.grammar
-    new = decoded_after(tokenizer, grammar, sequence.prompt, sequence.tokens)
+    new = decoded_after(tokenizer, sequence.prompt, sequence.tokens)
     return Piece(
         notes=new if prompt is None else prompt.joined(new),
         joint=None if prompt is None else prompt.end_of_onsets,
@@ -113,16 +118,21 @@ def _finished(composer: Composer, sequence: Growing, prompt: Notes | None) -> Pi
     )
 
 
-def decoded_after(tokenizer: Tokenizer, grammar: Grammar, prompt: Sequence[int], tokens: Sequence[int]) -> Notes:
+def decoded_after(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> Notes:
     """The notes of `tokens` at their times behind `prompt`, without the prompt's own notes.
 
-    The bars of the prompt and its last position are set before the new tokens, so that they decode at their time.
+    The bars of the prompt and its last position are set before the new tokens, so that they decode at their
+    time.
     """
     vocabulary = tokenizer.vocabulary
     base = [int(token) for token in tokenizer.base_ids(np.asarray(prompt[1:], np.uint16))]
     types = [vocabulary.base_types[token] for token in base]
     last_bar = max((place for place, kind in enumerate(types) if kind == "Bar"), default=-1)
-    positions = [token for token, kind in zip(base[last_bar + 1 :], types[last_bar + 1 :], strict=True) if kind == "Position"]
+    positions = [
+        token
+        for token, kind in zip(base[last_bar + 1 :], types[last_bar + 1 :], strict=True)
+        if kind == "Position"
+    ]
     lead = [vocabulary.base.index("Bar_None")] * types.count("Bar") + positions[-1:]
     following = [int(token) for token in tokenizer.base_ids(np.asarray(tokens, np.uint16))]
     return sounding(decode_grid(lead + following, vocabulary), vocabulary)
@@ -148,7 +158,10 @@ def continue_midi(
         midi: the prompt; None for music from nothing.
         seconds: of new music, above 0.
         seed: the same seed, the same bytes.
-        temperature, top_k, top_p, min_p: as in the sample section of params.yaml.
+        temperature: 0 takes the likeliest token; above 1 is wilder, below 1 tamer.
+        top_k: only the k likeliest tokens; None for all.
+        top_p: only the likeliest tokens that make up this probability; None for all.
+        min_p: only tokens at least this share as likely as the likeliest; None for all.
         prompt_seconds: take only this much of the prompt; None takes all.
         max_tokens: bound on the new tokens.
 

@@ -1,8 +1,8 @@
 """Draws tokens one after another, several sequences side by side, each the same whatever stands beside it.
 
-The random number of sequence i's token n is a function of (seed, i, n). Only tokens that continue valid music are drawn
-(the grammar), and never PAD, BOS or EOS: who asks for 30 seconds gets them. A sequence ends when its music has reached the
-time asked for, or at the bound on tokens.
+The random number of sequence i's token n is a function of (seed, i, n). Only tokens that continue valid music
+are drawn (the grammar), and never PAD, BOS or EOS: who asks for 30 seconds gets them. A sequence ends when
+its music has reached the time asked for, or at the bound on tokens.
 
 Shapes: B sequences, V vocabulary.
 """
@@ -141,7 +141,11 @@ class _Reader:
         """Reads prompts of any lengths, each in one pass."""
         states, rows = [], []
         for prompt in prompts:
-            kept = list(prompt) if self.bound is None or len(prompt) < self.bound else list(prompt[-self.bound // 2 :])
+            kept = (
+                list(prompt)
+                if self.bound is None or len(prompt) < self.bound
+                else list(prompt[-self.bound // 2 :])
+            )
             state = self.model.empty_state(1)
             rows.append(self._forward([kept], state)[0])
             states.append(state)
@@ -150,13 +154,15 @@ class _Reader:
     def _forward(self, tokens: Sequence[Sequence[int]], state: DecodingState) -> npt.NDArray[np.float64]:
         device = next(self.model.parameters()).device
         logits = self.model(torch.tensor(tokens, device=device), state)[:, -1]
-        return logits.float().cpu().numpy().astype(np.float64)
+        return np.asarray(logits.float().cpu().numpy(), np.float64)
 
     def read(self, sequences: Sequence[Growing], rows: Sequence[int]) -> None:
         """Goes on with the rows named: the last token of each is read."""
         if len(rows) != self.state.batch:
             self.state = self.state.take(rows)
         if self.bound is not None and max(self.state.lengths) >= self.bound:
-            self.state, self.logits = self._prefilled([[*sequence.prompt, *sequence.tokens] for sequence in sequences])
+            self.state, self.logits = self._prefilled(
+                [[*sequence.prompt, *sequence.tokens] for sequence in sequences]
+            )
             return
         self.logits = self._forward([[sequence.tokens[-1]] for sequence in sequences], self.state)

@@ -1,8 +1,8 @@
 """Which of the likely tokens may be drawn: temperature, top-k, top-p and min-p, and a draw that repeats.
 
-The filters act in the order temperature, top-k, top-p, min-p, each on what the ones before left, and each keeps at least
-the likeliest token. Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et al. 2020 (arXiv 1904.09751);
-min-p, Nguyen et al. 2024 (arXiv 2407.01082).
+The filters act in the order temperature, top-k, top-p, min-p, each on what the ones before left, and each
+keeps at least the likeliest token. Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et al.
+2020 (arXiv 1904.09751); min-p, Nguyen et al. 2024 (arXiv 2407.01082).
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ class Choice:
             "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
         }
-        return [Fault(name, f"must be {rule}", str(getattr(self, name))) for name, (good, rule) in ranges.items() if not good]
+        return [
+            Fault(name, f"must be {rule}", str(getattr(self, name)))
+            for name, (good, rule) in ranges.items()
+            if not good
+        ]
 
 
 def probabilities(
@@ -78,7 +82,8 @@ def probabilities(
         weights = np.where(keep, weights, 0.0)
     if choice.min_p is not None:
         weights = np.where(weights >= choice.min_p * weights.max(), weights, 0.0)
-    return weights / weights.sum()
+    kept: Probabilities = weights / weights.sum()
+    return kept
 
 
 def _kept(falling: Probabilities, choice: Choice) -> int:
@@ -91,7 +96,9 @@ def _kept(falling: Probabilities, choice: Choice) -> int:
 
 
 def drawn(distribution: Probabilities, uniform: float) -> int:
-    """The token at `uniform` in [0, 1) of the cumulative distribution; one of probability zero is never drawn."""
+    """The token at `uniform` in [0, 1) of the cumulative distribution; one of probability zero is never
+    drawn.
+    """
     cumulative = np.cumsum(distribution)
     index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
     return min(index, int(np.flatnonzero(distribution)[-1]))

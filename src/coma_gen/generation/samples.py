@@ -1,4 +1,6 @@
-"""The stage `sample`: music from nothing and from test prompts, as MIDI files with their settings beside them."""
+"""The stage `sample`: music from nothing and from test prompts, as MIDI files with their settings beside
+them.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,21 @@ def opening(notes: Notes, seconds: float) -> Notes:
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:
-    """`count` places in a row of `total`, from the first on, as far apart as can be; places repeat when there are fewer."""
+    """`count` places in a row of `total`, from the first on, as far apart as can be; places repeat when there
+    are fewer.
+    """
     return [int(place) for place in np.floor(np.arange(count) * total / count)]
 
 
 def write_samples(
-    params: SampleParams, model: Path, split: Path, corpus: Path, destination: Path, *, device: str, threads: int
+    params: SampleParams,
+    model: Path,
+    split: Path,
+    corpus: Path,
+    destination: Path,
+    *,
+    device: str,
+    threads: int,
 ) -> list[Piece]:
     """Writes `<name>.mid` for every sample, and `samples.json` with what each is.
 
@@ -63,7 +74,9 @@ def write_samples(
     wanted = [Wanted(f"unprompted-{number + 1:02d}", None, None) for number in range(params.unprompted)]
     for number, place in enumerate(evenly_spaced(params.prompted, len(table))):
         notes = read_notes(corpus / table[place].midi_filename)
-        wanted.append(Wanted(f"continued-{number + 1:02d}", opening(notes, params.prompt_seconds), table[place]))
+        wanted.append(
+            Wanted(f"continued-{number + 1:02d}", opening(notes, params.prompt_seconds), table[place])
+        )
     with deterministic(threads):
         pieces = compose(
             Composer.load(model, device=device),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -123,11 +124,9 @@ class MultiScaleAttention(nn.Module):
     def _project(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Queries, keys and values of each scale, each (B, H, T, d) and contiguous."""
         scales = len(self.window_sizes)
-        qkv = self.qkv(self.norm(x)).unflatten(-1, (3 * scales, self.num_heads, self.head_dim))
-        parts = qkv.permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-        queries, keys, values = (
-            list(parts[first : first + scales]) for first in range(0, 3 * scales, scales)
-        )
+        fused = self.qkv(self.norm(x))
+        parts = rearrange(fused, "b t (qkv g h d) -> qkv g b h t d", qkv=3, g=scales, h=self.num_heads)
+        queries, keys, values = (list(part.unbind(0)) for part in parts.contiguous().unbind(0))
         if self.query_gain is not None and self.key_gain is not None:
             queries = [
                 _normalised(part, gain) for part, gain in zip(queries, self.query_gain.unbind(0), strict=True)

@@ -123,9 +123,9 @@ class Conformer(nn.Module):
         super().__init__()
         self.params, self.vocab_size = params, vocab_size
         with torch.device("meta"):
-            self.token_embedding = nn.Embedding(vocab_size, params.dim)
+            self.token_embedding = _embedding(vocab_size, params.dim)
             learned = params.position_embedding == "learned"
-            self.position_embedding = nn.Embedding(params.max_seq_len, params.dim) if learned else None
+            self.position_embedding = _embedding(params.max_seq_len, params.dim) if learned else None
             self.embedding_dropout = nn.Dropout(params.embedding_dropout)
             self.blocks = nn.ModuleList(
                 Block(params=params, index=i, seed=seed) for i in range(params.num_layers)
@@ -212,6 +212,13 @@ class Conformer(nn.Module):
             return None
         per_block = max(self.params.window_sizes) + self.params.kernel_size - 1
         return 1 + self.params.num_layers * per_block
+
+
+def _embedding(rows: int, dim: int) -> nn.Embedding:
+    """An embedding whose values are still to be set. (Its constructor's own draw would import half of torch's
+    compiler.)
+    """
+    return nn.Embedding(rows, dim, _weight=torch.empty(rows, dim))
 
 
 def num_parameters(model: nn.Module) -> int:

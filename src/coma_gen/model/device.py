@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -32,6 +33,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+deterministic_settings: Any = torch.utils.deterministic
+
+
 @contextmanager
 def deterministic(threads: int) -> Iterator[None]:
     """Deterministic algorithms and a fixed number of threads inside the block; the former settings after it.
@@ -42,16 +46,19 @@ def deterministic(threads: int) -> Iterator[None]:
     threads_before = torch.get_num_threads()
     mode_before = torch.get_deterministic_debug_mode()
     benchmark_before = torch.backends.cudnn.benchmark
+    fill_before = deterministic_settings.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+    deterministic_settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(threads_before)
         torch.set_deterministic_debug_mode(mode_before)
         torch.backends.cudnn.benchmark = benchmark_before
+        deterministic_settings.fill_uninitialized_memory = fill_before
 
 
 def reseed(device: torch.device, seed: int) -> None:

@@ -99,7 +99,8 @@ def load_model(
         The model in evaluation mode, in the precision it was saved in.
 
     Raises:
-        UserError: for a changed, missing or surplus file, weights that do not fit the config, or a model that was made
+        UserError: for a changed, missing or surplus file, weights that do not fit the config, or a model that
+        was made
             from something else.
     """
     manifest = open_artefact(folder, kind=KIND)

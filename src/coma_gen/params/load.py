@@ -19,7 +19,8 @@ def load_params(path: Path) -> Params:
     """Reads and checks a params file.
 
     Raises:
-        UserError: with a fault for every key that is missing, unknown, of a wrong type, out of range or at odds with another.
+        UserError: with a fault for every key that is missing, unknown, of a wrong type, out of range or at
+        odds with another.
     """
     return check_params(read_yaml(path), name=path.name)
 
@@ -49,8 +50,10 @@ def check_params(content: Any, *, name: str = "params.yaml") -> Params:
             faults += _explained(error, section=key, kind=kind)
     faults += broken_rules(sections)
     if faults:
-        raise UserError(*(Fault(f"{name}: {fault.where}", fault.rule, fault.got, fault.remedy) for fault in faults))
-    return Params(**sections)  # type: ignore[arg-type]
+        raise UserError(
+            *(Fault(f"{name}: {fault.where}", fault.rule, fault.got, fault.remedy) for fault in faults)
+        )
+    return Params(**sections)
 
 
 def _plain(value: Any) -> Any:
@@ -73,11 +76,14 @@ def _unknown(content: dict[Any, Any], *, known: list[str], where: str) -> list[F
 
 
 def _explained(error: ValidationError, *, section: str, kind: type[Section]) -> list[Fault]:
-    """The faults of one section, one a place; a list whose items are at fault is not also called too short."""
+    """The faults of a section, one a place; a list whose items are at fault is not also called too short."""
     faults: dict[str, Fault] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] == "extra_forbidden":
-            faults |= {f.where: f for f in _unknown({detail["loc"][0]: 0}, known=list(kind.model_fields), where=f"{section}.")}
+            faults |= {
+                f.where: f
+                for f in _unknown({detail["loc"][0]: 0}, known=list(kind.model_fields), where=f"{section}.")
+            }
             continue
         where = f"{section}" + "".join(f".{part}" for part in _named(detail, kind))
         if detail["type"] == "too_short" and any(other.startswith(f"{where}.") for other in faults):
@@ -87,7 +93,9 @@ def _explained(error: ValidationError, *, section: str, kind: type[Section]) -> 
 
 
 def _named(detail: ErrorDetails, kind: type[Section]) -> list[int | str]:
-    """The place: the key and the positions in its lists, without pydantic's own names for the arms of a union."""
+    """The place: the key and the positions in its lists, without pydantic's own names for the arms of a
+    union.
+    """
     return [part for part in detail["loc"] if isinstance(part, int) or part in kind.model_fields]
 
 
@@ -105,7 +113,9 @@ RULES_BY_TYPE = {
 
 def _rule(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
-        return "one more item must be there" if isinstance(detail["loc"][-1], int) else "this key must be there"
+        return (
+            "one more item must be there" if isinstance(detail["loc"][-1], int) else "this key must be there"
+        )
     if detail["loc"] == ("maestro_url",):
         return "must be an https:// address"
     if detail["loc"] == ("maestro_sha256",):

@@ -1,8 +1,8 @@
 """Reads YAML as DVC reads it, so that the code and `dvc params diff` never disagree on a scalar.
 
-PyYAML follows YAML 1.1: `1e-5` is a string, `no` is False, `010` is 8, `1:30` is 90. DVC follows YAML 1.2, where they are a
-number, a string, 10 and a string. This loader is PyYAML's safe loader with YAML 1.2's rules for scalars, and it refuses a
-key that stands twice, as DVC does.
+PyYAML follows YAML 1.1: `1e-5` is a string, `no` is False, `010` is 8, `1:30` is 90. DVC follows YAML 1.2,
+where they are a number, a string, 10 and a string. This loader is PyYAML's safe loader with YAML 1.2's rules
+for scalars, and it refuses a key that stands twice, as DVC does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands twice", key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 

@@ -1,7 +1,8 @@
-"""The settings as types: one frozen section for each part of params.yaml, every key explicit, unknown keys refused.
+"""The settings as types: one frozen section for each part of params.yaml, every key explicit, unknown keys
+refused.
 
-A section can refuse a value but never change one, and holds no defaults: what is not in params.yaml does not exist. Units
-and ranges stand in the field's rule, which is what a person is told.
+A section can refuse a value but never change one, and holds no defaults: what is not in params.yaml does not
+exist. Units and ranges stand in the field's rule, which is what a person is told.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ REQUIREMENTS = (
     "symusic",
     "tokenizers",
     "torch",
+    "einops",
     "tqdm",
 )
 """What continuing a prompt imports, besides the library itself, which is packed as code."""

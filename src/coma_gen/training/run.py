@@ -1,6 +1,7 @@
 """The stage `train`: shards in, a complete model out.
 
-data/model holds all that sampling and serving need: the best and the last weights, the model's shape, and the tokenizer.
+data/model holds all that sampling and serving need: the best and the last weights, the model's shape, and the
+tokenizer.
 """
 
 from __future__ import annotations
@@ -50,9 +51,13 @@ def train_stage(
     sealed = open_artefact(shards, kind="shards")
     tokens = open_artefact(tokenizer, kind="tokenizer")
     if sealed.made_from["tokenizer"] != tokens.digest:
-        raise UserError(Fault(str(shards), f"must be made with {tokenizer}", "another tokenizer", "run `dvc repro`"))
+        raise UserError(
+            Fault(str(shards), f"must be made with {tokenizer}", "another tokenizer", "run `dvc repro`")
+        )
     made_from = {"shards": sealed.digest, "tokenizer": tokens.digest}
-    conformer = Conformer(params=params.model, vocab_size=int(sealed.settings["vocab_size"]), seed=params.train.seed)
+    conformer = Conformer(
+        params=params.model, vocab_size=int(sealed.settings["vocab_size"]), seed=params.train.seed
+    )
     if init_from is not None:
         made_from["init_from"] = _take_weights(conformer, init_from, tokens.digest)
     result = train_model(
@@ -83,7 +88,9 @@ def _take_weights(conformer: Conformer, folder: Path, tokenizer: str) -> str:
     faults = []
     if other.manifest.made_from.get("tokenizer") != tokenizer:
         remedy = "use the params.yaml sections tokenizer, split and download that it was trained with"
-        faults.append(Fault("train.init_from", "must have been trained with this run's tokenizer", "another", remedy))
+        faults.append(
+            Fault("train.init_from", "must have been trained with this run's tokenizer", "another", remedy)
+        )
     ours, theirs = conformer.params.model_dump(), other.model.params.model_dump()
     faults += [
         Fault(f"model.{name}", f"must be {theirs[name]}, as in train.init_from", str(ours[name]))

@@ -1,1 +1,3 @@
-"""Where things live in a checkout, and what is done to it: paths, resume folder, presets, verification, summary."""
+"""Where things live in a checkout, and what is done to it: paths, resume folder, presets, verification,
+summary.
+"""

@@ -1,8 +1,8 @@
 """Digests that name a run: what it is made of, known before it starts.
 
-Two of them: the experiment's (all params, all code, the corpus), which MLflow's run is found by, and the training's (only
-what its weights depend on), which its resume folder is named by. Both read the list of code files from dvc.yaml, where each
-stage says what it runs.
+Two of them: the experiment's (all params, all code, the corpus), which MLflow's run is found by, and the
+training's (only what its weights depend on), which its resume folder is named by. Both read the list of code
+files from dvc.yaml, where each stage says what it runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def _code(root: Path, dependencies: Iterable[Any]) -> dict[str, str]:
 
 
 def experiment_digest(root: Path) -> str:
-    """A digest of all params, the code of all stages and the corpus: the same before training and after the report."""
+    """A digest of all params, the code of all stages and the corpus: the same before training and after the
+    report.
+    """
     stages = read_yaml(root / "dvc.yaml")["stages"]
     code = _code(root, (name for stage in stages.values() for name in stage.get("deps", ())))
     corpus = read_manifest(root / "data" / "corpus", kind="corpus").digest

@@ -1,7 +1,8 @@
 """Where things live: the checkout that a stage runs in, and the home where what outlives a run is kept.
 
-Under `dvc exp run --temp` and `--queue` a stage runs in a temporary copy of the repository, while `DVC_ROOT` names the
-real one. What a stage writes belongs to the copy; downloads, the resume folder and the MLflow store belong to the home.
+Under `dvc exp run --temp` and `--queue` a stage runs in a temporary copy of the repository, while `DVC_ROOT`
+names the real one. What a stage writes belongs to the copy; downloads, the resume folder and the MLflow store
+belong to the home.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Presets: named overrides of params.yaml, run as experiments.
 
-`presets/maestro.yaml` holds only what differs from params.yaml. Running it is `dvc exp run` with one `-S key=value` for each
-leaf, so that DVC sees a preset as it sees any change of params; flags of the user's own come after and win.
+`presets/maestro.yaml` holds only what differs from params.yaml. Running it is `dvc exp run` with one `-S
+key=value` for each leaf, so that DVC sees a preset as it sees any change of params; flags of the user's own
+come after and win.
 """
 
 from __future__ import annotations

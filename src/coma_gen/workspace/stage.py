@@ -46,7 +46,9 @@ def _interrupt(signum: int, _frame: object) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process, as SIGTERM would, soon after `dvc` has ended: a stage without it would run on unseen."""
+    """Ends this process, as SIGTERM would, soon after `dvc` has ended: a stage without it would run on
+    unseen.
+    """
     parent = os.getppid()
 
     def watch() -> None:

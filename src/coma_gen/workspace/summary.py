@@ -9,6 +9,8 @@ from coma_gen.files import read_json
 from coma_gen.workspace.paths import Workspace
 
 KEY = "bits_per_note_10ms"
+SPLITS = ("validation", "test")
+BASELINES = ("uniform", "unigram", "bigram")
 
 
 def figures(workspace: Workspace) -> str:
@@ -31,24 +33,28 @@ def summary(workspace: Workspace) -> str:
     Raises:
         UserError: when a stage has not run.
     """
-    metrics = {name: read_json(workspace.metrics(f"{name}.json")) for name in ("download", "baseline", "evaluate", "train")}
+    metrics = {
+        name: read_json(workspace.metrics(f"{name}.json"))
+        for name in ("download", "baseline", "evaluate", "train")
+    }
     return "\n".join([*_head(metrics), *_likelihood(metrics), *_places(workspace)])
 
 
 def _head(metrics: dict[str, Any]) -> Iterator[str]:
     train = metrics["train"]
     corpus = f"{metrics['download']['corpus']}, {metrics['download']['performances']} performances"
+    seen = f"{train['steps']:,} steps, {train['tokens']:,} tokens seen"
     yield f"\ncoma-gen: {corpus}"
-    yield f"  model         {train['parameters']:,} parameters, {train['steps']:,} steps, {train['tokens']:,} tokens seen\n"
+    yield f"  conformer         {train['parameters']:,} parameters, {seen}\n"
 
 
 def _likelihood(metrics: dict[str, Any]) -> Iterator[str]:
     yield f"  {'bits per note at 10 ms':<24}{'validation':>12}{'test':>12}     (less is better)"
-    rows = {name: metrics["baseline"] for name in ("uniform", "unigram", "bigram")}
-    for name, of in rows.items():
-        yield f"  {name:<24}{of['validation'][name][KEY]:>12.2f}{of['test'][name][KEY]:>12.2f}"
-    of_model = metrics["evaluate"]
-    yield f"  {'conformer':<24}{of_model['validation'][KEY]:>12.2f}{of_model['test'][KEY]:>12.2f}\n"
+    rows = {name: [metrics["baseline"][split][name] for split in SPLITS] for name in BASELINES}
+    rows["conformer"] = [metrics["evaluate"][split] for split in SPLITS]
+    for name, row in rows.items():
+        yield f"  {name:<24}" + "".join(f"{of[KEY]:>12.2f}" for of in row)
+    yield ""
 
 
 def _places(workspace: Workspace) -> Iterator[str]:
@@ -57,7 +63,7 @@ def _places(workspace: Workspace) -> Iterator[str]:
     yield f"  samples           {_shown(workspace, 'samples')}/*.mid ({samples})"
     yield "  all metrics       metrics/*.json, or `.venv/bin/dvc metrics show`"
     yield "  runs in MLflow    `make ui`, then open http://127.0.0.1:5000"
-    yield "  your experiment   `.venv/bin/dvc exp run -S train.learning_rate=1e-3`, then `.venv/bin/dvc exp show`"
+    yield "  your experiment   `.venv/bin/dvc exp run -S train.learning_rate=1e-3`, then `dvc exp show`"
 
 
 def _shown(workspace: Workspace, name: str) -> str:

@@ -1,9 +1,9 @@
 """Compares a build with the committed one, in two tiers.
 
-The data tier (download to shard, and the baselines' metrics) is integer work and agrees bit for bit on every machine. The
-model tier is floating-point work: bit for bit on one machine and across Intel machines at the pinned instruction set,
-elsewhere within `TOLERANCE` of the committed metrics. What was committed is read from git, so that the working tree's own
-dvc.lock and metrics can be held against it.
+The data tier (download to shard, and the baselines' metrics) is integer work and agrees bit for bit on every
+machine. The model tier is floating-point work: bit for bit on one machine and across Intel machines at the
+pinned instruction set, elsewhere within `TOLERANCE` of the committed metrics. What was committed is read from
+git, so that the working tree's own dvc.lock and metrics can be held against it.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ class Row:
 
 
 def _committed(root: Path, name: str) -> str | None:
-    done = subprocess.run(["git", "-C", str(root), "show", f"HEAD:./{name}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "-C", str(root), "show", f"HEAD:./{name}"], capture_output=True, text=True, check=False
+    )
     return done.stdout if done.returncode == 0 else None
 
 
 def _outs(lock: dict[str, Any], stage: str) -> dict[str, str]:
-    """path -> digest of a stage's outs; none when it has not run."""
+    """Path -> digest of a stage's outs; none when it has not run."""
     return {out["path"]: out["md5"] for out in lock.get("stages", {}).get(stage, {}).get("outs", ())}
 
 
@@ -74,7 +76,8 @@ def compare(root: Path) -> Iterator[Row]:
     """One row a stage of dvc.yaml, in its order.
 
     Raises:
-        UserError: when there is nothing to compare: no commit, no lock, or params that differ from the committed ones.
+        UserError: when there is nothing to compare: no commit, no lock, or params that differ from the
+        committed ones.
     """
     committed = {name: _committed(root, name) for name in ("dvc.lock", "params.yaml")}
     for name, text in committed.items():
@@ -82,7 +85,9 @@ def compare(root: Path) -> Iterator[Row]:
             raise UserError(Fault(name, "must be committed to be compared with", "not in git's HEAD"))
     if parse_yaml(committed["params.yaml"] or "", name="params.yaml") != read_yaml(root / "params.yaml"):
         remedy = "`git checkout params.yaml` and `dvc repro` build the committed one"
-        raise UserError(Fault("params.yaml", "must be the committed one for a comparison", "other settings", remedy))
+        raise UserError(
+            Fault("params.yaml", "must be the committed one for a comparison", "other settings", remedy)
+        )
     before, now = parse_yaml(committed["dvc.lock"] or "", name="dvc.lock"), read_yaml(root / "dvc.lock")
     for stage in read_yaml(root / "dvc.yaml")["stages"]:
         if stage not in UNCOMPARED:
@@ -96,7 +101,9 @@ def _row(root: Path, stage: str, before: dict[str, str], now: dict[str, str]) ->
     if before == now:
         return Row(stage, tier, "identical", True)
     if tier == "data":
-        changed = ", ".join(sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path)))
+        changed = ", ".join(
+            sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+        )
         return Row(stage, tier, f"DIFFERS: {changed}", False)
     verdict, good = _within_tolerance(root, stage)
     return Row(stage, tier, verdict if good else f"DIFFERS: {verdict}", good)
