@@ -83,8 +83,13 @@ def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[st
 
 
 def _verify(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
-    from coma_gen.workspace.verify import compare, table
+    from coma_gen.workspace.verify import compare, has_committed_params, table
 
+    if not has_committed_params(workspace.root):
+        print(
+            "\nverify: params.yaml is not the committed one, so that no committed build is to be compared with"
+        )
+        return 0
     rows = list(compare(workspace.root))
     print("\n" + table(rows))
     return 0 if all(row.good for row in rows) else 1

@@ -72,23 +72,29 @@ def _within_tolerance(root: Path, stage: str) -> tuple[str, bool]:
     return f"within tolerance ({worst:.2%} of at most {TOLERANCE:.0%})", worst <= TOLERANCE
 
 
+def has_committed_params(root: Path) -> bool:
+    """Whether the checkout's params.yaml says what the committed one does.
+
+    Raises:
+        UserError: when there is no committed one.
+    """
+    return bool(_parsed(root, "params.yaml") == read_yaml(root / "params.yaml"))
+
+
+def _parsed(root: Path, name: str) -> Any:
+    text = _committed(root, name)
+    if text is None:
+        raise UserError(Fault(name, "must be committed to be compared with", "not in git's HEAD"))
+    return parse_yaml(text, name=name)
+
+
 def compare(root: Path) -> Iterator[Row]:
     """One row a stage of dvc.yaml, in its order.
 
     Raises:
-        UserError: when there is nothing to compare: no commit, no lock, or params that differ from the
-        committed ones.
+        UserError: when there is nothing to compare with: no commit, or no lock in it.
     """
-    committed = {name: _committed(root, name) for name in ("dvc.lock", "params.yaml")}
-    for name, text in committed.items():
-        if text is None:
-            raise UserError(Fault(name, "must be committed to be compared with", "not in git's HEAD"))
-    if parse_yaml(committed["params.yaml"] or "", name="params.yaml") != read_yaml(root / "params.yaml"):
-        remedy = "`git checkout params.yaml` and `dvc repro` build the committed one"
-        raise UserError(
-            Fault("params.yaml", "must be the committed one for a comparison", "other settings", remedy)
-        )
-    before, now = parse_yaml(committed["dvc.lock"] or "", name="dvc.lock"), read_yaml(root / "dvc.lock")
+    before, now = _parsed(root, "dvc.lock"), read_yaml(root / "dvc.lock")
     for stage in read_yaml(root / "dvc.yaml")["stages"]:
         if stage not in UNCOMPARED:
             yield _row(root, stage, _outs(before, stage), _outs(now, stage))

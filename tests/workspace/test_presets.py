@@ -1,0 +1,61 @@
+"""Presets are valid overrides, written in the grammar that DVC reads back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.hydra import to_hydra_overrides
+
+from coma_gen.errors import UserError
+from coma_gen.params.reading import read_yaml
+from coma_gen.workspace.presets import preset_flags
+
+ROOT = Path(__file__).resolve().parents[2]
+PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "presets").mkdir()
+    return tmp_path
+
+
+def as_dvc_reads(flags: list[str]) -> dict[str, Any]:
+    """key -> value, parsed by what `dvc exp run -S` itself parses with."""
+    assert flags[::2] == ["-S"] * (len(flags) // 2)
+    return {override.key_or_group: override.value() for override in to_hydra_overrides(flags[1::2])}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_valid_and_comes_through_dvc_unchanged(name: str) -> None:
+    preset = read_yaml(ROOT / "presets" / f"{name}.yaml")
+    expected = {f"{section}.{key}": value for section, keys in preset.items() for key, value in keys.items()}
+    assert as_dvc_reads(preset_flags(ROOT, name)) == expected
+
+
+def test_values_of_every_kind_come_through(checkout: Path) -> None:
+    (checkout / "presets" / "p.yaml").write_text(
+        "train: {learning_rate: 1e-5, augment: false, early_stopping: null, init_from: a/b}\n"
+        "model: {window_sizes: [16, 64], global_attention_layers: []}\n"
+        "split: {composers_keep: ['Johann Sebastian Bach', 'Franz Schubert / Franz Liszt']}\n"
+    )
+    read = as_dvc_reads(preset_flags(checkout, "p"))
+    assert read["train.learning_rate"] == 1e-5
+    assert read["train.augment"] is False and read["train.early_stopping"] is None
+    assert read["train.init_from"] == "a/b"
+    assert read["model.window_sizes"] == [16, 64] and read["model.global_attention_layers"] == []
+    assert read["split.composers_keep"] == ["Johann Sebastian Bach", "Franz Schubert / Franz Liszt"]
+
+
+def test_unknown_and_wrong_presets_are_refused(checkout: Path) -> None:
+    (checkout / "presets" / "bad.yaml").write_text("train: {stepps: 3}\nmodel: {head_dim: 31}\n")
+    with pytest.raises(UserError, match=r"There are: bad"):
+        preset_flags(checkout, "none")
+    with pytest.raises(
+        UserError, match=r"(?s)presets/bad\.yaml.*stepps.*did you mean|stepps.*Did you mean 'steps'"
+    ):
+        preset_flags(checkout, "bad")

@@ -1,0 +1,88 @@
+"""The comparison with the commit: identical, within tolerance, or different, by tier."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from coma_gen.errors import UserError
+from coma_gen.files import write_json
+from coma_gen.workspace.verify import compare, has_committed_params, table
+
+STAGES = ("download", "split", "train", "evaluate", "track")
+
+
+def git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True)
+
+
+def write_lock(root: Path, **digests: str) -> None:
+    lock = {name: {"outs": [{"path": f"data/{name}", "md5": digests.get(name, "0")}]} for name in STAGES}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {} for name in STAGES}}))
+    (tmp_path / "params.yaml").write_text("train: {steps: 1}\n")
+    write_lock(tmp_path)
+    metrics: dict[str, Any] = {"bits_per_note_10ms": 20.0}
+    write_json(tmp_path / "metrics" / "evaluate.json", {"validation": metrics, "test": metrics})
+    write_json(
+        tmp_path / "metrics" / "train.json",
+        {"best": {"validation_nll": 3.0}, "last": {"validation_nll": 3.0}},
+    )
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "built")
+    return tmp_path
+
+
+def verdicts(root: Path) -> dict[str, tuple[str, bool]]:
+    return {row.stage: (row.verdict, row.good) for row in compare(root)}
+
+
+def test_the_same_build_is_identical_and_tracking_is_not_compared(root: Path) -> None:
+    write_lock(root, track="other")
+    assert verdicts(root) == dict.fromkeys(STAGES[:-1], ("identical", True))
+
+
+def test_the_data_tier_must_agree_bit_for_bit(root: Path) -> None:
+    write_lock(root, split="1")
+    assert verdicts(root)["split"] == ("DIFFERS: data/split", False)
+    assert "DIFFERS: data/split" in table(list(compare(root)))
+
+
+def test_the_model_tier_may_differ_within_tolerance(root: Path) -> None:
+    write_lock(root, train="1", evaluate="1")
+    near = {"bits_per_note_10ms": 20.5}
+    write_json(root / "metrics" / "evaluate.json", {"validation": near, "test": near})
+    verdict, good = verdicts(root)["evaluate"]
+    assert good and "2.50% of at most" in verdict
+    far = {"bits_per_note_10ms": 25.0}
+    write_json(root / "metrics" / "evaluate.json", {"validation": near, "test": far})
+    verdict, good = verdicts(root)["evaluate"]
+    assert not good and verdict.startswith("DIFFERS")
+    write_json(root / "metrics" / "evaluate.json", {"validation": near})
+    assert verdicts(root)["evaluate"] == ("DIFFERS: test.bits_per_note_10ms is missing", False)
+
+
+def test_a_stage_that_has_not_run_is_not_good(root: Path) -> None:
+    (root / "dvc.lock").write_text("stages: {}\n")
+    assert verdicts(root)["download"] == ("has not run", False)
+
+
+def test_other_params_are_seen_and_no_commit_is_refused(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert has_committed_params(root)
+    (root / "params.yaml").write_text("train: {steps: 2}\n")
+    assert not has_committed_params(root)
+    for function in (has_committed_params, lambda path: list(compare(path))):
+        with pytest.raises(UserError, match="must be committed"):
+            function(tmp_path_factory.mktemp("bare"))
