@@ -20,6 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out
+	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not the committed one, which the demo is:"; \
+		echo "  git restore params.yaml    returns to it;    $(BIN)/dvc repro    runs yours"; exit 1; }
 	@$(BIN)/dvc repro
 	@$(BIN)/coma-gen verify
 	@$(BIN)/coma-gen summary

@@ -7,15 +7,17 @@ not the installed one.
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def _enter_environment() -> None:
-    """Starts this script again under .venv's interpreter, when it runs outside of any environment."""
+    """Starts this script again under .venv's interpreter, when this one lacks what the project needs."""
     python = Path(os.environ.get("DVC_ROOT", ROOT), ".venv", "bin", "python")
-    if sys.prefix == sys.base_prefix and python.exists():
+    is_complete = all(find_spec(name) for name in ("miditok", "mlflow", "torch"))
+    if not is_complete and python.exists() and Path(sys.prefix) != python.parents[1]:
         os.execv(python, [str(python), *sys.argv])  # noqa: S606 - a path of our own, no shell
 
 

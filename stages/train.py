@@ -1,6 +1,7 @@
 """train: trains the conformer on the train split's shards; an interrupted run goes on where it was."""
 
 from importlib import import_module
+from pathlib import Path
 
 from _start import run
 
@@ -20,7 +21,7 @@ def train(params, workspace) -> None:
         params,
         shards=workspace.data("shards"),
         tokenizer=workspace.data("tokenizer"),
-        init_from=workspace.own_folder(params.train.init_from) if params.train.init_from else None,
+        init_from=Path(params.train.init_from) if params.train.init_from else None,
         resume=workspace.resume / key,
         key=key,
         model=workspace.data("model"),

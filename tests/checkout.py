@@ -1,20 +1,34 @@
-"""A small checkout of this project in a temporary folder, with a synthetic corpus and a tiny model, and ways
-to run it.
+"""Small checkouts of this project in temporary folders, with a synthetic corpus and a tiny model, and ways to
+run them: as somebody would on a machine that knows no git identity, has nothing installed of this project,
+and has no settings of its own.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import psutil
 import yaml
 
 from coma_gen.params.reading import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 300.0
+"""Seconds that a command, or what is waited for, may take on a busy machine."""
 TINY = {
     "runtime": {"threads": 1},
     "download": {"corpus": "synthetic", "synthetic_performances": 6, "synthetic_seconds": 12.0},
@@ -25,6 +39,7 @@ TINY = {
         "num_heads": 2,
         "head_dim": 8,
         "window_sizes": [8, 16],
+        "num_streams": 2,
         "kernel_size": 5,
     },
     "train": {
@@ -40,46 +55,123 @@ TINY = {
     "sample": {"unprompted": 1, "prompted": 1, "prompt_seconds": 2.0, "seconds": 2.0, "max_tokens": 60},
     "report": {"audio": False},
 }
+Sections = dict[str, dict[str, Any]]
+
+
+@cache
+def home() -> Path:
+    """An empty home, removed when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="coma-gen-home-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, without what would tell a stage of another run or of this source, with
+    this interpreter first and with no git identity.
+    """
+    others = ("DVC_", "GIT_", "MLFLOW_", "PYTHON", "XDG_")
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(others)}
+    binaries = Path(sys.executable).parent
+    return kept | {
+        "PATH": os.pathsep.join([str(binaries), kept["PATH"]]),
+        "VIRTUAL_ENV": str(binaries.parent),
+        "HOME": str(home()),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(home() / "dvc"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass
+class Job:
+    """A command that runs in a process group of its own.
+
+    Attributes:
+        process: the command.
+        log: what it and its children write, stdout and stderr together.
+    """
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def output(self) -> str:
+        """What was written so far."""
+        return self.log.read_text(errors="replace")
+
+    def wait(self) -> int:
+        """The exit status, once it ends; negative where a signal ended it."""
+        return self.process.wait(timeout=PATIENCE)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signals the command with all its children, as a terminal or a service manager does."""
+        os.killpg(self.process.pid, number)
+
+    def members(self, word: str) -> list[psutil.Process]:
+        """Living processes of the group whose command line holds `word`."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                if alive and os.getpgid(process.pid) == self.process.pid and word in process.cmdline():
+                    found.append(process)
+        return found
+
+
+@contextmanager
+def started(checkout: Path, *command: str, env: dict[str, str] | None = None) -> Iterator[Job]:
+    """A command that runs in the checkout; what is left of its group is killed when the block ends."""
+    handle, log = tempfile.mkstemp(prefix="job-", suffix=".log", dir=home())
+    with os.fdopen(handle, "wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=checkout,
+            env=environment() | (env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield Job(process, Path(log))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def attempt(checkout: Path, *command: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Runs a command in the checkout; returns its exit status, and stdout and stderr together."""
+    with started(checkout, *command, env=env) as job:
+        return job.wait(), job.output
 
 
 def run(checkout: Path, *command: str, env: dict[str, str] | None = None, check: bool = True) -> str:
-    """Runs a command in the checkout; returns stdout and stderr together.
+    """As `attempt`, without the status.
 
     Raises:
         AssertionError: with the output, when `check` and it fails.
     """
-    done = subprocess.run(
-        command,
-        cwd=checkout,
-        env=environment() | (env or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-    )
-    assert not check or done.returncode == 0, (
-        f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
-    )
-    return done.stdout
+    status, output = attempt(checkout, *command, env=env)
+    assert not check or status == 0, f"{' '.join(command)} ended with {status}:\n{output[-6000:]}"
+    return output
 
 
 def dvc(checkout: Path, *arguments: str, env: dict[str, str] | None = None, check: bool = True) -> str:
     """Runs `dvc` of this interpreter's environment."""
-    return run(checkout, sys.executable, "-m", "dvc", *arguments, env=env, check=check)
+    return run(checkout, *DVC, *arguments, env=env, check=check)
 
 
-def environment() -> dict[str, str]:
-    """This process's environment, without what would tell a stage of another run, and with this interpreter
-    first.
-    """
-    kept = {
-        name: text for name, text in os.environ.items() if not name.startswith(("DVC_", "GIT_", "MLFLOW_"))
-    }
-    binaries = str(Path(sys.executable).parent)
-    kept["PATH"] = os.pathsep.join([binaries, kept["PATH"]])
-    kept["VIRTUAL_ENV"] = str(Path(sys.executable).parents[1])
-    kept["DVC_NO_ANALYTICS"] = "1"
-    return kept
+DVC = (sys.executable, "-m", "dvc")
+
+
+def coma_gen(checkout: Path, *arguments: str) -> tuple[int, str]:
+    """Runs the command line of the checkout's own code."""
+    source = {"PYTHONPATH": str(checkout / "src")}
+    return attempt(checkout, sys.executable, "-m", "coma_gen.cli", *arguments, env=source)
 
 
 def make_checkout(folder: Path, **sections: dict[str, object]) -> Path:
@@ -101,7 +193,20 @@ def make_checkout(folder: Path, **sections: dict[str, object]) -> Path:
     return folder
 
 
-def set_params(checkout: Path, *changes: dict[str, dict[str, object]]) -> None:
+def clone(checkout: Path, folder: Path) -> Path:
+    """A git clone: no data, no cache, no runs."""
+    run(checkout, "git", "clone", "-q", str(checkout), str(folder))
+    return folder
+
+
+def copy_of(checkout: Path, folder: Path) -> Path:
+    """A copy with data and cache, but without the record of its runs, which belongs to its place."""
+    record = shutil.ignore_patterns("mlflow.db*", "mlartifacts", ".mlflow", ".resume")
+    shutil.copytree(checkout, folder, symlinks=True, ignore=record)
+    return folder
+
+
+def set_params(checkout: Path, *changes: Sections) -> None:
     """Writes params.yaml with changes, section by section."""
     params = read_yaml(checkout / "params.yaml")
     for change in changes:
@@ -111,18 +216,87 @@ def set_params(checkout: Path, *changes: dict[str, dict[str, object]]) -> None:
 
 
 def commit(checkout: Path, message: str) -> None:
-    """Commits everything, as somebody."""
+    """Commits everything, as somebody that nobody else of the checkout knows."""
+    somebody = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     run(checkout, "git", "add", "-A")
-    run(
-        checkout,
-        "git",
-        "-c",
-        "user.name=t",
-        "-c",
-        "user.email=t@example.org",
-        "commit",
-        "-q",
-        "--allow-empty",
-        "-m",
-        message,
-    )
+    run(checkout, "git", *somebody, "commit", "-q", "--allow-empty", "-m", message)
+
+
+def git_status(checkout: Path) -> list[str]:
+    """`git status --porcelain`, a line an item."""
+    return run(checkout, "git", "status", "--porcelain", "--untracked-files=all").splitlines()
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that ran for real, by what dvc wrote."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def stages_restored(output: str) -> list[str]:
+    """The stages that dvc restored from its run-cache."""
+    return [line.split("'")[1] for line in output.splitlines() if "is cached - skipping run" in line]
+
+
+def locked_outs(checkout: Path, *, revision: str | None = None) -> dict[str, str]:
+    """Path -> digest of every out in dvc.lock but track's, which is of one place."""
+    if revision is None:
+        text = (checkout / "dvc.lock").read_text()
+    else:
+        text = run(checkout, "git", "show", f"{revision}:dvc.lock")
+    stages = yaml.safe_load(text)["stages"]
+    return {
+        out["path"]: out["md5"] for name in stages if name != "track" for out in stages[name].get("outs", [])
+    }
+
+
+def wait_until(condition: Callable[[], bool], *, told: Callable[[], str] = str) -> None:
+    """Polls until it holds.
+
+    Raises:
+        AssertionError: with `told()`, when the patience is spent.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.05)
+
+
+def end_processes(folder: Path) -> None:
+    """Kills every process that works in a folder, such as the workers of DVC's queue."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(folder) and process.pid != os.getpid():
+                process.kill()
+
+
+def show_experiments(checkout: Path) -> dict[str, Any]:
+    """Name -> what `dvc exp show` says of each experiment of HEAD."""
+    shown = json.loads(dvc(checkout, "exp", "show", "--json"))
+    head = next(item for item in shown if item["rev"] != "workspace")
+    revisions = [revision for item in head["experiments"] or [] for revision in item["revs"]]
+    return {revision["name"]: revision["data"] for revision in revisions if revision["data"]}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A checkout in which everything has run once and is committed.
+
+    Attributes:
+        folder: the checkout.
+        output: what `dvc repro` wrote.
+        changed: `git status` before the results were committed.
+    """
+
+    folder: Path
+    output: str
+    changed: list[str]
+
+
+def build(folder: Path) -> Built:
+    """Builds a checkout whose corpus has so many performances that they are read in several processes."""
+    many = {"synthetic_performances": 70, "synthetic_seconds": 5.0}
+    make_checkout(folder, download=many)
+    output = dvc(folder, "repro")
+    changed = git_status(folder)
+    commit(folder, "built")
+    return Built(folder, output, changed)

@@ -15,7 +15,7 @@ from coma_gen.cli import main
 from coma_gen.params.reading import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "data" / "own" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "music" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"`((?:\.venv/bin/)?(?:make|dvc|coma-gen)(?: [^`]*)?)`")
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

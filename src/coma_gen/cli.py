@@ -76,8 +76,7 @@ def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[st
     from coma_gen.workspace.presets import preset_flags
 
     flags = preset_flags(workspace.root, options.preset)
-    dvc = Path(sys.executable).with_name("dvc")
-    command = [str(dvc), "exp", "run", *flags, *rest]
+    command = [sys.executable, "-m", "dvc", "exp", "run", *flags, *rest]
     print(f"dvc exp run {' '.join([*flags, *rest])}", flush=True)
     return subprocess.run(command, cwd=workspace.root, check=False).returncode
 
@@ -86,9 +85,7 @@ def _verify(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]
     from coma_gen.workspace.verify import compare, has_committed_params, table
 
     if not has_committed_params(workspace.root):
-        print(
-            "\nverify: params.yaml is not the committed one, so that no committed build is to be compared with"
-        )
+        print("\nverify: params.yaml is not the committed one; there is no committed build of it")
         return 0
     rows = list(compare(workspace.root))
     print("\n" + table(rows))
@@ -110,13 +107,14 @@ def _figures(workspace: Workspace, _options: argparse.Namespace, _rest: list[str
 
 
 def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    from coma_gen.tracking.address import ui_command
+    from coma_gen.tracking.address import RUNS_PAGE, ui_command
 
     words = shlex.split(ui_command(workspace.home, port=options.port))
     if words[0] != "mlflow":
         print(f"the runs are kept by a server: open {words[0]}")
         return 0
-    print(f"{shlex.join(words)}\nopen http://127.0.0.1:{options.port}, stop with Ctrl-C", flush=True)
+    page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
+    print(f"{shlex.join(words)}\nopen {page}\nstop with Ctrl-C", flush=True)
     command = [sys.executable, "-m", *words]
     return subprocess.run(command, cwd=workspace.home, check=False).returncode
 

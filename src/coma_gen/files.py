@@ -71,10 +71,14 @@ def _umask() -> int:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Builds a folder beside `path` and puts it in place when the block ends well; otherwise removes it.
 
+    One process at a time builds a folder; what an earlier one left behind when it was killed is removed.
+
     Yields:
         The temporary folder to write into.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.partial"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
         yield building

@@ -124,6 +124,8 @@ def test_wrong_value_is_refused_by_its_rule(
         ({"model.global_attention_layers": [0, 0]}, "model.global_attention_layers"),
         ({"model.window_sizes": [4096]}, "model.window_sizes"),
         ({"train.warmup_steps": 10_000}, "train.warmup_steps"),
+        ({"train.init_from": "data/model"}, "train.init_from"),
+        ({"download.path": "~/midi"}, "download.path"),
         ({"model.position_embedding": "learned", "model.max_seq_len": 64}, "train.seq_len"),
         ({"sample.unprompted": 0, "sample.prompted": 0}, "sample.unprompted"),
     ],

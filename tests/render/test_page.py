@@ -215,7 +215,7 @@ def test_half_of_the_metrics_and_a_diverged_curve(tmp_path: Path) -> None:
         "evaluate": {"test": {"bits_per_note_10ms": 20.5, "by_type": {"Pitch": 3, "Bar": {"tokens": 1}}}},
         "baseline": {"validation": {"bigram": {}}},
         "train": None,
-        "sample": {"samples_by_name": {}},
+        "sample": {},
     }
     curve = [
         {"step": 1, "train_loss": "nan"},

@@ -36,6 +36,7 @@ def folders(
     }
     figures["sample"] = {
         "samples": 2,
+        "illegal_probability": 0.0489,
         "invalid": 0,
         "music": {"polyphony": 2.5},
         "music_of_test": {"polyphony": 3.25},
@@ -65,7 +66,14 @@ def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
         "0.875",
         "Frédéric Chopin, Étude, Op. 10",
     ]
-    wanted += ["22.75", "20.83", "0 of 2", "3.25", "Unreadable files: 3; must have notes: 3.", "maestro-mini"]
+    wanted += [
+        "22.75",
+        "20.83",
+        "of the probability falls",
+        "3.25",
+        "Unreadable files: 3; must have notes: 3.",
+        "maestro-mini",
+    ]
     assert [piece for piece in wanted if piece not in text] == []
     names = {path.name for path in folders["destination"].iterdir()}
     assert {"unprompted-01.png", "unprompted-01.flac", "continued-01.png", "learning-curve.svg"} <= names

@@ -54,14 +54,19 @@ def test_targets_are_the_next_tokens(tmp_path: Path) -> None:
     np.testing.assert_array_equal(targets, inputs + 1)
 
 
-def test_every_place_is_drawn_as_often(tmp_path: Path) -> None:
-    split = split_of(tmp_path, 10, 12, 3)
+def test_no_token_is_a_target_less_often_than_the_others(tmp_path: Path) -> None:
+    split = split_of(tmp_path, 40)
     seen: Counter[int] = Counter()
-    for step in range(150):
-        seen.update(draw(split, batch=16, step=step)[0][:, 0].tolist())
-    assert sorted(seen) == [100, 101, 200, 201, 202, 203, 300]
-    expected = 150 * 16 / 7
-    assert all(abs(count - expected) < 5 * expected**0.5 for count in seen.values())
+    for step in range(400):
+        targets = draw(split, batch=16, step=step)[1]
+        assert (targets != IGNORE).all(), "a piece that is long enough fills every window"
+        seen.update(targets.ravel().tolist())
+    assert sorted(seen) == list(range(101, 140))
+    middle = sum(seen[token] for token in range(110, 130)) / 20
+    # 46 places for 39 targets; each target is in 8 of them, those near the ends in more
+    assert abs(middle - 400 * 16 * 8 / 46) < 0.02 * middle
+    assert all(count > 0.9 * middle for count in seen.values())
+    assert seen[101] > middle and seen[139] > middle
 
 
 def test_short_pieces_are_padded_on_the_right(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from coma_gen.training import loop
 from coma_gen.training.curve import Curve
-from coma_gen.training.interruption import PARENT_ENDED, StopRequest, TrainingInterrupted
+from coma_gen.training.interruption import StopRequest, TrainingInterrupted
 
 PROGRAM = Path(__file__).with_name("trainer.py")
 STEPS = 10
@@ -189,11 +189,3 @@ def test_outside_the_main_thread_no_signal_is_listened_for() -> None:
     thread.start()
     thread.join()
     assert reasons == [None]
-
-
-def test_the_end_of_the_parent_is_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    with StopRequest(die_with_parent=True) as stop:
-        assert stop.reason is None
-        monkeypatch.setattr(os, "getppid", lambda: 1_000_000)
-        assert stop.reason == PARENT_ENDED
-        assert PARENT_ENDED in str(stop.interrupted(4))

@@ -39,14 +39,14 @@ def test_preset_is_valid_and_comes_through_dvc_unchanged(name: str) -> None:
 
 def test_values_of_every_kind_come_through(checkout: Path) -> None:
     (checkout / "presets" / "p.yaml").write_text(
-        "train: {learning_rate: 1e-5, augment: false, early_stopping: null, init_from: a/b}\n"
+        "train: {learning_rate: 1e-5, augment: false, early_stopping: null, init_from: /a/b}\n"
         "model: {window_sizes: [16, 64], global_attention_layers: []}\n"
         "split: {composers_keep: ['Johann Sebastian Bach', 'Franz Schubert / Franz Liszt']}\n"
     )
     read = as_dvc_reads(preset_flags(checkout, "p"))
     assert read["train.learning_rate"] == 1e-5
     assert read["train.augment"] is False and read["train.early_stopping"] is None
-    assert read["train.init_from"] == "a/b"
+    assert read["train.init_from"] == "/a/b"
     assert read["model.window_sizes"] == [16, 64] and read["model.global_attention_layers"] == []
     assert read["split.composers_keep"] == ["Johann Sebastian Bach", "Franz Schubert / Franz Liszt"]
 

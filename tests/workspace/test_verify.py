@@ -13,7 +13,7 @@ from coma_gen.errors import UserError
 from coma_gen.files import write_json
 from coma_gen.workspace.verify import compare, has_committed_params, table
 
-STAGES = ("download", "split", "train", "evaluate", "track")
+STAGES = ("download", "split", "train", "evaluate", "sample", "track")
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -28,9 +28,13 @@ def write_lock(root: Path, **digests: str) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {} for name in STAGES}}))
+    (tmp_path / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {name: {} for name in STAGES}}, sort_keys=False)
+    )
     (tmp_path / "params.yaml").write_text("train: {steps: 1}\n")
     write_lock(tmp_path)
+    for name in STAGES:
+        (tmp_path / "data" / name).mkdir(parents=True)
     metrics: dict[str, Any] = {"bits_per_note_10ms": 20.0}
     write_json(tmp_path / "metrics" / "evaluate.json", {"validation": metrics, "test": metrics})
     write_json(
@@ -72,9 +76,18 @@ def test_the_model_tier_may_differ_within_tolerance(root: Path) -> None:
     assert verdicts(root)["evaluate"] == ("DIFFERS: test.bits_per_note_10ms is missing", False)
 
 
-def test_a_stage_that_has_not_run_is_not_good(root: Path) -> None:
+def test_what_follows_from_a_model_may_differ_only_with_it(root: Path) -> None:
+    write_lock(root, sample="1")
+    assert verdicts(root)["sample"] == ("DIFFERS: data/sample", False)
+    write_lock(root, sample="1", train="1")
+    assert verdicts(root)["sample"] == ("other bytes, as those of the model", True)
+
+
+def test_a_stage_that_has_not_run_or_whose_results_are_gone_is_not_good(root: Path) -> None:
+    (root / "data" / "split").rmdir()
+    assert verdicts(root)["split"] == ("has not run, or its results are gone", False)
     (root / "dvc.lock").write_text("stages: {}\n")
-    assert verdicts(root)["download"] == ("has not run", False)
+    assert verdicts(root)["download"] == ("has not run, or its results are gone", False)
 
 
 def test_other_params_are_seen_and_no_commit_is_refused(

@@ -33,7 +33,7 @@ TIMEOUT = 30.0
 """Seconds without a byte after which an attempt has failed."""
 
 MAX_BYTES = 2**30
-WITHOUT_NETWORK = "without a network, use made-up music: dvc exp run -S download.corpus=synthetic"
+WITHOUT_NETWORK = "without a network, use made-up music: .venv/bin/dvc exp run -S download.corpus=synthetic"
 _BLOCK = 2**18
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NETWORK_ERRORS = (

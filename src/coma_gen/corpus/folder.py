@@ -26,7 +26,10 @@ from coma_gen.music.midi import MAX_BYTES, read_notes
 from coma_gen.workers import map_bounded
 
 UNKNOWN = "unknown"
-_REMEDY = "put .mid or .midi files there, or name another folder: dvc exp run -S download.path=..."
+_REMEDY = (
+    "put .mid or .midi files there, or name another folder: dvc exp run -S download.path=... "
+    "(by its absolute path with --temp and --queue, which work in a copy of what git knows)"
+)
 
 
 @dataclass(frozen=True)

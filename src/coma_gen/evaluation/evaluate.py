@@ -36,7 +36,7 @@ def score_model(
     Raises:
         UserError: when the shards were made by another tokenizer than the model's.
     """
-    loaded = load_model(model, weights=params.checkpoint, device=choose_device(device))
+    loaded = load_model(model, device=choose_device(device))
     sealed = open_artefact(shards, kind="shards")
     if sealed.made_from["tokenizer"] != loaded.manifest.made_from["tokenizer"]:
         remedy = "run `dvc repro` so that both come from one tokenizer"

@@ -13,7 +13,7 @@ import numpy as np
 
 from coma_gen.corpus.performance import read_table
 from coma_gen.generation.continuation import Piece
-from coma_gen.generation.samples import opening
+from coma_gen.generation.samples import excerpt
 from coma_gen.music.midi import read_notes
 from coma_gen.music.notes import Notes
 
@@ -70,17 +70,18 @@ def sample_metrics(pieces: Sequence[Piece], split: Path, corpus: Path, *, second
         seconds: of the openings.
 
     Returns:
-        Counts of samples, tokens, notes, pieces without notes and pieces that break the grammar; the mean
-        probability that the model gave to tokens that may not follow; the measures of the samples and of
-        test.
+        Counts of samples, tokens, notes, pieces cut at the bound on tokens, without notes, and breaking the
+        grammar; the mean probability that the model gave to tokens that may not follow; the measures of the
+        samples and of test.
     """
     new = [piece.new for piece in pieces]
     table = read_table(split / "test.csv")
-    real = [opening(read_notes(corpus / row.midi_filename), seconds) for row in table]
+    real = [excerpt(read_notes(corpus / row.midi_filename), 0.0, seconds) for row in table]
     return {
         "samples": len(pieces),
         "tokens": sum(piece.tokens for piece in pieces),
         "notes": sum(len(notes) for notes in new),
+        "cut_at_max_tokens": sum(not piece.reached for piece in pieces),
         "without_notes": sum(not len(notes) for notes in new),
         "invalid": sum(not piece.valid for piece in pieces),
         "illegal_probability": float(np.mean([piece.illegal for piece in pieces])),

@@ -25,7 +25,8 @@ from coma_gen.tokenizer.grammar import Grammar
 from coma_gen.tokenizer.grid import sounding
 from coma_gen.tokenizer.remi import Tokenizer
 
-LONGEST_SECONDS = 24 * 3600.0
+LONGEST_SECONDS = 36_000.0
+"""Ten hours: with its prompt a piece stays below what a MIDI file of ours may last."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Piece:
         tokens: how many were drawn.
         illegal: mean probability that the model gave to tokens that could not follow.
         valid: whether every token, prompt included, obeys the grammar.
+        reached: whether it has the seconds asked for; otherwise it ended at the bound on tokens.
         new: what was generated alone, from the joint on, its times counted from there.
     """
 
@@ -72,6 +74,7 @@ class Piece:
     illegal: float
     valid: bool
     new: Notes
+    reached: bool
 
 
 def compose(
@@ -97,6 +100,10 @@ def compose(
     sequences = []
     for index, prompt in enumerate(prompts):
         given = [bos, *(composer.tokenizer.encode(prompt).tolist() if prompt is not None else ())]
+        if prompt is not None and len(prompt) and len(given) == 1:
+            low, high = composer.tokenizer.vocabulary.pitch_range
+            rule = f"must have a note that the model knows, of pitch {low} to {high}"
+            raise UserError(Fault(f"prompt {index + 1}", rule, f"{len(prompt)} others"))
         start = prompt.end_of_onsets if prompt is not None else 0.0
         sequences.append(Growing.after(given, grammar, index=index, until=start + seconds))
     grow(composer.loaded.model, grammar, sequences, choice=choice, seed=seed, max_tokens=max_tokens)
@@ -108,14 +115,27 @@ def compose(
 def _finished(composer: Composer, sequence: Growing, prompt: Notes | None) -> Piece:
     tokenizer, grammar = composer.tokenizer, composer.grammar
     new = decoded_after(tokenizer, sequence.prompt, sequence.tokens)
+    if prompt is not None:
+        new = without_held_keys(new, prompt)
     return Piece(
         notes=new if prompt is None else prompt.joined(new),
         joint=None if prompt is None else prompt.end_of_onsets,
         tokens=len(sequence.tokens),
+        reached=sequence.reached(grammar),
         illegal=float(np.mean(sequence.illegal)) if sequence.illegal else 0.0,
         valid=grammar.invalid(sequence.prompt + sequence.tokens) == 0,
         new=new if prompt is None else new.shifted(-min(prompt.end_of_onsets, new.onset.min(initial=np.inf))),
     )
+
+
+def without_held_keys(new: Notes, prompt: Notes) -> Notes:
+    """The new notes but for those that strike a key which the prompt still holds.
+
+    MIDI has one end for both, and would cut the prompt's note short.
+    """
+    held = (new.pitch[:, None] == prompt.pitch) & (new.onset[:, None] < prompt.onset + prompt.duration)
+    free = ~held.any(axis=1)
+    return Notes(new.onset[free], new.duration[free], new.pitch[free], new.velocity[free], new.pedal)
 
 
 def decoded_after(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> Notes:
@@ -176,7 +196,7 @@ def continue_midi(
         raise UserError(*faults)
     prompt = None if midi is None else read_notes(midi, name="prompt")
     if prompt is not None and prompt_seconds is not None:
-        prompt = prompt.between(0.0, prompt_seconds)
+        prompt = prompt.until(prompt_seconds)
     composer = Composer.load(model_folder)
     piece = compose(composer, [prompt], seconds=seconds, choice=choice, seed=seed, max_tokens=max_tokens)[0]
     return midi_bytes(piece.notes)

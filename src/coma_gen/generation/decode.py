@@ -1,4 +1,4 @@
-"""Draws tokens one after another, several sequences side by side, each the same whatever stands beside it.
+"""Draws tokens one after another, several sequences side by side, each with random numbers of its own.
 
 The random number of sequence i's token n is a function of (seed, i, n). Only tokens that continue valid music
 are drawn (the grammar), and never PAD, BOS or EOS: who asks for 30 seconds gets them. A sequence ends when
@@ -78,9 +78,12 @@ class Growing:
 
     def finished(self, grammar: Grammar, max_tokens: int) -> bool:
         """Whether the music has reached its time, at the end of a note, or the tokens their bound."""
+        return self.reached(grammar) or len(self.tokens) >= max_tokens
+
+    def reached(self, grammar: Grammar) -> bool:
+        """Whether the music has reached its time, at the end of a note."""
         at_end = bool(grammar.allowed(self.state)[grammar.vocabulary.base.index("Bar_None")])
-        reached = float(grammar.seconds_at(self.bars, self.state)) >= self.until
-        return (reached and at_end) or len(self.tokens) >= max_tokens
+        return at_end and float(grammar.seconds_at(self.bars, self.state)) >= self.until
 
 
 def _special(vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:

@@ -32,10 +32,15 @@ class Wanted:
     source: Performance | None
 
 
-def opening(notes: Notes, seconds: float) -> Notes:
-    """The first seconds of a performance, counted from its first note."""
-    first = float(notes.onset.min(initial=0.0)) if len(notes) else 0.0
-    return notes.between(first, first + seconds).shifted(-first)
+def excerpt(notes: Notes, start: float, seconds: float) -> Notes:
+    """What begins in the `seconds` after the first note at or after `start`, counted from that note.
+
+    Notes and the pedal keep their whole lengths: what a prompt's last notes sound like does not depend on
+    where it was cut.
+    """
+    later = notes.onset[notes.onset >= start]
+    first = float(later[0]) if len(later) else 0.0
+    return notes.between(first, np.inf).shifted(-first).until(seconds)
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:
@@ -72,11 +77,12 @@ def write_samples(
     open_artefact(split, kind="split")
     table = read_table(split / "test.csv")
     wanted = [Wanted(f"unprompted-{number + 1:02d}", None, None) for number in range(params.unprompted)]
-    for number, place in enumerate(evenly_spaced(params.prompted, len(table))):
+    places = evenly_spaced(params.prompted, len(table))
+    for number, place in enumerate(places):
         notes = read_notes(corpus / table[place].midi_filename)
-        wanted.append(
-            Wanted(f"continued-{number + 1:02d}", opening(notes, params.prompt_seconds), table[place])
-        )
+        start = notes.end * places[:number].count(place) / places.count(place)
+        prompt = excerpt(notes, start, params.prompt_seconds)
+        wanted.append(Wanted(f"continued-{number + 1:02d}", prompt, table[place]))
     with deterministic(threads):
         pieces = compose(
             Composer.load(model, device=device),
@@ -96,7 +102,7 @@ def write_samples(
 
 def _described(sample: Wanted, piece: Piece) -> dict[str, Any]:
     described: dict[str, Any] = {"name": sample.name, "notes": len(piece.notes), "seconds": piece.notes.end}
-    described |= {"tokens": piece.tokens, "prompt_seconds": piece.joint}
+    described |= {"tokens": piece.tokens, "prompt_seconds": piece.joint, "reached_its_time": piece.reached}
     if sample.source is not None:
         described |= {"composer": sample.source.composer, "title": sample.source.title}
     return described

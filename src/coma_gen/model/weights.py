@@ -1,12 +1,15 @@
 """A model on disk: its weights beside its shape, as one artefact that is whole or refused.
 
-model.safetensors   every parameter by name
+best.safetensors    every parameter by name, as it was at the best validation
+last.safetensors    the same at the last step
 config.json         {"format", "model": the section of params.yaml, "vocab_size"}
-manifest.json       digests of both, and of what the model was made from (its tokenizer, its shards)
+tokenizer/          a copy of the tokenizer that the ids are of
+manifest.json       digests of all, and of what the model was made from (its tokenizer, its shards)
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ from torch import Tensor
 
 from coma_gen.artefact import Manifest, open_artefact, seal
 from coma_gen.errors import Fault, UserError
-from coma_gen.files import read_json, replacing_folder, write_atomic, write_json
+from coma_gen.files import read_json, replacing_folder, write_atomic
 from coma_gen.model.conformer import Conformer
 from coma_gen.params.sections import ModelParams
 
@@ -74,7 +77,7 @@ def save_model(
         for name, state in (weights or {BEST: model.state_dict()}).items():
             tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
             write_atomic(building / f"{name}{SUFFIX}", tensors_to_bytes(tensors))
-        write_json(building / CONFIG, config)
+        write_atomic(building / CONFIG, json.dumps(config, indent=2) + "\n")
         if tokenizer is not None:
             shutil.copytree(tokenizer, building / TOKENIZER)
         return seal(building, kind=KIND, made_from=made_from, settings=config)

@@ -101,6 +101,17 @@ class Notes:
             pedal=pedal[pedal[:, 1] > pedal[:, 0]],
         )
 
+    def until(self, end: float) -> Notes:
+        """What has begun before `end` seconds: notes and presses of the pedal with their whole lengths."""
+        keep = self.onset < end
+        return Notes(
+            onset=self.onset[keep],
+            duration=self.duration[keep],
+            pitch=self.pitch[keep],
+            velocity=self.velocity[keep],
+            pedal=self.pedal[self.pedal[:, 0] < end],
+        )
+
     def shifted(self, seconds: float) -> Notes:
         """The same music, later by `seconds` (earlier when negative).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from coma_gen.errors import Fault
 from coma_gen.params.sections import (
@@ -88,6 +89,10 @@ def _model(model: ModelParams) -> Iterator[Fault]:
 
 
 def _train(train: TrainParams) -> Iterator[Fault]:
+    if train.init_from is not None and not Path(train.init_from).is_absolute():
+        rule = "must be an absolute path outside of data/, which DVC empties before a stage runs"
+        remedy = "copy data/model elsewhere, and name that folder"
+        yield Fault("train.init_from", rule, train.init_from, remedy)
     if train.warmup_steps >= train.steps:
         yield Fault(
             "train.warmup_steps", f"must be less than train.steps ({train.steps})", str(train.warmup_steps)
@@ -109,8 +114,8 @@ def _sample(sample: SampleParams) -> Iterator[Fault]:
 
 
 def _download(download: DownloadParams) -> Iterator[Fault]:
-    if download.corpus == "folder" and not download.path.strip():
-        yield Fault("download.path", "must name a folder", repr(download.path))
+    if download.path.startswith("~") or not download.path.strip():
+        yield Fault("download.path", "must be a folder's path, written out without ~", repr(download.path))
 
 
 RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Fault]]], ...] = (

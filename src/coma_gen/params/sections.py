@@ -17,6 +17,7 @@ Count = Annotated[StrictInt, Field(ge=1, le=2**31)]
 Fraction = Annotated[Float, Field(gt=0, lt=1)]
 Dropout = Annotated[Float, Field(ge=0, lt=1)]
 Positive = Annotated[Float, Field(gt=0)]
+Minutes = Annotated[Float, Field(gt=0, le=36_000)]
 Composers = tuple[StrictStr, ...]
 
 
@@ -143,7 +144,6 @@ class BaselineParams(Section):
 class EvaluateParams(Section):
     """Scoring whole performances."""
 
-    checkpoint: Literal["best", "last"]
     batch: Count
     chunk: Count
     bootstrap_resamples: Annotated[StrictInt, Field(ge=100, le=1_000_000)]
@@ -155,8 +155,8 @@ class SampleParams(Section):
     seed: Seed
     unprompted: Annotated[StrictInt, Field(ge=0, le=10_000)]
     prompted: Annotated[StrictInt, Field(ge=0, le=10_000)]
-    prompt_seconds: Positive
-    seconds: Positive
+    prompt_seconds: Minutes
+    seconds: Minutes
     max_tokens: Count
     temperature: Annotated[Float, Field(ge=0, le=100)]
     top_k: Count | None

@@ -20,7 +20,7 @@ Metrics = Mapping[str, Any]
 OURS = "conformer"
 SPLITS = ("validation", "test")
 ALL_SPLITS = ("train", *SPLITS)
-BASELINES = ("uniform", "unigram", "bigram", "kneser_ney", "plain")
+BASELINES = ("uniform", "unigram", "bigram")
 RESOLVED = "bits_per_note_10ms"
 
 

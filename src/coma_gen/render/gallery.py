@@ -30,7 +30,6 @@ class Card:
     sound: str | None
     midi: str
     settings: Table | None
-    figures: Table | None
 
 
 def render_sample(folder: Path, content: ReportContent, sample: SampleView, file: str) -> Card:
@@ -60,11 +59,6 @@ def render_sample(folder: Path, content: ReportContent, sample: SampleView, file
         sound=sound,
         midi=_data_uri("audio/midi", sample.midi),
         settings=listing(f"How {sample.name} was sampled", ("setting", "value"), sample.settings),
-        figures=listing(
-            f"Measures of {sample.name}",
-            ("measure", "value"),
-            content.find("sample", "samples_by_name", sample.name),
-        ),
     )
 
 

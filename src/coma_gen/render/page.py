@@ -153,12 +153,10 @@ def _tiles(content: ReportContent) -> list[_Tile]:
     nats = content.number("evaluate", "test", "nll_per_token")
     if nats is not None:
         tiles.append(_Tile(f"{nats:.3f}", "nats per token", corpus))
-    share = content.number("sample", "invalid_transitions_share")
-    invalid, samples = content.number("sample", "invalid"), content.number("sample", "samples")
-    if share is not None:
-        tiles.append(_Tile(f"{100 * share:.3g}%", "invalid token transitions", "generated music"))
-    elif invalid is not None and samples is not None:
-        tiles.append(_Tile(f"{invalid:g} of {samples:g}", "samples break the grammar", "generated music"))
+    illegal = content.number("sample", "illegal_probability")
+    if illegal is not None:
+        label = "of the probability falls on tokens that cannot follow"
+        tiles.append(_Tile(f"{illegal:.1%}", label, "generated music, before the grammar forbids them"))
     return tiles
 
 
@@ -189,9 +187,10 @@ def _learning(content: ReportContent) -> _Chart | None:
 def _comparison(content: ReportContent) -> _Chart | None:
     bars = score_bars(content)
     drawing = bits_per_note(bars)
+    has_interval = any(bar.low is not None for bar in bars)
     caption = (
         f"Code length of held-out music of {content.corpus_phrase} at a common resolution of 10 ms. "
-        "Shorter is better; whiskers are 95% confidence."
+        f"Shorter is better{'; whiskers are 95% confidence' if has_interval else ''}."
     )
     told = (f"{bar.model}, {bar.split}: {bar.value:.2f}" for bar in bars)
     spoken = "Bits per note at 10 ms: " + "; ".join(told)

@@ -25,7 +25,6 @@ NAMES = {
     "bits_per_note": "bits per note",
     "bits_per_second": "bits per second",
     RESOLVED: "bits per note at 10 ms",
-    "invalid_transitions_share": "share of invalid transitions",
     "vocab_size": "vocabulary",
     "train_loss": "training loss",
     "validation_nll": "validation nats per token",
@@ -100,10 +99,9 @@ def score_table(content: ReportContent) -> Table | None:
         *(f"{split}: bits per note at 10 ms" for split in SPLITS),
         *(f"test: {words(key)}" for key, _ in others),
     )
-    caption = (
-        f"Held-out music of {content.corpus_phrase}. "
-        "Less is better; brackets are 95% confidence over compositions."
-    )
+    has_interval = any("[" in cell for row in rows for cell in row)
+    brackets = "; brackets are 95% confidence over compositions" if has_interval else ""
+    caption = f"Held-out music of {content.corpus_phrase}. Less is better{brackets}."
     return Table(caption, head, rows, [models.index(OURS)] if OURS in models else []) if rows else None
 
 

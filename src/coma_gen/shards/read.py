@@ -42,8 +42,13 @@ class ShardedSplit:
         self._starts: dict[int, npt.NDArray[np.int64]] = {}
 
     @classmethod
-    def open(cls, folder: Path, split: str) -> ShardedSplit:
+    def open(cls, folder: Path, split: str, *, copies: bool = True) -> ShardedSplit:
         """Opens a split and proves the folder whole.
+
+        Args:
+            folder: of the shards.
+            split: train, validation or test.
+            copies: with the varied copies of the performances; False leaves them out.
 
         Raises:
             UserError: the folder is not a whole set of shards, or has no such split.
@@ -51,7 +56,10 @@ class ShardedSplit:
         if split not in SPLITS:
             raise UserError(Fault("split", f"must be one of {', '.join(SPLITS)}", split))
         manifest = open_artefact(folder, kind=KIND)
-        return cls(folder, split, manifest, pd.read_parquet(folder / split / INDEX))
+        index = pd.read_parquet(folder / split / INDEX)
+        return cls(
+            folder, split, manifest, index if copies else index[index["copy"] == 0].reset_index(drop=True)
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -77,11 +85,11 @@ class ShardedSplit:
         return self._file(int(self._shard[index]))[start : start + self.lengths[index]]
 
     def window_ends(self, seq_len: int) -> npt.NDArray[np.int64]:
-        """(N,) running count of the places where a window of `seq_len` + 1 tokens may begin; at least one
-        a piece.
+        """(N,) running count of the places of windows with `seq_len` inputs: those that hold at least one of
+        a piece's targets, whether or not they hang over its ends.
         """
         if seq_len not in self._starts:
-            self._starts[seq_len] = np.cumsum(np.maximum(1, self.lengths - seq_len))
+            self._starts[seq_len] = np.cumsum(self.lengths - 1 + seq_len - 1)
         return self._starts[seq_len]
 
     def _file(self, shard: int) -> Ids:

@@ -7,6 +7,10 @@ workers or machines that share a batch.
     input         a    b    c                  seq_len = 3, from place 1
     target        b    c    d
 
+    A place is drawn as if windows could begin up to seq_len - 1 tokens before the piece and end as far behind
+    it; what hangs over is then moved inside. So beginnings and ends, with their BOS and EOS, are learned as
+    well as the middle: no token is a target less often than the others.
+
     input    BOS  a   EOS  pad  pad            a piece shorter than the window is padded on the right,
     target    a  EOS   -    -    -             and nothing is asked there (IGNORE)
 """
@@ -38,7 +42,7 @@ def draw_windows(
     pad_id: int,
     first: int = 0,
 ) -> tuple[Tokens, Tokens]:
-    """Draws a batch of windows, each uniformly among all places of all pieces, copies included.
+    """Draws a batch of windows, each uniformly among all places of all pieces that the split was opened with.
 
     With shift tables each window is transposed and made louder or softer by a row drawn uniformly among
     those that keep all its pitches in range (a row that does not is drawn again, up to `MAX_DRAWS` times;
@@ -70,6 +74,7 @@ def draw_windows(
         place = int(draw.integers(int(ends[-1])))
         piece = int(np.searchsorted(ends, place, side="right"))
         start = place - int(ends[piece - 1]) if piece else place
+        start = min(max(0, start - (seq_len - 1)), max(0, int(split.lengths[piece]) - 1 - seq_len))
         window = split.piece(piece)[start : start + seq_len + 1]
         if shifts is not None and len(shifts) > 1:
             window = _shifted(window, shifts, draw)

@@ -14,6 +14,9 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 LOCKS = ".mlflow"
 SQLITE = "sqlite:///"
+RUNS_PAGE = "#/experiments/1/runs?workflowType=machine_learning"
+"""Where MLflow's UI lists the runs of the first experiment of a store, which is ours in a store of our own.
+"""
 
 
 @dataclass(frozen=True)

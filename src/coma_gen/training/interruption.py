@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
-
-PARENT_ENDED = "the end of the process that started it"
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -34,23 +31,14 @@ class StopRequest:
     thread, where Python allows no handlers, none is listened for.
     """
 
-    def __init__(self, *, die_with_parent: bool = False) -> None:
-        """Args:
-        die_with_parent: count the end of the parent as a request too: killing `dvc` alone must not leave a
-            trainer.
-        """
-        self._parent = os.getppid() if die_with_parent else None
+    def __init__(self) -> None:
         self._signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     @property
     def reason(self) -> str | None:
         """Who asks training to stop; None while nobody does."""
-        if self._signal is not None:
-            return self._signal.name
-        if self._parent is not None and os.getppid() != self._parent:
-            return PARENT_ENDED
-        return None
+        return None if self._signal is None else self._signal.name
 
     def interrupted(self, step: int) -> TrainingInterrupted:
         """The exception that says so."""

@@ -8,41 +8,55 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from coma_gen.errors import Fault, UserError
 from coma_gen.files import write_atomic
 
 LOCK = "trainer.lock"
 HOLDER = "trainer.json"
+POLL_SECONDS = 0.5
 
 
 @contextmanager
 def sole_trainer(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process inside the block.
+    """Holds `folder` for this process inside the block, after another trainer there has ended.
 
-    Raises:
-        UserError: at once when another trainer holds it, naming that one. Waiting would only train a second
-            time what the other is about to finish.
+    Two experiments that differ in later stages only, queued side by side, train the same weights: the second
+    one waits, finds the first one's last checkpoint, and has nothing left to do.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        rule = "must be used by one trainer at a time"
-        remedy = "wait for it to end, or stop it; what it has done is kept"
-        raise UserError(Fault(str(folder), rule, f"a second one beside {_holder(folder)}", remedy)) from None
+    lock = _acquired(folder)
     try:
         write_atomic(folder / HOLDER, json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         yield
         (folder / HOLDER).unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def _acquired(folder: Path) -> FileLock:
+    is_told = False
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=POLL_SECONDS)
+        except FileNotFoundError:  # a finished run's folder was removed between the two lines above
+            continue
+        except Timeout:
+            if not is_told:
+                sys.stderr.write(
+                    f"Waiting for {_holder(folder)}, which trains the same model in {folder} ...\n"
+                )
+                is_told = True
+            continue
+        if (folder / LOCK).exists():
+            return lock
+        lock.release()  # the lock of a folder that was removed while this process waited
 
 
 def _holder(folder: Path) -> str:

@@ -52,7 +52,6 @@ def train_model(
     pad_id: int,
     resume: Path,
     key: str,
-    die_with_parent: bool = False,
 ) -> TrainingResult:
     """Trains a model, from where the resume folder left off if it holds a checkpoint of the same key.
 
@@ -70,11 +69,10 @@ def train_model(
         pad_id: what fills a window up.
         resume: folder of the run's checkpoints, curve.csv and speed.csv; made when it is not there.
         key: digest of everything that the result depends on (settings, data, code, starting weights).
-        die_with_parent: stop, with a checkpoint, when the process that started this one has ended.
 
     Raises:
         UserError: no such device; an empty split; a resume folder of another key, with damaged checkpoints
-            only, or in use by another trainer; a loss or gradient that is not finite (the checkpoints
+            only; a loss or gradient that is not finite (the checkpoints
             stay).
         TrainingInterrupted: after SIGINT or SIGTERM, with a checkpoint of the last whole step.
     """
@@ -86,7 +84,7 @@ def train_model(
                 )
             )
     place = choose_device(device)
-    with sole_trainer(resume), deterministic(threads), StopRequest(die_with_parent=die_with_parent) as stop:
+    with sole_trainer(resume), deterministic(threads), StopRequest() as stop:
         run = _Run(
             model=model.to(place),
             train_split=train_split,

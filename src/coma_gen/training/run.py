@@ -38,7 +38,7 @@ def train_stage(
         tokenizer: what they were made with; a copy goes into the model's folder.
         init_from: a model to take the first weights from; None for fresh ones.
         resume: this run's folder of checkpoints.
-        key: names everything that the result depends on, but for the weights to start from.
+        key: names everything that the result depends on.
         model: the folder to write.
         curve: the curve's file to write.
 
@@ -59,10 +59,10 @@ def train_stage(
         params=params.model, vocab_size=int(sealed.settings["vocab_size"]), seed=params.train.seed
     )
     if init_from is not None:
-        made_from["init_from"] = _take_weights(conformer, init_from, tokens.digest)
+        made_from["init_from"] = _take_weights(conformer, init_from, tokens.files["vocabulary.json"])
     result = train_model(
         model=conformer,
-        train_split=ShardedSplit.open(shards, "train"),
+        train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),
         validation_split=ShardedSplit.open(shards, "validation"),
         shifts=read_shifts(shards),
         params=params.train,
@@ -70,7 +70,7 @@ def train_stage(
         device=params.runtime.device,
         pad_id=int(sealed.settings["pad_id"]),
         resume=resume,
-        key=f"{key} {made_from.get('init_from', '')}".strip(),
+        key=key,
     )
     weights = {"best": result.best_state, "last": result.last_state}
     save_model(model, conformer, weights=weights, tokenizer=tokenizer, made_from=made_from)
@@ -78,7 +78,7 @@ def train_stage(
     return result.metrics
 
 
-def _take_weights(conformer: Conformer, folder: Path, tokenizer: str) -> str:
+def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
     """Starts from another model's best weights; returns the digest of that model.
 
     Raises:
@@ -86,10 +86,10 @@ def _take_weights(conformer: Conformer, folder: Path, tokenizer: str) -> str:
     """
     other = load_model(folder)
     faults = []
-    if other.manifest.made_from.get("tokenizer") != tokenizer:
-        remedy = "use the params.yaml sections tokenizer, split and download that it was trained with"
+    if other.manifest.files.get("tokenizer/vocabulary.json") != vocabulary:
+        remedy = "use the tokenizer section of params.yaml that it was trained with"
         faults.append(
-            Fault("train.init_from", "must have been trained with this run's tokenizer", "another", remedy)
+            Fault("train.init_from", "must have been trained with the same tokens", "others", remedy)
         )
     ours, theirs = conformer.params.model_dump(), other.model.params.model_dump()
     faults += [

@@ -8,13 +8,18 @@ files from dvc.yaml, where each stage says what it runs.
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from coma_gen.artefact import read_manifest
 from coma_gen.files import sha256_bytes, sha256_file
 from coma_gen.params.reading import read_yaml
+
+LIBRARIES = ("torch", "numpy")
+"""A checkpoint of other versions of these is not gone on from."""
 
 
 def _digest(content: Any) -> str:
@@ -37,9 +42,14 @@ def experiment_digest(root: Path) -> str:
 
 
 def training_digest(root: Path) -> str:
-    """A digest of everything the weights depend on: the train stage's params and code, and the shards."""
+    """A digest of everything the weights depend on: the train stage's params and code, the shards, the model
+    that it starts from, and the libraries that compute.
+    """
     stage = read_yaml(root / "dvc.yaml")["stages"]["train"]
     params = read_yaml(root / "params.yaml")
     chosen = {name: params[name] for name in stage["params"]}
     shards = read_manifest(root / "data" / "shards", kind="shards").digest
-    return _digest([chosen, _code(root, stage["deps"]), shards])
+    start = params["train"]["init_from"]
+    origin = read_manifest(Path(start), kind="model").digest if start else None
+    libraries = [platform.machine(), *(version(name) for name in LIBRARIES)]
+    return _digest([chosen, _code(root, stage["deps"]), shards, origin, libraries])

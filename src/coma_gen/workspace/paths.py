@@ -35,11 +35,6 @@ class Workspace:
         return cls(root=resolved, home=Path(os.environ.get("DVC_ROOT") or resolved).resolve())
 
     @property
-    def is_copy(self) -> bool:
-        """Whether the stage runs in a temporary copy of the repository."""
-        return self.root != self.home
-
-    @property
     def params(self) -> Path:
         """The settings."""
         return self.root / "params.yaml"

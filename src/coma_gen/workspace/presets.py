@@ -32,6 +32,8 @@ def preset_flags(root: Path, name: str) -> list[str]:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise UserError(Fault(f"preset '{name}'", "must be a file in presets/", "", f"there are: {known}"))
     preset = read_yaml(path)
+    if not isinstance(preset, dict) or not all(isinstance(keys, dict) for keys in preset.values()):
+        raise UserError(Fault(f"presets/{name}.yaml", "must map section names to settings", "something else"))
     params = copy.deepcopy(read_yaml(root / "params.yaml"))
     flags = []
     for section, settings in preset.items():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +16,19 @@ from coma_gen.params.load import load_params
 from coma_gen.params.sections import Params
 from coma_gen.workspace.paths import Workspace
 
+
+class Interrupted(KeyboardInterrupt):
+    """A stage was asked to end by a signal; `exit_status` is what shells make of that."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"(by {number.name})")
+        self.exit_status = 128 + number
+
+
 Stage = Callable[[Params, Workspace], None]
 PARENT_POLL_SECONDS = 1.0
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that ask a stage to end."""
 
 
 def run_stage(stage: Stage, root: Path) -> None:
@@ -33,8 +44,10 @@ def run_stage(stage: Stage, root: Path) -> None:
     except UserError as error:
         sys.exit(f"\n{error}\n")
     except KeyboardInterrupt as error:
+        for number in ENDING:  # it is ending: one more would only add a traceback
+            signal.signal(number, signal.SIG_IGN)
         print("\nInterrupted.", *error.args, file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        sys.exit(getattr(error, "exit_status", 128 + signal.SIGINT))
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
@@ -42,18 +55,28 @@ def run_stage(stage: Stage, root: Path) -> None:
 
 
 def _interrupt(signum: int, _frame: object) -> None:
-    raise KeyboardInterrupt(f"(by {signal.Signals(signum).name})")
+    raise Interrupted(signal.Signals(signum))
 
 
 def _end_with_parent() -> None:
     """Ends this process, as SIGTERM would, soon after `dvc` has ended: a stage without it would run on
     unseen.
+
+    Not where a signal came before: who stops the whole group, `dvc` with its stage, asks once, and a second
+    signal would cut off what the first one lets the stage save.
     """
     parent = os.getppid()
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            ready, _, _ = select.select([heard], [], [], PARENT_POLL_SECONDS)
+            if ready and not set(ENDING).isdisjoint(os.read(heard, 1024)):
+                return
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

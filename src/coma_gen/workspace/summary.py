@@ -54,16 +54,19 @@ def _likelihood(metrics: dict[str, Any]) -> Iterator[str]:
     rows["conformer"] = [metrics["evaluate"][split] for split in SPLITS]
     for name, row in rows.items():
         yield f"  {name:<24}" + "".join(f"{of[KEY]:>12.2f}" for of in row)
-    yield ""
+    nats, perplexity = (metrics["evaluate"]["test"][key] for key in ("nll_per_token", "perplexity"))
+    yield f"  (conformer on test: {nats:.3f} nats per token, perplexity {perplexity:.1f})\n"
 
 
 def _places(workspace: Workspace) -> Iterator[str]:
     samples = len(list(workspace.data("samples").glob("*.mid")))
     yield f"  look and listen   {_shown(workspace, 'report')}/index.html"
     yield f"  samples           {_shown(workspace, 'samples')}/*.mid ({samples})"
+    yield f"  pictures, sound   {_shown(workspace, 'report')}/*.png, *.flac"
     yield "  all metrics       metrics/*.json, or `.venv/bin/dvc metrics show`"
-    yield "  runs in MLflow    `make ui`, then open http://127.0.0.1:5000"
-    yield "  your experiment   `.venv/bin/dvc exp run -S train.learning_rate=1e-3`, then `dvc exp show`"
+    yield "  runs in MLflow    `make ui`, then open the address that it prints"
+    yield "  your experiment   `.venv/bin/dvc exp run -S train.learning_rate=1e-3`, then"
+    yield "                    `.venv/bin/dvc exp show`"
 
 
 def _shown(workspace: Workspace, name: str) -> str:

@@ -1,0 +1,202 @@
+"""Experiments by real `dvc`: one at a time, queued, restored from a cache or a remote. Each leaves exactly
+one complete run in MLflow, in the store of the checkout that lasts, with the figures that `dvc exp show` has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from checkout import (
+    DVC,
+    Built,
+    attempt,
+    clone,
+    copy_of,
+    dvc,
+    end_processes,
+    git_status,
+    locked_outs,
+    run,
+    show_experiments,
+    stages_restored,
+    stages_run,
+    wait_until,
+)
+from recorded import OF_MLFLOW, Recorded, metrics_of, model_versions, recorded_runs
+
+from coma_gen.params.reading import read_yaml
+
+pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
+QUEUED = {"q1": "0.002", "q2": "0.004", "q3": "0.006", "q4": "0.008"}
+"""Name -> train.learning_rate."""
+LATE_STAGES = ["train", "evaluate", "sample", "report", "track"]
+
+
+@dataclass
+class Tried:
+    """A checkout after its experiments.
+
+    Attributes:
+        folder: the checkout.
+        output: name of an experiment -> what `dvc` wrote.
+    """
+
+    folder: Path
+    output: dict[str, str] = field(default_factory=dict)
+
+    def run(self, name: str, *arguments: str) -> None:
+        """Runs one experiment."""
+        self.output[name] = dvc(self.folder, "exp", "run", "-n", name, *arguments)
+
+    def recorded(self, name: str) -> Recorded:
+        """The one run of that name."""
+        (recorded,) = (found for found in recorded_runs(self.folder) if found.name == name)
+        return recorded
+
+
+@pytest.fixture(scope="module")
+def tried(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
+    """Two experiments in the workspace, the first ones' results again under other names, four in a queue."""
+    checkout = copy_of(built.folder, tmp_path_factory.mktemp("tried") / "checkout")
+    tried = Tried(checkout)
+    tried.run("a", "-S", "train.learning_rate=1e-4")
+    _name_somebody(checkout)
+    run(checkout, "git", "checkout", "-q", ".")
+    tried.run("b", "-S", "model.num_layers=2")
+    tried.run("again", "-S", "model.num_layers=1", "-S", "train.learning_rate=1e-4")
+    run(checkout, "git", "checkout", "-q", ".")
+    tried.run("in-a-copy", "--temp", "-S", "model.num_layers=2")
+    try:
+        _run_queue(checkout)
+        yield tried
+    finally:
+        end_processes(checkout)
+
+
+def _name_somebody(checkout: Path) -> None:
+    """DVC puts a changed workspace aside as a git commit, which needs a name; `make` sets one like this."""
+    run(checkout, "git", "config", "user.name", "t")
+    run(checkout, "git", "config", "user.email", "t@localhost")
+
+
+def _run_queue(checkout: Path) -> None:
+    for name, rate in QUEUED.items():
+        dvc(checkout, "exp", "run", "--queue", "-n", name, "-S", f"train.learning_rate={rate}")
+    dvc(checkout, "queue", "start", "-j", "2")
+
+    def statuses() -> str:
+        return dvc(checkout, "queue", "status")
+
+    wait_until(lambda: not {"Queued", "Running"} & set(statuses().split()), told=statuses)
+    failed = [name for name in QUEUED if f"{name} " in statuses() and "Failed" in statuses()]
+    assert statuses().count("Success") == len(QUEUED), dvc(
+        checkout, "queue", "logs", *failed[:1], check=False
+    )
+
+
+class TestInTheWorkspace:
+    def test_what_depends_on_the_change_runs_and_no_more(self, tried: Tried) -> None:
+        assert stages_run(tried.output["a"]) == LATE_STAGES
+        assert stages_run(tried.output["b"]) == LATE_STAGES
+
+    def test_params_and_metrics_are_their_own(self, tried: Tried) -> None:
+        a, b = tried.recorded("a"), tried.recorded("b")
+        assert (a.params["train.learning_rate"], a.params["model.num_layers"]) == ("0.0001", "1")
+        assert (b.params["train.learning_rate"], b.params["model.num_layers"]) == ("0.003", "2")
+        assert a.metrics["evaluate/test/bits_per_note_10ms"] != b.metrics["evaluate/test/bits_per_note_10ms"]
+        assert a.tags["dvc.key"] != b.tags["dvc.key"]
+
+    def test_the_first_needs_no_git_identity(self, tried: Tried) -> None:
+        assert "Ran experiment" in tried.output["a"]  # nobody was named before it
+
+    def test_one_on_a_changed_workspace_says_that_git_needs_a_name(
+        self, built: Built, tmp_path: Path
+    ) -> None:
+        checkout = clone(built.folder, tmp_path / "clone")
+        with (checkout / "params.yaml").open("a") as file:
+            file.write("# changed\n")
+        status, output = attempt(checkout, *DVC, "exp", "run", "-n", "nobody")
+        assert status != 0 and "Git user name and email must be configured" in output
+
+
+class TestEveryExperiment:
+    def test_has_exactly_one_run(self, tried: Tried) -> None:
+        names = [found.name for found in recorded_runs(tried.folder)]
+        assert sorted(names) == sorted(["a", "b", "again", "in-a-copy", *QUEUED])
+
+    def test_is_complete_and_says_what_dvc_says(self, tried: Tried) -> None:
+        shown = show_experiments(tried.folder)
+        assert set(shown) == {"a", "b", "again", "in-a-copy", *QUEUED}
+        for name, said in shown.items():
+            metrics = {Path(file).stem: of["data"] for file, of in said["metrics"].items()}
+            params = said["params"]["params.yaml"]["data"]
+            assert tried.recorded(name).lacks(params, metrics) == [], name
+
+    def test_has_the_commit_that_it_started_from(self, tried: Tried) -> None:
+        head = run(tried.folder, "git", "rev-parse", "HEAD").strip()
+        assert {found.tags["git.commit"] for found in recorded_runs(tried.folder)} == {head}
+
+    def test_leaves_no_checkpoints_and_no_open_runs(self, tried: Tried) -> None:
+        assert {found.status for found in recorded_runs(tried.folder)} == {"FINISHED"}
+        assert not list((tried.folder / ".resume").glob("*"))
+        assert not list((tried.folder / ".dvc" / "tmp" / "exps").rglob("mlflow.db"))
+
+    def test_each_set_of_weights_is_registered_once(self, tried: Tried) -> None:
+        digests = model_versions(tried.folder)
+        assert len(digests) == len(set(digests))
+        assert set(digests) == {found.tags["model.digest"] for found in recorded_runs(tried.folder)}
+
+
+class TestQueue:
+    def test_each_has_its_learning_rate(self, tried: Tried) -> None:
+        rates = {name: float(tried.recorded(name).params["train.learning_rate"]) for name in QUEUED}
+        assert rates == {name: float(rate) for name, rate in QUEUED.items()}
+
+    def test_the_workspace_is_left_alone(self, tried: Tried, built: Built) -> None:
+        assert git_status(tried.folder) == []
+        assert (tried.folder / "dvc.lock").read_bytes() == (built.folder / "dvc.lock").read_bytes()
+
+
+class TestRestored:
+    @pytest.mark.parametrize(("name", "source"), [("again", "a"), ("in-a-copy", "b")])
+    def test_an_experiment_made_before_is_only_tracked(self, name: str, source: str, tried: Tried) -> None:
+        assert stages_run(tried.output[name]) == ["track"]
+        ours, theirs = tried.recorded(name), tried.recorded(source)
+        assert ours.tags["model.digest"] == theirs.tags["model.digest"]
+        assert ours.params == theirs.params
+
+    def test_a_clone_with_the_same_cache_is_only_tracked(self, built: Built, tmp_path: Path) -> None:
+        checkout = clone(built.folder, tmp_path / "clone")
+        dvc(checkout, "cache", "dir", "--local", str(built.folder / ".dvc" / "cache"))
+        output = dvc(checkout, "repro")
+        assert stages_run(output) == ["track"]
+        assert "train" in stages_restored(output)
+        (recorded,) = recorded_runs(checkout)
+        assert recorded.lacks(read_yaml(checkout / "params.yaml"), metrics_of(checkout)) == []
+        assert git_status(checkout) == []
+
+    def test_results_that_were_deleted_come_back_without_training(self, built: Built, tmp_path: Path) -> None:
+        checkout = copy_of(built.folder, tmp_path / "copy")
+        run(checkout, "rm", "-r", "data/model", "data/samples", "metrics/train.json")
+        assert "train" not in stages_run(dvc(checkout, "repro"))
+        assert (checkout / "data" / "model").is_dir() and git_status(checkout) == []
+
+
+class TestRemote:
+    def test_push_and_pull_restore_everything_without_training(self, built: Built, tmp_path: Path) -> None:
+        source = copy_of(built.folder, tmp_path / "source")
+        dvc(source, "remote", "add", "--local", "-d", "shelf", str(tmp_path / "shelf"))
+        dvc(source, "push")
+        checkout = clone(source, tmp_path / "clone")
+        dvc(checkout, "remote", "add", "--local", "-d", "shelf", str(tmp_path / "shelf"))
+        dvc(checkout, "pull")
+        assert all((checkout / name).exists() for name in locked_outs(checkout))
+        page = Path("data") / "report" / "index.html"
+        assert (checkout / page).read_bytes() == (built.folder / page).read_bytes()
+        assert stages_run(dvc(checkout, "repro")) == ["track"]
+        (recorded,) = recorded_runs(checkout)
+        assert recorded.lacks(read_yaml(checkout / "params.yaml"), metrics_of(checkout)) == []
+        assert git_status(checkout) == [] and "up to date" in dvc(checkout, "repro")
