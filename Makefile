@@ -17,11 +17,15 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a few minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@git rev-parse --git-dir >/dev/null 2>&1 && test -z "$$GIT_AUTHOR_EMAIL$$(git config user.email)" && \
+		git config user.name coma-gen && git config user.email coma-gen@localhost && \
+		echo "git knows no name for you. In this clone it is coma-gen now: dvc exp run keeps experiments as commits." || true
 	@touch $@
 
 demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out
 	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not the committed one, which the demo is:"; \
 		echo "  git restore params.yaml    returns to it;    $(BIN)/dvc repro    runs yours"; exit 1; }
+	@find .dvc/tmp -maxdepth 1 -name rwlock -size 0 -delete 2>/dev/null || true # a crash can leave it empty, and dvc stuck
 	@$(BIN)/dvc repro
 	@$(BIN)/coma-gen verify
 	@$(BIN)/coma-gen summary

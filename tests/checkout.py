@@ -46,6 +46,7 @@ TINY = {
         "seq_len": 32,
         "micro_batch": 4,
         "steps": 12,
+        "learning_rate": 0.003,
         "warmup_steps": 2,
         "log_every": 4,
         "validate_every": 6,
@@ -249,8 +250,8 @@ def locked_outs(checkout: Path, *, revision: str | None = None) -> dict[str, str
     }
 
 
-def wait_until(condition: Callable[[], bool], *, told: Callable[[], str] = str) -> None:
-    """Polls until it holds.
+def wait_until(condition: Callable[[], bool], *, told: Callable[[], str] = str, every: float = 0.05) -> None:
+    """Polls until it holds, with so many seconds between two looks.
 
     Raises:
         AssertionError: with `told()`, when the patience is spent.
@@ -258,7 +259,7 @@ def wait_until(condition: Callable[[], bool], *, told: Callable[[], str] = str) 
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, told()
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def end_processes(folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from checkout import (
     DVC,
     Built,
@@ -25,13 +26,17 @@ from checkout import (
     stages_run,
     wait_until,
 )
+from coma_gen.params.reading import read_yaml
 from recorded import OF_MLFLOW, Recorded, metrics_of, model_versions, recorded_runs
 
-from coma_gen.params.reading import read_yaml
-
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
-QUEUED = {"q1": "0.002", "q2": "0.004", "q3": "0.006", "q4": "0.008"}
-"""Name -> train.learning_rate."""
+QUEUED = {
+    "q1": ("train.learning_rate", "0.002"),
+    "q2": ("train.learning_rate", "0.004"),
+    "q3": ("sample.temperature", "0.5"),
+    "q4": ("sample.temperature", "1.5"),
+}
+"""Name -> the param that it changes."""
 LATE_STAGES = ["train", "evaluate", "sample", "report", "track"]
 
 
@@ -83,18 +88,17 @@ def _name_somebody(checkout: Path) -> None:
 
 
 def _run_queue(checkout: Path) -> None:
-    for name, rate in QUEUED.items():
-        dvc(checkout, "exp", "run", "--queue", "-n", name, "-S", f"train.learning_rate={rate}")
+    for name, (key, value) in QUEUED.items():
+        dvc(checkout, "exp", "run", "--queue", "-n", name, "-S", f"{key}={value}")
     dvc(checkout, "queue", "start", "-j", "2")
 
     def statuses() -> str:
         return dvc(checkout, "queue", "status")
 
-    wait_until(lambda: not {"Queued", "Running"} & set(statuses().split()), told=statuses)
-    failed = [name for name in QUEUED if f"{name} " in statuses() and "Failed" in statuses()]
-    assert statuses().count("Success") == len(QUEUED), dvc(
-        checkout, "queue", "logs", *failed[:1], check=False
-    )
+    wait_until(lambda: not {"Queued", "Running"} & set(statuses().split()), told=statuses, every=2.0)
+    if statuses().count("Success") != len(QUEUED):
+        logs = [dvc(checkout, "queue", "logs", name, check=False) for name in QUEUED]
+        pytest.fail("\n".join([statuses(), *logs]))
 
 
 class TestInTheWorkspace:
@@ -151,9 +155,10 @@ class TestEveryExperiment:
 
 
 class TestQueue:
-    def test_each_has_its_learning_rate(self, tried: Tried) -> None:
-        rates = {name: float(tried.recorded(name).params["train.learning_rate"]) for name in QUEUED}
-        assert rates == {name: float(rate) for name, rate in QUEUED.items()}
+    def test_each_has_its_own_param(self, tried: Tried) -> None:
+        assert {name: tried.recorded(name).params[key] for name, (key, _) in QUEUED.items()} == {
+            name: value for name, (_, value) in QUEUED.items()
+        }
 
     def test_the_workspace_is_left_alone(self, tried: Tried, built: Built) -> None:
         assert git_status(tried.folder) == []

@@ -69,7 +69,7 @@ def test_wrong_params_stop_it_before_any_work(tmp_path: Path) -> None:
     text = (
         (ROOT / "params.yaml")
         .read_text()
-        .replace("steps: 400", "stepps: 400")
+        .replace("  steps:", "  stepps:")
         .replace("threads: 2", "threads: 0")
     )
     (tmp_path / "params.yaml").write_text(text)

@@ -1,0 +1,65 @@
+"""The command line: it teaches, and it says in one line what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coma_gen.cli import main
+from coma_gen.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+SPLIT = {"performances": 962, "hours": 159.244, "notes": 5659328}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "presets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ended(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    return stopped.value.code
+
+
+def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("--help") == 0
+    text = capsys.readouterr().out
+    assert "examples:" in text and "coma-gen experiment maestro" in text
+
+
+def test_figures_of_the_splits(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(checkout / "metrics" / "split.json", {"train": SPLIT, "validation": SPLIT, "test": SPLIT})
+    (checkout / "deep").mkdir()
+    assert ended("figures") == 0
+    assert "train                  962     159.2   5,659,328" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["figures"], "split.json: this file must exist"),
+        (["summary"], "download.json: this file must exist"),
+        (["experiment", "none"], "must be a file in presets/"),
+        (["verify"], "must be committed"),
+    ],
+)
+def test_a_fault_is_one_line(arguments: list[str], text: str, checkout: Path) -> None:
+    code = ended(*arguments)
+    assert isinstance(code, str) and text in code and len(code.splitlines()) == 1
+
+
+def test_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "must be in a coma-gen checkout" in str(ended("summary"))
+
+
+@pytest.mark.parametrize("arguments", [["verify", "--fast"], ["unknown"], ["ui", "--port", "many"], []])
+def test_unknown_options_are_refused(arguments: list[str], checkout: Path) -> None:
+    assert ended(*arguments) == 2
