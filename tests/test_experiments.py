@@ -13,20 +13,17 @@ import pytest
 from checkout import (
     DVC,
     Built,
-    attempt,
     clone,
     copy_of,
     dvc,
-    end_processes,
     git_status,
     locked_outs,
-    run,
     show_experiments,
     stages_restored,
     stages_run,
-    wait_until,
 )
 from coma_gen.params.reading import read_yaml
+from jobs import attempt, end_processes, run, wait_until
 from recorded import OF_MLFLOW, Recorded, metrics_of, model_versions, recorded_runs
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
@@ -95,7 +92,7 @@ def _run_queue(checkout: Path) -> None:
     def statuses() -> str:
         return dvc(checkout, "queue", "status")
 
-    wait_until(lambda: not {"Queued", "Running"} & set(statuses().split()), told=statuses, every=2.0)
+    wait_until(lambda: not {"Queued", "Running"} & set(statuses().split()), told=statuses, every=4.0)
     if statuses().count("Success") != len(QUEUED):
         logs = [dvc(checkout, "queue", "logs", name, check=False) for name in QUEUED]
         pytest.fail("\n".join([statuses(), *logs]))

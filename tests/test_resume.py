@@ -12,20 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from checkout import (
-    DVC,
-    TINY,
-    Built,
-    Job,
-    attempt,
-    copy_of,
-    dvc,
-    locked_outs,
-    set_params,
-    stages_run,
-    started,
-    wait_until,
-)
+
+from checkout import DVC, TINY, Built, copy_of, dvc, locked_outs, set_params, stages_run
+from jobs import Job, attempt, started, wait_until
 
 pytestmark = pytest.mark.slow
 LONGER = {"train": {"steps": 600, "validate_every": 200, "checkpoint_every": 10, "log_every": 10}}
@@ -60,7 +49,7 @@ WAYS: dict[str, Callable[[Job], None]] = {
 
 @dataclass
 class Stopped:
-    """A run that was stopped: dvc's exit status, what was written, and the last checkpoint before and after."""
+    """A run that was stopped: dvc's exit status, what was written, the last checkpoint before and after."""
 
     status: int
     output: str
@@ -94,8 +83,10 @@ def last_step(checkout: Path, *, outside: frozenset[Path] = frozenset()) -> int:
     return max((int(name.removeprefix("step-")) for name in names), default=0)
 
 
-def stop_training(checkout: Path, way: Callable[[Job], None], *, outside: frozenset[Path] = frozenset()) -> Stopped:
-    """Starts training by `dvc repro`, stops it after a new checkpoint, and waits until the trainer is gone."""
+def stop_training(
+    checkout: Path, way: Callable[[Job], None], *, outside: frozenset[Path] = frozenset()
+) -> Stopped:
+    """Trains by `dvc repro`, stops it after a new checkpoint, and waits until the trainer is gone."""
     before = last_step(checkout, outside=outside)
     with started(checkout, *DVC, "repro", "train") as job:
         wait_until(
