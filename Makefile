@@ -19,7 +19,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@git rev-parse --git-dir >/dev/null 2>&1 && test -z "$$GIT_AUTHOR_EMAIL$$(git config user.email)" && \
 		git config user.name coma-gen && git config user.email coma-gen@localhost && \
-		echo "git knows no name for you. In this clone it is coma-gen now: dvc exp run keeps experiments as commits." || true
+		echo "git knows no name for you, and dvc exp run keeps experiments as commits: in this clone it is coma-gen now." && \
+		echo "To be named yourself: git config user.name NAME; git config user.email ADDRESS" || true
 	@touch $@
 
 demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out

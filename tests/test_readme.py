@@ -74,10 +74,8 @@ def test_what_the_tree_names_exists() -> None:
     )
     names = re.findall(r"[\w./]+(?:\.py|\.yaml|\.md|/)(?=\s|$)", tree, re.MULTILINE)
     assert len(names) > 15
-    for name in names:
-        assert (ROOT / name).exists() or (ROOT / "src" / "coma_gen" / name).exists() or name == "dvc.lock", (
-            name
-        )
+    for name in set(names) - {"data/"}:  # which the stages make
+        assert (ROOT / name).exists() or (ROOT / "src" / "coma_gen" / name).exists(), name
 
 
 def test_links_lead_somewhere() -> None:
