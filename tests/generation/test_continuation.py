@@ -62,12 +62,14 @@ def test_prompt_comes_back_unchanged_and_new_music_begins_at_its_end(composer: C
 def test_new_tokens_decode_at_the_times_they_have_behind_the_prompt(composer: Composer, scale: Notes) -> None:
     tokenizer = composer.tokenizer
     whole = tokenizer.encode(scale)
-    for cut in (0, 4, 17, 25, len(whole)):
-        before, after = [tokenizer.bos_id, *whole[:cut].tolist()], whole[cut:].tolist()
-        start = len(tokenizer.decode(whole[:cut]))
-        new = decoded_after(tokenizer, before, after)
-        if tokenizer.token_types[whole[cut - 1]] in (("Duration",), ("Bar",)) or cut == 0:
-            np.testing.assert_allclose(new.onset, tokenizer.decode(whole).onset[start:])
+    note_ends = [
+        place + 1 for place, token in enumerate(whole) if tokenizer.token_types[token] == ("Duration",)
+    ]
+    assert len(note_ends) == len(scale)
+    for notes, cut in enumerate([0, *note_ends]):
+        prompt, following = [tokenizer.bos_id, *whole[:cut].tolist()], whole[cut:].tolist()
+        new = decoded_after(tokenizer, prompt, following)
+        np.testing.assert_allclose(new.onset, tokenizer.decode(whole).onset[notes:])
 
 
 def test_music_reaches_the_seconds_asked_for_or_the_bound_on_tokens(composer: Composer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ def test_two_workers_write_the_same_bytes(
     one, two = (open_artefact(tmp_path / str(workers), kind="shards") for workers in (1, 2))
     assert one.files == two.files
     assert one.digest == two.digest
+
+
+def test_another_tokenizer_in_the_same_folder_is_read_anew(
+    folders: Any, tokenizer_folder: Path, byte_pair_folder: Path, make_params: Any, tmp_path: Path
+) -> None:
+    tokens = []
+    for number, made in enumerate((tokenizer_folder, byte_pair_folder)):
+        shutil.copytree(made, tmp_path / "tokenizer", dirs_exist_ok=True)
+        destination = tmp_path / str(number)
+        write_shards(make_params(), *folders, tmp_path / "tokenizer", destination, workers=1)
+        tokens.append(ShardedSplit.open(destination, "test").num_tokens)
+    assert tokens[1] < tokens[0], "byte pairs write the same music in fewer tokens"
 
 
 def test_every_performance_is_there_whole(written: Any, folders: Any, tokenizer_folder: Path) -> None:

@@ -56,6 +56,7 @@ class _Job:
     row: Performance
     midi: Path
     tokenizer: Path
+    digest: str
     copies: tuple[Copy, ...]
 
 
@@ -104,9 +105,7 @@ def write_shards(
     with replacing_folder(destination) as building:
         for name in SPLITS:
             (building / name).mkdir()
-            jobs = _jobs(
-                shard, name, split_folder, corpus_folder, tokenizer_folder, tokenizer.vocabulary.learned
-            )
+            jobs = _jobs(shard, name, split_folder, corpus_folder, tokenizer_folder, tokenizer)
             pieces = [
                 piece
                 for found in map_bounded(_encode, jobs, workers=workers, desc=f"encoding {name}")
@@ -145,26 +144,27 @@ def _jobs(
     split_folder: Path,
     corpus_folder: Path,
     tokenizer_folder: Path,
-    byte_pairs: bool,
+    tokenizer: Tokenizer,
 ) -> list[_Job]:
-    jobs = []
+    jobs, byte_pairs = [], tokenizer.vocabulary.learned
     for row in read_table(split_folder / f"{split}.csv"):
         copies = (
             copies_of(shard, row.midi_filename, byte_pairs=byte_pairs) if split == "train" else (AS_PLAYED,)
         )
-        jobs.append(_Job(row, corpus_folder / row.midi_filename, tokenizer_folder, copies))
+        midi = corpus_folder / row.midi_filename
+        jobs.append(_Job(row, midi, tokenizer_folder, tokenizer.digest, copies))
     return jobs
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(folder: Path) -> Tokenizer:
-    """Read once a process."""
+def _tokenizer(folder: Path, digest: str) -> Tokenizer:  # noqa: ARG001 - the folder may hold another one later
+    """Read once a process, for each digest."""
     return Tokenizer.load(folder)
 
 
 def _encode(job: _Job) -> list[_Piece]:
     """Every copy of one performance."""
-    tokenizer = _tokenizer(job.tokenizer)
+    tokenizer = _tokenizer(job.tokenizer, job.digest)
     notes = read_notes(job.midi)
     pieces = []
     for copy in job.copies:
