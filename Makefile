@@ -31,8 +31,8 @@ demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came
 	@$(BIN)/coma-gen verify
 	@$(BIN)/coma-gen summary
 
-test: $(READY) ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## all tests, in up to four processes
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 maestro: $(READY) ## the same on all of MAESTRO, as an experiment; ARGS='-S train.steps=1000' overrides
 	@$(BIN)/coma-gen experiment maestro $(ARGS)

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,16 @@ class Built:
     folder: Path
     output: str
     changed: list[str]
+
+    def save(self, path: Path) -> None:
+        """Notes it down for another process."""
+        path.write_text(json.dumps(asdict(self) | {"folder": str(self.folder)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Built:
+        """What `save` noted."""
+        noted = json.loads(path.read_text())
+        return cls(**noted | {"folder": Path(noted["folder"])})
 
 
 def build(folder: Path) -> Built:

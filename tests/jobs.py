@@ -34,9 +34,9 @@ def home() -> Path:
 
 def environment() -> dict[str, str]:
     """This process's environment, without what would tell a stage of another run or of this source, with
-    this interpreter first and with no git identity.
+    this interpreter first, with no git identity, and with the plainest shell.
     """
-    others = ("DVC_", "GIT_", "MLFLOW_", "PYTHON", "XDG_")
+    others = ("DVC_", "GIT_", "MLFLOW_", "PYTHON", "SHELL", "XDG_")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(others)}
     binaries = Path(sys.executable).parent
     return kept | {

@@ -99,7 +99,7 @@ def test_track_runs_again_after_any_edit_of_code() -> None:
 
 def test_every_stage_has_its_script_and_every_script_its_stage() -> None:
     assert {path.stem for path in (ROOT / "stages").glob("[a-z]*.py")} == set(STAGES)
-    assert all(stage["cmd"] == f"python3 stages/{name}.py" for name, stage in STAGES.items())
+    assert all(stage["cmd"] == f"exec python3 stages/{name}.py" for name, stage in STAGES.items())
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "track"])
