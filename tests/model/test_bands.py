@@ -77,6 +77,21 @@ def test_equals_masked_attention_for_any_chunk(
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
 
 
+@given(length=st.integers(1, 200), context=st.integers(0, 150), window=st.integers(1, 250))
+@settings(max_examples=30, deadline=None)
+def test_what_learns_takes_another_path_to_the_same_gradients(length: int, context: int, window: int) -> None:
+    """Dropout of a share that drops nothing leads past the path of `_LearningBand`."""
+    queries = vectors(2, 2, length, 4).requires_grad_()
+    keys, values = (vectors(2, 2, context + length, 4, seed=seed).requires_grad_() for seed in (1, 2))
+    weight = vectors(2, length, 2, 4, seed=3)
+    results = []
+    for dropout in (0.0, 1e-300):
+        ours = banded_attention(queries, keys, values, window=window, softmax_scale=0.7, dropout=dropout)
+        results.append([ours, *torch.autograd.grad(ours, [queries, keys, values], weight)])
+    for actual, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("window", [1, 4, 70, None])
 def test_each_bias_is_added_at_its_distance(window: int | None) -> None:
     queries, keys, values = (vectors(1, 2, 200, 4, seed=seed) for seed in range(3))

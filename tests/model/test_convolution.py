@@ -17,11 +17,10 @@ def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("kernel,length", [(1, 4), (3, 1), (3, 7), (5, 2), (31, 5)])
 def test_gradients(kernel: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "GRADIENT_BLOCK", 4)
-    x, weight = (
-        vectors(2, length + kernel - 1, 3).requires_grad_(),
-        vectors(3, kernel, seed=1).requires_grad_(),
+    arguments = (vectors(2, length + kernel - 1, 3), vectors(3, kernel, seed=1), vectors(3, seed=2))
+    assert torch.autograd.gradcheck(
+        _DepthwiseConvolution.apply, [part.requires_grad_() for part in arguments]
     )
-    assert torch.autograd.gradcheck(_DepthwiseConvolution.apply, (x, weight))
 
 
 @pytest.mark.parametrize("dtype,tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-3)])
@@ -29,13 +28,14 @@ def test_gradients(kernel: int, length: int, monkeypatch: pytest.MonkeyPatch) ->
 def test_equals_conv1d(dtype: torch.dtype, tolerance: float, length: int) -> None:
     x = vectors(2, length + 30, 16).to(dtype).requires_grad_()
     weight = vectors(16, 31, seed=1).to(dtype).requires_grad_()
+    bias = vectors(16, seed=3).to(dtype).requires_grad_()
     upstream = vectors(2, length, 16, seed=2).to(dtype)
-    ours = _DepthwiseConvolution.apply(x, weight)
-    theirs = F.conv1d(x.transpose(1, 2), weight[:, None], groups=16).transpose(1, 2)
+    ours = _DepthwiseConvolution.apply(x, weight, bias)
+    theirs = F.conv1d(x.transpose(1, 2), weight[:, None], bias, groups=16).transpose(1, 2)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
     for actual, wanted in zip(
-        torch.autograd.grad(ours, (x, weight), upstream),
-        torch.autograd.grad(theirs, (x, weight), upstream),
+        torch.autograd.grad(ours, (x, weight, bias), upstream),
+        torch.autograd.grad(theirs, (x, weight, bias), upstream),
         strict=True,
     ):
         torch.testing.assert_close(actual, wanted, rtol=0, atol=tolerance)

@@ -9,17 +9,20 @@ Shapes: B batch, T tokens of the chunk, D model dim, G scales, H heads of a scal
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from coma_gen.model.bands import banded_attention
 from coma_gen.model.positions import GLOBAL_DECAY_BASE, DynamicPositionBias, Rotation
-from coma_gen.model.state import KeyValues
+from coma_gen.model.state import KeyValues, Seen
+
+if TYPE_CHECKING:
+    from coma_gen.model.flex import FlexBand
 
 QK_NORM_SCALE = 8.0
 """Softmax scale of normalised queries and keys, instead of 1 / sqrt(d)."""
@@ -78,6 +81,7 @@ class MultiScaleAttention(nn.Module):
             if position == "dynamic"
             else None
         )
+        self.flex: FlexBand | None = None
         self.reset_gains()
 
     def reset_gains(self) -> None:
@@ -88,28 +92,33 @@ class MultiScaleAttention(nn.Module):
             if gain is not None:
                 nn.init.ones_(gain)
 
-    def forward(self, x: Tensor, state: list[KeyValues] | None = None) -> Tensor:
-        """Attends from a chunk (B, T, D) to itself and to what `state`, one entry a scale, remembers; moves
-        it on.
+    def forward(self, x: Tensor, state: list[KeyValues] | None = None, lengths: Sequence[int] = ()) -> Tensor:
+        """Attends from a chunk (B, T, D) to itself and to what `state`, one entry a scale, remembers of the
+        `lengths` tokens that each row has seen; moves it on.
 
         Returns:
             (B, T, D).
         """
-        queries, keys, values = self._project(x)
-        seen = [KeyValues(key, value, ()) for key, value in zip(keys, values, strict=True)]
+        is_whole = state is None and self._turns_at_once(x.shape[1])
+        queries, keys, values = self.project(x, turned=is_whole)
+        if is_whole and self.flex is not None and self.flex.length == x.shape[1]:
+            biases = None if self.position_bias is None else self.position_bias(x.shape[1])
+            attended = self.flex(queries, keys, values, biases)
+            return F.linear(attended.flatten(2), self._out_weight())
+        seen = [Seen(key, value) for key, value in zip(keys, values, strict=True)]
         if state is not None:
             seen = [
-                kept.extend(new.keys, new.values, window=window)
-                for kept, new, window in zip(state, seen, self.window_sizes, strict=True)
+                kept.extend(new.keys, new.values, lengths=lengths)
+                for kept, new in zip(state, seen, strict=True)
             ]
-        attended = [
+        parts = [
             banded_attention(
                 query.to(scale.values.dtype),
                 scale.keys.to(scale.values.dtype),
                 scale.values,
                 window=window,
                 padding=scale.padding,
-                rotation=rotation,
+                rotation=None if is_whole else rotation,
                 biases=bias,
                 softmax_scale=self.softmax_scale,
                 dropout=self.dropout if self.training else 0.0,
@@ -118,23 +127,47 @@ class MultiScaleAttention(nn.Module):
                 queries, seen, self.window_sizes, self.rotations, self._biases(seen), strict=True
             )
         ]
-        heads = attended[0] if len(attended) == 1 else torch.cat(attended, dim=2)
-        return F.linear(heads.flatten(2), self._out_weight())
+        attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        return F.linear(attended.flatten(2), self._out_weight())
 
-    def _project(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Queries, keys and values of each scale, each (B, H, T, d) and contiguous."""
+    def empty_state(self, batch: int, *, room: int) -> list[KeyValues]:
+        """What is kept of `batch` rows before their first token, one entry a scale."""
+        return [
+            KeyValues.empty(
+                batch=batch,
+                num_heads=self.num_heads,
+                head_dim=self.head_dim,
+                room=room,
+                window=window,
+                rotation=rotation,
+                like=self.qkv.weight,
+            )
+            for window, rotation in zip(self.window_sizes, self.rotations, strict=True)
+        ]
+
+    def project(self, x: Tensor, *, turned: bool) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Queries, keys and values of each scale, each (B, H, T, d); turned by their positions or not yet."""
         scales = len(self.window_sizes)
-        fused = self.qkv(self.norm(x))
-        parts = rearrange(fused, "b t (qkv g h d) -> qkv g b h t d", qkv=3, g=scales, h=self.num_heads)
-        queries, keys, values = (list(part.unbind(0)) for part in parts.contiguous().unbind(0))
+        fused = self.qkv(self.norm(x)).unflatten(2, (3 * scales, self.num_heads, self.head_dim))
+        parts = [part.transpose(1, 2) for part in fused.unbind(2)]
+        queries, keys, values = parts[:scales], parts[scales : 2 * scales], parts[2 * scales :]
         if self.query_gain is not None and self.key_gain is not None:
             queries = [
                 _normalised(part, gain) for part, gain in zip(queries, self.query_gain.unbind(0), strict=True)
             ]
             keys = [_normalised(part, gain) for part, gain in zip(keys, self.key_gain.unbind(0), strict=True)]
-        return queries, keys, values
+        if turned:
+            for scale, rotation in enumerate(self.rotations):
+                if rotation is not None:
+                    queries[scale], keys[scale] = rotation.rotate(queries[scale], keys[scale])
+        precision = values[0].dtype
+        return [part.to(precision) for part in queries], [part.to(precision) for part in keys], values
 
-    def _biases(self, seen: list[KeyValues]) -> list[Tensor | None]:
+    def _turns_at_once(self, length: int) -> bool:
+        """Whether a sequence of this length can be turned about one origin."""
+        return all(rotation is None or length <= rotation.max_queries for rotation in self.rotations)
+
+    def _biases(self, seen: list[Seen]) -> list[Tensor | None]:
         """The bias table (distances, H) of each scale, or None."""
         if self.position_bias is None:
             return [None] * len(seen)
@@ -159,6 +192,8 @@ def decay_base(window: int | None) -> float:
 def _normalised(x: Tensor, gain: Tensor) -> Tensor:
     """Every vector of `x` (..., d) at length one, times the gains (d,); in float32 or better."""
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    if torch.compiler.is_compiling():
+        return exact * exact.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt() * gain
     normalised: Tensor = _Normalisation.apply(exact, gain)  # type: ignore[no-untyped-call]
     return normalised
 
@@ -172,7 +207,7 @@ class _Normalisation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
         inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min_(SMALLEST_NORM).reciprocal_()
-        unit = x * inverse
+        unit = torch.mul(x, inverse, out=x.new_empty(x.shape))
         ctx.save_for_backward(unit, inverse, gain)
         result: Tensor = unit * gain
         return result
@@ -182,6 +217,7 @@ class _Normalisation(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         unit, inverse, gain = ctx.saved_tensors
         product = gradient * unit
-        gain_gradient = product.sum_to_size(gain.shape)
-        along = (product * gain).sum(-1, keepdim=True)
-        return (gradient * gain).addcmul_(unit, along, value=-1).mul_(inverse), gain_gradient
+        gain_gradient = product.flatten(0, -2).sum(0)
+        along = product @ gain
+        inner = torch.mul(gradient, gain, out=product).addcmul_(unit, along.unsqueeze(-1), value=-1)
+        return inner.mul_(inverse), gain_gradient

@@ -16,7 +16,9 @@ Shapes: B batch, T tokens, D dim, S streams, V vocabulary, L blocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +28,12 @@ from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import HalfFeedForward
 from coma_gen.model.hyper_connections import HyperConnection
-from coma_gen.model.state import BlockState, DecodingState, KeyValues
+from coma_gen.model.one_token import OneToken
+from coma_gen.model.state import BlockState, DecodingState, zeros
 from coma_gen.params.sections import ModelParams
+
+SMALLEST_ROOM = 32
+"""Fresh tokens that a state can take, at least; otherwise a quarter of the longest window."""
 
 EMBEDDING_STD = 1.0
 """Standard deviation of the embeddings at the start; 0.02 and 0.2 learned more slowly on a copying task."""
@@ -80,29 +86,44 @@ class Block(nn.Module):
             }
         )
 
-    def forward(self, streams: Tensor, state: BlockState | None) -> Tensor:
-        """Streams (B, T, S, D) -> (B, T, S, D); moves `state` on in place."""
+    def forward(
+        self, streams: Tensor, state: BlockState | None = None, lengths: Sequence[int] = ()
+    ) -> Tensor:
+        """Streams (B, T, S, D) -> (B, T, S, D); moves on in place `state`, which holds what is wanted of the
+        `lengths` tokens that each row has seen, none of them fresh.
+        """
 
         def attend(x: Tensor) -> Tensor:
-            attended: Tensor = self.attention(x, None if state is None else state.attention)
+            attended: Tensor = self.attention(x, None if state is None else state.attention, lengths)
             return attended
 
         def convolve(x: Tensor) -> Tensor:
-            convolved, history = self.convolution(x, None if state is None else state.convolution)
-            if state is not None:
-                state.convolution = history.to(state.convolution.dtype)
+            kept = None if state is None else state.convolution[:, : self.convolution.kernel_size - 1]
+            convolved, history = self.convolution(x, kept)
+            if kept is not None:
+                kept.copy_(history)
             return convolved  # type: ignore[no-any-return]
 
         if self.global_attention is not None:
-            kept = None if state is None else state.global_attention
+            everything = None if state is None else state.global_attention
             streams = self.connections["global_attention"](
-                streams, partial(self.global_attention, state=kept)
+                streams, partial(self.global_attention, state=everything, lengths=lengths)
             )
         streams = self.connections["feed_forward_in"](streams, self.feed_forward_in)
         streams = self.connections["attention"](streams, attend)
         streams = self.connections["convolution"](streams, convolve)
         after: Tensor = self.connections["feed_forward_out"](streams, self.feed_forward_out)
         return after
+
+    def empty_state(self, batch: int, *, room: int) -> BlockState:
+        """What is kept of `batch` rows before their first token, with room for so many fresh ones."""
+        everything, convolution = self.global_attention, self.convolution
+        places = convolution.kernel_size - 1 + room
+        return BlockState(
+            global_attention=[] if everything is None else everything.empty_state(batch, room=room),
+            attention=self.attention.empty_state(batch, room=room),
+            convolution=zeros(convolution.depthwise_weight, batch, places, convolution.channels),
+        )
 
 
 class Conformer(nn.Module):
@@ -159,16 +180,34 @@ class Conformer(nn.Module):
         embedded = self.token_embedding(input_ids)
         if self.position_embedding is not None:
             embedded = embedded + self.position_embedding(self._positions(input_ids, state))
+        if state is None:
+            return self._chunk(embedded, None)
+        is_one = input_ids.shape[1] == 1 and not self.training and not torch.is_grad_enabled()
+        logits = self._token(embedded, state) if is_one else self._chunk(embedded, state)
+        state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
+        return logits
+
+    def _chunk(self, embedded: Tensor, state: DecodingState | None) -> Tensor:
+        """The logits (B, T, V) of any chunk, from its embeddings (B, T, D)."""
         embedded = self.embedding_dropout(embedded)
         streams = embedded[:, :, None].repeat(1, 1, self.params.num_streams, 1)
-        for index, block in enumerate(self.blocks):
-            streams = block(streams, None if state is None else state.blocks[index])
-        if state is not None:
-            state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
+        if state is None:
+            for block in self.blocks:
+                streams = block(streams)
+        else:
+            state.settle()
+            for block, kept in zip(self.blocks, state.blocks, strict=True):
+                streams = block(streams, kept, state.lengths)
         logits: Tensor = self.logits(
             self.norm(sum(streams.unbind(2)))
         )  # the gradient of .sum(2) is slow to multiply
         return logits
+
+    def _token(self, embedded: Tensor, state: DecodingState) -> Tensor:
+        """The same of a chunk of one token, many times faster; without dropouts and gradients."""
+        if state.one_token is None:
+            state.one_token = OneToken(self, room=state.room)
+        return state.one_token(embedded, state)
 
     def _positions(self, input_ids: Tensor, state: DecodingState | None) -> Tensor:
         """The position of each token in its row, (B, T)."""
@@ -188,22 +227,10 @@ class Conformer(nn.Module):
 
     def empty_state(self, batch: int) -> DecodingState:
         """The state of `batch` rows before their first token, on the model's device and in its precision."""
-        like, params = self.token_embedding.weight, self.params
-
-        def nothing() -> KeyValues:
-            empty = like.new_empty(batch, params.num_heads, 0, params.head_dim)
-            return KeyValues(empty, empty.clone(), (0,) * batch)
-
-        channels, kept = params.conv_expansion * params.dim, params.kernel_size - 1
-        blocks = [
-            BlockState(
-                global_attention=[nothing()] if index in params.global_attention_layers else [],
-                attention=[nothing() for _ in params.window_sizes],
-                convolution=like.new_zeros(batch, kept, channels),
-            )
-            for index in range(params.num_layers)
-        ]
-        return DecodingState(blocks, (0,) * batch)
+        blocks = cast("Sequence[Block]", self.blocks)
+        bounds = [rotation.max_queries // 2 for rotation in blocks[0].attention.rotations if rotation]
+        room = min([max(SMALLEST_ROOM, max(self.params.window_sizes) // 4), *bounds])
+        return DecodingState([block.empty_state(batch, room=room) for block in blocks], (0,) * batch, room)
 
     @property
     def receptive_field(self) -> int | None:

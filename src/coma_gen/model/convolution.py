@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-GRADIENT_BLOCK = 64
+GRADIENT_BLOCK = 32
 """Tokens of a block in the gradient of the depthwise weight."""
 
 
-def _depthwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Each channel of `x` (B, T + K - 1, C) with its own kernel of `weight` (C, K), unpadded: (B, T, C)."""
-    image = x.unsqueeze(1).permute(0, 3, 1, 2)  # (B, C, 1, T + K - 1), channels last in memory
-    result = F.conv2d(image, weight[:, None, None, :], groups=weight.shape[0])
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0) -> Tensor:
+    """Each channel of `x` (B, N, C) with its own kernel of `weight` (C, K): (B, N - K + 1 + 2 padding, C)."""
+    image = x.unsqueeze(1).permute(0, 3, 1, 2)  # (B, C, 1, N), channels last in memory
+    kernels = weight[:, None, None, :]
+    result = F.conv2d(image, kernels, bias, groups=weight.shape[0], padding=(0, padding))
     return result.permute(0, 2, 3, 1).squeeze(1)
 
 
@@ -46,9 +47,12 @@ def _weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     missing = -length % size
     if missing:
         x, gradient = F.pad(x, (0, 0, 0, missing)), F.pad(gradient, (0, 0, 0, missing))
-    inputs = x.unfold(1, size + kernel - 1, size).permute(2, 3, 0, 1).reshape(channels, size + kernel - 1, -1)
-    outputs = gradient.reshape(batch, -1, size, channels).permute(3, 0, 1, 2).contiguous().flatten(1, 2)
-    products = torch.bmm(inputs, outputs)  # (C, Q + K - 1, Q)
+    by_channel = x.flatten(0, 1).t().contiguous().view(channels, batch, -1)  # (C, B, T + K - 1)
+    inputs = (
+        by_channel.unfold(2, size + kernel - 1, size).flatten(1, 2).contiguous()
+    )  # (C, blocks, Q + K - 1)
+    outputs = gradient.flatten(0, 1).t().contiguous().view(channels, -1, size)  # (C, blocks, Q)
+    products = torch.bmm(inputs.mT, outputs)  # (C, Q + K - 1, Q)
     diagonals = products.as_strided((channels, kernel, size), (products.stride(0), size, size + 1))
     return diagonals.sum(-1)
 
@@ -57,19 +61,19 @@ class _DepthwiseConvolution(torch.autograd.Function):
     """`_depthwise` with gradients that are fast on a CPU."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _depthwise(x, weight)
+        return _depthwise(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         kernel = weight.shape[1]
         with torch.autocast(x.device.type, enabled=False):
             gradient = gradient.contiguous()
-            padded = F.pad(gradient, (0, 0, kernel - 1, kernel - 1))
-            return _depthwise(padded, weight.flip(1)), _weight_gradient(x, gradient, kernel)
+            x_gradient = _depthwise(gradient, weight.flip(1), padding=kernel - 1)
+            return x_gradient, _weight_gradient(x, gradient, kernel), gradient.sum((0, 1))
 
 
 class CausalConvolution(nn.Module):
@@ -121,7 +125,7 @@ class CausalConvolution(nn.Module):
         """(B, T + K - 1, C) -> (B, T, C)."""
         weight, bias = self.depthwise_weight.to(extended.dtype), self.depthwise_bias.to(extended.dtype)
         if extended.device.type == "cpu":
-            convolved: Tensor = _DepthwiseConvolution.apply(extended, weight)  # type: ignore[no-untyped-call]
-            return convolved + bias
+            convolved: Tensor = _DepthwiseConvolution.apply(extended, weight, bias)  # type: ignore[no-untyped-call]
+            return convolved
         channels = extended.shape[-1]
         return F.conv1d(extended.transpose(1, 2), weight[:, None], bias, groups=channels).transpose(1, 2)

@@ -17,6 +17,7 @@ Shapes: N tokens of the batch (B x T), S streams, D dim.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -87,12 +88,20 @@ class _ReadStreams(torch.autograd.Function):
             dynamic = direct * scale * (1 - squashed.square())
             radial = (dynamic * inner).sum(-1, keepdim=True).mul_(inverse).mul_(inverse)
             dynamic.mul_(inverse)
-            gradient = torch.baddbmm(torch.bmm(mix, carried), read, branch_in)
+            gradient = torch.bmm(mix, carried).baddbmm_(read, branch_in)
             flat = gradient.view(-1, gradient.shape[-1])
             flat.addmm_(dynamic.flatten(0, 1), weight.t())
             gradient.addcmul_(streams, radial, value=-1)
             weight_gradient = streams.flatten(0, 1).t() @ dynamic.flatten(0, 1)
         return gradient, weight_gradient, static_gradient, scale_gradient
+
+
+def _read_streams(streams: Tensor, weight: Tensor, static: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    """`_ReadStreams` as a formula, for a compiler to fuse; uncompiled it takes five times as long."""
+    inverse = streams.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
+    coefficients = static + ((streams @ weight) * inverse).tanh() * scale
+    mixed = (coefficients[:, :, :-1, None] * streams[:, :, None]).sum(1)
+    return mixed[:, :1], mixed[:, 1:], coefficients[:, :, -1:]
 
 
 class HyperConnection(nn.Module):
@@ -136,11 +145,15 @@ class HyperConnection(nn.Module):
         with torch.autocast(streams.device.type, enabled=False):
             weight = self.dynamic * (self.gain * dim**0.5)[:, None]
             scale = torch.cat((self.dynamic_scale[:1].expand(count + 1), self.dynamic_scale[1:]))
-            mixed: tuple[Tensor, ...] = _ReadStreams.apply(  # type: ignore[no-untyped-call]
-                streams.flatten(0, 1), weight, self.static, scale
+            mix: Callable[..., tuple[Tensor, ...]] = (
+                _read_streams if torch.compiler.is_compiling() else _ReadStreams.apply
             )
-        read, carried, beta = mixed
+            read, carried, beta = mix(streams.flatten(0, 1), weight, self.static, scale)
         output = branch(read.view(batch, length, dim))
         with torch.autocast(streams.device.type, enabled=False):
-            written: Tensor = carried.baddbmm_(beta, output.to(carried.dtype).reshape(-1, 1, dim))
+            output = output.to(carried.dtype).reshape(-1, 1, dim)
+            if torch.compiler.is_compiling():
+                written = carried + beta * output
+            else:
+                written = carried.baddbmm_(beta, output)
         return written.view(batch, length, count, dim)

@@ -6,7 +6,7 @@ that grows with the position, so that their product depends on the distance. xPo
 product decays with the distance.
 
 Nothing here knows an absolute position. Rotations are taken about an origin amid the queries in hand, so that
-an xPos power never leaves [z^8, z^-8] for a query and can only shrink for a key of the past: no length
+an xPos power never leaves [z^32, z^-32] for a query and can only shrink for a key of the past: no length
 overflows.
 
 Shapes: B batch, H heads, T queries, N keys (the last T of them are the queries' own tokens), d head dim.
@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ROTARY_BASE = 10_000.0
 """Longest wavelength of the rotation, as a multiple of 2 pi tokens."""
@@ -29,8 +31,9 @@ GLOBAL_DECAY_BASE = 512.0
 MAX_ROTATED_QUERIES = 2048
 """Queries that share an origin: angles stay small enough for float32 to be exact to 1e-4."""
 
-MAX_DECAY_POWER = 16.0
-"""Tokens that share an origin under xPos, in units of the decay base: (1.4 / 0.4) ** 8 = 2e4 each way."""
+MAX_DECAY_POWER = 64.0
+"""Tokens that share an origin under xPos, in units of the decay base: (1.4 / 0.4) ** 32 = 3e17 each way,
+far from the ends of float32."""
 
 SHORTEST_TABLE = 256
 """Past tokens of the shortest table; longer ones double, so that few are made as history grows."""
@@ -67,10 +70,36 @@ def _table(
         return tuple(part.to(device=device, dtype=dtype) for part in parts)
 
 
+class _Turn(torch.autograd.Function):
+    """`x` with each pair of dimensions turned, and the gradient turned back, in few passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        half = x.shape[-1] // 2
+        turned = x * cosines
+        turned[..., :half].addcmul_(x[..., half:], sines[..., :half])
+        turned[..., half:].addcmul_(x[..., :half], sines[..., half:])
+        return turned
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cosines, sines = ctx.saved_tensors
+        half = gradient.shape[-1] // 2
+        back = gradient * cosines
+        back[..., half:].addcmul_(gradient[..., :half], sines[..., :half])
+        back[..., :half].addcmul_(gradient[..., half:], sines[..., half:])
+        return back, None, None
+
+
 def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """`x` (B, H, T, d) with the pair (i, i + d/2) turned by the angle i of its token, tables (T, d)."""
     x = x.to(cosines.dtype)
-    return torch.addcmul(x * cosines, x.roll(x.shape[-1] // 2, dims=-1), sines)
+    if torch.compiler.is_compiling():
+        return x * cosines + x.roll(x.shape[-1] // 2, dims=-1) * sines
+    turned: Tensor = _Turn.apply(x, cosines, sines)  # type: ignore[no-untyped-call]
+    return turned
 
 
 @dataclass(frozen=True)
@@ -116,6 +145,41 @@ class Rotation:
         query_cos, query_sin = (part[-num_queries:] for part in table[:2])
         key_cos, key_sin = (part[-num_keys:] for part in table[2:])
         return _turned(queries, query_cos, query_sin), _turned(keys, key_cos, key_sin)
+
+    def tables(self, first: int, last: int, *, like: Tensor) -> tuple[Tensor, ...]:
+        """Cosines and signed sines of queries, then of keys, at the places first ... last - 1 from an origin.
+
+        Args:
+            first: of either sign.
+            last: at most `max_queries` / 2.
+            like: gives device and precision.
+
+        Returns:
+            Four tensors (last - first, d), in float32 or better.
+        """
+        past, ahead = SHORTEST_TABLE, SHORTEST_TABLE
+        while past < -first:
+            past *= 2
+        while ahead < last:
+            ahead *= 2
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        table = _table(past, ahead, self.head_dim, self.decay_base, like.device, dtype)
+        return tuple(part[past + first : past + last] for part in table)
+
+    def turn(self, keys: Tensor, *, first: int) -> Tensor:
+        """Keys (B, H, N, d), turned, the places first, first + 1, ... from the origin being theirs."""
+        *_, cosines, sines = self.tables(first, first + keys.shape[2], like=keys)
+        return _turned(keys, cosines, sines)
+
+    def turn_back(self, keys: Tensor, *, first: int) -> Tensor:
+        """Keys as they were before `turn`."""
+        cosines, sines, *_ = self.tables(first, first + keys.shape[2], like=keys)
+        return _turned(keys, cosines, -sines)
+
+    def move(self, keys: Tensor, *, places: int) -> Tensor:
+        """Turned keys for an origin that lies so many places later."""
+        *_, cosines, sines = self.tables(-places, 1 - places, like=keys)
+        return _turned(keys, cosines, sines)
 
 
 class DynamicPositionBias(nn.Module):

@@ -1,26 +1,62 @@
 """What the model remembers between two chunks of a sequence, so that no token is computed twice.
 
 An attention keeps the keys and values of the tokens its next query can see (the last `window` of each scale,
-everything without a window), a convolution its last K - 1 inputs. Keys are kept as they were before any
-rotation: positions are distances, taken anew for each query. Memory does not grow with the sequence unless
-there are global layers.
+everything without a window), a convolution its last K - 1 inputs. They lie in buffers in the order of time;
+each new token takes the next place, and nothing is moved until the room for new tokens is used up. Then the
+kept ones go back to the front. A window of 4 with room for 3:
 
-Rows of a batch may have seen different numbers of tokens; what is kept is aligned at the newest token:
+    place      0 1 2 3 | 4 5 6
+    2 seen     . . a b |            fresh = 0: the next token goes to the place after the bar
+    5 seen     . . a b | c d e      fresh = 3: the next query sees b c d e, and there is no room for f
+    the same   b c d e |            fresh = 0
+    6 seen     b c d e | f
+
+So a token costs the same at any length, and memory does not grow, except in global layers, whose buffers grow
+by doubling.
+
+Rotary keys are kept turned by their distance from the first place after the bar, the origin, so that a step
+turns one query and one key. When the kept ones go to the front they are turned once by the number of places
+they moved: positions are distances, and the origin is free. A key is turned about window / room times in its
+life, each time with a rounding error of 1e-7; xPos powers stay small because the origin stays near.
+
+Rows of a batch may have seen different numbers of tokens; they are aligned at the newest token:
 
     row 0, 5 tokens seen   a b c d e
     row 1, 2 tokens seen   . . . a b      padding = (0, 3)
 
-Shapes: B batch, H heads, d head dim, N kept tokens, C channels of the convolution, K its kernel.
+Shapes: B batch, H heads, d head dim, N tokens, P places of a buffer, C channels of the convolution, K its
+kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from coma_gen.model.positions import Rotation
+
+if TYPE_CHECKING:
+    from coma_gen.model.one_token import Desk, OneToken
+
+
+class Seen(NamedTuple):
+    """What the queries of a chunk may see: keys and values (B, H, N, d) of the kept tokens, then the chunk's
+    own; keys not turned. `padding` says for each row how many of the N, the oldest, stand for no token.
+    """
+
+    keys: Tensor
+    values: Tensor
+    padding: tuple[int, ...] = ()
+
+
+@torch.inference_mode(False)
+def zeros(like: Tensor, *shape: int) -> Tensor:
+    """Zeros that may be written to in and out of inference mode."""
+    return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
 @dataclass
@@ -28,53 +64,111 @@ class KeyValues:
     """The keys and values that one scale of one attention keeps.
 
     Attributes:
-        keys: (B, H, N, d), not rotated.
-        values: (B, H, N, d).
-        padding: for each row, how many of the N, the oldest, stand for no token.
+        memory: (2, B, H, P, d), keys, then values.
+        origin: the place of the first fresh token; the kept ones end before it.
+        room: places for fresh tokens.
+        window: tokens that a query sees before its own; None for all.
+        rotation: what keys are turned by, or None.
     """
 
-    keys: Tensor
-    values: Tensor
-    padding: tuple[int, ...]
+    memory: Tensor
+    origin: int
+    room: int
+    window: int | None
+    rotation: Rotation | None
 
-    def extend(self, keys: Tensor, values: Tensor, *, window: int | None) -> KeyValues:
-        """Takes in a chunk and keeps what the next query can see.
+    @classmethod
+    def empty(
+        cls,
+        *,
+        batch: int,
+        num_heads: int,
+        head_dim: int,
+        room: int,
+        window: int | None,
+        rotation: Rotation | None,
+        like: Tensor,
+    ) -> KeyValues:
+        """Before the first token; `like` gives device and precision."""
+        origin = window or 0
+        memory = zeros(like, 2, batch, num_heads, origin + room, head_dim)
+        return cls(memory, origin, room, window, rotation)
+
+    def extend(self, keys: Tensor, values: Tensor, *, lengths: Sequence[int]) -> Seen:
+        """Takes in a chunk; there must be no fresh tokens.
 
         Args:
-            keys: (B, H, T, d) of the new tokens.
+            keys: (B, H, T, d) of the chunk's tokens, not turned.
             values: (B, H, T, d).
-            window: tokens that a query sees before its own; None for all.
-
-        Returns:
-            What the queries of this chunk may see: what was kept and the chunk itself.
+            lengths: tokens that each row has seen before.
         """
-        seen = KeyValues(
-            torch.cat((self.keys, keys.to(self.keys.dtype)), dim=2),
-            torch.cat((self.values, values.to(self.values.dtype)), dim=2),
-            self.padding,
+        longest = max(lengths)
+        kept = longest if self.window is None else min(longest, self.window)
+        old_keys, old_values = self.memory.narrow(3, self.origin - kept, kept).unbind(0)
+        if self.rotation is not None:
+            old_keys = self.rotation.turn_back(old_keys, first=-kept)
+        seen = Seen(
+            torch.cat((old_keys.to(self.memory.dtype), keys.to(self.memory.dtype)), dim=2),
+            torch.cat((old_values, values.to(self.memory.dtype)), dim=2),
+            tuple(kept - min(length, kept) for length in lengths),
         )
-        dropped = 0 if window is None else max(0, seen.keys.shape[2] - window)
-        self.keys, self.values = (part[:, :, dropped:].detach() for part in (seen.keys, seen.values))
-        if window is not None and dropped > window:  # as views they would keep a long chunk's memory
-            self.keys, self.values = self.keys.clone(), self.values.clone()
-        self.padding = tuple(max(0, padding - dropped) for padding in self.padding)
+        dropped = 0 if self.window is None else max(0, seen.keys.shape[2] - self.window)
+        keys, values = (part.detach()[:, :, dropped:] for part in (seen.keys, seen.values))
+        if self.rotation is not None:
+            keys = self.rotation.turn(keys, first=-keys.shape[2])
+        self._keep(keys, values)
         return seen
 
-    def take(self, rows: Sequence[int]) -> KeyValues:
-        """The rows named, in that order; a row may be named twice."""
-        index = torch.tensor(list(rows), device=self.keys.device)
-        return KeyValues(self.keys[index], self.values[index], tuple(self.padding[row] for row in rows))
+    def write(self, keys_values: Tensor, *, fresh: int, visible: int) -> tuple[Tensor, ...]:
+        """Takes in one token of each row, after `fresh` others.
+
+        Args:
+            keys_values: (2, B, H, d), the key turned by `fresh`.
+            fresh: tokens since the origin, less than `room`.
+            visible: N, how many tokens the query may see, its own included.
+
+        Returns:
+            The keys, turned, and the values of those N tokens, each (B, H, N, d), as views.
+        """
+        place = self.origin + fresh
+        self.memory.select(3, place).copy_(keys_values)
+        return self.memory.narrow(3, place + 1 - visible, visible).unbind(0)
+
+    def settle(self, fresh: int) -> None:
+        """Moves the last `fresh` tokens before the origin; without a window the origin moves instead."""
+        dropped = 0 if self.window is None else fresh
+        keys, values = self.memory[:, :, :, dropped : self.origin + fresh].clone().unbind(0)
+        self._keep(keys if self.rotation is None else self.rotation.move(keys, places=fresh), values)
+
+    def _keep(self, keys: Tensor, values: Tensor) -> None:
+        """Lays keys, turned, and values (B, H, N, d) down before the origin."""
+        count = keys.shape[2]
+        if self.window is None:
+            self.origin = count
+            if count + self.room > self.memory.shape[3]:
+                _, batch, heads, _, width = self.memory.shape
+                self.memory = zeros(self.memory, 2, batch, heads, 2 * count + self.room, width)
+        kept = self.memory.narrow(3, self.origin - count, count)
+        kept[0], kept[1] = keys, values
+
+    def take(self, rows: Tensor) -> KeyValues:
+        """The rows numbered, in that order; a row may be named twice."""
+        return KeyValues(self.memory[:, rows], self.origin, self.room, self.window, self.rotation)
 
     @staticmethod
     def joined(parts: Sequence[KeyValues]) -> KeyValues:
-        """One batch of several."""
-        length = max(part.keys.shape[2] for part in parts)
-        missing = [length - part.keys.shape[2] for part in parts]
-        return KeyValues(
-            torch.cat([F.pad(part.keys, (0, 0, gap, 0)) for part, gap in zip(parts, missing, strict=True)]),
-            torch.cat([F.pad(part.values, (0, 0, gap, 0)) for part, gap in zip(parts, missing, strict=True)]),
-            tuple(old + gap for part, gap in zip(parts, missing, strict=True) for old in part.padding),
-        )
+        """One batch of several that have no fresh tokens."""
+        first, origin = parts[0], max(part.origin for part in parts)
+        _, _, heads, _, width = first.memory.shape
+        batch = sum(part.memory.shape[1] for part in parts)
+        memory, row = zeros(first.memory, 2, batch, heads, origin + first.room, width), 0
+        for part in parts:
+            rows = part.memory.shape[1]
+            memory[:, row : row + rows, :, origin - part.origin : origin] = part.memory[
+                :, :, :, : part.origin
+            ]
+            row += rows
+        return KeyValues(memory, origin, first.room, first.window, first.rotation)
 
 
 @dataclass
@@ -84,56 +178,85 @@ class BlockState:
     Attributes:
         global_attention: one entry when a global layer stands before the block, otherwise none.
         attention: one entry for each scale.
-        convolution: (B, K - 1, C), the last inputs of the depthwise convolution, zeros before the first
-            token.
+        convolution: (B, K - 1 + room, C), inputs of the depthwise convolution, zeros before the first token;
+            the first fresh one lies at K - 1.
     """
 
     global_attention: list[KeyValues]
     attention: list[KeyValues]
     convolution: Tensor
 
+    def settle(self, fresh: int, room: int) -> None:
+        """Moves what is kept to the front of its buffers."""
+        for kept in (*self.global_attention, *self.attention):
+            kept.settle(fresh)
+        size = self.convolution.shape[1] - room
+        self.convolution[:, :size] = self.convolution[:, fresh : fresh + size].clone()
+
 
 @dataclass
 class DecodingState:
     """What the whole model keeps; `Conformer.empty_state` makes one and `Conformer.forward` moves it on in
-    place.
+    place. It belongs to the weights that it was begun with.
 
     Attributes:
         blocks: one entry for each block.
         lengths: tokens that each row has seen.
+        room: fresh tokens that the buffers can take.
+        fresh: tokens since what is kept was last moved to the front.
+        one_token: the model laid out for one token at a time, made when first wanted; shared with what is
+            taken and joined from this state.
+        desk: where a token's numbers lie while it passes, made when first wanted.
     """
 
     blocks: list[BlockState]
     lengths: tuple[int, ...]
+    room: int
+    fresh: int = 0
+    one_token: OneToken | None = field(default=None, repr=False, compare=False)
+    desk: Desk | None = field(default=None, repr=False, compare=False)
 
     @property
     def batch(self) -> int:
         """The number of rows."""
         return len(self.lengths)
 
+    def settle(self) -> None:
+        """Moves what is kept to the front, so that there is room for fresh tokens."""
+        if self.fresh:
+            for block in self.blocks:
+                block.settle(self.fresh, self.room)
+            self.fresh = 0
+
+    @torch.inference_mode(False)
     def take(self, rows: Sequence[int]) -> DecodingState:
         """A state with the rows named, in that order: drops finished rows, repeats a prompt for several
         continuations.
 
         The new state shares no memory with this one.
         """
+        index = torch.tensor(list(rows), device=self.blocks[0].convolution.device)
         blocks = [
             BlockState(
-                [kept.take(rows) for kept in block.global_attention],
-                [kept.take(rows) for kept in block.attention],
-                block.convolution[torch.tensor(list(rows), device=block.convolution.device)],
+                [kept.take(index) for kept in block.global_attention],
+                [kept.take(index) for kept in block.attention],
+                block.convolution[index],
             )
             for block in self.blocks
         ]
-        return DecodingState(blocks, tuple(self.lengths[row] for row in rows))
+        lengths = tuple(self.lengths[row] for row in rows)
+        return DecodingState(blocks, lengths, self.room, self.fresh, self.one_token)
 
     def copy(self) -> DecodingState:
         """A state that can go another way from here."""
         return self.take(range(self.batch))
 
     @staticmethod
+    @torch.inference_mode(False)
     def joined(states: Sequence[DecodingState]) -> DecodingState:
         """One batch of several states of a model, such as those of prompts of different lengths."""
+        for state in states:
+            state.settle()
         blocks = [
             BlockState(
                 [
@@ -145,4 +268,6 @@ class DecodingState:
             )
             for parts in zip(*(state.blocks for state in states), strict=True)
         ]
-        return DecodingState(blocks, tuple(length for state in states for length in state.lengths))
+        lengths = tuple(length for state in states for length in state.lengths)
+        one_token = next((state.one_token for state in states if state.one_token is not None), None)
+        return DecodingState(blocks, lengths, states[0].room, one_token=one_token)

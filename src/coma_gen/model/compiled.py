@@ -1,0 +1,101 @@
+"""The model run through torch's compiler: the same function of the same weights, in fewer passes over memory.
+
+What is compiled is small and shared by all blocks, so that it compiles once: on a GPU a block, whose
+attention becomes one FlexAttention call; on a CPU the projection of an attention with its normalisation and
+rotation, for there the rest is as fast as written (docs/log.md has the measurements). Only training runs
+compiled: scoring and decoding take no gradients and the plain path.
+
+Parameters, their names and everything that is saved stay as they are. Where there is no compiler, or it
+fails, one line says so and the plain path goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from coma_gen.model import positions
+from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.conformer import Conformer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Switch:
+    """Whether the compiler has not failed yet; one for a whole model."""
+
+    is_on: bool = True
+
+
+class Compiled:
+    """A method that runs compiled while gradients are taken, and as written otherwise.
+
+    Args:
+        plain: the method as written.
+        switch: turned off, for good, by the first failure.
+    """
+
+    def __init__(self, plain: Callable[..., Any], switch: Switch) -> None:
+        self.plain, self.switch = plain, switch
+        # As the plain path draws its random numbers, so that dropouts are the same.
+        self.fast = torch.compile(plain, dynamic=False, options={"fallback_random": True})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the method returns."""
+        if not self.switch.is_on or not torch.is_grad_enabled():
+            return self.plain(*args, **kwargs)
+        try:
+            return self.fast(*args, **kwargs)
+        except Exception as error:  # whatever a compiler may fail with; the plain path raises what is ours
+            self.switch.is_on = False
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            logger.warning("train.compile: torch cannot compile here, going on without. %s", reason)
+            return self.plain(*args, **kwargs)
+
+
+def compile_model(model: Conformer, *, length: int) -> Switch:
+    """Has the model's training run compiled from its first step on, which takes up to a minute.
+
+    Args:
+        model: on its device. Call this before it is wrapped for several devices.
+        length: tokens of a training window.
+
+    Returns:
+        Says whether the compiler has not failed so far.
+    """
+    switch = Switch()
+    torch.compiler.assume_constant_result(positions._table)  # type: ignore[no-untyped-call]
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    for block in model.blocks:
+        if on_gpu:
+            _replace(block, "forward", switch)
+        for attention in block.children():
+            if isinstance(attention, MultiScaleAttention):
+                if not on_gpu:
+                    _replace(attention, "project", switch)
+                elif attention.dropout == 0:
+                    attention.flex = _flex_band(attention, length)
+    return switch
+
+
+def _replace(module: nn.Module, name: str, switch: Switch) -> None:
+    """Has a module run its own method `name` compiled."""
+    setattr(module, name, Compiled(getattr(module, name), switch))
+
+
+def _flex_band(attention: MultiScaleAttention, length: int) -> Any:
+    from coma_gen.model.flex import FlexBand, block_mask
+
+    mask = block_mask(
+        attention.window_sizes,
+        num_heads=attention.num_heads,
+        length=length,
+        device=attention.qkv.weight.device,
+    )
+    return FlexBand(mask, length, attention.softmax_scale)
