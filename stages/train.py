@@ -1,5 +1,6 @@
 """train: trains the conformer on the train split's shards; an interrupted run goes on where it was."""
 
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -7,28 +8,38 @@ from _start import run
 
 
 def train(params, workspace) -> None:
-    """Trains in the resume folder of this combination of params, data and code.
+    """Trains in the resume folder of this combination of params, data and code, in as many processes as asked
+    for.
 
     MLflow follows from a process of its own. That module is named, not imported: nothing that training
     computes depends on it, so that an edit of it must not train again.
     """
+    from coma_gen.training.launch import is_first_rank, is_rank, launch_ranks
+
+    if params.runtime.processes > 1 and not is_rank():
+        launch_ranks([sys.executable, str(Path(__file__).resolve())], processes=params.runtime.processes)
+        return
     from coma_gen.training.run import train_stage
     from coma_gen.workspace.key import training_digest
 
     key = training_digest(workspace.root)
-    follower = import_module("coma_gen.tracking.launch").follow_training(workspace, workspace.resume / key)
+    resume = workspace.resume / key
+    follower = None
+    if is_first_rank():
+        follower = import_module("coma_gen.tracking.launch").follow_training(workspace, resume)
     metrics = train_stage(
         params,
         shards=workspace.data("shards"),
         tokenizer=workspace.data("tokenizer"),
         init_from=Path(params.train.init_from) if params.train.init_from else None,
-        resume=workspace.resume / key,
+        resume=resume,
         key=key,
         model=workspace.data("model"),
         curve=workspace.metrics("curve.csv"),
     )
-    workspace.write_metrics("train", metrics)
-    follower.finish()
+    if metrics is not None:
+        workspace.write_metrics("train", metrics)
+        follower.finish()
 
 
 if __name__ == "__main__":

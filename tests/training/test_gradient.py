@@ -45,6 +45,7 @@ def test_equals_the_gradient_of_one_big_batch(trainer: ModuleType, micro_batches
     loss.backward()
     expected = gradients(model)
     loss_sum, tokens = accumulate(model, micro_batches)
+    clip_gradient(list(model.parameters()), None, divisor=tokens)
     assert tokens == 64
     assert loss_sum / tokens == pytest.approx(loss.item(), rel=1e-6)
     for got, wanted in zip(gradients(model), expected, strict=True):
@@ -60,6 +61,32 @@ def test_dropout_depends_on_step_and_micro_batch_only(trainer: ModuleType) -> No
     assert accumulate(model, 2) != first
 
 
+def test_parts_add_up_to_the_whole_with_its_dropout(trainer: ModuleType) -> None:
+    model = trainer.make_model().double()
+    whole = accumulate(model, 4)
+    expected = gradients(model)
+    model.zero_grad()
+    inputs, targets = windows()
+    parts = [
+        accumulate_gradient(
+            model,
+            inputs[half],
+            targets[half],
+            micro_batches=2,
+            first_micro_batch=first,
+            seed=0,
+            step=1,
+            device=CPU,
+            bf16=False,
+        )
+        for first, half in ((0, slice(0, 4)), (2, slice(4, 8)))
+    ]
+    assert parts[0][1] + parts[1][1] == whole[1]
+    assert parts[0][0] + parts[1][0] == pytest.approx(whole[0], rel=1e-6)
+    for got, wanted in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-13)
+
+
 def test_clips_to_the_norm_over_everything() -> None:
     one, two, idle = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
     one.grad, two.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
@@ -69,3 +96,11 @@ def test_clips_to_the_norm_over_everything() -> None:
     assert clip_gradient([one, two, idle], 0.5) == pytest.approx(5.0)
     assert one.grad.tolist() == pytest.approx([0.3, 0.0], rel=1e-5)
     assert two.grad.tolist() == pytest.approx([0.0, 0.4], rel=1e-5)
+
+
+@pytest.mark.parametrize(("clip_norm", "length"), [(None, 2.5), (10.0, 2.5), (1.0, 1.0)])
+def test_divides_before_it_clips(clip_norm: float | None, length: float) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([30.0, 40.0])
+    assert clip_gradient([parameter], clip_norm, divisor=20.0) == pytest.approx(2.5)
+    assert parameter.grad.norm().item() == pytest.approx(length, rel=1e-5)

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from coma_gen.training import loop
+from coma_gen.training import loop, trainee
+from coma_gen.training.checkpoint import Checkpoint
 from coma_gen.training.curve import Curve
 from coma_gen.training.interruption import StopRequest, TrainingInterrupted
 
@@ -74,15 +76,23 @@ def test_killed_at_each_of_the_first_syncs_and_renames(trainer: ModuleType, tmp_
     assert json.loads(output) == [expected] * 20
 
 
+def validated_step(run: loop._Run) -> int:
+    return run.trainee.progress.step
+
+
+def saved_step(resume: Path, point: Checkpoint, key: str) -> int:
+    return point.step
+
+
 EVERY, VALIDATED, LOGGED, SAVED = range(1, STEPS + 1), (4, 8, 10), (3, 4, 6, 8, 9, 10), (2, 4, 6, 8, 10)
 PLACES = {
     # what is called, the step from its arguments, whether it fails after it has acted, its steps
     "before a step": (loop._Run, "take_step", lambda run, step: step, False, EVERY),
     "between a step and what follows": (loop._Run, "take_step", lambda run, step: step, True, EVERY),
-    "between validation and row": (loop._Run, "validate", lambda run: run.progress.step, True, VALIDATED),
+    "between validation and row": (loop._Run, "validate", validated_step, True, VALIDATED),
     "between row and checkpoint": (Curve, "append", lambda curve, row: row.step, True, LOGGED),
-    "before a checkpoint": (loop, "save_checkpoint", lambda resume, point, key: point.step, False, SAVED),
-    "after a checkpoint": (loop, "save_checkpoint", lambda resume, point, key: point.step, True, SAVED),
+    "before a checkpoint": (trainee, "save_checkpoint", saved_step, False, SAVED),
+    "after a checkpoint": (trainee, "save_checkpoint", saved_step, True, SAVED),
 }
 
 
@@ -166,6 +176,24 @@ def test_a_second_signal_is_not_held_back() -> None:
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_of_several_ranks_hears_the_first_signal_only(fails: bool) -> None:
+    """Its launcher, its group and a scheduler may each send one, while it saves and while it ends."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with suppress(Fault), StopRequest(patient=True) as stop:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            assert stop.reason == "SIGTERM"
+            if fails:
+                raise Fault
+        assert signal.getsignal(signal.SIGTERM) == (signal.SIG_IGN if fails else before)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

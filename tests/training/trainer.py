@@ -26,12 +26,14 @@ import torch
 from coma_gen.artefact import seal
 from coma_gen.files import replacing_folder
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.device import deterministic
 from coma_gen.params.sections import ModelParams, TrainParams
 from coma_gen.shards.layout import INDEX, KIND, token_file
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.training.interruption import TrainingInterrupted
 from coma_gen.training.loop import train_model
 from coma_gen.training.progress import TrainingResult
+from coma_gen.training.ranks import ALONE, Ranks
 
 VOCABULARY = 12
 PAD, BOS, EOS = 0, 1, 2
@@ -157,9 +159,13 @@ def train(
     shards: Path | None = None,
     train_pieces: list[np.ndarray] = TRAIN,
     validation_pieces: list[np.ndarray] = VALIDATION,
+    ranks: Ranks = ALONE,
     **changes: Any,
-) -> TrainingResult:
-    """Trains the tiny model with `folder` as its resume folder; `changes` go to its params."""
+) -> Any:
+    """Trains the tiny model with `folder` as its resume folder; `changes` go to its params.
+
+    As one of several `ranks` but the first it gives None.
+    """
     shards = shards or folder.with_name(f"{folder.name}.shards")
     if not shards.exists():
         write_shards(shards, train=train_pieces, validation=validation_pieces)
@@ -175,6 +181,7 @@ def train(
         pad_id=PAD,
         resume=folder,
         key=key,
+        ranks=ranks,
     )
 
 
@@ -219,6 +226,8 @@ def prepare(folder: Path) -> None:
     Nothing that starts a thread and no backward pass, after which torch refuses to train in a child.
     """
     make_model()
+    with deterministic(1):  # imports half of torch
+        pass
     write_shards(folder / "shards", train=TRAIN, validation=VALIDATION)
     open_splits(folder / "shards")
 

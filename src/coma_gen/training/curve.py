@@ -7,6 +7,7 @@ uninterrupted run. Whoever follows the file opens it by name and reckons with it
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -56,19 +57,20 @@ class Curve:
         text: all of its content.
     """
 
-    def __init__(self, folder: Path, text: str = HEADER) -> None:
+    def __init__(self, folder: Path | None, text: str = HEADER) -> None:
         """Opens the files.
 
         Args:
-            folder: where they are.
+            folder: where they are; None writes nowhere.
             text: the curve so far, header included, as the checkpoint has it; what else the file holds is
                 dropped.
         """
-        self.path = folder / "curve.csv"
+        self.path = Path(os.devnull) if folder is None else folder / "curve.csv"
+        speed = Path(os.devnull) if folder is None else folder / "speed.csv"
         self.text = text
-        write_atomic(self.path, text)
+        if folder is not None:
+            write_atomic(self.path, text)
         self._file = self.path.open("a", encoding="utf-8", newline="")
-        speed = folder / "speed.csv"
         is_new = not speed.exists()
         self._speed = speed.open("a", encoding="utf-8", newline="")
         if is_new:

@@ -29,11 +29,16 @@ class StopRequest:
 
     Signals that are ignored stay ignored (a job in the background of a script), and outside the main
     thread, where Python allows no handlers, none is listened for.
+
+    Args:
+        patient: further signals do nothing either, nor do they once an exception leaves the block. For one
+            of several ranks, which its launcher, its group and a scheduler may all tell the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self._signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._is_patient = patient
 
     @property
     def reason(self) -> str | None:
@@ -41,13 +46,15 @@ class StopRequest:
         return None if self._signal is None else self._signal.name
 
     def interrupted(self, step: int) -> TrainingInterrupted:
-        """The exception that says so."""
+        """The exception that says so; where nobody asked this process, another rank was asked."""
         number = self._signal if self._signal is not None else signal.SIGTERM
-        return TrainingInterrupted(self.reason or number.name, step, 128 + number)
+        return TrainingInterrupted(self.reason or "a signal to another rank", step, 128 + number)
 
     def _listen(self, number: int, _frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number)
-        self._restore()
+        if self._signal is None:
+            self._signal = signal.Signals(number)
+        if not self._is_patient:
+            self._restore()
 
     def _restore(self) -> None:
         while self._before:
@@ -64,4 +71,6 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_patient and kind is not None:
+            self._before = dict.fromkeys(self._before, signal.SIG_IGN)
         self._restore()

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from coma_gen.errors import Fault, UserError
 from coma_gen.shards.windows import IGNORE
+from coma_gen.training.ranks import ALONE, Ranks
 
 
 class Pieces(Protocol):
@@ -46,7 +47,7 @@ def nll_sum(model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool)
 
 
 def split_batches(
-    split: Pieces, *, seq_len: int, batch: int, pad_id: int
+    split: Pieces, *, seq_len: int, batch: int, pad_id: int, ranks: Ranks = ALONE
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Every token of a split as a target exactly once (BOS excepted, which nothing comes before).
 
@@ -58,10 +59,10 @@ def split_batches(
 
     Yields:
         input_ids (B, T) and targets (B, T), in the order of the pieces; the last batch may have fewer
-        windows.
+        windows. Ranks take turns: each has every `ranks.size`-th batch.
     """
     starts = [(i, at) for i in range(len(split)) for at in range(0, len(split.piece(i)) - 1, seq_len)]
-    for first in range(0, len(starts), batch):
+    for first in range(ranks.rank * batch, len(starts), ranks.size * batch):
         rows = starts[first : first + batch]
         input_ids = np.full((len(rows), seq_len), pad_id, dtype=np.int64)
         targets = np.full((len(rows), seq_len), IGNORE, dtype=np.int64)
@@ -81,25 +82,27 @@ def split_nll(
     pad_id: int,
     device: torch.device,
     bf16: bool,
+    ranks: Ranks = ALONE,
 ) -> float:
     """The mean negative log-likelihood over a whole split, nats per token, every token weighted alike.
 
     Each window is scored on its own: a token sees only what comes before it in its window of `seq_len`.
     This is the figure that training is steered by; evaluation carries the state through whole pieces and
-    comes out lower.
+    comes out lower. Ranks share the work and all get the result.
 
     Raises:
         UserError: when no piece of the split has a token to predict.
     """
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0
+    total, tokens = 0.0, 0.0
     with torch.no_grad():
-        for inputs, wanted in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id):
+        for inputs, wanted in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
             input_ids, targets = torch.from_numpy(inputs).to(device), torch.from_numpy(wanted).to(device)
             total += float(nll_sum(model, input_ids, targets, bf16=bf16))
             tokens += int((wanted != IGNORE).sum())
     model.train(was_training)
+    total, tokens = ranks.total(total, tokens)
     if tokens == 0:
         raise UserError(Fault("validation split", "must have at least one token to predict", "none"))
     return total / tokens

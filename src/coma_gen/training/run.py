@@ -14,9 +14,11 @@ from coma_gen.errors import Fault, UserError
 from coma_gen.files import write_atomic
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.weights import load_model, save_model
+from coma_gen.params.rules import misfits
 from coma_gen.params.sections import Params
 from coma_gen.shards.read import ShardedSplit, read_shifts
 from coma_gen.training.loop import train_model
+from coma_gen.training.ranks import joined_ranks
 
 
 def train_stage(
@@ -29,7 +31,7 @@ def train_stage(
     key: str,
     model: Path,
     curve: Path,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Trains, or goes on training, and writes the model and its curve.
 
     Args:
@@ -43,10 +45,11 @@ def train_stage(
         curve: the curve's file to write.
 
     Returns:
-        Metrics.
+        Metrics; None on all ranks but the first, where several share the run.
 
     Raises:
-        UserError: as `train_model`, and when shards, tokenizer or the first weights do not belong together.
+        UserError: as `train_model`, and when shards, tokenizer or the first weights do not belong together,
+            or the ranks cannot share a step.
     """
     sealed = open_artefact(shards, kind="shards")
     tokens = open_artefact(tokenizer, kind="tokenizer")
@@ -60,18 +63,25 @@ def train_stage(
     )
     if init_from is not None:
         made_from["init_from"] = _take_weights(conformer, init_from, tokens.files["vocabulary.json"])
-    result = train_model(
-        model=conformer,
-        train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),
-        validation_split=ShardedSplit.open(shards, "validation"),
-        shifts=read_shifts(shards),
-        params=params.train,
-        threads=params.runtime.threads,
-        device=params.runtime.device,
-        pad_id=int(sealed.settings["pad_id"]),
-        resume=resume,
-        key=key,
-    )
+    with joined_ranks() as ranks:
+        faults = list(misfits(ranks.size, params.model, params.train))
+        if faults:
+            raise ranks.ended(UserError(*faults), status=1)
+        result = train_model(
+            model=conformer,
+            train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),
+            validation_split=ShardedSplit.open(shards, "validation"),
+            shifts=read_shifts(shards),
+            params=params.train,
+            threads=params.runtime.threads,
+            device=params.runtime.device,
+            pad_id=int(sealed.settings["pad_id"]),
+            resume=resume,
+            key=key,
+            ranks=ranks,
+        )
+    if result is None:
+        return None
     weights = {"best": result.best_state, "last": result.last_state}
     save_model(model, conformer, weights=weights, tokenizer=tokenizer, made_from=made_from)
     write_atomic(curve, result.curve.read_bytes())

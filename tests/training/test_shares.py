@@ -1,0 +1,117 @@
+"""Which windows are whose, which numbers of ranks fit, and what one rank does for itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coma_gen.errors import UserError
+from coma_gen.params.load import check_params
+from coma_gen.params.reading import read_yaml
+from coma_gen.params.rules import misfits
+from coma_gen.params.sections import ModelParams, TrainParams
+from coma_gen.training import ranks as module
+from coma_gen.training.ranks import ALONE, Ranks, is_lost_peer
+
+PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
+
+
+def model_params(dropout: float) -> ModelParams:
+    section = read_yaml(PARAMS)["model"]
+    parsed: ModelParams = check_params(read_yaml(PARAMS)).model
+    return parsed.model_copy(update={name: dropout for name in section if name.endswith("dropout")})
+
+
+def train_params(micro_batch: int, grad_accum_steps: int) -> TrainParams:
+    parsed: TrainParams = check_params(read_yaml(PARAMS)).train
+    return parsed.model_copy(update={"micro_batch": micro_batch, "grad_accum_steps": grad_accum_steps})
+
+
+WET, DRY = model_params(0.1), model_params(0.0)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 32), st.booleans())
+def test_shares_are_a_partition_and_keep_to_micro_batches(
+    micro_batch: int, grad_accum_steps: int, size: int, dry: bool
+) -> None:
+    params = train_params(micro_batch, grad_accum_steps)
+    faults = list(misfits(size, DRY if dry else WET, params))
+    assert bool(faults) == (
+        bool(grad_accum_steps % size)
+        and (not dry or bool(size % grad_accum_steps) or bool(micro_batch * grad_accum_steps % size))
+    )
+    if faults:
+        return
+    shares = [Ranks(rank, size, rank).share(params) for rank in range(size)]
+    windows = [window for share in shares for window in range(share.first, share.first + share.windows)]
+    assert windows == list(range(micro_batch * grad_accum_steps))
+    for share in shares:
+        length = share.windows // share.micro_batches
+        for number in range(share.micro_batches):
+            first = share.first + number * length
+            numbers = {place // micro_batch for place in range(first, first + length)}
+            assert numbers == {share.first_micro_batch + number}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"processes": 3},
+            r"runtime\.processes: must divide train\.grad_accum_steps \(1\), or be a multiple",
+        ),
+        (
+            {"processes": 2, "ff_dropout": 0.1},
+            r"runtime\.processes: .* where there is dropout \(model\.ff_dropout\), got 2\. "
+            r"Train\.micro_batch=2, train\.grad_accum_steps=2 takes the same windows",
+        ),
+        ({"processes": 0}, r"runtime\.processes: must be greater than or equal to 1"),
+        ({"processes": 65}, r"runtime\.processes: must be less than or equal to 64"),
+    ],
+)
+def test_a_number_that_does_not_fit_is_refused_by_key(changes: dict[str, Any], words: str) -> None:
+    content = read_yaml(PARAMS)
+    content["train"].update(micro_batch=4, grad_accum_steps=1)
+    for name, value in changes.items():
+        content["runtime" if name == "processes" else "model"][name] = value
+    with pytest.raises(UserError, match=words):
+        check_params(content)
+    content["runtime"]["processes"] = 1
+    check_params(content)
+
+
+def test_one_process_asks_nobody() -> None:
+    assert ALONE.total(1.5, 2) == [1.5, 2]
+    error = ValueError()
+    assert ALONE.ended(error, 1) is error
+    other = Ranks(1, 2, 1).ended(error, 7)
+    assert isinstance(other, SystemExit) and other.code == 7
+
+
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(module, "choose_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert ALONE.device("cuda") == torch.device("cuda") and chosen == []
+    assert Ranks(5, 6, 1).device("cuda") == torch.device("cuda", 1) and chosen == [1]
+    with pytest.raises(
+        UserError, match=r"runtime\.processes: must not exceed the GPUs of a machine \(2 here\)"
+    ):
+        Ranks(2, 4, 2).device("cuda")
+    with pytest.raises(SystemExit):  # one rank has said it
+        Ranks(3, 4, 3).device("cuda")
+    assert Ranks(3, 4, 3).device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match=r"runtime\.device: must be cpu or cuda .* got mps"):
+        Ranks(0, 2, 0).device("mps")
+
+
+def test_other_errors_are_no_lost_peer() -> None:
+    assert not is_lost_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_lost_peer(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_lost_peer(torch.distributed.DistNetworkError("x"))
