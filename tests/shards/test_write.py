@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from coma_gen.artefact import open_artefact, seal
-from coma_gen.corpus.performance import Performance
 from coma_gen.errors import UserError
 from coma_gen.music.augmentation import at_tempo
 from coma_gen.music.midi import read_notes
-from coma_gen.shards.copies import AS_PLAYED, copies_of
+from coma_gen.shards.copies import copies_of
+from coma_gen.shards.pieces import Piece
 from coma_gen.shards.read import ShardedSplit, read_shifts
-from coma_gen.shards.write import _Piece, _write_split, write_shards
+from coma_gen.shards.write import SCHEMA, write_shards, write_split
 from coma_gen.tokenizer.remi import Tokenizer
 
 
@@ -88,14 +89,31 @@ def test_no_piece_spans_two_files(written: Any) -> None:
     assert (split.index.groupby("shard")["offset"].min() == 0).all()
 
 
+def piece(size: int, **changes: Any) -> Piece:
+    row = dict.fromkeys(SCHEMA.names, 0) | {"tokens": size, **changes}
+    row |= dict.fromkeys(("midi_filename", "composer", "title", "split"), "x")
+    return Piece(row, np.zeros(size, np.uint16))
+
+
 def test_a_long_piece_has_a_file_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    row = Performance("A", "B", "train", "", "x.mid", 1.0)
-    sizes = [10, 50, 10, 5, 20]
-    pieces = [_Piece(row, AS_PLAYED, np.full(size, k, np.uint16), 1, 0.0) for k, size in enumerate(sizes)]
-    _write_split(tmp_path, "train", pieces, tokens_per_file=20)
+    pieces = [piece(size) for size in (10, 50, 10, 5, 20)]
+    write_split(tmp_path, "train", pieces, tokens_per_file=20)
     files = sorted((tmp_path / "train").glob("*.npy"))
     assert [len(np.load(file)) for file in files] == [10, 50, 15, 20]
+
+
+def test_the_index_is_written_as_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coma_gen.shards.write.ROWS_AT_ONCE", 4)
+    pieces = [piece(3 + index % 5, copy=index % 3, notes=index) for index in range(11)]
+    counts = write_split(tmp_path, "test", iter(pieces), tokens_per_file=10)
+    index = pd.read_parquet(tmp_path / "test" / "index.parquet")
+    assert index["tokens"].tolist() == [len(each.ids) for each in pieces]
+    assert index["notes"].tolist() == list(range(11))
+    assert (index.groupby("shard")["tokens"].sum() <= 10).all()
+    played = pieces[::3]
+    tokens, notes = sum(len(each.ids) for each in played), sum(each.row["notes"] for each in played)
+    copied = sum(len(each.ids) for each in pieces) - tokens
+    assert counts == {"pieces": 4, "tokens": tokens, "notes": notes, "copies": 7, "copy_tokens": copied}
 
 
 def test_shift_tables_begin_with_the_identity(written: Any, tokenizer_folder: Path) -> None:

@@ -1,12 +1,15 @@
-"""The shard stage: every performance as ids, in few large files, byte for byte the same however many
-workers wrote them.
+"""The shard stage: every performance as ids, in few large files, byte for byte the same whoever encoded them.
+
+One writer for all: it takes pieces in order, holds one file's worth of them, and does not know whether they
+come from this process, from others, or from parts that other machines wrote (`parts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coma_gen.artefact import Manifest, open_artefact, read_manifest, seal
-from coma_gen.corpus.performance import Performance, read_table
-from coma_gen.errors import Fault, UserError
+from coma_gen.artefact import seal
+from coma_gen.corpus.performance import read_table
 from coma_gen.files import replacing_folder, write_json
-from coma_gen.music.augmentation import at_tempo
-from coma_gen.music.midi import read_notes
 from coma_gen.params.sections import ShardParams
-from coma_gen.shards.copies import AS_PLAYED, Copy, copies_of, shift_tables
+from coma_gen.shards.copies import shift_tables
 from coma_gen.shards.layout import INDEX, KIND, SHIFTS, SHIFTS_LEGEND, SPLITS, token_file
-from coma_gen.tokenizer.remi import Tokenizer
+from coma_gen.shards.pieces import Piece, Source, encode
 from coma_gen.tokenizer.vocabulary import Ids
-from coma_gen.workers import map_bounded
+from coma_gen.workers import stream_bounded
 
 SCHEMA = pa.schema(
     [
@@ -48,27 +48,8 @@ SCHEMA = pa.schema(
 """One row a piece. tokens counts BOS and EOS; notes are those of the MIDI file; seconds are the corpus
 table's; and resolution_bits is what its code length gains at the common resolution."""
 
-
-@dataclass(frozen=True)
-class _Job:
-    """One performance to write down, for a worker."""
-
-    row: Performance
-    midi: Path
-    tokenizer: Path
-    digest: str
-    copies: tuple[Copy, ...]
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """One copy of one performance as ids (T,), BOS and EOS included."""
-
-    row: Performance
-    copy: Copy
-    ids: Ids
-    notes: int
-    resolution_bits: float
+ROWS_AT_ONCE = 4096
+"""Rows of the index that are held before they are written."""
 
 
 def write_shards(
@@ -97,136 +78,73 @@ def write_shards(
     Raises:
         UserError: a folder is not whole, the parts do not belong together, or a MIDI file cannot be read.
     """
-    split = open_artefact(split_folder, kind="split")
-    _check_corpus(split, corpus_folder)
-    tokenizer = Tokenizer.load(tokenizer_folder)
-    tables, kinds = shift_tables(shard, tokenizer.vocabulary)
+    source = Source.of(shard, split_folder, corpus_folder, tokenizer_folder)
+    table = [row for split in SPLITS for row in read_table(split_folder / f"{split}.csv")]
+    encoded = stream_bounded(partial(encode, source=source), table, workers=workers, desc="encoding")
+    return assemble(source, chain.from_iterable(encoded), destination)
+
+
+def assemble(source: Source, pieces: Iterable[Piece], destination: Path) -> dict[str, Any]:
+    """Writes pieces as an artefact of kind "shards".
+
+    Args:
+        source: what they were made from.
+        pieces: of the three splits, in the order of `SPLITS` and of their tables.
+        destination: becomes the artefact, or is left alone when anything goes wrong.
+
+    Returns:
+        As `write_shards`.
+    """
+    tokenizer = source.open_tokenizer()
+    tables, kinds = shift_tables(source.shard, tokenizer.vocabulary)
     metrics: dict[str, Any] = {}
     with replacing_folder(destination) as building:
-        for name in SPLITS:
-            (building / name).mkdir()
-            jobs = _jobs(shard, name, split_folder, corpus_folder, tokenizer_folder, tokenizer)
-            pieces = [
-                piece
-                for found in map_bounded(_encode, jobs, workers=workers, desc=f"encoding {name}")
-                for piece in found
-            ]
-            _write_split(building, name, pieces, shard.tokens_per_file)
-            metrics[name] = _counts(pieces)
+        for split, group in groupby(pieces, key=lambda piece: str(piece.row["split"])):
+            metrics[split] = write_split(building, split, group, source.shard.tokens_per_file)
         np.save(building / SHIFTS, tables)
         write_json(
             building / SHIFTS_LEGEND, [{"semitones": step, "velocity_bins": louder} for step, louder in kinds]
         )
         settings = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
         settings |= {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
-        made_from = {"tokenizer": tokenizer.digest, "split": split.digest}
-        seal(building, kind=KIND, made_from=made_from, settings=settings)
+        seal(building, kind=KIND, made_from=source.made_from, settings=settings)
     metrics["shift_tables"] = len(kinds)
     return metrics
 
 
-def _check_corpus(split: Manifest, corpus_folder: Path) -> None:
-    corpus = read_manifest(corpus_folder, kind="corpus")
-    if split.made_from.get("corpus", corpus.digest) != corpus.digest:
-        raise UserError(
-            Fault(
-                str(corpus_folder),
-                "must be the corpus that the split was made from",
-                "another",
-                "run `dvc repro`",
-            )
-        )
+def write_split(folder: Path, split: str, pieces: Iterable[Piece], tokens_per_file: int) -> dict[str, int]:
+    """Fills files in order; a piece goes whole into one, and one longer than the limit has a file of its own.
 
-
-def _jobs(
-    shard: ShardParams,
-    split: str,
-    split_folder: Path,
-    corpus_folder: Path,
-    tokenizer_folder: Path,
-    tokenizer: Tokenizer,
-) -> list[_Job]:
-    jobs, byte_pairs = [], tokenizer.vocabulary.learned
-    for row in read_table(split_folder / f"{split}.csv"):
-        copies = (
-            copies_of(shard, row.midi_filename, byte_pairs=byte_pairs) if split == "train" else (AS_PLAYED,)
-        )
-        midi = corpus_folder / row.midi_filename
-        jobs.append(_Job(row, midi, tokenizer_folder, tokenizer.digest, copies))
-    return jobs
-
-
-@lru_cache(maxsize=1)
-def _tokenizer(folder: Path, digest: str) -> Tokenizer:  # noqa: ARG001 - the folder may hold another one later
-    """Read once a process, for each digest."""
-    return Tokenizer.load(folder)
-
-
-def _encode(job: _Job) -> list[_Piece]:
-    """Every copy of one performance."""
-    tokenizer = _tokenizer(job.tokenizer, job.digest)
-    notes = read_notes(job.midi)
-    pieces = []
-    for copy in job.copies:
-        played = notes if copy.tempo_factor == 1.0 else at_tempo(notes, copy.tempo_factor)
-        grid = tokenizer.grid(played)
-        if copy.semitones or copy.velocity_bins:
-            grid = grid.shifted(copy.semitones, copy.velocity_bins, tokenizer.vocabulary)
-        body = tokenizer.encode_grid(grid)
-        ids = np.concatenate([[tokenizer.bos_id], body, [tokenizer.eos_id]]).astype(np.uint16)
-        bits = tokenizer.vocabulary.total_resolution_bits(body)
-        pieces.append(_Piece(job.row, copy, ids, len(notes), bits))
-    return pieces
-
-
-def _write_split(folder: Path, split: str, pieces: Sequence[_Piece], tokens_per_file: int) -> None:
-    """Fills files in order; a piece goes whole into one, and one longer than the limit has a file of its
-    own.
+    Returns:
+        pieces, tokens and notes as played, copies and copy_tokens beside them.
     """
+    (folder / split).mkdir()
+    counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
-    shard, filled, waiting = 0, 0, list[Ids]()
-    for piece in pieces:
-        if waiting and filled + len(piece.ids) > tokens_per_file:
+    waiting: list[Ids] = []
+    shard, filled = 0, 0
+    with pq.ParquetWriter(
+        folder / split / INDEX, SCHEMA, compression="none", use_dictionary=False, write_statistics=False
+    ) as index:
+        for piece in pieces:
+            if waiting and filled + len(piece.ids) > tokens_per_file:
+                np.save(token_file(folder, split, shard), np.concatenate(waiting))
+                shard, filled, waiting = shard + 1, 0, []
+            rows.append(piece.row | {"shard": shard, "offset": filled})
+            waiting.append(piece.ids)
+            filled += len(piece.ids)
+            counts += _counted(piece)
+            if len(rows) == ROWS_AT_ONCE:
+                index.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+                rows = []
+        if waiting:
             np.save(token_file(folder, split, shard), np.concatenate(waiting))
-            shard, filled, waiting = shard + 1, 0, []
-        rows.append(_index_row(piece, split, shard, filled))
-        waiting.append(piece.ids)
-        filled += len(piece.ids)
-    if waiting:
-        np.save(token_file(folder, split, shard), np.concatenate(waiting))
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(
-        table, folder / split / INDEX, compression="none", use_dictionary=False, write_statistics=False
-    )
+        if rows:
+            index.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+    return {name: counts[name] for name in ("pieces", "tokens", "notes", "copies", "copy_tokens")}
 
 
-def _index_row(piece: _Piece, split: str, shard: int, offset: int) -> dict[str, Any]:
-    return {
-        "midi_filename": piece.row.midi_filename,
-        "composer": piece.row.composer,
-        "title": piece.row.title,
-        "split": split,
-        "copy": piece.copy.number,
-        "tempo_factor": piece.copy.tempo_factor,
-        "semitones": piece.copy.semitones,
-        "velocity_bins": piece.copy.velocity_bins,
-        "shard": shard,
-        "offset": offset,
-        "tokens": len(piece.ids),
-        "notes": piece.notes,
-        "seconds": piece.row.duration / piece.copy.tempo_factor,
-        "resolution_bits": piece.resolution_bits,
-    }
-
-
-def _counts(pieces: Iterable[_Piece]) -> dict[str, int]:
-    pieces = list(pieces)
-    played = [piece for piece in pieces if piece.copy.number == 0]
-    tokens = sum(len(piece.ids) for piece in played)
-    return {
-        "pieces": len(played),
-        "tokens": tokens,
-        "notes": sum(piece.notes for piece in played),
-        "copies": len(pieces) - len(played),
-        "copy_tokens": sum(len(piece.ids) for piece in pieces) - tokens,
-    }
+def _counted(piece: Piece) -> Counter[str]:
+    if piece.row["copy"]:
+        return Counter(copies=1, copy_tokens=len(piece.ids))
+    return Counter(pieces=1, tokens=len(piece.ids), notes=piece.row["notes"])
