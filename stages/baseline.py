@@ -4,7 +4,7 @@ from _start import run
 
 
 def baseline(params, workspace) -> None:
-    """Scores uniform, unigram and bigram on validation and test."""
+    """Scores uniform, unigram, bigram and Kneser-Ney n-grams on validation and test."""
     from coma_gen.evaluation.baseline import score_baselines
 
     metrics = score_baselines(

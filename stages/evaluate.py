@@ -4,7 +4,10 @@ from _start import run
 
 
 def evaluate(params, workspace) -> None:
-    """Carries the state through whole performances; writes the figures of each and of the splits."""
+    """Carries the state through whole performances, and through windows for comparison; writes the figures
+    of splits, performances and composers.
+    """
+    from coma_gen.artefact import seal
     from coma_gen.evaluation.evaluate import score_model
 
     metrics = score_model(
@@ -15,6 +18,7 @@ def evaluate(params, workspace) -> None:
         device=params.runtime.device,
         threads=params.runtime.threads,
     )
+    seal(workspace.data("evaluation"), kind="evaluation", made_from={}, settings={})
     workspace.write_metrics("evaluate", metrics)
 
 

@@ -5,8 +5,11 @@ from _start import run
 
 def report(params, workspace) -> None:
     """Draws every picture, renders every sound, and puts them into data/report/index.html."""
+    from coma_gen.artefact import open_artefact, seal
     from coma_gen.render.report import write_report
 
+    for kind in ("evaluation", "samples"):
+        open_artefact(workspace.data(kind), kind=kind)
     write_report(
         params.report,
         metrics=workspace.root / "metrics",
@@ -14,6 +17,7 @@ def report(params, workspace) -> None:
         evaluation=workspace.data("evaluation"),
         destination=workspace.data("report"),
     )
+    seal(workspace.data("report"), kind="report", made_from={}, settings={})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from _start import run
 
 
 def sample(params, workspace) -> None:
-    """Draws every sample with its own seed, and writes its settings beside it."""
-    from coma_gen.evaluation.music import sample_metrics
+    """Draws every sample with its own seed, writes its settings beside it; holds them against real music."""
+    from coma_gen.artefact import seal
+    from coma_gen.evaluation.samples import sample_metrics
     from coma_gen.generation.samples import write_samples
 
     pieces = write_samples(
@@ -18,8 +19,13 @@ def sample(params, workspace) -> None:
         threads=params.runtime.threads,
     )
     metrics = sample_metrics(
-        pieces, workspace.data("split"), workspace.data("corpus"), seconds=params.sample.seconds
+        params.sample,
+        pieces,
+        workspace.data("model"),
+        workspace.data("shards"),
+        workspace.data("samples"),
     )
+    seal(workspace.data("samples"), kind="samples", made_from={}, settings={})
     workspace.write_metrics("sample", metrics)
 
 

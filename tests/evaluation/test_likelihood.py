@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coma_gen.evaluation.likelihood import model_scorer, windows
+from coma_gen.evaluation.likelihood import model_scorer, score_windows, windows
 from coma_gen.model.conformer import Conformer
 from coma_gen.params.load import load_params
 
@@ -67,14 +67,70 @@ def test_a_long_piece_under_a_learned_position_embedding_is_primed_again() -> No
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 400), st.integers(2, 64))
-def test_windows_count_each_place_once_with_half_a_window_before_it(length: int, size: int) -> None:
+@given(st.integers(1, 400), st.integers(2, 64), st.data())
+def test_windows_count_each_place_once_with_context_before_it(
+    length: int, window: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, window))
     counted: list[int] = []
-    for start, first, end in windows(length, size):
-        assert 0 <= start <= first < end <= length and end - start <= size
-        assert start == 0 or first - start >= min(size // 2, first)
+    for start, first, end in windows(length, window, stride):
+        assert 0 <= start <= first < end <= length
+        assert end - start == min(window, length), "the last window reaches back to be whole"
+        assert start == 0 or first - start >= window - stride
         counted += range(first, end)
     assert counted == list(range(length))
+
+
+def test_windows_by_hand() -> None:
+    assert list(windows(12, 6, 4)) == [(0, 0, 6), (4, 6, 10), (6, 10, 12)]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_each_window_starts_from_nothing(batch: int) -> None:
+    model, ids = small_model(), piece(60)
+    (nats,), _ = score_windows(model, [ids], batch=batch, window=16, stride=8)
+    np.testing.assert_allclose(nats[:17], by_the_whole(model, ids[:17]), atol=2e-6)
+    np.testing.assert_allclose(nats[17:25], by_the_whole(model, ids[8:25])[9:], atol=2e-6)
+    np.testing.assert_allclose(nats[-3:], by_the_whole(model, ids[-17:])[-3:], atol=2e-6)
+
+
+def test_windowed_and_carried_agree_on_what_fits_a_window() -> None:
+    model, pieces = small_model(), [piece(length, length) for length in (30, 2, 17)]
+    carried = model_scorer(model, batch=2, chunk=7)(pieces)
+    windowed, _ = score_windows(model, pieces, batch=2, window=29, stride=5)
+    for one, other in zip(carried, windowed, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_windowed_and_carried_agree_where_a_window_holds_all_that_the_model_sees() -> None:
+    model, ids = small_model(), piece(200)
+    seen = model.receptive_field
+    assert seen is not None and seen < 100
+    (windowed,), _ = score_windows(model, [ids], batch=4, window=100, stride=100 - seen)
+    np.testing.assert_allclose(windowed, model_scorer(model, batch=1, chunk=50)([ids])[0], atol=2e-6)
+    (narrow,), _ = score_windows(model, [ids], batch=4, window=12, stride=6)
+    assert np.abs(narrow - windowed)[20:].max() > 1e-4, "less context is another figure"
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_batch_and_padding_change_nothing_in_windows(batch: int) -> None:
+    model, pieces = small_model(), [piece(length, length) for length in (9, 40, 3, 21)]
+    alone = [score_windows(model, [ids], batch=1, window=16, stride=10) for ids in pieces]
+    together, curve = score_windows(model, pieces, batch=batch, window=16, stride=10)
+    for ((one,), _), other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+    rows = [list(of_piece.rows()) for _, of_piece in alone]
+    assert sum(row["tokens"] for row in curve.rows()) == sum(row["tokens"] for of in rows for row in of)
+
+
+def test_the_curve_has_every_place_of_every_window() -> None:
+    model, ids = small_model(), piece(21)
+    _, curve = score_windows(model, [ids], batch=2, window=8, stride=4)
+    starts = [start for start, _, _ in windows(20, 8, 4)]
+    costs = np.concatenate([by_the_whole(model, ids[start : start + 9])[5:9] for start in starts])
+    (row,) = (row for row in curve.rows() if row["context_from"] == 5)
+    assert row["tokens"] == 4 * len(starts)
+    assert row["nll_per_token"] == pytest.approx(costs.mean(), abs=1e-6)
 
 
 def test_a_uniform_model_costs_log_v() -> None:

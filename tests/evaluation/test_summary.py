@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from coma_gen.evaluation.summary import by_type, piece_table, split_metrics
+from coma_gen.evaluation.summary import by_composer, by_type, piece_table, split_metrics
+from coma_gen.music.notes import Notes
+from coma_gen.params.load import load_params
+from coma_gen.tokenizer.remi import Tokenizer
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
 BASE = (
@@ -80,3 +84,48 @@ def test_breakdown_by_type_adds_up_and_learned_tokens_are_their_own() -> None:
     }  # fmt: skip
     assert found["BPE"]["nll_per_token"] == 3
     assert sum(row["bits_per_note"] for row in found.values()) == pytest.approx(15 / math.log(2))
+
+
+def test_half_the_grid_has_the_same_notes_and_the_same_corrected_code_length() -> None:
+    """A code that knows nothing but the grid pays one bit more for each note on a grid twice as fine."""
+    notes = Notes.of(
+        [0.25 * step for step in range(60)], [0.5] * 60, [40 + step for step in range(60)], [64] * 60
+    )
+    index = INDEX.assign(notes=len(notes), seconds=notes.end)
+    params = load_params(Path(__file__).resolve().parents[2] / "params.yaml").tokenizer
+    figures = []
+    for positions in (12, 24, 48):
+        changed = {"positions_per_beat": positions, "duration_bins": ((0, 16, 12),)}
+        tokenizer = Tokenizer.build(params.model_copy(update=changed))
+        ids = np.array([tokenizer.bos_id, *tokenizer.encode(notes), tokenizer.eos_id], np.uint16)
+        price = np.zeros(tokenizer.vocab_size)
+        price[list(tokenizer.vocabulary.span("Position"))] = math.log(4 * positions)
+        nats = np.concatenate([[0.0], price[ids[1:]]])
+        figures.append(split_metrics(piece_table(index, [ids], [nats], tokenizer.vocabulary), resamples=100))
+    assert [of["notes"] for of in figures] == [60] * 3
+    assert [of["bits_per_note"] for of in figures] == pytest.approx(
+        [math.log2(4 * of) for of in (12, 24, 48)]
+    )
+    assert len({round(of["bits_per_note_10ms"], 6) for of in figures}) == 1
+
+
+def test_padding_counts_for_nothing() -> None:
+    padded = np.concatenate([PIECE, [0, 0]]).astype(np.uint16)
+    table = piece_table(INDEX, [PIECE], [NATS], vocabulary())
+    assert vocabulary().total_resolution_bits(padded) == table["resolution_bits"].iloc[0]
+    assert "PAD" not in by_type([PIECE], [NATS], vocabulary(), notes=2)
+
+
+def test_composers_by_hand() -> None:
+    rows = [("B", "u", 2, 1), ("A", "t", 4, 2), ("A", "v", 2, 2), ("B", "u", 2, 3)]
+    index = pd.concat([INDEX.assign(composer=who, title=what, notes=notes) for who, what, notes, _ in rows])
+    table = piece_table(index, [PIECE] * 4, [NATS * factor for *_, factor in rows], vocabulary())
+    found = by_composer(table, resamples=100)
+    assert [(row["composer"], row["performances"], row["compositions"]) for row in found] == [
+        ("A", 2, 2),
+        ("B", 2, 1),
+    ]
+    assert found[0]["bits_per_note"] == pytest.approx(9 * 4 / 6)
+    assert found[1]["bits_per_note"] == pytest.approx(9 * 4 / 4)
+    assert found[0]["bits_per_note_10ms_low"] < found[0]["bits_per_note_10ms_high"]
+    assert found[1]["bits_per_note_10ms_low"] is None

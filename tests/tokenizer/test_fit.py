@@ -1,4 +1,4 @@
-"""The fit_tokenizer stage on a corpus of four short performances."""
+"""The fit_tokenizer stage on a corpus of six short performances."""
 
 from __future__ import annotations
 
@@ -15,20 +15,34 @@ from coma_gen.music.midi import midi_bytes
 from coma_gen.tokenizer.fit import evenly_spaced, fit_tokenizer
 from coma_gen.tokenizer.remi import Tokenizer
 
+Write = Callable[[Path, int], tuple[Path, Path]]
+TRAIN = 4
+
 
 @pytest.fixture
-def folders(tmp_path: Path, make_music: Callable[..., Any]) -> tuple[Path, Path]:
-    """A split with nothing but its train table, and the corpus."""
-    split, corpus, rows = tmp_path / "split", tmp_path / "corpus", []
-    split.mkdir()
-    corpus.mkdir()
-    for seed in range(4):
-        notes = make_music(seed, count=200, seconds=30.0)
-        (corpus / f"{seed}.mid").write_bytes(midi_bytes(notes))
-        rows.append(Performance("Nobody", "Étude", "train", "", f"{seed}.mid", notes.end, notes=len(notes)))
-    write_table(split / "train.csv", rows)
-    seal(split, kind="split", made_from={}, settings={})
-    return split, corpus
+def write(make_music: Callable[..., Any]) -> Write:
+    def write(folder: Path, heard: int) -> tuple[Path, Path]:
+        """A split with the tables that are read, its validation music from a seed, and the corpus."""
+        split, corpus = folder / "split", folder / "corpus"
+        split.mkdir(parents=True)
+        corpus.mkdir()
+        seeds = {"train": range(TRAIN), "validation": range(heard, heard + 2)}
+        for name, numbers in seeds.items():
+            rows = []
+            for seed in numbers:
+                notes, file = make_music(seed, count=200, seconds=30.0), f"{seed}.mid"
+                (corpus / file).write_bytes(midi_bytes(notes))
+                rows.append(Performance("Nobody", "Étude", name, "", file, notes.end, notes=len(notes)))
+            write_table(split / f"{name}.csv", rows)
+        seal(split, kind="split", made_from={}, settings={})
+        return split, corpus
+
+    return write
+
+
+@pytest.fixture
+def folders(tmp_path: Path, write: Write) -> tuple[Path, Path]:
+    return write(tmp_path, 10)
 
 
 @pytest.mark.parametrize("vocab_size", [None, 420])
@@ -40,11 +54,28 @@ def test_the_stage(
     again = fit_tokenizer(params, *folders, tmp_path / "again")
     assert metrics == again
     assert metrics["vocab_size"] == (vocab_size or metrics["base_vocab_size"])
-    assert metrics["fidelity"]["performances"] == 2
-    assert metrics["fidelity"]["notes_lost"] == 0
+    assert {name: of["performances"] for name, of in metrics["fidelity"].items()} == {
+        "train": 2,
+        "validation": 2,
+    }
+    assert [of["notes_lost"] for of in metrics["fidelity"].values()] == [0, 0]
+    assert metrics["fidelity"]["train"] != metrics["fidelity"]["validation"]
     loaded = Tokenizer.load(tmp_path / "tokenizer")
     assert loaded.vocab_size == metrics["vocab_size"]
     assert loaded.digest == Tokenizer.load(tmp_path / "again").digest
+
+
+def test_byte_pairs_come_from_train_alone(tmp_path: Path, make_params: Any, write: Write) -> None:
+    learned, measured = [], []
+    for name, heard in (("one", 10), ("other", 20)):
+        metrics = fit_tokenizer(
+            make_params(vocab_size=420), *write(tmp_path / name, heard), tmp_path / name / "out"
+        )
+        learned.append((tmp_path / name / "out" / "vocabulary.json").read_bytes())
+        measured.append(metrics["fidelity"])
+    assert learned[0] == learned[1]
+    assert measured[0]["train"] == measured[1]["train"]
+    assert measured[0]["validation"] != measured[1]["validation"]
 
 
 def test_a_tokenizer_that_loses_too_much_leaves_nothing(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from coma_gen.artefact import open_artefact
+from coma_gen.errors import Fault, UserError
+from coma_gen.evaluation.kneser_ney import kneser_ney
 from coma_gen.evaluation.ngrams import bigram, uniform, unigram
 from coma_gen.evaluation.splits import SCORED, played_pieces, scored_split
 from coma_gen.evaluation.summary import Metrics
@@ -18,8 +20,14 @@ def score_baselines(params: BaselineParams, shards: Path, tokenizer: Path, *, re
 
     Returns:
         split -> baseline -> figures.
+
+    Raises:
+        UserError: when a folder is not whole, or the tokenizer is not that of the shards.
     """
-    open_artefact(shards, kind="shards")
+    made_with = open_artefact(shards, kind="shards").made_from.get("tokenizer")
+    if open_artefact(tokenizer, kind="tokenizer").digest != made_with:
+        rule = f"must be the tokenizer that {shards} were made with"
+        raise UserError(Fault(str(tokenizer), rule, "another", "run `dvc repro`"))
     vocabulary = Vocabulary.load(tokenizer)
     train = played_pieces(ShardedSplit.open(shards, "train"))
     size = len(vocabulary)
@@ -27,14 +35,13 @@ def score_baselines(params: BaselineParams, shards: Path, tokenizer: Path, *, re
         "uniform": uniform(size),
         "unigram": unigram(train, size, add=params.add),
         "bigram": bigram(train, size, add=params.add, prior=params.bigram_prior),
+        "kneser_ney": kneser_ney(train, size, order=params.kneser_ney_order),
     }
-    metrics: Metrics = {}
-    for name in SCORED:
-        split = ShardedSplit.open(shards, name)
-        metrics[name] = {
-            key: scored_split(split, scorer, vocabulary, resamples=resamples)[0]
+    splits = [ShardedSplit.open(shards, name) for name in SCORED]
+    return {
+        split.split: {
+            key: scored_split(split, scorer(played_pieces(split)), vocabulary, resamples=resamples)[0]
             for key, scorer in scorers.items()
         }
-        for of_baseline in metrics[name].values():
-            del of_baseline["by_type"]
-    return metrics
+        for split in splits
+    }

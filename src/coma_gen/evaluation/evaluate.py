@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from coma_gen.artefact import open_artefact
-from coma_gen.errors import Fault, UserError
-from coma_gen.evaluation.likelihood import model_scorer
-from coma_gen.evaluation.splits import SCORED, scored_split
-from coma_gen.evaluation.summary import Metrics
+import pandas as pd
+
+from coma_gen.evaluation.context import ContextCurve
+from coma_gen.evaluation.likelihood import model_scorer, score_windows
+from coma_gen.evaluation.splits import SCORED, check_tokens, played_pieces, scored_split
+from coma_gen.evaluation.summary import Metrics, by_composer, by_type
+from coma_gen.evaluation.tables import write_parquet
 from coma_gen.files import replacing_folder
+from coma_gen.model.conformer import Conformer
 from coma_gen.model.device import choose_device, deterministic
 from coma_gen.model.weights import load_model
 from coma_gen.params.sections import EvaluateParams
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.vocabulary import Vocabulary
+
+TABLES = ("performances", "composers", "contexts")
+WINDOWED = ("nll_per_token", "perplexity", "bits_per_note_10ms")
+"""What is told of the windowed protocol."""
+Rows = list[dict[str, Any]]
 
 
 def score_model(
@@ -26,33 +36,63 @@ def score_model(
         params: the evaluate section.
         model: the folder that the train stage wrote.
         shards: the tokens.
-        destination: where <split>.csv, one row a performance, is put.
+        destination: where `TABLES` are put, each as <name>.parquet with a column `split`: a row a
+            performance; a row a composer; and what a token costs by how much the model saw before it, under
+            each protocol.
         device: as `runtime.device`.
         threads: as `runtime.threads`.
 
     Returns:
-        split -> figures.
+        split -> figures by the reference protocol, `by_type` of token, and `windowed`.
 
     Raises:
         UserError: when the shards were made by another tokenizer than the model's.
     """
     loaded = load_model(model, device=choose_device(device))
-    sealed = open_artefact(shards, kind="shards")
-    if sealed.made_from["tokenizer"] != loaded.manifest.made_from["tokenizer"]:
-        remedy = "run `dvc repro` so that both come from one tokenizer"
-        raise UserError(
-            Fault(
-                str(model), f"must have been trained on the tokens of {shards}", "another tokenizer", remedy
-            )
-        )
+    check_tokens(shards, loaded.manifest, model)
     vocabulary = Vocabulary.load(model / "tokenizer")
     metrics: Metrics = {}
-    with replacing_folder(destination) as folder, deterministic(threads):
+    tables: dict[str, Rows] = defaultdict(list)
+    with deterministic(threads):
         for name in SCORED:
-            scorer = model_scorer(loaded.model, batch=params.batch, chunk=params.chunk, desc=name)
             split = ShardedSplit.open(shards, name)
-            metrics[name], table = scored_split(
-                split, scorer, vocabulary, resamples=params.bootstrap_resamples
-            )
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+            metrics[name], of_split = _score_split(params, loaded.model, split, vocabulary)
+            for table, rows in of_split.items():
+                tables[table] += [{"split": name, **row} for row in rows]
+    with replacing_folder(destination) as folder:
+        for table in TABLES:
+            write_parquet(folder / f"{table}.parquet", tables[table])
     return metrics
+
+
+def _score_split(
+    params: EvaluateParams, model: Conformer, split: ShardedSplit, vocabulary: Vocabulary
+) -> tuple[Metrics, dict[str, Rows]]:
+    """The figures of one split, and the rows of each table."""
+    pieces, resamples = played_pieces(split), params.bootstrap_resamples
+    carried = model_scorer(model, batch=params.batch, chunk=params.chunk, desc=split.split)(pieces)
+    windowed, curve = score_windows(
+        model,
+        pieces,
+        batch=params.batch,
+        window=params.window,
+        stride=params.stride,
+        desc=f"{split.split}, windows",
+    )
+    metrics, table = scored_split(split, carried, vocabulary, resamples=resamples)
+    of_windows, other = scored_split(split, windowed, vocabulary, resamples=resamples)
+    metrics["by_type"] = by_type(pieces, carried, vocabulary, metrics["notes"])
+    metrics["windowed"] = {"window": params.window, "stride": params.stride}
+    metrics["windowed"] |= {name: of_windows[name] for name in WINDOWED}
+    contexts = [{"protocol": "carried", **row} for row in ContextCurve.since_start(carried).rows()]
+    contexts += [{"protocol": "windowed", **row} for row in curve.rows()]
+    return metrics, {
+        "performances": _records(table.assign(windowed_nats=other["nats"])),
+        "composers": by_composer(table, resamples=resamples),
+        "contexts": contexts,
+    }
+
+
+def _records(table: pd.DataFrame) -> Rows:
+    """The rows of a table as plain values."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]

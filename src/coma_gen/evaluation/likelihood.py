@@ -1,13 +1,23 @@
 """How likely a model finds music: the negative log-likelihood of every token of whole performances.
 
-The reference protocol carries the decoding state through a performance, so that each token is scored exactly
-once with all the context that the model can use. The first token (BOS) is given, and so costs nothing. Chunk
-and batch change speed only.
+Two protocols, each of which scores every token but the given BOS exactly once:
 
-A model with a learned position embedding ends at max_seq_len: beyond, it is primed again on the last half of
-its length, so that each token still has between half and all of that as context.
+carried    The reference. The decoding state goes through a performance from its first token to its last, so
+           that each token has all the context that the model can use. Chunk and batch change speed only.
+windowed   For comparison with what others publish. Windows of `window` tokens start from nothing, `stride`
+           tokens apart, and of each but the first only the last `stride` tokens count:
 
-Shapes: B batch, T tokens of a chunk, V vocabulary.
+               window 6, stride 4     a b c d e f
+                                              . . g h i j        c to f are context, g to j count
+                                                      . . k l
+
+           So each token has at least window - stride tokens before it (the last window reaches back to be
+           whole). A model that can use more context than that is made to look worse than it is.
+
+A model with a learned position embedding ends at max_seq_len, and carries nothing beyond. Its reference is
+windows of that length, half of which count.
+
+Shapes: B batch, T tokens of a chunk or window, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,38 +30,92 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from coma_gen.evaluation.context import ContextCurve
 from coma_gen.evaluation.scorer import Ids, Nats, Scorer
 from coma_gen.model.conformer import Conformer
 
 
 def model_scorer(model: Conformer, *, batch: int, chunk: int, desc: str = "score") -> Scorer:
-    """A scorer of a trained model, which is put into evaluation mode.
+    """A scorer of a trained model by the reference protocol; the model is put into evaluation mode.
 
     Args:
         model: the conformer.
-        batch: performances scored side by side.
+        batch: performances (or windows) scored side by side.
         chunk: tokens of one forward pass.
         desc: what the progress bar says.
     """
 
     def score(pieces: Sequence[Ids]) -> list[Nats]:
+        if model.params.position_embedding == "learned":
+            length = model.params.max_seq_len
+            return score_windows(
+                model, pieces, batch=batch, window=length, stride=(length + 1) // 2, desc=desc
+            )[0]
         model.eval()
         order = sorted(range(len(pieces)), key=lambda index: (len(pieces[index]), index))
         scored: list[Nats] = [np.empty(0)] * len(pieces)
-        bar: tqdm[Any] = tqdm(
-            total=sum(map(len, pieces)), desc=desc, unit="token", unit_scale=True, disable=None
-        )
-        with torch.inference_mode(), bar:
+        with torch.inference_mode(), _bar(pieces, desc) as bar:
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
-                chosen = [pieces[row] for row in rows]
-                absolute = model.params.position_embedding == "learned"
-                nats = _primed_again(model, chosen, bar) if absolute else _carried(model, chosen, chunk, bar)
+                nats = _carried(model, [pieces[row] for row in rows], chunk, bar)
                 for row, of_piece in zip(rows, nats, strict=True):
                     scored[row] = of_piece
         return scored
 
     return score
+
+
+def score_windows(
+    model: Conformer, pieces: Sequence[Ids], *, batch: int, window: int, stride: int, desc: str = "score"
+) -> tuple[list[Nats], ContextCurve]:
+    """Scores pieces by the windowed protocol; the model is put into evaluation mode.
+
+    Args:
+        model: the conformer.
+        pieces: (T,) ids of each, BOS first.
+        batch: windows scored side by side.
+        window: tokens of a window.
+        stride: tokens between two windows, at most `window`.
+        desc: what the progress bar says.
+
+    Returns:
+        The nats of every token of each piece; and the curve over the position within the window, to which
+        every token of every window belongs, also those that do not count for the nats.
+    """
+    model.eval()
+    nats, curve = [np.zeros(len(piece)) for piece in pieces], ContextCurve()
+    places = [
+        (row, *bounds)
+        for row, piece in enumerate(pieces)
+        for bounds in windows(len(piece) - 1, window, stride)
+    ]
+    with torch.inference_mode(), _bar(pieces, desc) as bar:
+        for first in range(0, len(places), batch):
+            group = places[first : first + batch]
+            inputs = [pieces[row][start:end] for row, start, _, end in group]
+            targets = [pieces[row][start + 1 : end + 1] for row, start, _, end in group]
+            block = _nats(model(_padded(model, inputs)), _padded(model, targets))
+            for (row, start, counted, end), values in zip(group, block, strict=True):
+                curve.add(np.arange(1, end - start + 1), values[: end - start])
+                nats[row][counted + 1 : end + 1] = values[counted - start : end - start]
+                bar.update(end - counted)
+    return nats, curve
+
+
+def windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """(start, first counted, end) of the windows over `length` inputs: each input counts once."""
+    counted = 0
+    while counted < length:
+        start = 0 if counted == 0 else max(0, min(counted - (window - stride), length - window))
+        end = min(start + window, length)
+        yield start, counted, end
+        counted = end
+
+
+def _bar(pieces: Sequence[Ids], desc: str) -> tqdm[Any]:
+    """Progress in scored tokens."""
+    total = sum(len(piece) - 1 for piece in pieces)
+    return tqdm(total=total, desc=desc, unit="token", unit_scale=True, disable=None)
 
 
 def _nats(logits: torch.Tensor, targets: torch.Tensor) -> Nats:
@@ -60,13 +124,12 @@ def _nats(logits: torch.Tensor, targets: torch.Tensor) -> Nats:
     return flat.view(targets.shape).cpu().numpy().astype(np.float64)
 
 
-def _tensor(model: Conformer, rows: Sequence[Ids], start: int, end: int) -> torch.Tensor:
-    """(B, end - start) tokens, zero where a piece has ended: nothing after the end of a piece is read."""
+def _padded(model: Conformer, rows: Sequence[Ids]) -> torch.Tensor:
+    """(B, T) tokens, zero where a row has ended: the model is causal, and nothing behind the end is read."""
     device = next(model.parameters()).device
-    block = np.zeros((len(rows), end - start), np.int64)
-    for row, piece in enumerate(rows):
-        part = piece[start:end]
-        block[row, : len(part)] = part
+    block = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for row, ids in enumerate(rows):
+        block[row, : len(ids)] = ids
     return torch.from_numpy(block).to(device)
 
 
@@ -79,37 +142,11 @@ def _carried(model: Conformer, pieces: Sequence[Ids], chunk: int, bar: tqdm[Any]
         still = [row for row in live if len(pieces[row]) - 1 > start]
         if still != live:
             state, live = state.take([live.index(row) for row in still]), still
-        rows = [pieces[row] for row in live]
-        end = min(start + chunk, max(map(len, rows)) - 1)
-        logits = model(_tensor(model, rows, start, end), state)
-        block = _nats(logits, _tensor(model, rows, start + 1, end + 1))
-        for row, values in zip(live, block, strict=True):
-            count = min(end, len(pieces[row]) - 1) - start
+        parts = [pieces[row][start : start + chunk + 1] for row in live]
+        logits = model(_padded(model, [part[:-1] for part in parts]), state)
+        block = _nats(logits, _padded(model, [part[1:] for part in parts]))
+        for row, part, values in zip(live, parts, block, strict=True):
+            count = len(part) - 1
             nats[row][start + 1 : start + 1 + count] = values[:count]
             bar.update(count)
-    return nats
-
-
-def _primed_again(model: Conformer, pieces: Sequence[Ids], bar: tqdm[Any]) -> list[Nats]:
-    """Scores pieces in overlapping windows: after the first, the second half of each window counts."""
-    return [_overlapping(model, piece, model.params.max_seq_len, bar) for piece in pieces]
-
-
-def windows(length: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """(start, first counted, end) of the windows over `length` inputs: each input counts once."""
-    counted = 0
-    while counted < length:
-        start = 0 if counted == 0 else max(0, min(counted - size // 2, length - size))
-        end = min(start + size, length)
-        yield start, counted, end
-        counted = end
-
-
-def _overlapping(model: Conformer, piece: Ids, size: int, bar: tqdm[Any]) -> Nats:
-    nats = np.zeros(len(piece))
-    for start, counted, end in windows(len(piece) - 1, size):
-        logits = model(_tensor(model, [piece], start, end))
-        values = _nats(logits, _tensor(model, [piece], start + 1, end + 1))[0]
-        nats[counted + 1 : end + 1] = values[counted - start :]
-        bar.update(end - counted)
     return nats

@@ -1,21 +1,25 @@
-"""Plain measures of music itself, for samples beside real performances of the same length.
+"""What a piece of music is like, in numbers that no model is needed for.
 
-Each is a mean over pieces. They say what kind of music it is, not how good.
+Each measure is one number of one piece, and says what kind of music it is, not how good. Time is in seconds
+throughout: performances have no beats that could be known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from coma_gen.corpus.performance import read_table
-from coma_gen.generation.continuation import Piece
-from coma_gen.generation.samples import excerpt
-from coma_gen.music.midi import read_notes
+from coma_gen.evaluation.memorisation import symbols
 from coma_gen.music.notes import Notes
+
+CHORD_SECONDS = 0.03
+"""Notes that begin so soon after the one before belong to its chord."""
+GROOVE_SECONDS, GROOVE_STEPS = 2.0, 40
+"""A span of rhythm, and the steps that onsets are put into: 50 ms each."""
+REPEATED_NOTES = 5
+"""A figure of so many notes is looked for in what came before."""
 
 
 def pitch_class_entropy(notes: Notes) -> float:
@@ -23,6 +27,16 @@ def pitch_class_entropy(notes: Notes) -> float:
     share = np.bincount(notes.pitch % 12, minlength=12) / max(1, len(notes))
     used = share[share > 0]
     return float(-(used * np.log2(used)).sum())
+
+
+def pitch_range(notes: Notes) -> float:
+    """Semitones from the lowest note to the highest."""
+    return float(notes.pitch.max()) - float(notes.pitch.min())
+
+
+def notes_per_second(notes: Notes) -> float:
+    """Notes by the seconds from the first onset to the last release, at least one second."""
+    return len(notes) / max(1.0, notes.end - float(notes.onset.min()))
 
 
 def polyphony(notes: Notes) -> float:
@@ -37,54 +51,69 @@ def polyphony(notes: Notes) -> float:
     return float((sounding * length).sum()) / busy if busy else 0.0
 
 
-def music_measures(pieces: Sequence[Notes]) -> dict[str, float]:
-    """Means over the pieces that have notes; none when there are none.
+def inter_onset(notes: Notes) -> float:
+    """Seconds from one note or chord to the next, on average; 0 where there is one only."""
+    first = notes.onset[np.diff(notes.onset, prepend=-np.inf) > CHORD_SECONDS]
+    return float(np.diff(first).mean()) if len(first) > 1 else 0.0
 
-    Returns:
-        notes_per_second, polyphony, pitch_class_entropy (bits), pitch_range (semitones), mean_pitch and
-        mean_velocity (MIDI), mean_duration (s).
+
+def velocity(notes: Notes) -> float:
+    """Mean MIDI velocity."""
+    return float(notes.velocity.mean())
+
+
+def duration(notes: Notes) -> float:
+    """Mean seconds that a note is held, by the pedal too where it was written into the notes."""
+    return float(notes.duration.mean())
+
+
+def groove_similarity(notes: Notes) -> float:
+    """How alike the rhythms of spans of two seconds are to the next ones: the share of 50 ms steps that have
+    an onset in both or in neither (Wu and Yang 2020, "The Jazz Transformer on the Front Line", on bars); 0
+    where the music is one span only.
     """
-    rows = [
-        {
-            "notes_per_second": len(notes) / max(notes.end, 1e-9),
-            "polyphony": polyphony(notes),
-            "pitch_class_entropy": pitch_class_entropy(notes),
-            "pitch_range": float(notes.pitch.max()) - float(notes.pitch.min()),
-            "mean_pitch": float(notes.pitch.mean()),
-            "mean_velocity": float(notes.velocity.mean()),
-            "mean_duration": float(notes.duration.mean()),
-        }
-        for notes in pieces
-        if len(notes)
+    spans = int(notes.end // GROOVE_SECONDS) + 1
+    if spans < 2:
+        return 0.0
+    steps = np.floor(notes.onset * (GROOVE_STEPS / GROOVE_SECONDS) + 1e-6).astype(np.int64)
+    rhythm = np.zeros(spans * GROOVE_STEPS, bool)
+    rhythm[np.minimum(steps, len(rhythm) - 1)] = True
+    pattern = rhythm.reshape(spans, GROOVE_STEPS)
+    return float((pattern[1:] == pattern[:-1]).mean())
+
+
+def self_repetition(notes: Notes) -> float:
+    """Share of the figures of five notes, as intervals and times between them, that were there before in the
+    same piece, at whatever pitch; 0 where there is none.
+    """
+    steps = symbols(notes)
+    if len(steps) < REPEATED_NOTES - 1:
+        return 0.0
+    figures = np.lib.stride_tricks.sliding_window_view(steps, REPEATED_NOTES - 1)
+    return 1 - len(np.unique(figures, axis=0)) / len(figures)
+
+
+MEASURES: dict[str, Callable[[Notes], float]] = {
+    measure.__name__: measure
+    for measure in (
+        pitch_class_entropy,
+        pitch_range,
+        notes_per_second,
+        polyphony,
+        inter_onset,
+        velocity,
+        duration,
+        groove_similarity,
+        self_repetition,
+    )
+}
+
+
+def measured(pieces: Sequence[Notes]) -> dict[str, npt.NDArray[np.float64]]:
+    """Measure -> its value (N,) for each of N pieces that have notes; time counts from the first onset."""
+    begun = [
+        notes.between(float(notes.onset.min()), np.inf).shifted(-float(notes.onset.min())) for notes in pieces
     ]
-    return {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else ())}
-
-
-def sample_metrics(pieces: Sequence[Piece], split: Path, corpus: Path, *, seconds: float) -> dict[str, Any]:
-    """What the samples are, beside the openings of the test performances.
-
-    Args:
-        pieces: what was generated; of continuations only what is new is measured.
-        split: the split stage's folder.
-        corpus: the MIDI files.
-        seconds: of the openings.
-
-    Returns:
-        Counts of samples, tokens, notes, pieces cut at the bound on tokens, without notes, and breaking the
-        grammar; the mean probability that the model gave to tokens that may not follow; the measures of the
-        samples and of test.
-    """
-    new = [piece.new for piece in pieces]
-    table = read_table(split / "test.csv")
-    real = [excerpt(read_notes(corpus / row.midi_filename), 0.0, seconds) for row in table]
     return {
-        "samples": len(pieces),
-        "tokens": sum(piece.tokens for piece in pieces),
-        "notes": sum(len(notes) for notes in new),
-        "cut_at_max_tokens": sum(not piece.reached for piece in pieces),
-        "without_notes": sum(not len(notes) for notes in new),
-        "invalid": sum(not piece.valid for piece in pieces),
-        "illegal_probability": float(np.mean([piece.illegal for piece in pieces])),
-        "music": music_measures(new),
-        "music_of_test": music_measures(real),
+        name: np.array([measure(notes) for notes in begun], np.float64) for name, measure in MEASURES.items()
     }

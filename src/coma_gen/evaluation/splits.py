@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
-from coma_gen.evaluation.scorer import Ids, Scorer
-from coma_gen.evaluation.summary import Metrics, by_type, piece_table, split_metrics
+from coma_gen.artefact import Manifest, open_artefact
+from coma_gen.errors import Fault, UserError
+from coma_gen.evaluation.scorer import Ids, Nats
+from coma_gen.evaluation.summary import Metrics, piece_table, split_metrics
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
@@ -18,12 +23,33 @@ def played_pieces(split: ShardedSplit) -> list[Ids]:
 
 
 def scored_split(
-    split: ShardedSplit, scorer: Scorer, vocabulary: Vocabulary, *, resamples: int
+    split: ShardedSplit, nats: Sequence[Nats], vocabulary: Vocabulary, *, resamples: int
 ) -> tuple[Metrics, pd.DataFrame]:
-    """The figures of a split, by token type too, and the table of its performances."""
-    pieces = played_pieces(split)
-    nats = scorer(pieces)
-    table = piece_table(split.index.iloc[split.originals], pieces, nats, vocabulary)
-    metrics = split_metrics(table, resamples=resamples)
-    metrics["by_type"] = by_type(pieces, nats, vocabulary, metrics["notes"])
-    return metrics, table
+    """The figures of a split, and the table of its performances.
+
+    Args:
+        split: the tokens, and what is known of each performance.
+        nats: (T,) what each token cost, for each of `played_pieces`.
+        vocabulary: of the tokens.
+        resamples: of the confidence intervals.
+    """
+    table = piece_table(split.index.iloc[split.originals], played_pieces(split), nats, vocabulary)
+    return split_metrics(table, resamples=resamples), table
+
+
+def check_tokens(shards: Path, model: Manifest, folder: Path) -> None:
+    """Refuses shards whose ids mean something else to the model.
+
+    Args:
+        shards: the tokens.
+        model: the manifest of the model.
+        folder: where the model is.
+
+    Raises:
+        UserError: when the shards are not whole, or were made by another tokenizer than the model's.
+    """
+    sealed = open_artefact(shards, kind="shards")
+    if sealed.made_from["tokenizer"] != model.made_from["tokenizer"]:
+        rule = f"must have been trained on the tokens of {shards}"
+        remedy = "run `dvc repro` so that both come from one tokenizer"
+        raise UserError(Fault(str(folder), rule, "another tokenizer", remedy))

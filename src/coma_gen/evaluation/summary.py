@@ -92,3 +92,19 @@ def by_type(pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary,
         for name, number in place.items()
         if counts[number]
     }
+
+
+def by_composer(table: pd.DataFrame, *, resamples: int) -> list[Metrics]:
+    """A row for each composer of `piece_table`, by name: composer, compositions, and the figures of
+    `split_metrics`; bits_per_note_10ms_low and _high are None where there is one composition only.
+    """
+    ends = dict.fromkeys(("bits_per_note_10ms_low", "bits_per_note_10ms_high"))
+    return [
+        {
+            "composer": str(composer),
+            "compositions": int(rows["title"].nunique()),
+            **ends,
+            **split_metrics(rows, resamples=resamples),
+        }
+        for composer, rows in table.groupby("composer", sort=True)
+    ]

@@ -1,10 +1,11 @@
-"""The three charts of the report: how it learned, how good it is, and what it finds hard.
+"""The charts of the report: how it learned, how good it is, and what it finds hard.
 
 Each function takes plain numbers and returns a `Drawing`, or None where there is nothing to draw.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,10 @@ from coma_gen.render.svg import Drawing, Point, spread, ticks
 
 WIDTH = 460.0
 ROW = 19.0
+KINDS = ("made", "given")
+"""How the first line of a chart is drawn, and the second."""
+MOST_LETTERS = 26
+"""Of a composer's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,5 +176,81 @@ def nll_by_type(types: Mapping[str, Mapping[str, float]]) -> Drawing | None:
         drawing.text((left + nats * reach + 7, y + 13), value, "value")
         if bits is not None:
             drawing.text((WIDTH, y + 13), f"{bits:.2f} bits/note", "lesser", anchor="end")
+    drawing.line((left, top), (left, bottom), "axis")
+    return drawing
+
+
+def nll_by_context(curves: Mapping[str, Sequence[Point]]) -> Drawing | None:
+    """Nats per token against how many tokens the model saw before, on an axis that doubles.
+
+    Args:
+        curves: name -> (tokens before, nats per token), rising; the first curve is the strong one.
+    """
+    points = [point for curve in curves.values() for point in curve]
+    if not points:
+        return None
+    levels = ticks(min(y for _, y in points), max(y for _, y in points), 5)
+    doublings = max(1.0, math.log2(max(x for x, _ in points)))
+    left, right, top, bottom = 44.0, WIDTH - 88.0, 30.0, 276.0
+    drawing = Drawing(WIDTH, 322.0)
+
+    def place(point: Point) -> Point:
+        share = (point[1] - levels[0]) / (levels[-1] - levels[0])
+        return left + math.log2(point[0]) / doublings * (right - left), bottom - share * (bottom - top)
+
+    drawing.text((2, 14), "nats per token")
+    for level in levels:
+        y = place((1, level))[1]
+        drawing.line((left, y), (right, y), "grid")
+        drawing.text((left - 8, y + 4), f"{level:g}", anchor="end")
+    for power in range(0, int(doublings) + 1, 1 + int(doublings) // 7):
+        drawing.text((place((2**power, levels[0]))[0], bottom + 19), f"{2**power:,}", anchor="middle")
+    drawing.line((left, bottom), (right, bottom), "axis")
+    drawing.text(((left + right) / 2, bottom + 40), "tokens before", anchor="middle")
+    drawn = {
+        name: (list(map(place, curve)), kind)
+        for (name, curve), kind in zip(curves.items(), KINDS, strict=False)
+        if curve
+    }
+    for curve, kind in reversed(list(drawn.values())):
+        drawing.path(curve, kind)
+        for point in curve:
+            drawing.dot(point, 3.0, kind)
+    heights = spread([curve[-1][1] for curve, _ in drawn.values()], 16.0, top, bottom)
+    for (name, (_, kind)), y in zip(drawn.items(), heights, strict=True):
+        drawing.text((right + 9, y + 4), name, kind)
+    return drawing
+
+
+def bits_by_composer(bars: Sequence[Bar], told: Sequence[str]) -> Drawing | None:
+    """Bits per note at 10 ms of each composer's music, the cheapest first.
+
+    Args:
+        bars: one a composer, whose name is the bar's `model`.
+        told: what is said of each bar at its right.
+    """
+    if not bars:
+        return None
+    left, right, top, group = 196.0, WIDTH - 116.0, 8.0, 26.0
+    levels = ticks(0.0, max(max(bar.value, bar.high or 0.0) for bar in bars), 4)
+    bottom = top + group * len(bars)
+    drawing = Drawing(WIDTH, bottom + 44.0)
+
+    def x_of(value: float) -> float:
+        return left + value / levels[-1] * (right - left)
+
+    for level in levels:
+        drawing.line((x_of(level), top), (x_of(level), bottom), "grid")
+        drawing.text((x_of(level), bottom + 18), f"{level:g}", anchor="middle")
+    drawing.text(((left + right) / 2, bottom + 38), "bits per note at 10 ms", anchor="middle")
+    order = sorted(range(len(bars)), key=lambda index: (bars[index].value, bars[index].model))
+    for row, index in enumerate(order):
+        bar, y = bars[index], top + row * group + 4.0
+        name = bar.model if len(bar.model) <= MOST_LETTERS else bar.model[: MOST_LETTERS - 1].rstrip() + "…"
+        drawing.text((left - 10, y + 13), name, "name", anchor="end")
+        drawing.bar(left, y, x_of(bar.value) - left, group - 8.0, "made")
+        end = max(x_of(bar.value), _whisker(drawing, bar, x_of, y + group / 2 - 4.0))
+        drawing.text((end + 7, y + 13), f"{bar.value:.1f}", "value")
+        drawing.text((WIDTH, y + 13), told[index], "lesser", anchor="end")
     drawing.line((left, top), (left, bottom), "axis")
     return drawing

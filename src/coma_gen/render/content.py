@@ -16,12 +16,18 @@ from coma_gen.render.charts import Bar
 from coma_gen.render.svg import Point
 
 Metrics = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
 
 OURS = "conformer"
 SPLITS = ("validation", "test")
 ALL_SPLITS = ("train", *SPLITS)
-BASELINES = ("uniform", "unigram", "bigram")
+BASELINES = ("uniform", "unigram", "bigram", "kneser_ney")
+SPELLED = {"kneser_ney": "Kneser-Ney"}
 RESOLVED = "bits_per_note_10ms"
+FEWEST_TOKENS = 100
+"""A cost of fewer tokens says nothing."""
+MOST_COMPOSERS = 24
+"""Shown of a split, those with the most notes."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ class ReportContent:
         audio: whether each sample is put into the page as sound too.
         experiment: the name of the MLflow run to look for, or None.
         params: sections of params.yaml to show.
-        performances: split -> rows of the evaluation's table, one a performance, as a CSV reader gives them.
+        performances: rows of the evaluation's table, one a performance.
+        composers: the same, one a composer.
+        contexts: what a token costs by how many the model saw before it.
     """
 
     title: str
@@ -70,7 +78,9 @@ class ReportContent:
     audio: bool
     experiment: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
-    performances: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    performances: Rows = ()
+    composers: Rows = ()
+    contexts: Rows = ()
 
     @property
     def is_synthetic(self) -> bool:
@@ -127,7 +137,7 @@ def scores(content: ReportContent) -> list[tuple[str, str, Metrics]]:
             keys = ("evaluate", split) if model is None else ("baseline", split, model)
             figures = content.find(*keys)
             if isinstance(figures, Mapping) and any(map(is_number, figures.values())):
-                found.append((model or OURS, split, figures))
+                found.append((SPELLED.get(model or "", model or OURS), split, figures))
     return found
 
 
@@ -161,3 +171,39 @@ def token_types(content: ReportContent) -> tuple[str, dict[str, dict[str, float]
             if types:
                 return split, types
     return "", {}
+
+
+def last_split(rows: Rows) -> tuple[str, list[Mapping[str, Any]]]:
+    """The split that charts are about (test, or validation where there is no test), and its rows."""
+    for split in reversed(SPLITS):
+        of_split = [row for row in rows if row.get("split") == split]
+        if of_split:
+            return split, of_split
+    return "", []
+
+
+def context_curves(content: ReportContent) -> tuple[str, dict[str, list[Point]]]:
+    """The split, and for each protocol its (tokens before, nats per token): each bin at its upper end, if it
+    has `FEWEST_TOKENS`.
+    """
+    split, rows = last_split(content.contexts)
+    curves: dict[str, list[Point]] = {}
+    for row in rows:
+        before, tokens, cost = (number_of(row.get(key)) for key in ("context_to", "tokens", "nll_per_token"))
+        if before and cost is not None and (tokens or 0) >= FEWEST_TOKENS:
+            curves.setdefault(str(row.get("protocol")), []).append((before, cost))
+    return split, {name: sorted(points) for name, points in curves.items()}
+
+
+def composer_bars(content: ReportContent) -> tuple[str, list[Bar], list[str]]:
+    """The split, a bar for each of the composers with the most notes, and how many performances it is of."""
+    split, rows = last_split(content.composers)
+    rows = sorted(rows, key=lambda row: -(number_of(row.get("notes")) or 0.0))[:MOST_COMPOSERS]
+    bars, told = [], []
+    for row in rows:
+        value, low, high = (number_of(row.get(RESOLVED + end)) for end in ("", "_low", "_high"))
+        count = number_of(row.get("performances"))
+        if value is not None and count is not None:
+            bars.append(Bar(str(row.get("composer")), split, value, low, high, is_ours=True))
+            told.append(f"{count:.0f} performance" + ("" if count == 1 else "s"))
+    return split, bars, told

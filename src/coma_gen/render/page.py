@@ -19,14 +19,32 @@ from markupsafe import Markup
 
 from coma_gen.errors import Fault, UserError
 from coma_gen.files import replacing_folder, write_atomic
-from coma_gen.render.charts import bits_per_note, learning_curve, nll_by_type
-from coma_gen.render.content import OURS, RESOLVED, ReportContent, curve_points, score_bars, token_types
+from coma_gen.render.charts import (
+    bits_by_composer,
+    bits_per_note,
+    learning_curve,
+    nll_by_context,
+    nll_by_type,
+)
+from coma_gen.render.content import (
+    FEWEST_TOKENS,
+    MOST_COMPOSERS,
+    OURS,
+    RESOLVED,
+    ReportContent,
+    composer_bars,
+    context_curves,
+    curve_points,
+    score_bars,
+    token_types,
+)
 from coma_gen.render.gallery import Card, file_names, render_sample
 from coma_gen.render.svg import CHART_STYLE, Drawing, figure
 from coma_gen.render.tables import (
     Table,
     fidelity_table,
     listing,
+    memorisation_table,
     music_table,
     performance_tables,
     score_table,
@@ -162,7 +180,13 @@ def _tiles(content: ReportContent) -> list[_Tile]:
 
 def _charts(content: ReportContent) -> list[_Chart]:
     """The charts that there are figures for."""
-    charts = (_learning(content), _comparison(content), _difficulty(content))
+    charts = (
+        _learning(content),
+        _comparison(content),
+        _difficulty(content),
+        _context(content),
+        _composers(content),
+    )
     return [chart for chart in charts if chart is not None]
 
 
@@ -209,18 +233,43 @@ def _difficulty(content: ReportContent) -> _Chart | None:
     return None if drawing is None else _Chart("nll-by-type.svg", "What is hard", caption, drawing, spoken)
 
 
+def _context(content: ReportContent) -> _Chart | None:
+    split, curves = context_curves(content)
+    drawing = nll_by_context(curves)
+    caption = (
+        "Nats per token by how many tokens the model saw before: carried, since the start of the performance "
+        "(beginnings are unlike middles); windowed, within windows that start anywhere. Places with fewer "
+        f"than {FEWEST_TOKENS} tokens are left out. {split.capitalize()} split of {content.corpus_phrase}."
+    )
+    told = (f"{name}, {before:.0f}: {nats:.3f}" for name, curve in curves.items() for before, nats in curve)
+    spoken = "Nats per token by tokens before: " + "; ".join(told)
+    return None if drawing is None else _Chart("nll-by-context.svg", "Context", caption, drawing, spoken)
+
+
+def _composers(content: ReportContent) -> _Chart | None:
+    split, bars, told = composer_bars(content)
+    drawing = bits_by_composer(bars, told)
+    most = f", of the {MOST_COMPOSERS} with the most notes" if len(bars) == MOST_COMPOSERS else ""
+    caption = (
+        f"What a note of each composer costs{most}; {split} split of {content.corpus_phrase}. "
+        "Whiskers are 95% confidence over compositions, where there is more than one."
+    )
+    spoken = "Bits per note at 10 ms: " + "; ".join(f"{bar.model}: {bar.value:.2f}" for bar in bars)
+    return None if drawing is None else _Chart("bits-by-composer.svg", "Composers", caption, drawing, spoken)
+
+
 def _details(content: ReportContent) -> list[tuple[str, str, list[Table]]]:
     """(anchor, heading, tables) of the sections that list the figures of one stage."""
     head = ("measure", "value")
     music = content.find("sample")
     if isinstance(music, Mapping):
-        music = {key: value for key, value in music.items() if not isinstance(value, Mapping)}
+        music = {key: value for key, value in music.items() if key not in ("music", "memorisation")}
     training = listing(f"Training on {content.corpus_phrase}.", head, content.find("train"))
     samples = listing(f"The samples of a model of {content.corpus_phrase}.", head, music)
     wanted = (
         ("training", "Training", (training,)),
         ("tokenizer", "Tokenizer", (fidelity_table(content),)),
-        ("music", "Generated music", (samples, music_table(content))),
+        ("music", "Generated music", (samples, music_table(content), memorisation_table(content))),
     )
     sections = (
         (anchor, heading, [table for table in tables if table is not None])

@@ -6,11 +6,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from coma_gen.errors import Fault, UserError
 from coma_gen.files import read_json
 from coma_gen.music.midi import read_notes
 from coma_gen.params.sections import ReportParams
-from coma_gen.render.content import SPLITS, ReportContent, SampleView
+from coma_gen.render.content import ReportContent, SampleView
 from coma_gen.render.page import build_report
 
 TITLE = "Piano music, continued"
@@ -30,7 +32,7 @@ def write_report(
         params: the report section.
         metrics: the folder of <stage>.json for each of `STAGES` and of the curve.
         samples: what the sample stage wrote: <name>.mid and `SAMPLES`.
-        evaluation: what the evaluate stage wrote: a CSV for each split.
+        evaluation: what the evaluate stage wrote: its tables.
         destination: the folder to replace.
 
     Raises:
@@ -47,7 +49,9 @@ def write_report(
         curve=_rows(metrics / CURVE),
         samples=_samples(samples),
         audio=params.audio,
-        performances={split: _rows(evaluation / f"{split}.csv") for split in reversed(SPLITS)},
+        performances=_table(evaluation / "performances.parquet"),
+        composers=_table(evaluation / "composers.parquet"),
+        contexts=_table(evaluation / "contexts.parquet"),
     )
     build_report(destination, content=content)
 
@@ -58,6 +62,18 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a parquet file, or none where there is no file."""
+    if not path.exists():
+        return []
+    try:
+        rows = pd.read_parquet(path).to_dict(orient="records")
+    except (OSError, ValueError) as error:
+        rule = "must be a table in parquet"
+        raise UserError(Fault(str(path), rule, str(error).splitlines()[0], "run `dvc repro`")) from None
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _samples(folder: Path) -> list[SampleView]:

@@ -28,6 +28,9 @@ NAMES = {
     "vocab_size": "vocabulary",
     "train_loss": "training loss",
     "validation_nll": "validation nats per token",
+    "inter_onset": "seconds between onsets",
+    "illegal_probability": "probability of tokens that cannot follow",
+    "longest_notes_of_as_many": "longest notes, expected of as many",
     "compositions_in_two_splits": "compositions found in two splits",
 }
 
@@ -157,48 +160,97 @@ def split_remarks(content: ReportContent) -> list[str]:
 
 
 def fidelity_table(content: ReportContent) -> Table | None:
-    """What the way into tokens and back does to the music; mean, RMS and maximum of an error share a row."""
-    measured = content.find("fit_tokenizer")
+    """What the way into tokens and back does to the music of each split that it was measured on."""
+    measured = content.find("fit_tokenizer", "fidelity")
     if not isinstance(measured, Mapping):
         return None
-    rows = []
-    for key, value in measured.items():
-        for name, found in value.items() if isinstance(value, Mapping) else [(key, value)]:
-            told = shown(found)
-            if isinstance(found, Mapping):
-                told = ", ".join(f"{part} {shown(number)}" for part, number in flat(found))
-            rows.append((words(str(name)), told))
-    caption = f"What tokens keep of the music of {content.corpus_phrase}."
-    return Table(caption, ("measure", "value"), list(dict.fromkeys(rows))) if rows else None
+    by_split = {str(split): dict(flat(of)) for split, of in measured.items() if isinstance(of, Mapping)}
+    names = dict.fromkeys(name for of in by_split.values() for name in of)
+    rows = [(name, *(of.get(name, "–") for of in by_split.values())) for name in names]
+    size = content.number("fit_tokenizer", "vocab_size")
+    caption = f"What tokens keep of the music of {content.corpus_phrase}"
+    caption += f"; a vocabulary of {figure(size)}." if size is not None else "."
+    return Table(caption, ("measure", *by_split), rows) if rows else None
 
 
 def music_table(content: ReportContent) -> Table | None:
-    """Measures of the generated music beside the same of real music, where there are both."""
-    made, real = content.find("sample", "music"), content.find("sample", "music_of_test")
-    if not isinstance(made, Mapping) or not isinstance(real, Mapping):
+    """Measures of the generated music beside real music, and how far real music is from itself."""
+    measures = content.find("sample", "music")
+    if not isinstance(measures, Mapping):
         return None
-    rows = [(words(str(key)), shown(value), shown(real.get(key))) for key, value in made.items()]
-    caption = f"What the generated music is like, beside the test split of {content.corpus_phrase}."
-    return Table(caption, ("measure", "generated", "test split"), rows) if rows else None
+    rows = []
+    for name, of in measures.items():
+        mean, overlap, divergence = (
+            part if isinstance(part := of.get(kind), Mapping) else {}
+            for kind in ("mean", "overlap", "divergence")
+        )
+        rows.append(
+            (
+                words(str(name)),
+                *(shown(mean.get(key)) for key in ("samples", "train", "test")),
+                *(_fixed(overlap.get(key), 2) for key in ("with_train", "with_test")),
+                f"{_fixed(overlap.get('of_real'), 2)} (5%: {_fixed(overlap.get('of_real_low'), 2)})",
+                *(_fixed(divergence.get(key), 2) for key in ("from_train", "from_test")),
+                f"{_fixed(divergence.get('of_real'), 2)} (95%: {_fixed(divergence.get('of_real_high'), 2)})",
+            )
+        )
+    head = ["measure", "generated", "train", "test"]
+    head += ["overlap with train", "with test", "of train with test"]
+    head += ["divergence from train", "from test", "of train from test"]
+    return Table(_music_caption(content), head, rows) if rows else None
+
+
+FEW_SAMPLES = 20
+"""Fewer than so many say little."""
+
+
+def _music_caption(content: ReportContent) -> str:
+    """What was held against what, and how many."""
+    count, seconds = content.number("sample", "samples"), content.number("sample", "excerpts", "seconds")
+    train, test = (content.number("sample", "excerpts", split) for split in ("train", "test"))
+    numbers = (count, seconds, train, test)
+    caption = f"What the generated music is like, beside real music of {content.corpus_phrase}"
+    if None not in numbers:
+        samples, length, ours, theirs = (figure(number) for number in numbers if number is not None)
+        caption += f": {samples} samples, {ours} excerpts of train and {theirs} of test, of {length} s each"
+    at_a_time = content.number("sample", "excerpts", "at_a_time")
+    sets = f", {figure(at_a_time)} pieces of each at a time" if at_a_time else ""
+    caption += f". The last column of three is the noise floor, real music against real music{sets}."
+    if count is not None and count < FEW_SAMPLES:
+        caption += " So few samples say little."
+    return caption
+
+
+def memorisation_table(content: ReportContent) -> Table | None:
+    """The longest passages that samples and test share with the train split."""
+    found = content.find("sample", "memorisation")
+    if not isinstance(found, Mapping):
+        return None
+    by_set = {str(name): of for name, of in found.items() if isinstance(of, Mapping)}
+    names = list(dict.fromkeys(str(name) for of in by_set.values() for name in of))
+    rows = [(words(name), *(shown(of.get(name)) for of in by_set.values())) for name in names]
+    caption = (
+        f"Notes in a row that the train split of {content.corpus_phrase} has too, at any pitch: "
+        "of the samples, and of excerpts that the model has not seen."
+    )
+    return Table(caption, ("longest passage", *by_set), rows) if rows else None
 
 
 def performance_tables(content: ReportContent) -> list[Table]:
     """What each held-out performance costs, the dearest first: a table for each split."""
     tables = []
-    for split, pieces in content.performances.items():
-        costs = [(number_of(piece.get(RESOLVED)) or 0.0, piece) for piece in pieces]
-        costs.sort(key=lambda cost: -cost[0])
+    for split in reversed(SPLITS):
+        pieces = [piece for piece in content.performances if piece.get("split") == split]
+        pieces.sort(key=lambda piece: -(number_of(piece.get(RESOLVED)) or 0.0))
         rows = [
             (
                 f"{piece.get('composer', '')}, {piece.get('title', '')}",
                 _fixed(piece.get("notes"), 0),
                 _fixed(piece.get(RESOLVED), 2),
             )
-            for _, piece in costs
+            for piece in pieces
         ]
-        head = ("performance", "notes", words(RESOLVED))
+        caption = f"Each performance of the {split} split of {content.corpus_phrase}"
         if rows:
-            tables.append(
-                Table(f"Each performance of the {split} split of {content.corpus_phrase}", head, rows)
-            )
+            tables.append(Table(caption, ("performance", "notes", words(RESOLVED)), rows))
     return tables

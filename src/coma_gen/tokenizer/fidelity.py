@@ -7,7 +7,7 @@ added. Nothing of the tokenizer's own grid is used for the pairing, so that a dr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,20 +27,21 @@ FARTHEST_SECONDS = 1.0
 """Notes that are farther apart are no pair."""
 
 
-def fidelity(tokenizer: Tokenizer, music: Sequence[Notes]) -> dict[str, Any]:
+def fidelity(tokenizer: Tokenizer, music: Iterable[Notes]) -> dict[str, Any]:
     """Measures decode(encode(x)) against x over some music.
 
     Returns:
-        notes, notes_lost, notes_added; onset_error_ms, duration_error_ms and velocity_error, each with
-        mean (signed), rms and max (absolute); end_ratio: last decoded onset / last true onset of the
-        performance where it is farthest from 1; end_drift: the largest part of a performance by which its
-        last onset moved, beyond half an onset step; durations_clipped: notes longer than the longest bin
-        allows; pedal_events and pedal_events_lost (a press and a release are two; under `extend` and
-        `ignore` all are lost as events); tokens_per_note (of the notes in the MIDI, without BOS and EOS);
-        vocabulary_used: share of the ids that occur.
+        performances, notes, notes_lost, notes_added; onset_error_ms, duration_error_ms and velocity_error,
+        each with mean (signed), rms and max (absolute); durations_clipped: notes longer than the longest bin
+        allows, which duration_error_ms leaves to clipped_error_ms; end_ratio: last decoded onset / last true
+        onset of the performance where it is farthest from 1; end_drift: the largest part of a performance by
+        which its last onset moved, beyond half an onset step; pedal_events and pedal_events_lost (a press and
+        a release are two; under `extend` and `ignore` all are lost as events); tokens_per_note (of the notes
+        in the MIDI, without BOS and EOS); vocabulary_used: share of the ids that occur.
     """
-    onset, duration, velocity = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
-    counts = dict.fromkeys(("notes", "lost", "added", "clipped", "pedal", "pedal_kept", "tokens"), 0)
+    onset, duration, velocity, clipped = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)], [np.zeros(0, bool)]
+    kinds = ("performances", "notes", "lost", "added", "clipped", "pedal", "pedal_kept", "tokens")
+    counts = dict.fromkeys(kinds, 0)
     seen = np.zeros(tokenizer.vocab_size, bool)
     ratios, drifts = [1.0], [0.0]
     longest = tokenizer.vocabulary.duration_seconds[-1] + tokenizer.vocabulary.duration_step_seconds[-1] / 2
@@ -53,6 +54,8 @@ def fidelity(tokenizer: Tokenizer, music: Sequence[Notes]) -> dict[str, Any]:
         onset.append(decoded.onset[theirs] - wanted.onset[ours])
         duration.append(decoded.duration[theirs] - wanted.duration[ours])
         velocity.append(decoded.velocity[theirs].astype(float) - wanted.velocity[ours])
+        clipped.append(wanted.duration[ours] > longest)
+        counts["performances"] += 1
         counts["notes"] += len(raw)
         counts["tokens"] += len(ids)
         counts["lost"] += len(wanted) - len(ours)
@@ -63,17 +66,19 @@ def fidelity(tokenizer: Tokenizer, music: Sequence[Notes]) -> dict[str, Any]:
         ratio, drift = _end(wanted, decoded, 0.5 / tokenizer.vocabulary.positions_per_second)
         ratios.append(ratio)
         drifts.append(drift)
+    lengths, is_clipped = np.concatenate(duration) * 1000, np.concatenate(clipped)
     return {
-        "performances": len(music),
+        "performances": counts["performances"],
         "notes": counts["notes"],
         "notes_lost": counts["lost"],
         "notes_added": counts["added"],
         "onset_error_ms": _spread(np.concatenate(onset) * 1000),
-        "duration_error_ms": _spread(np.concatenate(duration) * 1000),
+        "duration_error_ms": _spread(lengths[~is_clipped]),
         "velocity_error": _spread(np.concatenate(velocity)),
         "end_ratio": max(ratios, key=lambda ratio: abs(ratio - 1)),
         "end_drift": max(drifts),
         "durations_clipped": counts["clipped"],
+        "clipped_error_ms": _spread(lengths[is_clipped]),
         "pedal_events": counts["pedal"],
         "pedal_events_lost": max(0, counts["pedal"] - counts["pedal_kept"]),
         "tokens_per_note": counts["tokens"] / max(1, counts["notes"]),
@@ -91,22 +96,26 @@ def paired(one: Notes, other: Notes) -> tuple[Indices, Indices]:
     return np.flatnonzero(mutual), there[mutual]
 
 
-def check(measured: Mapping[str, Any], params: TokenizerParams) -> None:
+def check(by_split: Mapping[str, Mapping[str, Any]], params: TokenizerParams) -> None:
     """Refuses a tokenizer that loses too much.
 
+    Args:
+        by_split: split -> what `fidelity` measured on it.
+        params: the tokenizer section, with the limits.
+
     Raises:
-        UserError: one fault for each limit of the params that is exceeded.
+        UserError: one fault for each limit of the params that is exceeded on a split.
     """
     faults = []
-    rms = measured["onset_error_ms"]["rms"]
-    if rms > params.max_onset_rms_ms:
-        rule = f"onsets must come back within {params.max_onset_rms_ms:g} ms RMS"
-        faults.append(
-            Fault("tokenizer.max_onset_rms_ms", rule, f"{rms:.3g} ms", "raise tokenizer.positions_per_beat")
-        )
-    if measured["end_drift"] > params.max_end_ratio_error:
-        rule = f"performances must keep their length within a share of {params.max_end_ratio_error:g}"
-        faults.append(Fault("tokenizer.max_end_ratio_error", rule, f"{measured['end_drift']:.3g}"))
+    for split, measured in by_split.items():
+        rms, drift = measured["onset_error_ms"]["rms"], measured["end_drift"]
+        if rms > params.max_onset_rms_ms:
+            rule = f"onsets must come back within {params.max_onset_rms_ms:g} ms RMS"
+            got, remedy = f"{rms:.3g} ms on {split}", "raise tokenizer.positions_per_beat"
+            faults.append(Fault("tokenizer.max_onset_rms_ms", rule, got, remedy))
+        if drift > params.max_end_ratio_error:
+            rule = f"performances must keep their length within a share of {params.max_end_ratio_error:g}"
+            faults.append(Fault("tokenizer.max_end_ratio_error", rule, f"{drift:.3g} on {split}"))
     if faults:
         raise UserError(*faults)
 

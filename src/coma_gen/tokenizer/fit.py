@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from coma_gen.artefact import open_artefact
 from coma_gen.corpus.performance import Performance, read_table
+from coma_gen.corpus.reading import read_performance
 from coma_gen.files import replacing_folder
-from coma_gen.music.midi import read_notes
 from coma_gen.music.notes import Notes
 from coma_gen.params.sections import TokenizerParams
 from coma_gen.tokenizer.fidelity import check, fidelity
@@ -25,31 +25,36 @@ def fit_tokenizer(
 
     Args:
         params: the tokenizer section.
-        split_folder: artefact "split" with train.csv; no other table is opened.
+        split_folder: artefact "split"; its train.csv alone is learned from, validation.csv is for the round
+            trip.
         corpus_folder: what the table's file names are relative to.
         destination: becomes the artefact "tokenizer".
 
     Returns:
-        The metrics: vocab_size, base_vocab_size, tokens_per_note and fidelity (see `fidelity`), both on
-        `fidelity_performances` of the train split, evenly spaced over its table.
+        The metrics: vocab_size, base_vocab_size, tokens_per_note, and fidelity (see `fidelity`) on train, of
+        which it is `fidelity_performances`, evenly spaced over its table, and on the whole of validation.
+        tokens_per_note is that of train.
 
     Raises:
         UserError: the params contradict each other, a folder is not whole, or the round trip exceeds a limit.
     """
     tokenizer = Tokenizer.build(params)
     split = open_artefact(split_folder, kind="split")
-    table = read_table(split_folder / "train.csv")
+    train, validation = (read_table(split_folder / f"{name}.csv") for name in ("train", "validation"))
     if params.vocab_size is not None:
-        tokenizer.fit(_music(table, corpus_folder))
-    sample = [table[index] for index in evenly_spaced(len(table), params.fidelity_performances)]
-    measured = fidelity(tokenizer, [read_notes(corpus_folder / row.midi_filename) for row in sample])
+        tokenizer.fit(_music(train, corpus_folder, "learning byte pairs"))
+    sample = [train[index] for index in evenly_spaced(len(train), params.fidelity_performances)]
+    measured = {
+        name: fidelity(tokenizer, _music(rows, corpus_folder, f"round trip, {name}"))
+        for name, rows in (("train", sample), ("validation", validation))
+    }
     check(measured, params)
     with replacing_folder(destination) as building:
         tokenizer.save(building, made_from={"split": split.digest})
     return {
         "vocab_size": tokenizer.vocab_size,
         "base_vocab_size": len(tokenizer.vocabulary.base),
-        "tokens_per_note": measured["tokens_per_note"],
+        "tokens_per_note": measured["train"]["tokens_per_note"],
         "fidelity": measured,
     }
 
@@ -60,6 +65,6 @@ def evenly_spaced(count: int, wanted: int) -> list[int]:
     return [(2 * index + 1) * count // (2 * number) for index in range(number)]
 
 
-def _music(table: Sequence[Performance], folder: Path) -> Iterator[Notes]:
-    for row in tqdm(table, desc="learning byte pairs", unit="file", disable=None):
-        yield read_notes(folder / row.midi_filename)
+def _music(table: Sequence[Performance], folder: Path, desc: str) -> Iterator[Notes]:
+    for row in tqdm(table, desc=desc, unit="file", disable=None):
+        yield read_performance(folder, row)
