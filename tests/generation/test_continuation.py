@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import symusic
 
+from coma_gen.artefact import read_manifest, seal
 from coma_gen.errors import UserError
-from coma_gen.generation.continuation import Composer, Piece, compose, continue_midi, decoded_after
+from coma_gen.generation.composer import Composer
+from coma_gen.generation.continuation import Piece, compose, continue_midi
 from coma_gen.generation.filters import Choice
+from coma_gen.generation.joint import behind_prompt, decoded_after
+from coma_gen.generation.request import Request
 from coma_gen.music.midi import midi_bytes, read_notes
 from coma_gen.music.notes import Notes
+from smf import note, program, smf, tempo, track
 
 CHOICE = Choice(top_p=0.95)
+SHIFTS = [0.0, 0.0026, 0.005, 0.0104, 0.013, 0.0156, 0.02]
 
 
 def pieces(composer: Composer, prompts: list[Notes | None], **changed: object) -> list[Piece]:
@@ -67,8 +75,7 @@ def test_new_tokens_decode_at_the_times_they_have_behind_the_prompt(composer: Co
     ]
     assert len(note_ends) == len(scale)
     for notes, cut in enumerate([0, *note_ends]):
-        prompt, following = [tokenizer.bos_id, *whole[:cut].tolist()], whole[cut:].tolist()
-        new = decoded_after(tokenizer, prompt, following)
+        new = decoded_after(tokenizer, whole[:cut], whole[cut:])
         np.testing.assert_allclose(new.onset, tokenizer.decode(whole).onset[notes:])
 
 
@@ -94,7 +101,131 @@ def test_midi_in_and_out(model_folder: Path, scale: Notes) -> None:
 
 
 def test_wrong_settings_and_prompts_are_refused(model_folder: Path) -> None:
-    with pytest.raises(UserError, match=r"(?s)top_p.*seconds"):
+    with pytest.raises(UserError, match=r"(?s)seconds.*top_p"):
         continue_midi(model_folder, None, seconds=0, top_p=2.0)
     with pytest.raises(UserError, match="prompt"):
         continue_midi(model_folder, b"not midi", seconds=1)
+
+
+def test_every_new_note_is_later_than_the_joint_and_every_earlier_one_is_the_prompts(
+    tmp_path: Path, model: Callable[..., Path]
+) -> None:
+    """Also where the prompt's last notes lie between positions."""
+    prompts = [
+        Notes.of([0.4, 0.9 + shift, 0.9 + shift], [0.1] * 3, [60, 30, 64], [64] * 3) for shift in SHIFTS
+    ]
+    for composer in (
+        Composer.load(model(tmp_path / "plain")),
+        Composer.load(model(tmp_path / "bpe", vocab_size=600)),
+        Composer.load(model(tmp_path / "fine", positions_per_beat=96)),
+    ):
+        for number, piece in enumerate(pieces(composer, list(prompts), seconds=2.0)):
+            assert piece.prompt is not None and piece.joint is not None
+            assert piece.added.onset.min(initial=9.0) > piece.joint + 0.002
+            assert piece.notes.until(piece.joint + 0.001) == prompts[number]
+            assert len(piece.new) == len(piece.added)
+            assert piece.new.onset.max(initial=0.0) <= 2.0
+
+
+def test_silence_before_the_prompt_is_none_of_the_models(composer: Composer, scale: Notes) -> None:
+    early, late = (
+        piece.added
+        for notes in (scale, scale.shifted(1234.5))
+        for piece in pieces(composer, [notes], seconds=2.0)
+    )
+    np.testing.assert_allclose(late.onset - 1234.5, early.onset, atol=1e-9)
+    assert late.pitch.tolist() == early.pitch.tolist()
+
+
+def test_a_key_that_the_prompt_holds_is_not_struck(composer: Composer) -> None:
+    drone = Notes.of([0.0] * 60, [30.0] * 60, range(30, 90), [64] * 60)
+    (piece,) = pieces(composer, [drone], seconds=10.0)
+    assert piece.left_out > 0
+    assert not set(piece.added.pitch.tolist()) & set(range(30, 90))
+    new = Notes.of([1.0, 3.0, 1.0], [1, 1, 1], [60, 60, 61], [64] * 3)
+    prompt = Notes.of([0.0, 0.5], [3.0, 0.1], [60, 61], [64, 64])
+    assert behind_prompt(new, prompt, 0.02) == Notes.of([1.0, 3.0], [1, 1], [61, 60], [64, 64])
+
+
+def test_notes_that_the_model_does_not_know_are_the_prompts_all_the_same(composer: Composer) -> None:
+    prompt = Notes.of([0.0, 1.0, 2.5], [0.5, 0.5, 0.5], [60, 62, 10], [64, 64, 64])
+    (piece,) = pieces(composer, [prompt], seconds=2.0)
+    assert piece.joint == 2.5 and piece.left_out > 0
+    assert piece.added.onset.min() > 2.5
+
+
+def test_where_the_model_writes_the_pedal_it_lifts_the_prompts(
+    tmp_path: Path, model: Callable[..., Path]
+) -> None:
+    composer = Composer.load(model(tmp_path, pedal="tokens"))
+    assert composer.writes_pedal
+    prompt = Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.25, 0.5), (0.75, 50.0)])
+    seen = set()
+    for piece in pieces(composer, [prompt] * 8, seconds=4.0):
+        assert piece.valid and piece.prompt is not None
+        lifted = piece.added.pedal[0, 1]
+        assert piece.added.pedal[0, 0] == 1.0 < lifted
+        assert piece.prompt.pedal.tolist() == [[0.25, 0.5], [0.75, lifted]]
+        assert piece.notes.pedal.tolist()[:2] == [[0.25, 0.5], [0.75, lifted]]
+        seen.add(lifted)
+    assert len(seen) > 1
+
+
+def test_the_pedal_of_the_prompt_holds_nothing_that_is_new(composer: Composer) -> None:
+    prompt = Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.75, 50.0)])
+    (piece,) = pieces(composer, [prompt], seconds=4.0)
+    assert piece.added.pedal.tolist() == [] and piece.notes.pedal.tolist() == [[0.75, 50.0]]
+
+
+def test_the_file_has_the_prompts_own_ticks_and_tempi(model_folder: Path) -> None:
+    events = [tempo(0, 700_000), tempo(300, 350_000), *note(100, 300), *note(480, 700, 67), program(0, 6)]
+    content = smf(track(*events, *note(0, 9, 40, channel=9)), division=96)
+    written = continue_midi(model_folder, content, seconds=3.0, seed=2, max_tokens=200)
+    score = symusic.Score.from_midi(written)
+    assert [(each.time, each.mspq) for each in score.tempos] == [(0, 700_000), (300, 350_000)]
+    assert score.ticks_per_quarter == 96
+    prompt = [(n.time, n.duration, n.pitch) for n in score.tracks[0].notes]
+    assert prompt == [(100, 200, 60), (480, 220, 67)]
+    assert [each.name for each in score.tracks] == ["", "Continuation"]
+    assert {each.program for each in score.tracks} == {6}
+    assert min(n.time for n in score.tracks[1].notes) > 480
+
+
+def test_weights_refuse_a_tokenizer_that_is_not_theirs(tmp_path: Path, model: Callable[..., Path]) -> None:
+    ours, other = model(tmp_path / "ours"), model(tmp_path / "other", velocities=31)
+    shutil.rmtree(ours / "tokenizer")
+    shutil.copytree(other / "tokenizer", ours / "tokenizer")
+    manifest = read_manifest(ours, kind="model")
+    (ours / "manifest.json").unlink()
+    seal(ours, kind="model", made_from=manifest.made_from, settings=manifest.settings)
+    with pytest.raises(UserError, match="must hold the tokenizer that its weights were trained with"):
+        Composer.load(ours)
+
+
+def test_a_request_has_one_set_of_bounds() -> None:
+    assert Request().faults() == []
+    wrong = Request(0, 0, 0, -1, -1.0, 0, 0.0, 2.0, -1, -1.0, 0.0)
+    assert [fault.where for fault in wrong.faults()] == [
+        "seconds",
+        "tokens",
+        "num",
+        "seed",
+        "max_empty_bars",
+        "from_second",
+        "prompt_seconds",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+    ]
+    for value in (float("nan"), float("inf")):
+        assert Request(seconds=value, temperature=value, prompt_seconds=value).faults()
+
+
+def test_prompt_and_new_music_have_a_bound_together() -> None:
+    prompt = Notes.of([39_000.0], [1.0], [60], [64])
+    assert Request(seconds=600.0).seconds_after(prompt) == 600.0
+    assert Request(seconds=None, tokens=5).seconds_after(prompt) == 600.0
+    assert Request(seconds=None, tokens=5).seconds_after(None) == 39_600.0
+    with pytest.raises(UserError, match="seconds: prompt and new music must last at most 39,600"):
+        Request(seconds=601.0).seconds_after(prompt)

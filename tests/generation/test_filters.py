@@ -53,7 +53,7 @@ def test_something_is_always_kept_and_what_is_drawn_was_kept(
 ) -> None:
     kept = probabilities(logits, None, choice)
     assert kept.sum() == pytest.approx(1)
-    assert kept[int(logits.argmax())] > 0
+    assert logits[kept > 0].max() == pytest.approx(logits.max(), abs=1e-12)  # closer ones weigh the same
     assert kept[drawn(kept, uniform)] > 0
 
 

@@ -48,13 +48,16 @@ def metrics(corpus: str = "maestro-mini") -> dict[str, Any]:
         "by_type": by_type,
         "tokens": 41234,
     }
+    fidelity = {
+        split: {"end_ratio": 1.00012, "onset_error_ms": {"rms": 6.01}} for split in ("train", "validation")
+    }
     counts = {"train": (8, 2.234, 82345), "validation": (1, 0.31, 9001), "test": (1, 0.29, 11002)}
     names = ("performances", "hours", "notes")
     return {
         "download": {"corpus": corpus, "performances": 10, "files": 11, "bytes": 123},
         "split": {split: dict(zip(names, row, strict=True)) for split, row in counts.items()}
         | {"unreadable": {"no notes": 2}, "compositions_in_two_splits": 5},
-        "fit_tokenizer": {"vocab_size": 286, "tokens_per_note": 3.771, "fidelity": {"end_ratio": 1.00012}},
+        "fit_tokenizer": {"vocab_size": 286, "tokens_per_note": 3.771, "fidelity": fidelity},
         "shard": {split: {"pieces": row[0], "tokens": row[2] * 4} for split, row in counts.items()},
         "train": {"steps": 400, "parameters": 1168912, "best": {"step": 300, "validation_nll": 2.512}},
         "baseline": {
@@ -69,6 +72,24 @@ def metrics(corpus: str = "maestro-mini") -> dict[str, Any]:
         "sample": {
             "samples": 2,
             "illegal_probability": 0.05,
+            "excerpts": {"seconds": 30.0, "train": 24, "test": 11},
+            "music": {
+                "polyphony": {
+                    "mean": {"samples": 2.5, "train": 3.25, "test": 3.125},
+                    "overlap": {"with_train": 0.71, "with_test": 0.72, "of_real": 0.73, "of_real_low": 0.48},
+                    "divergence": {
+                        "from_train": 0.41,
+                        "from_test": 0.42,
+                        "of_real": 0.43,
+                        "of_real_high": 0.96,
+                    },
+                },
+                "velocity": {"mean": {"train": 64.5, "test": 60.0}},
+            },
+            "memorisation": {
+                "samples": {"pieces": 2, "longest_notes": 7},
+                "test": {"pieces": 11, "longest_notes": 9, "longest_notes_of_as_many": 6.5},
+            },
         },
     }
 
@@ -76,6 +97,43 @@ def metrics(corpus: str = "maestro-mini") -> dict[str, Any]:
 CURVE = [
     {"step": str(step), "train_loss": str(6 - step / 100), "validation_nll": "3.5" if step % 100 == 0 else ""}
     for step in range(10, 301, 10)
+]
+
+
+PERFORMANCES = [
+    {
+        "split": "test",
+        "composer": "Frédéric Chopin",
+        "title": "Étude, Op. 10",
+        "notes": 9,
+        "bits_per_note_10ms": 22.75,
+    }
+]
+COMPOSERS = [
+    {
+        "split": "test",
+        "composer": name,
+        "performances": count,
+        "notes": 100 * count,
+        "bits_per_note_10ms": bits,
+        "bits_per_note_10ms_low": low,
+        "bits_per_note_10ms_high": None if low is None else bits + 2,
+    }
+    for name, count, bits, low in (
+        ("Frédéric Chopin", 2, 22.75, 20.5),
+        ("Wolfgang Amadeus Mozart & Co.", 1, 17.5, None),
+    )
+]
+CONTEXTS = [
+    {
+        "split": "test",
+        "protocol": name,
+        "context_to": 2**power,
+        "tokens": 50 * 2**power,
+        "nll_per_token": 5.0 - power / 4 - (name == "carried"),
+    }
+    for name, powers in (("carried", 12), ("windowed", 8))
+    for power in range(powers)
 ]
 
 
@@ -89,7 +147,16 @@ def content() -> ReportContent:
         SampleView("prompted-0", etude(4), b"MThd two\x00\xff", 1.5, {"prompt": "a/b & c.midi"}),
     ]
     return ReportContent(
-        "Piano", "maestro-mini", metrics(), CURVE, samples, audio=True, experiment="plush-oboe"
+        "Piano",
+        "maestro-mini",
+        metrics(),
+        CURVE,
+        samples,
+        audio=True,
+        experiment="plush-oboe",
+        performances=PERFORMANCES,
+        composers=COMPOSERS,
+        contexts=CONTEXTS,
     )
 
 

@@ -8,7 +8,14 @@ from itertools import pairwise
 
 import pytest
 
-from coma_gen.render.charts import Bar, bits_per_note, learning_curve, nll_by_type
+from coma_gen.render.charts import (
+    Bar,
+    bits_by_composer,
+    bits_per_note,
+    learning_curve,
+    nll_by_context,
+    nll_by_type,
+)
 from coma_gen.render.svg import Drawing, figure, spread, ticks
 from coma_gen.render.theme import DARK, LIGHT, Theme, blend
 
@@ -61,7 +68,36 @@ def test_token_types_are_sorted_by_what_they_cost() -> None:
     assert "3.00 bits/note" in texts(root)
 
 
+def test_contexts_double_from_left_to_right() -> None:
+    curves = {
+        "carried": [(1.0, 5.0), (2.0, 4.0), (4.0, 3.5), (1024.0, 3.0)],
+        "windowed": [(1.0, 4.5), (32.0, 3.2)],
+    }
+    root = tree(nll_by_context(curves))
+    lines = {line.get("class"): line.attrib["points"].split() for line in root.iter(f"{SVG}polyline")}
+    across = [float(point.split(",")[0]) for point in lines["made"]]
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.11)
+    assert across[3] - across[0] == pytest.approx(10 * (across[1] - across[0]), rel=0.02)
+    heights = [float(point.split(",")[1]) for point in lines["made"]]
+    assert heights == sorted(heights)
+    assert {"carried", "windowed", "tokens before", "1", "1,024"} <= set(texts(root))
+
+
+def test_composers_are_in_proportion_and_in_order() -> None:
+    bars = [Bar("Chopin", "test", 24.0, 20.0, 26.0), Bar("A very long name of a composer", "test", 12.0)]
+    root = tree(bits_by_composer(bars, ["3 performances", "1 performance"]))
+    shorter, longer = widths(root, "made")
+    assert shorter / longer == pytest.approx(0.5, abs=0.01)
+    told = texts(root)
+    assert told.index("12.0") < told.index("24.0")
+    assert {"3 performances", "1 performance"} <= set(told)
+    assert max(len(text) for text in told if text.startswith("A very")) == 26
+
+
 def test_nothing_to_draw() -> None:
+    assert nll_by_context({}) is None
+    assert nll_by_context({"carried": []}) is None
+    assert bits_by_composer([], []) is None
     assert learning_curve([], [], {"bigram": 3.0}) is None
     assert bits_per_note([]) is None
     assert nll_by_type({}) is None
@@ -72,6 +108,8 @@ def test_one_point_and_equal_values() -> None:
     tree(learning_curve([(0.0, 0.0)], [(0.0, 0.0)], {}))
     tree(nll_by_type({"Pitch": {"nll_per_token": 0.0}}))
     tree(bits_per_note([Bar("m", "test", 0.0)]))
+    tree(nll_by_context({"carried": [(1.0, 0.0)]}))
+    tree(bits_by_composer([Bar("m", "test", 0.0)], [""]))
 
 
 def test_names_are_escaped() -> None:

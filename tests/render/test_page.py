@@ -80,6 +80,7 @@ def decoded(uri: str) -> bytes:
 def test_everything_is_inside_and_beside(built: tuple[Path, str, Page], content: ReportContent) -> None:
     folder, _, page = built
     names = {"index.html", "learning-curve.svg", "bits-per-note.svg", "nll-by-type.svg"}
+    names |= {"nll-by-context.svg", "bits-by-composer.svg"}
     names |= {f"{sample.name}{suffix}" for sample in content.samples for suffix in (".png", ".flac")}
     assert {path.name for path in folder.iterdir()} == names
     links = [link for link in page.tags("a") if link.get("download")]
@@ -130,9 +131,19 @@ def test_the_figures_are_there(built: tuple[Path, str, Page]) -> None:
         "plush-oboe",
         "a/b & c.midi",
     )
+    wanted += ("Frédéric Chopin, Étude, Op. 10", "22.75", "2 performances", "tokens before")
+    wanted += (
+        "0.73 (5%: 0.48)",
+        "0.43 (95%: 0.96)",
+        "3.125",
+        "2 samples, 24 excerpts of train and 11 of test",
+    )
+    wanted += ("So few samples say little.", "longest passage", "6.5", "onset error ms · rms")
     wanted += ("Pitch", "3.77 bits/note", "CC BY-NC-SA", "continues 1.5 s", "evaluate.json")
     assert [piece for piece in wanted if piece not in text] == []
     assert "synthetic" not in text.lower()
+    labels = page.values("aria-label")
+    assert any(label.startswith("Nats per token by tokens before: carried, 2:") for label in labels)
 
 
 def test_anchors_lead_somewhere(built: tuple[Path, str, Page]) -> None:
@@ -152,7 +163,7 @@ def test_synthetic_numbers_say_so(
     _, page = build(tmp_path / "report", made_up)
     assert "synthetic corpus" in page.text
     assert "CC BY-NC-SA" not in page.text
-    assert len(page.tags("figure")) == 3
+    assert len(page.tags("figure")) == 5
     for caption in re.findall(r"[^.]*\b(?:corpus|split)\b[^.]*\.", page.text):
         if "MLflow" not in caption and "dashes" not in caption:
             assert "synthetic" in caption.lower()

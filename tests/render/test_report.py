@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from coma_gen.errors import UserError
@@ -16,7 +17,23 @@ from coma_gen.music.notes import Notes
 from coma_gen.params.sections import ReportParams
 from coma_gen.render.report import write_report
 
-HEADER = "midi_filename,composer,title,notes,seconds,tokens,nats,bits_per_note_10ms\n"
+EVALUATED = {
+    "performances": [
+        {
+            "split": "test",
+            "composer": "Frédéric Chopin",
+            "title": "Étude, Op. 10",
+            "notes": 9,
+            "bits_per_note_10ms": 22.75,
+        }
+    ],
+    "composers": [
+        {"split": "test", "composer": "Chopin", "performances": 1, "notes": 9, "bits_per_note_10ms": 22.75}
+    ],
+    "contexts": [
+        {"split": "test", "protocol": "carried", "context_to": 64, "tokens": 999, "nll_per_token": 4.5}
+    ],
+}
 
 
 @pytest.fixture
@@ -38,15 +55,13 @@ def folders(
         "samples": 2,
         "illegal_probability": 0.0489,
         "invalid": 0,
-        "music": {"polyphony": 2.5},
-        "music_of_test": {"polyphony": 3.25},
+        "music": {"polyphony": {"mean": {"samples": 2.5, "train": 3.25, "test": 3.5}}},
     }
     for stage, value in figures.items():
         write_json(found["metrics"] / f"{stage}.json", value)
     (found["metrics"] / "curve.csv").write_text("step,train_loss,validation_nll\n10,5.5,\n20,4.5,4.25\n")
-    (found["evaluation"] / "test.csv").write_text(
-        HEADER + 'x.midi,Frédéric Chopin,"Étude, Op. 10",9,1,40,99,22.75\n'
-    )
+    for name, rows in EVALUATED.items():
+        pd.DataFrame(rows).to_parquet(found["evaluation"] / f"{name}.parquet")
     samples = [{"name": "unprompted-01", "notes": 3, "prompt_seconds": None}]
     samples.append(
         {"name": "continued-01", "prompt_seconds": 1.5, "composer": "Clara Schumann", "title": "Soirée"}
@@ -77,6 +92,7 @@ def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
     assert [piece for piece in wanted if piece not in text] == []
     names = {path.name for path in folders["destination"].iterdir()}
     assert {"unprompted-01.png", "unprompted-01.flac", "continued-01.png", "learning-curve.svg"} <= names
+    assert {"bits-by-composer.svg", "nll-by-context.svg"} <= names
 
 
 def test_nothing_there_is_still_a_page(tmp_path: Path) -> None:
@@ -104,3 +120,9 @@ def test_a_lost_sample_is_named(folders: dict[str, Path]) -> None:
     with pytest.raises(UserError, match=r"continued-01\.mid"):
         write_report(ReportParams(audio=False), **folders)
     assert json.loads((folders["samples"] / "samples.json").read_text())["samples"]
+
+
+def test_a_damaged_table_is_named(folders: dict[str, Path]) -> None:
+    (folders["evaluation"] / "composers.parquet").write_bytes(b"PAR1 or not")
+    with pytest.raises(UserError, match=r"composers\.parquet"):
+        write_report(ReportParams(audio=False), **folders)

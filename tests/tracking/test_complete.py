@@ -26,7 +26,9 @@ METRICS = {
     "evaluate": {"test": {"bits_per_note_10ms": 21.5}},
     "train": {"best": {"validation_nll": 3.5}},
 }
-DVC_YAML = "stages: {train: {cmd: x, deps: [data/shards, stages/train.py], params: [train, model]}}\n"
+DVC_YAML = """
+stages: {train: {cmd: x, deps: [data/shards, stages/train.py], params: [train, model, runtime]}}
+"""
 
 
 @pytest.fixture

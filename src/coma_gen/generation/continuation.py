@@ -1,57 +1,32 @@
 """Music from a trained model: from nothing, or going on where some notes end.
 
 What goes in and comes out is `Notes`. A prompt's notes come back as they were played, not as the tokenizer's
-grid has them; only what is new was decoded from tokens. The new music follows at the time where the prompt's
-tokens end.
+grid has them; only what is new was decoded from tokens. The grid begins at the prompt's first note, so that
+silence before it is none of the model's. New music begins at a later position of it than the prompt's last
+note has: every note that begins up to there, the joint, is the prompt's, and every later one is new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from coma_gen.errors import Fault, UserError
-from coma_gen.generation.decode import Growing, grow
+from coma_gen.generation.composer import Composer
+from coma_gen.generation.decode import grow
 from coma_gen.generation.filters import Choice
-from coma_gen.model.device import choose_device
-from coma_gen.model.weights import LoadedModel, load_model
-from coma_gen.music.midi import midi_bytes, read_notes
+from coma_gen.generation.growing import Growing
+from coma_gen.generation.joint import behind_prompt, decoded_after, with_one_pedal
+from coma_gen.generation.request import MAX_EMPTY_BARS, MOST_TOKENS, Request
+from coma_gen.generation.spelling import read_and_spelled
+from coma_gen.music.midi import midi_bytes
 from coma_gen.music.notes import Notes
-from coma_gen.tokenizer.codec import decode_grid
-from coma_gen.tokenizer.grammar import Grammar
-from coma_gen.tokenizer.grid import sounding
+from coma_gen.music.prompt import Prompt, read_prompt
 from coma_gen.tokenizer.remi import Tokenizer
-
-LONGEST_SECONDS = 36_000.0
-"""Ten hours: with its prompt a piece stays below what a MIDI file of ours may last."""
-
-
-@dataclass(frozen=True)
-class Composer:
-    """A model that can be asked for music: the weights, and the tokenizer that they were trained with."""
-
-    loaded: LoadedModel
-    tokenizer: Tokenizer
-    grammar: Grammar
-
-    @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu") -> Composer:
-        """Reads what the train stage wrote.
-
-        Raises:
-            UserError: when something in the folder is changed, missing or does not belong together.
-        """
-        loaded = load_model(folder, device=choose_device(device))
-        tokenizer = Tokenizer.load(folder / "tokenizer")
-        if tokenizer.vocab_size != loaded.vocab_size:
-            got = f"{tokenizer.vocab_size} tokens for weights of {loaded.vocab_size}"
-            raise UserError(
-                Fault(str(folder), "must hold the tokenizer that its weights were trained with", got)
-            )
-        return cls(loaded, tokenizer, Grammar.of(tokenizer.vocabulary))
 
 
 @dataclass(frozen=True)
@@ -59,22 +34,38 @@ class Piece:
     """One piece of generated music.
 
     Attributes:
-        notes: prompt and continuation together.
-        joint: seconds at which the prompt ends; None where there was none.
-        tokens: how many were drawn.
+        prompt: what was given, with the pedal as the model goes on with it; None for music from nothing.
+        added: what is new, at its times behind the prompt.
+        tokens: how many were drawn for it.
         illegal: mean probability that the model gave to tokens that could not follow.
         valid: whether every token, prompt included, obeys the grammar.
         reached: whether it has the seconds asked for; otherwise it ended at the bound on tokens.
-        new: what was generated alone, from the joint on, its times counted from there.
+        left_out: how many new notes there were that would have fallen into the prompt: on a key that it
+            still holds, or before its last note (which may be of a pitch that the model does not know).
     """
 
-    notes: Notes
-    joint: float | None
+    prompt: Notes | None
+    added: Notes
     tokens: int
     illegal: float
     valid: bool
-    new: Notes
     reached: bool
+    left_out: int
+
+    @property
+    def joint(self) -> float | None:
+        """Seconds at which the prompt's last note begins; None where there was no prompt."""
+        return None if self.prompt is None else self.prompt.end_of_onsets
+
+    @cached_property
+    def notes(self) -> Notes:
+        """Prompt and continuation together."""
+        return self.added if self.prompt is None else self.prompt.joined(self.added)
+
+    @property
+    def new(self) -> Notes:
+        """What is new, its times counted from the joint."""
+        return self.added if self.joint is None else self.added.shifted(-self.joint)
 
 
 def compose(
@@ -85,77 +76,95 @@ def compose(
     choice: Choice,
     seed: int,
     max_tokens: int,
+    max_empty_bars: int = MAX_EMPTY_BARS,
+    desc: str = "sample",
 ) -> list[Piece]:
     """Writes one piece for each prompt; None asks for music from nothing.
 
     Args:
         composer: model and tokenizer.
         prompts: B prompts. Piece i depends on its prompt, the seed and i alone.
-        seconds: of new music.
+        seconds: of new music: it begins within them.
         choice: how tokens are chosen.
         seed: of all random numbers.
         max_tokens: bound on the new tokens of one piece.
+        max_empty_bars: bound on the empty bars in a row.
+        desc: what the progress bar says.
+
+    Raises:
+        UserError: a prompt has no note that the model knows.
     """
-    grammar, bos = composer.grammar, composer.tokenizer.bos_id
+    written: dict[int, tuple[list[int], tuple[int, ...]]] = {}
     sequences = []
     for index, prompt in enumerate(prompts):
-        given = [bos, *(composer.tokenizer.encode(prompt).tolist() if prompt is not None else ())]
-        if prompt is not None and len(prompt) and len(given) == 1:
-            low, high = composer.tokenizer.vocabulary.pitch_range
-            rule = f"must have a note that the model knows, of pitch {low} to {high}"
-            raise UserError(Fault(f"prompt {index + 1}", rule, f"{len(prompt)} others"))
-        start = prompt.end_of_onsets if prompt is not None else 0.0
-        sequences.append(Growing.after(given, grammar, index=index, until=start + seconds))
-    grow(composer.loaded.model, grammar, sequences, choice=choice, seed=seed, max_tokens=max_tokens)
+        if id(prompt) not in written:
+            written[id(prompt)] = _written(composer.tokenizer, prompt, f"prompt {index + 1}")
+        read, spelled = written[id(prompt)]
+        until = seconds if prompt is None else prompt.end_of_onsets - _origin(prompt) + seconds
+        given = [composer.tokenizer.bos_id, *read]
+        sequences.append(Growing(given, index=index, until=until, spelled=spelled))
+    grow(
+        composer.loaded.model,
+        composer.grammar,
+        sequences,
+        choice=choice,
+        seed=seed,
+        max_tokens=max_tokens,
+        max_empty_bars=max_empty_bars,
+        desc=desc,
+    )
     return [
         _finished(composer, sequence, prompt) for sequence, prompt in zip(sequences, prompts, strict=True)
     ]
 
 
+def _origin(prompt: Notes | None) -> float:
+    """Where the tokenizer's grid begins: at the first note."""
+    return 0.0 if prompt is None or not len(prompt) else float(prompt.onset[0])
+
+
+def _written(tokenizer: Tokenizer, prompt: Notes | None, name: str) -> tuple[list[int], tuple[int, ...]]:
+    """A prompt as ids to be read and base ids to be spelled."""
+    if prompt is None or not len(prompt):
+        return [], ()
+    origin = _origin(prompt)
+    ids = tokenizer.encode(prompt.between(origin, np.inf).shifted(-origin))
+    read, spelled = read_and_spelled(ids, tokenizer.vocabulary)
+    if not read and not spelled:
+        low, high = tokenizer.vocabulary.pitch_range
+        rule = f"must have a note that the model knows, of pitch {low} to {high}"
+        raise UserError(Fault(name, rule, f"{len(prompt)} others"))
+    return read, spelled
+
+
 def _finished(composer: Composer, sequence: Growing, prompt: Notes | None) -> Piece:
-    tokenizer, grammar = composer.tokenizer, composer.grammar
-    new = decoded_after(tokenizer, sequence.prompt, sequence.tokens)
-    if prompt is not None:
-        new = without_held_keys(new, prompt)
+    tokenizer = composer.tokenizer
+    tokens = np.array(sequence.tokens, np.uint16)
+    given = np.concatenate([tokenizer.base_ids(sequence.prompt[1:]), np.array(sequence.spelled, np.uint16)])
+    following = tokenizer.base_ids(tokens)[len(sequence.spelled) :]
+    decoded = decoded_after(tokenizer, given, following).until(sequence.until).shifted(_origin(prompt))
+    added = (
+        decoded
+        if prompt is None
+        else behind_prompt(decoded, prompt, 1 / tokenizer.vocabulary.positions_per_second)
+    )
+    left_out = len(decoded) - len(added)
+    if prompt is not None and composer.writes_pedal:
+        prompt, added = with_one_pedal(prompt, added)
     return Piece(
-        notes=new if prompt is None else prompt.joined(new),
-        joint=None if prompt is None else prompt.end_of_onsets,
-        tokens=len(sequence.tokens),
-        reached=sequence.reached(grammar),
-        illegal=float(np.mean(sequence.illegal)) if sequence.illegal else 0.0,
-        valid=grammar.invalid(sequence.prompt + sequence.tokens) == 0,
-        new=new if prompt is None else new.shifted(-min(prompt.end_of_onsets, new.onset.min(initial=np.inf))),
+        prompt=prompt,
+        added=added,
+        tokens=sequence.new_tokens,
+        reached=sequence.reached,
+        illegal=sequence.illegal / max(1, sequence.new_tokens),
+        valid=composer.grammar.invalid([*sequence.prompt, *sequence.tokens]) == 0,
+        left_out=left_out,
     )
 
 
-def without_held_keys(new: Notes, prompt: Notes) -> Notes:
-    """The new notes but for those that strike a key which the prompt still holds.
-
-    MIDI has one end for both, and would cut the prompt's note short.
-    """
-    held = (new.pitch[:, None] == prompt.pitch) & (new.onset[:, None] < prompt.onset + prompt.duration)
-    free = ~held.any(axis=1)
-    return Notes(new.onset[free], new.duration[free], new.pitch[free], new.velocity[free], new.pedal)
-
-
-def decoded_after(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> Notes:
-    """The notes of `tokens` at their times behind `prompt`, without the prompt's own notes.
-
-    The bars of the prompt and its last position are set before the new tokens, so that they decode at their
-    time.
-    """
-    vocabulary = tokenizer.vocabulary
-    base = [int(token) for token in tokenizer.base_ids(np.asarray(prompt[1:], np.uint16))]
-    types = [vocabulary.base_types[token] for token in base]
-    last_bar = max((place for place, kind in enumerate(types) if kind == "Bar"), default=-1)
-    positions = [
-        token
-        for token, kind in zip(base[last_bar + 1 :], types[last_bar + 1 :], strict=True)
-        if kind == "Position"
-    ]
-    lead = [vocabulary.base.index("Bar_None")] * types.count("Bar") + positions[-1:]
-    following = [int(token) for token in tokenizer.base_ids(np.asarray(tokens, np.uint16))]
-    return sounding(decode_grid(lead + following, vocabulary), vocabulary)
+def piece_midi(piece: Piece, prompt: Prompt | None) -> bytes:
+    """A piece as a MIDI file: the prompt's own with one more track, or a file of ours."""
+    return midi_bytes(piece.notes) if prompt is None else prompt.continued(piece.added)
 
 
 def continue_midi(
@@ -169,7 +178,8 @@ def continue_midi(
     top_p: float | None = 0.95,
     min_p: float | None = None,
     prompt_seconds: float | None = None,
-    max_tokens: int = 1_000_000,
+    from_second: float | None = None,
+    max_tokens: int = MOST_TOKENS,
 ) -> bytes:
     """A MIDI file in, a MIDI file with its continuation out.
 
@@ -177,26 +187,59 @@ def continue_midi(
         model_folder: what the train stage wrote.
         midi: the prompt; None for music from nothing.
         seconds: of new music, above 0.
-        seed: the same seed, the same bytes.
-        temperature: 0 takes the likeliest token; above 1 is wilder, below 1 tamer.
-        top_k: only the k likeliest tokens; None for all.
-        top_p: only the likeliest tokens that make up this probability; None for all.
-        min_p: only tokens at least this share as likely as the likeliest; None for all.
-        prompt_seconds: take only this much of the prompt; None takes all.
+        seed: as in `Request`, which says what these and the following mean.
+        temperature: 0 to 100.
+        top_k: at least 1, or None.
+        top_p: above 0 to 1, or None.
+        min_p: 0 to 1, or None.
+        prompt_seconds: of the file from its first note on; None for all.
+        from_second: of the file, where the prompt begins; None for its beginning.
         max_tokens: bound on the new tokens.
 
     Raises:
         UserError: for a prompt that is not playable MIDI, or a setting out of range.
     """
-    choice = Choice(temperature, top_k, top_p, min_p)
-    faults = choice.faults()
-    if not 0 < seconds <= LONGEST_SECONDS:
-        faults.append(Fault("seconds", f"must be above 0 and at most {LONGEST_SECONDS:.0f}", str(seconds)))
-    if faults:
+    request = Request(
+        seconds=seconds,
+        tokens=max_tokens,
+        seed=seed,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        from_second=from_second,
+        prompt_seconds=prompt_seconds,
+    )
+    if faults := request.faults():
         raise UserError(*faults)
-    prompt = None if midi is None else read_notes(midi, name="prompt")
-    if prompt is not None and prompt_seconds is not None:
-        prompt = prompt.until(prompt_seconds)
     composer = Composer.load(model_folder)
-    piece = compose(composer, [prompt], seconds=seconds, choice=choice, seed=seed, max_tokens=max_tokens)[0]
-    return midi_bytes(piece.notes)
+    prompt = None
+    if midi is not None:
+        prompt = read_prompt(
+            midi,
+            name="prompt",
+            from_second=from_second,
+            seconds=prompt_seconds,
+            open_pedal=composer.writes_pedal,
+        )
+    piece = compose_request(composer, prompt, request)[0]
+    return piece_midi(piece, prompt)
+
+
+def compose_request(composer: Composer, prompt: Prompt | None, request: Request) -> list[Piece]:
+    """The pieces that a request asks for.
+
+    Raises:
+        UserError: the prompt has no note that the model knows, or is too long for the seconds.
+    """
+    notes = None if prompt is None else prompt.notes
+    return compose(
+        composer,
+        [notes] * request.num,
+        seconds=request.seconds_after(notes),
+        choice=request.choice,
+        seed=request.seed,
+        max_tokens=request.most_tokens,
+        max_empty_bars=request.max_empty_bars,
+        desc="music",
+    )

@@ -42,7 +42,7 @@ class Choice:
     def faults(self) -> list[Fault]:
         """What is out of range."""
         ranges = {
-            "temperature": (0 <= self.temperature < np.inf, "at least 0"),
+            "temperature": (0 <= self.temperature <= 100, "between 0 and 100"),
             "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
             "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
@@ -57,48 +57,53 @@ class Choice:
 def probabilities(
     logits: npt.NDArray[np.floating], allowed: npt.NDArray[np.bool_] | None, choice: Choice
 ) -> Probabilities:
-    """The distribution that a token is drawn from.
+    """The distributions that tokens are drawn from; a row depends on its own logits alone.
 
     Args:
-        logits: (V,) finite scores.
-        allowed: (V,) tokens that may be drawn at all, at least one; None allows all.
+        logits: (..., V) finite scores.
+        allowed: (..., V) tokens that may be drawn at all, at least one of each row; None allows all.
         choice: the filters.
 
     Returns:
-        (V,) float64, summing to one, zero where a token is filtered out.
+        (..., V) float64, each row summing to one, zero where a token is filtered out.
     """
     scores = logits.astype(np.float64)
     if allowed is not None:
         scores = np.where(allowed, scores, -np.inf)
     if choice.temperature == 0:
         only = np.zeros_like(scores)
-        only[int(scores.argmax())] = 1.0
+        np.put_along_axis(only, scores.argmax(-1, keepdims=True), 1.0, -1)
         return only
-    weights = np.exp((scores - scores.max()) / choice.temperature)
+    with np.errstate(over="ignore"):  # at a temperature next to 0 all but the likeliest become -inf
+        weights = np.exp((scores - scores.max(-1, keepdims=True)) / choice.temperature)
     if choice.top_k is not None or choice.top_p is not None:
-        order = np.argsort(-weights, kind="stable")
-        keep = np.zeros(len(weights), bool)
-        keep[order[: _kept(weights[order], choice)]] = True
-        weights = np.where(keep, weights, 0.0)
+        weights = np.where(_likeliest(weights, choice), weights, 0.0)
     if choice.min_p is not None:
-        weights = np.where(weights >= choice.min_p * weights.max(), weights, 0.0)
-    kept: Probabilities = weights / weights.sum()
+        weights = np.where(weights >= choice.min_p * weights.max(-1, keepdims=True), weights, 0.0)
+    kept: Probabilities = weights / weights.sum(-1, keepdims=True)
     return kept
 
 
-def _kept(falling: Probabilities, choice: Choice) -> int:
-    """How many of the weights, given in falling order, top-k and then top-p leave."""
-    count = min(choice.top_k or len(falling), len(falling))
-    if choice.top_p is None:
-        return count
-    reached = np.cumsum(falling[:count])
-    return min(count, int(np.searchsorted(reached, choice.top_p * reached[-1] * (1 - 1e-12))) + 1)
+def _likeliest(weights: Probabilities, choice: Choice) -> npt.NDArray[np.bool_]:
+    """(..., V) which weights top-k and then top-p leave."""
+    order = np.argsort(-weights, axis=-1, kind="stable")
+    falling = np.take_along_axis(weights, order, -1)
+    stays = np.zeros(weights.shape, bool)
+    stays[..., : choice.top_k] = True
+    if choice.top_p is not None:
+        reached = np.cumsum(np.where(stays, falling, 0.0), -1)
+        enough = choice.top_p * reached[..., -1:] * (1 - 1e-12)
+        stays[..., 1:] &= reached[..., :-1] < enough
+    kept = np.zeros(weights.shape, bool)
+    np.put_along_axis(kept, order, stays, -1)
+    return kept
 
 
-def drawn(distribution: Probabilities, uniform: float) -> int:
-    """The token at `uniform` in [0, 1) of the cumulative distribution; one of probability zero is never
-    drawn.
+def drawn(distribution: Probabilities, uniform: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """(...) the tokens at `uniform` (...) in [0, 1) of cumulative distributions (..., V); one of probability
+    zero is never drawn.
     """
-    cumulative = np.cumsum(distribution)
-    index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    return min(index, int(np.flatnonzero(distribution)[-1]))
+    cumulative = np.cumsum(distribution, -1)
+    target = np.asarray(uniform)[..., None] * cumulative[..., -1:]
+    last = distribution.shape[-1] - 1 - (distribution > 0)[..., ::-1].argmax(-1)
+    return np.asarray(np.minimum((cumulative <= target).sum(-1), last), np.int64)

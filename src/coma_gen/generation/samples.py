@@ -12,11 +12,13 @@ import numpy as np
 
 from coma_gen.artefact import open_artefact
 from coma_gen.corpus.performance import Performance, read_table
+from coma_gen.corpus.reading import read_performance
 from coma_gen.files import replacing_folder, write_atomic, write_json
-from coma_gen.generation.continuation import Composer, Piece, compose
+from coma_gen.generation.composer import Composer
+from coma_gen.generation.continuation import Piece, compose
 from coma_gen.generation.filters import Choice
 from coma_gen.model.device import deterministic
-from coma_gen.music.midi import midi_bytes, read_notes
+from coma_gen.music.midi import midi_bytes
 from coma_gen.music.notes import Notes
 from coma_gen.params.sections import SampleParams
 
@@ -79,7 +81,7 @@ def write_samples(
     wanted = [Wanted(f"unprompted-{number + 1:02d}", None, None) for number in range(params.unprompted)]
     places = evenly_spaced(params.prompted, len(table))
     for number, place in enumerate(places):
-        notes = read_notes(corpus / table[place].midi_filename)
+        notes = read_performance(corpus, table[place])
         start = notes.end * places[:number].count(place) / places.count(place)
         prompt = excerpt(notes, start, params.prompt_seconds)
         wanted.append(Wanted(f"continued-{number + 1:02d}", prompt, table[place]))
@@ -91,6 +93,7 @@ def write_samples(
             choice=Choice.of(params),
             seed=params.seed,
             max_tokens=params.max_tokens,
+            max_empty_bars=params.max_empty_bars,
         )
     with replacing_folder(destination) as folder:
         for sample, piece in zip(wanted, pieces, strict=True):

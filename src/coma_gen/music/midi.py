@@ -20,8 +20,19 @@ import numpy as np
 import symusic
 
 from coma_gen.errors import Fault, UserError
+from coma_gen.music.clock import Clock
+from coma_gen.music.events import sustain_events
 from coma_gen.music.notes import Notes, Seconds
-from coma_gen.music.sustain import SUSTAIN, Ticks, pedal_intervals, sustain_events
+from coma_gen.music.sustain import Ticks, pedal_intervals
+from coma_gen.music.track import (
+    PROGRAM,
+    TEMPO,
+    TIME_SIGNATURE,
+    TRACK_NAME,
+    meta_event,
+    note_events,
+    track_chunk,
+)
 
 CLOCK_BPM = 120
 TICKS_PER_QUARTER = 1920
@@ -33,9 +44,6 @@ MAX_BYTES = 64 * 2**20
 MAX_NOTES = 1_000_000
 MAX_SECONDS = 12 * 3600.0
 """A longer file is refused; this also keeps every gap within one MIDI delta time (28 bits) of our clock."""
-
-DEFAULT_TEMPO = 500_000
-"""Microseconds a quarter note, where a file has not said so yet."""
 
 
 def read_notes(source: Path | bytes, *, name: str | None = None) -> Notes:
@@ -52,21 +60,17 @@ def read_notes(source: Path | bytes, *, name: str | None = None) -> Notes:
         UserError: the file is missing, not MIDI, damaged, in SMPTE time, or claims too much.
     """
     label = name or ("MIDI data" if isinstance(source, bytes) else str(source))
-    content = source if isinstance(source, bytes) else _read_bytes(source, label)
+    content = source if isinstance(source, bytes) else read_bytes(source, label)
     _check_header(content, label)
-    try:
-        score: Any = symusic.Score.from_midi(content)
-    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-        got = str(error).strip() or type(error).__name__
-        raise UserError(Fault(label, "must be a whole MIDI file", got)) from None
+    controls = sustain_events(content, name=label)
+    score = _parsed(content, label)
     start, length, pitch, velocity = _note_columns([track for track in score.tracks if not track.is_drum])
     if len(start) > MAX_NOTES:
         raise UserError(Fault(label, f"must have at most {MAX_NOTES:,} notes", f"{len(start):,}"))
     if len(start) and (pitch.min() < 0 or velocity.min() < 1 or velocity.max() > 127):
         raise UserError(Fault(label, "must have pitches of 0 to 127 and velocities of 1 to 127", "others"))
-    controls = sustain_events(content)
     times = np.concatenate([start, start + length, *(events[:, 0] for events in controls)])
-    clock = _Clock(score, label)
+    clock = _clock_of(score, label)
     end = int(times.max(initial=0))
     if min(times.min(initial=0), length.min(initial=0)) < 0 or clock.seconds(end) > MAX_SECONDS:
         raise UserError(Fault(label, f"must last at most {MAX_SECONDS / 3600:g} hours", "a later event"))
@@ -88,22 +92,31 @@ def midi_bytes(notes: Notes) -> bytes:
     """
     if max(notes.end, notes.pedal.max(initial=0.0)) > MAX_SECONDS:
         raise ValueError(f"music of more than {MAX_SECONDS:g} s cannot be written")
-    body = bytearray(b"\x00\xff\x03\x05Piano")
-    body += b"\x00\xff\x51\x03" + (60_000_000 // CLOCK_BPM).to_bytes(3, "big")
-    body += b"\x00\xff\x58\x04\x04\x02\x18\x08"
-    body += b"\x00\xc0\x00"
-    events = _channel_events(notes)
-    deltas = np.diff(events[:, 0], prepend=0).tolist()
-    for delta, (status, first, second) in zip(deltas, events[:, 2:].tolist(), strict=True):
-        body += _variable_length(delta)
-        body += bytes((status, first, second))
-    body += b"\x00\xff\x2f\x00"
-    header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_QUARTER)
-    return header + struct.pack(">4sI", b"MTrk", len(body)) + bytes(body)
+    head = (
+        meta_event(TRACK_NAME, b"Piano"),
+        meta_event(TEMPO, (60_000_000 // CLOCK_BPM).to_bytes(3, "big")),
+        meta_event(TIME_SIGNATURE, b"\x04\x02\x18\x08"),
+        bytes((PROGRAM, 0)),
+    )
+    track = track_chunk([*((0, event) for event in head), *note_events(notes, _to_ticks)])
+    return struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_QUARTER) + track
 
 
-def _read_bytes(path: Path, label: str) -> bytes:
-    """The file's content, never more than one byte above the bound."""
+def read_clock(content: bytes, *, name: str) -> Clock:
+    """The tempo map of a file that `read_notes` reads.
+
+    Raises:
+        UserError: as `read_notes`.
+    """
+    return _clock_of(_parsed(content, name), name)
+
+
+def read_bytes(path: Path, label: str) -> bytes:
+    """The file's content, never more than one byte above the bound.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
@@ -127,6 +140,15 @@ def _check_header(content: bytes, label: str) -> None:
         raise UserError(Fault(label, "must count time in ticks a quarter note", got, remedy))
 
 
+def _parsed(content: bytes, label: str) -> Any:
+    """Symusic's score of a file."""
+    try:
+        return symusic.Score.from_midi(content)
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+        got = str(error).strip() or type(error).__name__
+        raise UserError(Fault(label, "must be a whole MIDI file", got)) from None
+
+
 def _note_columns(tracks: list[Any]) -> tuple[Ticks, Ticks, Ticks, Ticks]:
     """Start, length (ticks), pitch and velocity of all notes, each (N,)."""
     columns = [track.notes.numpy() for track in tracks]
@@ -138,60 +160,13 @@ def _note_columns(tracks: list[Any]) -> tuple[Ticks, Ticks, Ticks, Ticks]:
     return start, length, pitch, velocity
 
 
-class _Clock:
-    """A tempo map: ticks to seconds, in whole numbers until the last division."""
-
-    def __init__(self, score: Any, label: str) -> None:
-        tempos = score.tempos.numpy()
-        self._ticks: Ticks = np.concatenate([[0], tempos["time"].astype(np.int64)])
-        self._tempo: Ticks = np.concatenate([[DEFAULT_TEMPO], tempos["mspq"].astype(np.int64)])
-        lengths: Ticks = np.diff(self._ticks)
-        if self._tempo.min() < 1 or lengths.min(initial=0) < 0:
-            raise UserError(Fault(label, "must have tempi above 0, in the order of time", "others"))
-        self._before: Ticks = np.concatenate([[0], np.cumsum(lengths * self._tempo[:-1])])
-        self._per_second = float(score.ticks_per_quarter) * 1e6
-
-    def _elapsed(self, ticks: Ticks | int) -> Ticks:
-        """Microseconds times ticks a quarter: below 2**55 for what 31-bit ticks and 24-bit tempi can say."""
-        at = np.searchsorted(self._ticks, ticks, side="right") - 1
-        return np.asarray(self._before[at] + (ticks - self._ticks[at]) * self._tempo[at], np.int64)
-
-    def seconds(self, ticks: Ticks | int) -> Seconds:
-        """Seconds from the start of the file, of the shape of `ticks`."""
-        return np.asarray(self._elapsed(ticks) / self._per_second, np.float64)
-
-    def span(self, start: Ticks, end: Ticks) -> Seconds:
-        """Seconds from `start` to `end`, rounded once."""
-        return np.asarray((self._elapsed(end) - self._elapsed(start)) / self._per_second, np.float64)
-
-
-def _channel_events(notes: Notes) -> Ticks:
-    """(E, 5): tick, rank, status and two data bytes, in the order of the file.
-
-    The rank orders what happens at one tick: notes end, the pedal rises, it falls, notes begin.
-    """
-    start = _to_ticks(notes.onset)
-    end = np.maximum(_to_ticks(notes.onset + notes.duration), start + 1)
-    down, up = _to_ticks(notes.pedal).T
-    down, up = down[up > down], up[up > down]
-    groups = (
-        (end, 0, 0x80, notes.pitch, 0),
-        (up, 1, 0xB0, SUSTAIN, 0),
-        (down, 2, 0xB0, SUSTAIN, 127),
-        (start, 3, 0x90, notes.pitch, notes.velocity),
-    )
-    columns = [np.broadcast_arrays(*(np.asarray(part, np.int64) for part in group)) for group in groups]
-    events: Ticks = np.concatenate([np.stack(group, axis=1) for group in columns])
-    return events[np.lexsort((events[:, 1], events[:, 0]))]
+def _clock_of(score: Any, label: str) -> Clock:
+    tempos = score.tempos.numpy()
+    try:
+        return Clock.of(tempos["time"], tempos["mspq"], resolution=score.ticks_per_quarter)
+    except ValueError:
+        raise UserError(Fault(label, "must have tempi above 0, in the order of time", "others")) from None
 
 
 def _to_ticks(seconds: Seconds) -> Ticks:
     return np.rint(seconds * TICKS_PER_SECOND).astype(np.int64)
-
-
-def _variable_length(value: int) -> bytes:
-    """A MIDI variable-length quantity: 7 bits a byte, the highest first, all but the last with bit 7 set."""
-    digits = [value & 0x7F]
-    while value := value >> 7:
-        digits.append(value & 0x7F | 0x80)
-    return bytes(reversed(digits))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from coma_gen.music.notes import Notes
+import numpy as np
+import numpy.typing as npt
+
+from coma_gen.music.notes import Notes, Seconds
 
 
 def extend(notes: Notes) -> Notes:
@@ -18,13 +21,24 @@ def extend(notes: Notes) -> Notes:
         pedal     ▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔▔
         heard   ███████████████ ███████████
     """
+    return held(notes, [notes.pedal], np.zeros(len(notes), np.int64))
+
+
+def held(notes: Notes, pedals: Sequence[Seconds], voice: npt.NDArray[np.int64]) -> Notes:
+    """As `extend`, where several play: note i is held by pedals[voice[i]], each (P, 2).
+
+    They play on one piano: a held note is cut where its key is struck again, whoever strikes it.
+    """
     end = notes.onset + notes.duration
     held = end.copy()
-    if len(notes.pedal):
-        down, up = notes.pedal.T
-        at = np.searchsorted(down, end, side="left") - 1
-        under = (at >= 0) & (end < up[at])
-        held[under] = up[at[under]]
+    for number, pedal in enumerate(pedals):
+        if not len(pedal):
+            continue
+        own = np.flatnonzero(voice == number)
+        down, up = pedal.T
+        at = np.searchsorted(down, end[own], side="left") - 1
+        under = (at >= 0) & (end[own] < up[at])
+        held[own[under]] = up[at[under]]
     released = np.minimum(held, np.maximum(end, _next_onsets(notes)))
     lengthened = released > end
     duration = np.where(lengthened, released - notes.onset, notes.duration)

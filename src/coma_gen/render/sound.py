@@ -31,6 +31,7 @@ SAMPLE_RATE: Final = 22_050
 MASTER_GAIN = 0.85
 KEYBOARD_WIDTH = 0.38
 """How far the outer keys stand from the middle, 0 (mono) to 1 (one ear only)."""
+MAX_WAV_BYTES = 2**32 - 2**16
 
 Pcm = npt.NDArray[np.int16]
 
@@ -150,7 +151,17 @@ def sound(notes: Notes, *, sample_rate: int = SAMPLE_RATE, channels: int = 2) ->
 
 
 def write_sound(path: Path, notes: Notes, *, sample_rate: int = SAMPLE_RATE, channels: int = 2) -> None:
-    """Writes music as .wav (standard library) or .flac (libsndfile), in blocks, atomically, byte-stable.
+    """Writes music as sound, in blocks, atomically, byte-stable.
+
+    Raises:
+        UserError: as `write_blocks`.
+    """
+    blocks = sound_blocks(notes, sample_rate=sample_rate, channels=channels)
+    write_blocks(path, blocks, sample_rate=sample_rate, channels=channels)
+
+
+def write_blocks(path: Path, blocks: Iterable[Pcm], *, sample_rate: int, channels: int) -> None:
+    """Writes (n, channels) blocks as .wav (standard library) or .flac (libsndfile), atomically.
 
     Raises:
         UserError: when the file's name ends in something else.
@@ -161,7 +172,6 @@ def write_sound(path: Path, notes: Notes, *, sample_rate: int = SAMPLE_RATE, cha
             Fault(str(path), "a sound file's name must end in .wav or .flac", suffix or "no ending")
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    blocks = sound_blocks(notes, sample_rate=sample_rate, channels=channels)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
         write = _write_wav if suffix == ".wav" else _write_flac
@@ -174,7 +184,11 @@ def _write_wav(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: in
         file.setnchannels(channels)
         file.setsampwidth(2)
         file.setframerate(sample_rate)
+        written = 0
         for block in blocks:
+            written += block.nbytes
+            if written > MAX_WAV_BYTES:
+                raise UserError(Fault(path.name, "a .wav file holds at most 4 GiB", "more", "write a .flac"))
             file.writeframesraw(block.astype("<i2").tobytes())
 
 

@@ -42,6 +42,7 @@ NONE = -1
 UNCHANGED = -2
 _ANY = 1 << 20
 _PITCHES = 129
+_HIGHEST = 127
 
 States = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -90,6 +91,10 @@ class Grammar:
         self._pedal_after = _column(effects, "pedal_after")
         self.bars: States = _column(effects, "bars")
         """(V,) how many bars each id opens."""
+        self.opens_bar: Flags = np.array([types[:1] == ("Bar",) for types in vocabulary.token_types])
+        """(V,) ids that begin with a bar."""
+        self.is_bar: Flags = np.array([types == ("Bar",) for types in vocabulary.token_types])
+        """(V,) ids that are a bar and nothing else. No id holds a bar behind its first base token."""
 
     @classmethod
     def of(cls, vocabulary: Vocabulary) -> Grammar:
@@ -120,6 +125,16 @@ class Grammar:
         ]
         packed = self._pack(*new)
         return int(packed) if packed.ndim == 0 else packed
+
+    def closed(self, state: int | States) -> Any:
+        """The state (...) in which nothing more may be added to the position of the note that just ended."""
+        kind, position, _, pedal = self._unpack(np.asarray(state))
+        packed = self._pack(kind, position, _HIGHEST, pedal)
+        return int(packed) if packed.ndim == 0 else packed
+
+    def has_pedal_down(self, state: int | States) -> Any:
+        """Whether the pedal is down in each state (...)."""
+        return np.asarray(state) % 2 == 1
 
     def states(self, ids: npt.ArrayLike) -> States:
         """(T + 1,) the state before each of ids (T,) and after the last; a leading BOS is passed over."""

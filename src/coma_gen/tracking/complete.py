@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from coma_gen.artefact import read_manifest
+from coma_gen.artefact import open_artefact, read_manifest
 from coma_gen.files import read_json, sha256_bytes, sha256_file, write_json
 from coma_gen.params.reading import read_yaml
 from coma_gen.params.sections import Params
@@ -39,9 +39,11 @@ def track_workspace(params: Params, workspace: Workspace) -> None:
     """Completes the run, registers the model, writes data/tracked.json, and lets the checkpoints go.
 
     Raises:
-        UserError: when something that a stage writes is missing, or the store does not answer; all results
-        stay.
+        UserError: when something that a stage writes is missing or not whole, or the store does not answer;
+            all results stay.
     """
+    for kind in (*ARTEFACTS, *ARTIFACTS):
+        open_artefact(workspace.data(kind), kind=kind)
     resume = workspace.resume / training_digest(workspace.root)
     experiment = describe(params, workspace, speed=resume / "speed.csv")
     store = open_store(workspace.home)

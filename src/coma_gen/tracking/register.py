@@ -186,12 +186,12 @@ def _new_version(store: Store, run_id: str, model_id: str, digest: str) -> Model
             MODEL, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=tags
         )
 
-    with _as_default(store.address):
+    with as_default(store.address):
         return store.ask(found_or_made)
 
 
 @contextmanager
-def _as_default(address: Address) -> Iterator[None]:
+def as_default(address: Address) -> Iterator[None]:
     """Makes a store MLflow's default: its registry looks there for the model that a version is made of."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = address.uri

@@ -1,0 +1,91 @@
+"""`coma-gen render`: a MIDI file as a picture and as sound."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen render my.mid                       my.png and my.flac beside it
+  coma-gen render my.mid --out pictures        into the folder pictures/
+  coma-gen render my.mid --audio none          the picture alone
+  coma-gen render my.mid --soundfont piano.sf2 every instrument of the file, played by FluidSynth
+
+Without a SoundFont a built-in piano plays all notes but drums, and honours the pedal; the same file gives the
+same bytes on every machine.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds `render` to the sub-commands of an argparse parser."""
+    parser = commands.add_parser(
+        "render",
+        help="see and hear a MIDI file",
+        description="Makes a piano roll and a sound file of a MIDI file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", help="a MIDI file")
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the file)")
+    parser.add_argument("--soundfont", metavar="FILE", help="play it with FluidSynth and this .sf2 file")
+    parser.add_argument("--audio", choices=("flac", "wav", "none"), default="flac", help="(default: flac)")
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.set_defaults(run=run, anywhere=True)
+
+
+def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Writes the picture and the sound: both, or neither."""
+    from coma_gen.music.heard import read_heard
+    from coma_gen.music.midi import read_bytes, read_notes
+    from coma_gen.render.roll import write_roll
+    from coma_gen.render.sound import write_sound
+    from coma_gen.render.soundfont import check_soundfont, write_soundfont_sound
+
+    source = Path(options.file)
+    content = read_bytes(source, options.file)
+    notes = read_notes(content, name=options.file)
+    if not len(notes) and not options.soundfont:
+        raise UserError(Fault(options.file, "must have notes that are not drums", "none"))
+    soundfont = Path(options.soundfont) if options.soundfont else None
+    if soundfont is not None:
+        if options.audio == "none":
+            raise UserError(Fault("--soundfont", "makes sound, and --audio none asks for none"))
+        check_soundfont(soundfont)
+    targets = _targets(source, options)
+    folder = targets[0].parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{source.stem}.", dir=folder) as temporary:
+        made = [Path(temporary) / target.name for target in targets]
+        write_roll(made[0], notes, title=source.name)
+        for sound in made[1:]:
+            if soundfont is None:
+                write_sound(sound, read_heard(content, name=options.file))
+            else:
+                write_soundfont_sound(sound, content, soundfont)
+        for finished, target in zip(made, targets, strict=True):
+            finished.replace(target)
+            print(target)
+    return 0
+
+
+def _targets(source: Path, options: argparse.Namespace) -> list[Path]:
+    """The files to write: the picture, and the sound where one is wanted.
+
+    Raises:
+        UserError: one fault for each that is there already and may not be replaced.
+    """
+    folder = Path(options.out) if options.out else source.parent
+    if folder.exists() and not folder.is_dir():
+        raise UserError(Fault("--out", "must be a folder", f"{folder}, which is a file"))
+    endings = [".png"] + ([f".{options.audio}"] if options.audio != "none" else [])
+    targets = [folder / f"{source.stem}{ending}" for ending in endings]
+    taken = [target for target in targets if target.exists() and (target.is_dir() or not options.force)]
+    remedy = "replace it with --force, or name a folder with --out"
+    if taken:
+        raise UserError(*(Fault(str(target), "must not be there yet", "a file", remedy) for target in taken))
+    return targets

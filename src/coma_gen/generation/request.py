@@ -1,0 +1,100 @@
+"""What somebody asks a model for: one type, and one set of bounds, for the command line and for serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.generation.filters import Choice
+from coma_gen.music.midi import MAX_SECONDS
+from coma_gen.music.notes import Notes
+
+LONGEST_SECONDS, LONGEST_PROMPT_SECONDS = 36_000.0, 3_600.0
+"""Ten hours of new music behind an hour: a piece stays below what a MIDI file of ours may last."""
+MOST_TOKENS = 10_000_000
+MOST_PIECES = 256
+MAX_EMPTY_BARS = 20
+"""A bar lasts 2 s. Of MAESTRO's 1,276 performances 51% hold a gap of more than 4 s, all but one have at most
+20 empty bars in a row, and that one has 24."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, but for the prompt itself.
+
+    Attributes:
+        seconds: of new music; None where `tokens` alone decide.
+        tokens: bound on the new tokens of each piece; None for no other than `MOST_TOKENS`.
+        num: how many pieces.
+        seed: the same seed, the same music.
+        temperature: 0 takes the likeliest token; above 1 is wilder, below 1 tamer.
+        top_k: only the k likeliest tokens; None for all.
+        top_p: only the likeliest tokens that make up this probability; None for all.
+        min_p: only tokens at least this share as likely as the likeliest; None for all.
+        max_empty_bars: of 2 s, in a row.
+        from_second: the prompt begins with the first note at or after this moment of the file; None for the
+            file's beginning.
+        prompt_seconds: how much of the file is the prompt, from its first note on; None for all.
+    """
+
+    seconds: float | None = 30.0
+    tokens: int | None = None
+    num: int = 1
+    seed: int = 0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = 0.95
+    min_p: float | None = None
+    max_empty_bars: int = MAX_EMPTY_BARS
+    from_second: float | None = None
+    prompt_seconds: float | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """How tokens are chosen."""
+        return Choice(self.temperature, self.top_k, self.top_p, self.min_p)
+
+    @property
+    def most_tokens(self) -> int:
+        """The bound on the tokens."""
+        return MOST_TOKENS if self.tokens is None else self.tokens
+
+    def faults(self) -> list[Fault]:
+        """What is out of range, each named by its attribute."""
+        lengths = f"must be above 0 and at most {LONGEST_SECONDS:,.0f}"
+        rules = {
+            "seconds": (self.seconds is None or 0 < self.seconds <= LONGEST_SECONDS, lengths),
+            "tokens": (
+                self.tokens is None or 1 <= self.tokens <= MOST_TOKENS,
+                f"must be 1 to {MOST_TOKENS:,}",
+            ),
+            "num": (1 <= self.num <= MOST_PIECES, f"must be 1 to {MOST_PIECES}"),
+            "seed": (0 <= self.seed < 2**63, "must be at least 0 and below 2**63"),
+            "max_empty_bars": (0 <= self.max_empty_bars <= 18_000, "must be 0 to 18,000"),
+            "from_second": (
+                self.from_second is None or 0 <= self.from_second <= MAX_SECONDS,
+                f"must be 0 to {MAX_SECONDS:,.0f}",
+            ),
+            "prompt_seconds": (
+                self.prompt_seconds is None or 0 < self.prompt_seconds <= MAX_SECONDS,
+                f"must be above 0 and at most {MAX_SECONDS:,.0f}",
+            ),
+        }
+        found = [
+            Fault(name, rule, str(getattr(self, name))) for name, (good, rule) in rules.items() if not good
+        ]
+        return found + self.choice.faults()
+
+    def seconds_after(self, prompt: Notes | None) -> float:
+        """How much new music there may be behind a prompt.
+
+        Raises:
+            UserError: prompt and new music together are too long.
+        """
+        joint = 0.0 if prompt is None else prompt.end_of_onsets
+        room = LONGEST_SECONDS + LONGEST_PROMPT_SECONDS - joint
+        if (self.seconds or 0.0) > room or room <= 0:
+            rule = f"prompt and new music must last at most {joint + room:,.0f} seconds together"
+            got = f"{joint:,.0f} and {self.seconds or 0:,.0f}"
+            raise UserError(Fault("seconds", rule, got, "take less of the prompt"))
+        return room if self.seconds is None else self.seconds

@@ -1,0 +1,202 @@
+"""A stretch of somebody's MIDI file that is to be continued, and the file with its continuation.
+
+What was played stays as it was written: its tracks, ticks, tempo map, time signatures, programs and controls,
+event by event (`stretch` says which are kept). The new notes stand in a track and on a channel of their own,
+so that neither they nor their pedal can end a note of the prompt, and in ticks that the prompt's own tempo
+map turns into their seconds.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.files import sha256_bytes
+from coma_gen.music.clock import Clock
+from coma_gen.music.midi import read_bytes, read_clock, read_notes
+from coma_gen.music.notes import Notes
+from coma_gen.music.stretch import DRUMS, OF_MUSIC, Row, in_time, rows_of, stretch_of
+from coma_gen.music.sustain import SUSTAIN
+from coma_gen.music.track import (
+    CONTROL,
+    META,
+    PROGRAM,
+    TRACK_NAME,
+    Event,
+    meta_event,
+    note_events,
+    track_chunk,
+)
+
+COARSEST_TICK = 0.004
+"""Seconds: where a tick is longer, a quarter gets a whole number of times as many, so that new notes are
+placed within 2 ms."""
+MOST_TICKS_A_QUARTER = 0x7FFF
+LAST_TICK = 2**28 - 1
+"""A delta time of four bytes reaches this far."""
+BANK, LEVELS = (0, 32), (7, 10, 11, 91, 93)
+"""Controllers that the new notes' channel takes over from a prompt on one channel: bank; volume, pan,
+expression, reverb, chorus."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is to be continued.
+
+    Attributes:
+        name: how faults call it.
+        digest: SHA-256 of the file that it was taken from.
+        content: a MIDI file of format 1 with what is kept.
+        notes: the notes and the pedal in it, in seconds from its start.
+        clock: its tempo map.
+        drum_notes: how many notes of drums were left out.
+        channel: where the new notes will be.
+        setup: what is sent on it first, with its tick.
+        held: channels whose pedal what follows must lift.
+    """
+
+    name: str
+    digest: str
+    content: bytes
+    notes: Notes
+    clock: Clock
+    drum_notes: int
+    channel: int
+    setup: tuple[Event, ...]
+    held: tuple[int, ...]
+
+    def continued(self, new: Notes) -> bytes:
+        """The MIDI file with one more track.
+
+        Args:
+            new: at their seconds from the start of `content`. Where the prompt was read with an open pedal,
+                its first press may have begun in the prompt, and its release is the prompt's too.
+
+        Raises:
+            UserError: the prompt's ticks are too short to reach the end of the new notes.
+        """
+        events = [(0, meta_event(TRACK_NAME, b"Continuation")), *self.setup]
+        events += note_events(new, self.clock.nearest_tick, channel=self.channel)
+        if self.held:
+            joint = self.notes.end_of_onsets
+            pressed = len(new.pedal) > 0 and new.pedal[0, 0] <= joint
+            lift = int(self.clock.nearest_tick(float(new.pedal[0, 1]) if pressed else joint))
+            events += [(lift, bytes((CONTROL | channel, SUSTAIN, 0))) for channel in self.held]
+        events.sort(key=lambda event: event[0])
+        if events[-1][0] > LAST_TICK:
+            rule, remedy = (
+                f"must reach its end within {LAST_TICK:,} ticks",
+                "save it with fewer a quarter note",
+            )
+            raise UserError(Fault(self.name, rule, f"{events[-1][0]:,}", remedy))
+        tracks = int.from_bytes(self.content[10:12], "big") + 1
+        return self.content[:10] + tracks.to_bytes(2, "big") + self.content[12:] + track_chunk(events)
+
+
+def read_prompt(
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    from_second: float | None = None,
+    seconds: float | None = None,
+    open_pedal: bool = False,
+) -> Prompt:
+    """Reads a MIDI file, or a stretch of it.
+
+    Args:
+        source: a path, or the file's content.
+        name: what faults call it; the path by default.
+        from_second: it begins with the first note at or after this moment of the file; None for the file's
+            own beginning.
+        seconds: it ends this long after its first note; None for the file's end.
+        open_pedal: a pedal that is down when the last note begins stays down, for what follows to lift.
+
+    Raises:
+        UserError: as `read_notes`; there is no note in the stretch.
+    """
+    label = name or ("prompt" if isinstance(source, bytes) else str(source))
+    content = source if isinstance(source, bytes) else read_bytes(source, label)
+    read_notes(content, name=label)  # refuses what cannot be read, before anything here walks through it
+    clock = read_clock(content, name=label)
+    rows = rows_of(content)
+    stretch = stretch_of(
+        rows, clock, name=label, from_second=from_second, seconds=seconds, open_pedal=open_pedal
+    )
+    factor = _refinement(clock, stretch.joint)
+    tracks: list[list[Event]] = [[] for _ in range(1 + max(row.track for row in rows))]
+    for row in [rows[index] for index in sorted(stretch.kept)] + list(stretch.releases):
+        tracks[row.track].append((max(0, row.tick - stretch.start) * factor, row.event))
+    written = _file(tracks, clock.resolution * factor)
+    joint = (stretch.joint - stretch.start) * factor
+    channel, setup = _new_channel([rows[index] for index in in_time(rows, stretch.kept)], joint)
+    return Prompt(
+        name=label,
+        digest=sha256_bytes(content),
+        content=written,
+        notes=read_notes(written, name=label),
+        clock=read_clock(written, name=label),
+        drum_notes=stretch.drum_notes,
+        channel=channel,
+        setup=setup,
+        held=stretch.held,
+    )
+
+
+def _refinement(clock: Clock, joint: int) -> int:
+    """How many times as many ticks a quarter gets."""
+    wanted = int(np.ceil(clock.tick_seconds(joint) / COARSEST_TICK - 1e-9))
+    return max(1, min(wanted, MOST_TICKS_A_QUARTER // clock.resolution))
+
+
+def _file(tracks: list[list[Event]], resolution: int) -> bytes:
+    """A MIDI file of format 1; without tracks, but the first, that have nothing left than names and texts."""
+    filled = [
+        track
+        for number, track in enumerate(tracks)
+        if number == 0 or any(event[0] != META or event[1] in OF_MUSIC for _, event in track)
+    ]
+    header = struct.pack(">4sIHHH", b"MThd", 6, 1, len(filled), resolution)
+    return header + b"".join(track_chunk(track) for track in filled)
+
+
+def _new_channel(rows: list[Row], joint: int) -> tuple[int, tuple[Event, ...]]:
+    """The channel for what follows (one that the prompt has not used, or not for the longest time) and what
+    is sent on it first.
+
+    It sounds as the prompt where that has one program, and is set as loud where that has one channel; else it
+    is a piano.
+
+    Args:
+        rows: of the prompt, in the order of time.
+        joint: tick of the file at which the last note begins.
+    """
+    last_used = {channel: -1 for channel in range(16) if channel != DRUMS}
+    program: dict[int, int] = defaultdict(int)
+    control: dict[tuple[int, int], int] = {}
+    played: set[tuple[int, int]] = set()
+    for row in rows:
+        if row.channel >= 0:
+            last_used[row.channel] = row.tick
+        if row.kind == PROGRAM:
+            program[row.channel] = row.event[1]
+        elif row.kind == CONTROL:
+            control[row.channel, row.event[1]] = row.event[2]
+        elif row.is_onset:
+            played.add((row.channel, program[row.channel]))
+    channel = min(last_used, key=lambda each: (last_used[each], each))
+    sources, programs = {of for of, _ in played}, {used for _, used in played}
+    levels = [control.get((min(sources), number)) for number in BANK + LEVELS] if len(sources) == 1 else []
+    sent = [
+        bytes((CONTROL | channel, number, level))
+        for number, level in zip(BANK + LEVELS, levels, strict=False)
+        if level is not None
+    ]
+    banks = sum(message[1] in BANK for message in sent)
+    sent.insert(banks, bytes((PROGRAM | channel, min(programs) if len(programs) == 1 else 0)))
+    tick = 0 if last_used[channel] < 0 else joint
+    return channel, tuple((tick, message) for message in sent)

@@ -1,0 +1,357 @@
+"""The commands for people who play: `generate`, `render` and `inspect`, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import soundfile
+import symusic
+
+import coma_gen.render.pieces
+from coma_gen.cli import main
+from coma_gen.generation.request import Request
+from coma_gen.music.midi import read_notes
+from small_models import written_model
+from smf import Event, note, pedal, program, smf, tempo, track
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = ("--seconds", "2", "--tokens", "120")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder outside of any checkout, with a file of a band in it, and all that is no music."""
+    kit: list[Event] = [(0, b"\xff\x03\x03Kit"), *note(0, 9, 36, channel=9), *note(240, 249, 38, channel=9)]
+    lead = [program(0, 40, 3), *note(100, 400, 67, channel=3), *note(480, 700, 5, channel=3)]
+    hands = [tempo(0, 600_000), pedal(0, 127), pedal(470, 0), *note(0, 480), *note(480, 960, 64)]
+    (tmp_path / "band.mid").write_bytes(smf(track(*hands), track(*lead), track(*kit)))
+    (tmp_path / "empty.mid").touch()
+    (tmp_path / "text.mid").write_text("C D E F")
+    with (tmp_path / "huge.mid").open("wb") as huge:
+        huge.write(b"MThd")
+        huge.truncate(64 * 2**20 + 1)
+    (tmp_path / "cut.mid").write_bytes((tmp_path / "band.mid").read_bytes()[:60])
+    (tmp_path / "silence.mid").write_bytes(smf(track()))
+    (tmp_path / "kit.mid").write_bytes(smf(track(*kit)))
+    (tmp_path / "folder.mid").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ended(*arguments: object) -> object:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return stopped.value.code
+
+
+def refusal(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command says that ends badly: one line, beginning with its name."""
+    code = ended(*arguments)
+    text = capfd.readouterr().err if code == 2 else str(code)
+    assert code not in (0, None) and len(text.strip().splitlines()) == 1 and text.startswith("coma-gen")
+    return text
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_from_nothing_each_piece_is_seen_and_heard_and_can_be_repeated(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ended("generate", "--model", model, *SHORT, "--num", 2, "--seed", 7) == 0
+    assert "generated/from-nothing-7/piece-02.mid: " in capfd.readouterr().out
+    first = contents(desk / "generated" / "from-nothing-7")
+    names = {f"piece-{number:02d}.{ending}" for number in (1, 2) for ending in ("mid", "png", "flac")}
+    assert set(first) == names | {"settings.json"}
+    assert first["piece-01.mid"] != first["piece-02.mid"]
+    sound, rate = soundfile.read(desk / "generated/from-nothing-7/piece-01.flac")
+    assert len(sound) / rate > read_notes(first["piece-01.mid"]).end_of_onsets
+    settings = json.loads(first["settings.json"])
+    assert settings["settings"]["seed"] == 7 and settings["prompt"] is None
+    assert str(desk).encode() not in first["settings.json"]
+    again = shlex.split(settings["command"])[1:]
+    assert ended(*again, "--model", model, "--out", "again") == 0
+    assert contents(desk / "again") == first
+    assert ended(*again, "--model", model, "--out", "other", "--seed", 8, "--audio", "none") == 0
+    other = contents(desk / "other")
+    assert other["piece-01.mid"] != first["piece-01.mid"] and "piece-01.flac" not in other
+
+
+def test_a_prompt_of_any_kind_is_continued_in_its_own_file(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ended("generate", "--prompt", "band.mid", "--model", model, *SHORT, "--out", "new/er") == 0
+    told = capfd.readouterr().out
+    assert "prompt: 4 notes" in told and "left out: 2 notes of drums" in told
+    assert "1 notes outside of pitch 21 to 108" in told
+    before, after = (
+        symusic.Score.from_midi((desk / name).read_bytes()) for name in ("band.mid", "new/er/piece-01.mid")
+    )
+    assert [each.name for each in after.tracks] == ["", "", "Continuation"]
+    for ours, theirs in zip(after.tracks, before.tracks[:2], strict=False):
+        assert [(n.time, n.duration, n.pitch, n.velocity) for n in ours.notes] == [
+            (n.time, n.duration, n.pitch, n.velocity) for n in theirs.notes
+        ]
+    assert [(each.time, each.mspq) for each in after.tempos] == [(0, 600_000)]
+    assert min(n.time for n in after.tracks[2].notes) > 480
+    piece = json.loads((desk / "new/er/settings.json").read_text())["pieces"][0]
+    assert piece["prompt_notes"] == 4 and piece["joint_seconds"] == 0.6
+    assert piece["new_notes"] == len(after.tracks[2].notes)
+    assert ended("render", "new/er/piece-01.mid", "--out", "seen") == 0
+    assert contents(desk / "seen")["piece-01.flac"] == contents(desk / "new/er")["piece-01.flac"]
+
+
+def test_a_part_of_the_prompt(desk: Path, model: Path) -> None:
+    cut = ("--from-second", "0.3", "--prompt-seconds", "0.2", "--audio", "none")
+    assert ended("generate", "--prompt", "band.mid", "--model", model, *SHORT, *cut, "--out", "part") == 0
+    settings = json.loads((desk / "part" / "settings.json").read_text())
+    assert settings["pieces"][0]["prompt_notes"] == 2
+    assert "--from-second 0.3 --prompt-seconds 0.2" in settings["command"]
+
+
+def test_in_a_checkout_the_model_is_the_one_that_dvc_trained(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        (desk / name).write_bytes((ROOT / name).read_bytes())
+    assert "train one with `dvc repro`" in refusal(capfd, "generate", *SHORT).lower()
+    assert "no store there" in refusal(capfd, "generate", "--model", "models:/coma-gen@champion")
+    shutil.copytree(model, desk / "data" / "model")
+    assert ended("generate", *SHORT, "--audio", "none", "--out", "made") == 0
+    assert ended("inspect", "band.mid") == 0
+
+
+def test_nothing_half_written_is_left(
+    desk: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, _notes: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    before = set(desk.iterdir())
+    monkeypatch.setattr(coma_gen.render.pieces, "write_sound", full)
+    assert "No space left on device" in refusal(capfd, "generate", "--model", model, *SHORT, "--out", "out")
+    assert set(desk.iterdir()) == before
+
+
+def test_nobodys_files_are_overwritten(desk: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    quick = ("generate", "--model", model, *SHORT, "--audio", "none", "--out")
+    assert ended(*quick, "out") == 0
+    first = contents(desk / "out")
+    assert "or replace them with --force" in refusal(capfd, *quick, "out").lower()
+    assert ended(*quick, "out", "--force", "--num", 2) == 0
+    assert len(contents(desk / "out")) == 5
+    assert ended(*quick, "out", "--force") == 0
+    assert contents(desk / "out") == first
+    (desk / "out" / "diary.txt").write_text("mine")
+    for force in ([], ["--force"]):
+        assert "diary.txt in it" in refusal(capfd, *quick, "out", *force)
+    assert "band.mid: must be a folder" in refusal(capfd, *quick, "band.mid", "--force")
+    assert "which is a file" in refusal(capfd, *quick, "band.mid/out")
+    (desk / "mine").mkdir()
+    assert ended(*quick, "mine") == 0
+    (desk / ".editor").mkdir()
+    (desk / ".editor" / "settings.json").write_text('{"theme": "dark"}')
+    assert "settings.json in it" in refusal(capfd, *quick, ".editor", "--force")
+
+
+NOT_MUSIC = [
+    ("missing.mid", "No such file"),
+    ("empty.mid", "an empty file"),
+    ("text.mid", "begins with 'MThd'"),
+    ("huge.mid", "64 MiB"),
+    ("cut.mid", "whole MIDI file"),
+    ("folder.mid", "Is a directory"),
+    ("silence.mid", "must have notes that are not drums"),
+    ("kit.mid", "must have notes that are not drums"),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), NOT_MUSIC)
+@pytest.mark.parametrize("command", ["generate", "render", "inspect"])
+def test_what_is_no_music_is_refused_in_one_line(
+    command: str, name: str, words: str, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = set(desk.iterdir())
+    extra = {"generate": ["--model", model, "--prompt"], "render": [], "inspect": ["--model", model]}[command]
+    text = refusal(capfd, command, *extra, name)
+    assert text.startswith(f"coma-gen: {name}: ") and words in text
+    assert set(desk.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", "--seconds", "0"], "--seconds: must be above 0"),
+        (["generate", "--seconds", "nan"], "--seconds: must be above 0"),
+        (["generate", "--seconds", "soon"], "invalid float value: 'soon'"),
+        (["generate", "--num", "0"], "--num: must be 1 to 256"),
+        (["generate", "--num", "1.5"], "invalid int value"),
+        (["generate", "--seed", "-1"], "--seed: must be at least 0"),
+        (["generate", "--temperature", "-1"], "--temperature: must be between 0 and 100"),
+        (["generate", "--top-p", "1.5"], "--top-p: must be above 0 and at most 1"),
+        (["generate", "--top-k", "0"], "--top-k: must be at least 1"),
+        (["generate", "--min-p", "7"], "--min-p: must be between 0 and 1"),
+        (["generate", "--max-empty-bars", "-1"], "--max-empty-bars: must be 0 to"),
+        (["generate", "--tokens", "0"], "--tokens: must be 1 to"),
+        (["generate", "--threads", "0"], "--threads: must be 1 to 1024"),
+        (["generate", "--audio", "mp3"], "invalid choice: 'mp3'"),
+        (["generate", "--device", "toaster"], "invalid choice: 'toaster'"),
+        (["generate", "--loud"], "there is no --loud in coma-gen generate"),
+        (["generate", "--prompt-seconds", "5"], "--prompt-seconds: is for --prompt only"),
+        (["generate", "--prompt", "band.mid", "--from-second", "99"], "at or after second 99"),
+        (["generate", "--prompt", "band.mid", "--prompt-seconds", "0"], "--prompt-seconds: must be above 0"),
+        (["generate", "--prompt", ""], "Is a directory"),
+        (["generate", "--out", ""], "must be a new folder, or hold nothing but generated pieces"),
+        (["generate"], "outside of a coma-gen checkout a model must be named"),
+        (["generate", "--model", "nowhere"], "nowhere: must be a model's folder"),
+        (["generate", "--model", "text.mid"], "got a file"),
+        (["generate", "--model", "folder.mid"], "got a folder without manifest.json"),
+        (["generate", "--model", "models:/coma-gen@champion"], "got no store there"),
+        (["render"], "the following arguments are required: file"),
+        (["render", "band.mid", "--audio", "ogg"], "invalid choice: 'ogg'"),
+        (["render", "band.mid", "--out", "text.mid"], "--out: must be a folder"),
+        (["inspect", "band.mid"], "outside of a coma-gen checkout must be given"),
+        (["inspect", "band.mid", "--tokens", "-1"], "--tokens: must be 0 to"),
+        (["inspect", "band.mid", "--model", "folder.mid"], "must be a folder of kind 'tokenizer'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_refused_in_one_line(
+    arguments: list[str], words: str, desk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = set(desk.iterdir())
+    assert words in refusal(capfd, *arguments)
+    assert set(desk.iterdir()) == before
+
+
+def test_every_wrong_option_is_told_at_once(desk: Path) -> None:
+    told = str(ended("generate", "--seconds", "0", "--top-p", "2", "--num", "0", "--threads", "0"))
+    assert [line.split(":")[-2].strip() for line in told.splitlines()] == [
+        "--seconds",
+        "--num",
+        "--top-p",
+        "--threads",
+    ]
+
+
+def test_a_model_that_was_tampered_with_is_refused(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(model, desk / "mine")
+    (desk / "mine" / "config.json").write_text("{}")
+    assert "config.json: must hold what manifest.json says" in refusal(
+        capfd, "generate", "--model", "mine", *SHORT
+    )
+
+
+def test_render_makes_a_picture_and_a_sound_beside_the_file(
+    desk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ended("render", "band.mid") == 0
+    assert capfd.readouterr().out.split() == ["band.png", "band.flac"]
+    made = {name: (desk / name).read_bytes() for name in ("band.png", "band.flac")}
+    assert made["band.png"][:4] == b"\x89PNG" and made["band.flac"][:4] == b"fLaC"
+    assert "must not be there yet" in str(ended("render", "band.mid"))
+    assert ended("render", "band.mid", "--force") == 0
+    assert ended("render", "band.mid", "--out", "there", "--audio", "wav") == 0
+    assert set(contents(desk / "there")) == {"band.png", "band.wav"}
+    assert ended("render", "band.mid", "--out", "there", "--force", "--audio", "none") == 0
+    assert contents(desk / "there")["band.png"] == (desk / "band.png").read_bytes() == made["band.png"]
+
+
+FLUIDSYNTH = """#!/bin/sh
+for last; do :; done
+case "$*" in *broken*) echo 'fluidsynth: error: what a SoundFont' >&2;; esac
+head -c 4 "$last" >&2
+head -c 400002 /dev/zero
+"""
+
+
+def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{desk / 'bin'}:/usr/bin:/bin")
+    for name in ("good.sf2", "broken.sf2"):
+        (desk / name).write_bytes(b"RIFF\x00\x00\x00\x00sfbk")
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    told = refusal(capfd, "render", "kit.mid", "--soundfont", "good.sf2")
+    assert "--soundfont: needs FluidSynth, got no fluidsynth on this machine. Install it" in told
+    monkeypatch.undo()
+    monkeypatch.chdir(desk)
+    monkeypatch.setenv("PATH", f"{desk / 'bin'}:/usr/bin:/bin")
+    program = desk / "bin" / "fluidsynth"
+    program.write_text(FLUIDSYNTH)
+    program.chmod(0o755)
+    assert ended("render", "kit.mid", "--soundfont", "good.sf2", "--audio", "wav") == 0
+    sound, rate = soundfile.read(desk / "kit.wav")
+    assert (sound.shape, rate) == ((100_000, 2), 44_100)
+    told = refusal(capfd, "render", "band.mid", "--soundfont", "broken.sf2")
+    assert "what a SoundFont" in told and not (desk / "band.png").exists()
+    assert "--audio none asks for none" in refusal(
+        capfd, "render", "band.mid", "--soundfont", "good.sf2", "--audio", "none"
+    )
+    assert "must be a SoundFont 2 file" in refusal(capfd, "render", "band.mid", "--soundfont", "text.mid")
+    assert "must be a readable SoundFont" in refusal(capfd, "render", "band.mid", "--soundfont", "no.sf2")
+
+
+def test_inspect_says_what_the_tokenizer_sees(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ended("inspect", "band.mid", "--model", model, "--tokens", 5) == 0
+    table = capfd.readouterr().out
+    for words in ("Kit", "drums", "left out", "strings", "tempo", "100 a minute", "outside of pitches"):
+        assert words in table
+    assert re.search(r"\n +0  Bar\n +1  Position 0 \(0\.000 s\)\n +2  Pitch 60 \(C4\)\n", table)
+    assert ended("inspect", "band.mid", "--model", model / "tokenizer", "--json") == 0
+    facts = json.loads(capfd.readouterr().out)
+    assert facts["music"]["notes"] == 4 and facts["music"]["drum_notes_left_out"] == 2
+    assert facts["lost"]["outside_of_pitches"] == 1
+    assert facts["file"]["tempo_bpm"] == {"first": 100.0, "lowest": 100.0, "highest": 100.0, "changes": 0}
+    assert [each["channel"] for each in facts["file"]["tracks"]] == [1, 4, 10]
+
+
+def test_inspect_has_the_tokenizer_of_the_params_before_anything_ran(
+    desk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        (desk / name).write_bytes((ROOT / name).read_bytes())
+    assert ended("inspect", "band.mid", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["tokens"]["vocabulary"] == 328
+
+
+@pytest.mark.parametrize("command", ["generate", "render", "inspect"])
+def test_help_teaches_by_example(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ended(command, "--help") == 0
+    assert f"examples:\n  coma-gen {command}" in capfd.readouterr().out
+
+
+def test_help_tells_the_defaults_that_hold(capfd: pytest.CaptureFixture[str]) -> None:
+    ended("generate", "--help")
+    options = " ".join(capfd.readouterr().out.split()).split(" --")[1:]
+    told = dict(
+        re.findall(r"^([a-z-]+).*\(default: ([\d.]+)\b", option)[0]
+        for option in options
+        if "(default: " in option and re.search(r"default: \d", option)
+    )
+    request = Request()
+    assert told == {
+        "seconds": f"{request.seconds:g}",
+        "num": str(request.num),
+        "seed": str(request.seed),
+        "temperature": f"{request.temperature:g}",
+        "top-p": str(request.top_p),
+        "max-empty-bars": str(request.max_empty_bars),
+        "threads": "1",
+    }
