@@ -1,8 +1,9 @@
 """Artefact: a folder with a manifest, so that what is read is what was written.
 
-The manifest names the digest of every file, what the folder was made from (digests of other artefacts) and
-the settings used. A changed, missing or surplus file is refused by name when the folder is opened; a
-tokenizer that does not belong to some weights is found by comparing digests, not by trusting file names.
+The manifest names the digest of every file, what the folder was made from (digests of other artefacts), the
+settings used, and a digest of all this. A changed, missing or surplus file, the manifest included, is refused
+by name when the folder is opened; a tokenizer that does not belong to some weights is found by comparing
+digests, not by trusting file names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from coma_gen.errors import Fault, UserError
 from coma_gen.files import read_json, sha256_bytes, sha256_file, write_atomic
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -36,35 +37,43 @@ class Manifest:
     settings: Mapping[str, Any]
     files: Mapping[str, str]
 
-    def to_json(self) -> str:
-        """The manifest as canonical JSON: the bytes its digest is taken of."""
-        content = {
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that the manifest says, and so of everything in the folder."""
+        return sha256_bytes(_canonical(self._content()))
+
+    def to_bytes(self) -> bytes:
+        """The manifest's file: canonical JSON, its own digest included."""
+        return _canonical({"digest": self.digest, **self._content()})
+
+    def _content(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "kind": self.kind,
             "made_from": dict(self.made_from),
             "settings": dict(self.settings),
             "files": dict(self.files),
         }
-        return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the manifest, and so of everything in the folder."""
-        return sha256_bytes(self.to_json().encode("utf-8"))
 
 
-def _content(folder: Path) -> list[str]:
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8")
+
+
+def _files_below(folder: Path) -> list[str]:
     """Every file below `folder` but its manifest, as sorted posix paths."""
-    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(name for name in files if name != MANIFEST)
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    names = (path.relative_to(folder).as_posix() for path in found)
+    return sorted(name for name in names if name != MANIFEST)
 
 
 def seal(folder: Path, *, kind: str, made_from: Mapping[str, str], settings: Mapping[str, Any]) -> Manifest:
     """Writes the manifest of a finished folder and returns it."""
-    files = {name: sha256_file(folder / name) for name in _content(folder)}
+    files = {name: sha256_file(folder / name) for name in _files_below(folder)}
     plain = json.loads(json.dumps(dict(settings)))
     manifest = Manifest(kind=kind, made_from=dict(made_from), settings=plain, files=files)
-    write_atomic(folder / MANIFEST, manifest.to_json())
+    write_atomic(folder / MANIFEST, manifest.to_bytes())
     return manifest
 
 
@@ -72,27 +81,29 @@ def read_manifest(folder: Path, *, kind: str) -> Manifest:
     """Reads a manifest without looking at the files it names.
 
     Raises:
-        UserError: when there is none, it is of another format, or the folder is something else than `kind`.
+        UserError: when there is none, it is of another format, is not what was written, or the folder is
+            something else than `kind`.
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise UserError(
-            Fault(str(folder), f"must be a folder of kind '{kind}' with a {MANIFEST}", "none", _rebuild(kind))
-        )
+        rule = f"must be a folder of kind '{kind}' with a {MANIFEST}"
+        raise UserError(Fault(str(folder), rule, "none", _rebuild(kind)))
     content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(
-            Fault(str(path), f"must be a manifest of format {FORMAT}", "something else", _rebuild(kind))
-        )
+        rule = f"must be a manifest of format {FORMAT}"
+        raise UserError(Fault(str(path), rule, "something else", _rebuild(kind)))
     if content.get("kind") != kind:
         raise UserError(Fault(str(folder), f"must hold a {kind}", f"a {content.get('kind')}"))
     try:
         parts = {name: dict(content[name]) for name in ("made_from", "settings", "files")}
+        manifest = Manifest(kind=kind, **parts)
+        digests = [*manifest.files.values(), *manifest.made_from.values()]
+        is_whole = manifest.to_bytes() == path.read_bytes() and all(isinstance(each, str) for each in digests)
     except (KeyError, TypeError, ValueError):
-        raise UserError(
-            Fault(str(path), "must list made_from, settings and files", "less", _rebuild(kind))
-        ) from None
-    return Manifest(kind=kind, **parts)
+        is_whole = False
+    if not is_whole:
+        raise UserError(Fault(str(path), "must be as it was written", "other content", _rebuild(kind)))
+    return manifest
 
 
 def open_artefact(folder: Path, *, kind: str) -> Manifest:
@@ -102,28 +113,34 @@ def open_artefact(folder: Path, *, kind: str) -> Manifest:
         UserError: one fault for each missing, surplus or changed file.
     """
     manifest = read_manifest(folder, kind=kind)
-    present, faults = set(_content(folder)), []
-    for name in sorted(present | set(manifest.files)):
-        if name not in present:
-            faults.append(
-                Fault(
-                    str(folder / name),
-                    f"is named in {MANIFEST} and must exist",
-                    "no such file",
-                    _rebuild(kind),
-                )
-            )
-        elif name not in manifest.files:
-            faults.append(
-                Fault(str(folder / name), f"is not named in {MANIFEST}", "a surplus file", "remove it")
-            )
-        elif sha256_file(folder / name) != manifest.files[name]:
-            rule = f"must hold what {MANIFEST} says (SHA-256 {manifest.files[name][:12]}...)"
-            faults.append(Fault(str(folder / name), rule, "other content", _rebuild(kind)))
+    present = set(_files_below(folder))
+    faults = [
+        fault
+        for name in sorted(present | set(manifest.files))
+        if (fault := _fault_of(folder, name, manifest, is_there=name in present))
+    ]
     if faults:
         raise UserError(*faults)
     return manifest
 
 
+def _fault_of(folder: Path, name: str, manifest: Manifest, *, is_there: bool) -> Fault | None:
+    """What is wrong with one file; nothing outside of the folder is opened, whatever the manifest names."""
+    path, rebuild = folder / name, _rebuild(manifest.kind)
+    if name not in manifest.files:
+        return Fault(str(path), f"is not named in {MANIFEST}", "a surplus file", "remove it")
+    if not is_there:
+        return Fault(str(path), f"is named in {MANIFEST} and must exist", "no such file", rebuild)
+    rule = f"must hold what {MANIFEST} says (SHA-256 {manifest.files[name][:12]}...)"
+    try:
+        is_file = path.is_file()  # a pipe would never end
+        if is_file and sha256_file(path) == manifest.files[name]:
+            return None
+        got = "other content" if is_file else "something else than a file"
+    except OSError as error:
+        got = error.strerror or str(error)
+    return Fault(str(path), rule, got, rebuild)
+
+
 def _rebuild(kind: str) -> str:
-    return f"delete the folder and run `dvc repro` to build the {kind} again"
+    return f"delete the {kind}'s folder and run `dvc repro`; if it comes back so, ask `coma-gen doctor`"

@@ -11,41 +11,63 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from coma_gen import cli_doctor, cli_generate, cli_inspect, cli_render, cli_shard
 from coma_gen.errors import Fault, UserError
 from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
+  coma-gen generate --prompt my.mid           go on where my.mid ends (see its own --help)
+  coma-gen render my.mid                      see and hear it
+  coma-gen inspect my.mid                     what it looks like to the tokenizer
   coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
   coma-gen experiment maestro -n small -S model.num_layers=2
   coma-gen experiment maestro shard           only its data stages
+  coma-gen shard --workers 8                  the shards of very many files, in parts (see its own --help)
   coma-gen verify                             is this build the committed one?
   coma-gen summary                            what came out, and where it is
+  coma-gen doctor                             what is wrong with this checkout, and what to type
   coma-gen ui                                 runs and their metrics in the browser
 """
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2."""
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 1 and the faults where the input is at fault."""
     options, rest = _parser().parse_known_args(arguments)
     if rest and options.command != "experiment":
-        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        _parser().error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
     try:
-        sys.exit(options.run(_checkout(), options, rest))
+        workspace = _checkout(needed=not getattr(options, "anywhere", False))
+        sys.exit(options.run(workspace, options, rest))
     except UserError as error:
         sys.exit(f"coma-gen: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        sys.exit(f"coma-gen: {error.filename or 'disk'}: {error.strerror}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="coma-gen",
-        description="Works on the coma-gen checkout that you are in.",
+        description="Makes music, and works on the coma-gen checkout that you are in.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (cli_generate, cli_render, cli_inspect):
+        command.add_command(commands)
     experiment = commands.add_parser("experiment", help="run a preset of presets/ through `dvc exp run`")
     experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")
     experiment.set_defaults(run=_experiment)
@@ -55,17 +77,22 @@ def _parser() -> argparse.ArgumentParser:
         ("figures", _figures, "performances, hours and notes of each split"),
     ):
         commands.add_parser(name, help=text).set_defaults(run=run)
+    cli_shard.add_command(commands)
+    cli_doctor.add_command(commands)
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
     ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")
     ui.set_defaults(run=_ui)
     return parser
 
 
-def _checkout() -> Workspace:
+def _checkout(*, needed: bool) -> Workspace | None:
+    """The checkout that one is in; None where there is none and none is needed."""
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if (folder / "dvc.yaml").exists() and (folder / "params.yaml").exists():
             return Workspace.here(folder)
+    if not needed:
+        return None
     remedy = "go to the folder that you cloned coma-gen into"
     raise UserError(
         Fault(str(here), "must be in a coma-gen checkout (with dvc.yaml and params.yaml)", "", remedy)

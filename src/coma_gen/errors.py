@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_SHOWN = 300
+"""Characters of what was found that a message shows: a value may be a whole file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -26,12 +29,19 @@ class Fault:
     remedy: str = ""
 
     def __str__(self) -> str:
+        """One line, whatever the input held: its control characters are shown, not sent to the terminal."""
         text = f"{self.where}: {self.rule}"
         if self.got:
-            text += f", got {self.got}"
+            text += f", got {_shortened(self.got)}"
         if self.remedy:
             text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
-        return text
+        return "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
 class UserError(Exception):

@@ -15,6 +15,9 @@ from typing import Any
 
 from coma_gen.errors import Fault, UserError
 
+FORMER = ".former.partial"
+"""How the name ends of a folder that is moved aside for a moment, while another takes its place."""
+
 SIGNIFICANT_DIGITS = 6
 """Digits kept of every float in a metrics file: enough to compare, few enough not to show the last bits."""
 
@@ -54,10 +57,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        settle(Path(name), path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def settle(finished: Path, path: Path) -> None:
+    """Gives a finished file or folder its name, in a way that outlives a power cut."""
+    finished.replace(path)
     _fsync_folder(path.parent)
 
 
@@ -69,27 +77,36 @@ def _umask() -> int:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Builds a folder beside `path` and puts it in place when the block ends well; otherwise removes it.
+    """Builds a folder beside `path` and puts it in place when the block ends well; otherwise removes it, and
+    what stood there stays.
 
-    One process at a time builds a folder; what an earlier one left behind when it was killed is removed.
+    One process at a time builds a folder; what an earlier one left behind when it was killed is removed, or
+    put back where it had been moved aside.
 
     Yields:
         The temporary folder to write into.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.partial"):  # of a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+        if left.name.endswith(FORMER) and not path.exists():
+            left.replace(path)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    former = building.with_name(building.name.removesuffix(".partial") + FORMER)
     try:
         yield building
         building.chmod(0o777 & ~_umask())
         if path.exists():
-            shutil.rmtree(path)
-        building.replace(path)
+            path.replace(former)
+        settle(building, path)
     except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
+        if former.exists() and not path.exists():
+            former.replace(path)
         raise
-    _fsync_folder(path.parent)
+    finally:
+        for leftover in (building, former):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def rounded(value: Any) -> Any:
@@ -120,9 +137,13 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: when the file is missing or not JSON.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(Fault(str(path), "must be a file", "a folder or a device"))
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(Fault(str(path), "this file must exist", "no such file")) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(Fault(str(path), "must be a readable file", error.strerror or str(error))) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or without end
         raise UserError(Fault(str(path), "must be JSON", str(error))) from None

@@ -27,7 +27,7 @@ def test_any_depth_and_case_without_a_table(own_folder: Path, tmp_path: Path) ->
             own_folder / row.midi_filename
         ).read_bytes()
         assert row.sha256 == sha256_file(own_folder / row.midi_filename)
-    assert (music.twins, music.not_in_table) == (0, 0)
+    assert (music.twins, music.not_in_table) == (0, [])
 
 
 def test_twins_are_kept_once_and_counted(own_folder: Path, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_table_says_what_the_files_are(own_folder: Path, tmp_path: Path, name:
         ("Bach", "Two", "", 2.0),
         ("Verdi / Liszt", "Rigoletto", "test", 9.5),
     ]
-    assert (music.twins, music.not_in_table) == (0, 2)
+    assert (music.twins, music.not_in_table) == (0, ["Bach/Invention_1.mid", "top.mid"])
 
 
 def test_a_faulty_table_two_tables_and_a_wrong_digest_are_refused(own_folder: Path, tmp_path: Path) -> None:

@@ -126,7 +126,20 @@ def test_wrong_value_is_refused_by_its_rule(
         ({"train.warmup_steps": 10_000}, "train.warmup_steps"),
         ({"train.init_from": "data/model"}, "train.init_from"),
         ({"download.path": "~/midi"}, "download.path"),
-        ({"model.position_embedding": "learned", "model.max_seq_len": 64}, "train.seq_len"),
+        (
+            {
+                "model.position_embedding": "learned",
+                "model.max_seq_len": 64,
+                "evaluate.window": 64,
+                "evaluate.stride": 32,
+            },
+            "train.seq_len",
+        ),
+        ({"evaluate.window": 64, "evaluate.stride": 65}, "evaluate.stride"),
+        (
+            {"model.position_embedding": "learned", "model.max_seq_len": 256, "evaluate.window": 512},
+            "evaluate.window",
+        ),
         ({"sample.unprompted": 0, "sample.prompted": 0}, "sample.unprompted"),
     ],
 )

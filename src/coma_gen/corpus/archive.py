@@ -11,12 +11,15 @@ import gzip
 import io
 import re
 import stat
+import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from coma_gen.errors import Fault, UserError
@@ -42,42 +45,58 @@ class Limits:
 LIMITS = Limits()
 _FREE_BYTES = 16 * 2**20
 _BLOCK = 2**20
+_LARGEST_READ = 32 * 2**20
+"""Bytes of a zip's table of entries: an entry in memory takes some ten times what it takes there."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The others take as much memory as the archive asks for, before any byte is there to be counted."""
+
+_MAX_NAME_BYTES = 255
 _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
+    struct.error,
+    ArithmeticError,
+    LookupError,
     EOFError,
     NotImplementedError,
     RuntimeError,
     OSError,
     ValueError,
 )
+"""What the standard library raises on archives that are not what they claim."""
 
 
 def read_zip(path: Path, *, limits: Limits = LIMITS) -> Iterator[tuple[str, bytes]]:
     """The files of a zip archive, in its order, as (posix name, content).
 
     Raises:
-        UserError: not a zip, damaged, encrypted, a name that leaves the folder, a link or device, a name that
-            stands twice (also in another case), or more than the limits.
+        UserError: not a zip, damaged, encrypted, packed by an odd method, a name that leaves the folder, a
+            link or device, a name that stands twice (also in another case, or as a file and as a folder), or
+            more than the limits.
     """
     account = _Account(path, limits)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            for entry in entries:
-                account.admit(entry.orig_filename)
-                kind = stat.S_IFMT(entry.external_attr >> 16)
-                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise account.fault(
-                        "must hold files and folders only", f"a link or device, {entry.filename!r}"
-                    )
-            for entry in entries:
-                if not entry.is_dir():
-                    with archive.open(entry) as file:
-                        yield entry.filename, account.inflate(entry.filename, file)
-    except _DAMAGED as error:
-        raise account.fault("must be a whole zip archive", str(error) or type(error).__name__) from None
+    with account.damage("zip"), _Sips(path) as file, zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        for entry in entries:
+            account.admit(entry.orig_filename, is_folder=entry.is_dir())
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise account.fault(
+                    "must hold files and folders only", f"a link or device, {entry.filename!r}"
+                )
+            if entry.compress_type not in _METHODS:
+                got = f"method {entry.compress_type}, {entry.filename!r}"
+                raise account.fault("must hold files that are stored or deflated", got)
+        for entry in entries:
+            if not entry.is_dir():
+                account.at = entry.filename
+                with archive.open(entry) as packed:
+                    content = account.inflate(packed)
+                if len(content) != entry.file_size:
+                    raise zipfile.BadZipFile(f"{len(content):,} bytes where {entry.file_size:,} are claimed")
+                yield entry.filename, content
 
 
 def read_tar_gz(path: Path, *, limits: Limits = LIMITS) -> Iterator[tuple[str, bytes]]:
@@ -87,21 +106,23 @@ def read_tar_gz(path: Path, *, limits: Limits = LIMITS) -> Iterator[tuple[str, b
         UserError: as `read_zip`.
     """
     account = _Account(path, limits)
-    try:
-        with gzip.open(path) as inflated:
-            stream = _Bounded(inflated, limits.total_bytes)
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
-                for entry in archive:
-                    account.admit(entry.name)
-                    if not (entry.isreg() or entry.isdir()):
-                        raise account.fault(
-                            "must hold files and folders only", f"a link or device, {entry.name!r}"
-                        )
-                    file = archive.extractfile(entry) if entry.isreg() else None
-                    if file is not None:
-                        yield entry.name, account.inflate(entry.name, file)
-    except _DAMAGED as error:
-        raise account.fault("must be a whole tar.gz archive", str(error) or type(error).__name__) from None
+    with account.damage("tar.gz"), gzip.open(path) as inflated:
+        stream = _Bounded(inflated, account)
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for entry in archive:
+                account.admit(entry.name, is_folder=entry.isdir())
+                if not (entry.isreg() or entry.isdir()):
+                    raise account.fault(
+                        "must hold files and folders only", f"a link or device, {entry.name!r}"
+                    )
+                account.at = entry.name
+                packed = archive.extractfile(entry) if entry.isreg() else None
+                if packed is not None:
+                    yield entry.name, account.inflate(packed)
+        while stream.read(_BLOCK):  # to the checksum behind everything
+            pass
+        if stream.tail.strip(b"\0") or len(stream.tail) < tarfile.BLOCKSIZE:
+            raise EOFError("no end: it is cut off")
 
 
 class _Readable(Protocol):
@@ -109,53 +130,100 @@ class _Readable(Protocol):
 
 
 class _Account:
-    """What has been seen of one archive so far, held against the limits."""
+    """What has been seen of one archive so far, held against the limits.
+
+    Attributes:
+        most: bytes that the archive may inflate to.
+        at: the file that is being read.
+    """
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self._path = path
         self._limits = limits
-        self._names: set[str] = set()
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
         self._bytes = 0
         size = path.stat().st_size if path.is_file() else 0
-        self._most = min(limits.total_bytes, max(_FREE_BYTES, size * limits.ratio))
+        self.most = min(limits.total_bytes, max(_FREE_BYTES, size * limits.ratio))
+        self.at = ""
 
     def fault(self, rule: str, got: str) -> UserError:
         return UserError(Fault(str(self._path), rule, got))
 
-    def admit(self, name: str) -> None:
-        """Refuses a name that leaves the folder or stands twice, and one entry too many."""
-        bare = name.removesuffix("/")
+    @contextmanager
+    def damage(self, kind: str) -> Iterator[None]:
+        """Says of whatever the standard library raises that the archive is not whole."""
+        try:
+            yield
+        except _DAMAGED as error:
+            where = f" at {self.at!r}" if self.at else ""
+            got = f"{str(error) or type(error).__name__}{where}"
+            raise self.fault(f"must be a whole {kind} archive", got) from None
+
+    def admit(self, name: str, *, is_folder: bool) -> None:
+        """Refuses a name that leaves the folder, clashes with another, or is one too many."""
+        parts = name.removesuffix("/").split("/")
         unsafe = name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name or "\0" in name
-        if unsafe or any(part in ("", "..") for part in bare.split("/")):
+        if unsafe or any(part in ("", ".", "..") for part in parts):
             raise self.fault("must hold names inside one folder", repr(name))
-        if bare.casefold() in self._names:
+        if any(len(part.encode("utf-8", "surrogateescape")) > _MAX_NAME_BYTES for part in parts):
+            raise self.fault(f"must hold names of at most {_MAX_NAME_BYTES} bytes", repr(name))
+        plain = PurePosixPath(unicodedata.normalize("NFC", "/".join(parts)).casefold())
+        above = {str(folder) for folder in plain.parents} - {"."}
+        if (
+            str(plain) in self._files
+            or (not is_folder and str(plain) in self._folders)
+            or above & self._files
+        ):
             raise self.fault("must not hold a name twice, whatever its case", repr(name))
-        self._names.add(bare.casefold())
-        if len(self._names) > self._limits.entries:
+        self._folders |= above
+        (self._folders if is_folder else self._files).add(str(plain))
+        if len(self._files) + len(self._folders) > self._limits.entries:
             raise self.fault(f"must hold at most {self._limits.entries:,} entries", "more")
 
-    def inflate(self, name: str, file: _Readable) -> bytes:
+    def inflate(self, file: _Readable) -> bytes:
         """The whole of one file, read block by block so that no claimed size is believed."""
         content = bytearray()
         while block := file.read(_BLOCK):
             content += block
             self._bytes += len(block)
             if len(content) > self._limits.file_bytes:
-                raise self.fault(
-                    f"must hold files of at most {self._limits.file_bytes:,} bytes", f"more, {name!r}"
-                )
-            if self._bytes > self._most:
-                raise self.fault(f"must inflate to at most {self._most:,} bytes", f"more, at {name!r}")
+                rule = f"must hold files of at most {self._limits.file_bytes:,} bytes"
+                raise self.fault(rule, f"more, {self.at!r}")
+            if self._bytes > self.most:
+                raise self.too_large()
         return bytes(content)
+
+    def too_large(self) -> UserError:
+        return self.fault(f"must inflate to at most {self.most:,} bytes", f"more, at {self.at!r}")
+
+
+class _Sips(io.FileIO):
+    """A file that gives no large gulps: zipfile reads the table of entries at once, whatever its size."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(_LARGEST_READ if size is None or size < 0 else min(size, _LARGEST_READ))
+        if len(content or b"") == _LARGEST_READ:
+            raise ValueError("a table of entries of more bytes than the limit")
+        return content or b""
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in an error after so many bytes, whoever reads it."""
+    """A stream that is refused after so many bytes, whoever reads it.
 
-    def __init__(self, stream: _Readable, most: int) -> None:
+    Attributes:
+        tail: the last block that was read; an archive's own is empty.
+    """
+
+    def __init__(self, stream: _Readable, account: _Account) -> None:
         super().__init__()
         self._stream = stream
-        self._left = most
+        self._account = account
+        self._left = account.most
+        self.tail = b""
 
     def readable(self) -> bool:
         return True
@@ -164,5 +232,6 @@ class _Bounded(io.RawIOBase):
         content = self._stream.read(self._left + 1 if size < 0 else min(size, self._left + 1))
         self._left -= len(content)
         if self._left < 0:
-            raise ValueError("more bytes than the limit")
+            raise self._account.too_large()
+        self.tail = (self.tail + content[-tarfile.BLOCKSIZE :])[-tarfile.BLOCKSIZE :]
         return content

@@ -9,6 +9,7 @@ could land in another split.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from coma_gen.corpus.performance import (
     read_table,
     refuse,
 )
+from coma_gen.corpus.reading import read_all
 from coma_gen.errors import Fault, UserError
 from coma_gen.files import sha256_bytes
-from coma_gen.music.midi import MAX_BYTES, read_notes
-from coma_gen.workers import map_bounded
+from coma_gen.music.midi import MAX_BYTES
 
 UNKNOWN = "unknown"
 _REMEDY = (
@@ -44,7 +45,7 @@ class OwnMusic:
 
     performances: list[Performance]
     twins: int
-    not_in_table: int
+    not_in_table: Sequence[str] = ()
 
 
 def write_folder(source: Path, folder: Path) -> OwnMusic:
@@ -54,8 +55,7 @@ def write_folder(source: Path, folder: Path) -> OwnMusic:
 
     Raises:
         UserError: there is no such folder, no MIDI file in it, a name that cannot be kept, more than one
-            table, or a
-            faulty one.
+            table, or a faulty one; one that puts the same bytes into two splits.
     """
     if not source.is_dir():
         raise UserError(Fault("download.path", "must be a folder with MIDI files", str(source), _REMEDY))
@@ -69,13 +69,16 @@ def write_folder(source: Path, folder: Path) -> OwnMusic:
         )
     refuse([fault for name in names if (fault := _name_fault(source, name))])
     given = {row.midi_filename: row for row in rows}
-    kept, seen = [], set()
+    kept: dict[str, Performance] = {}
+    faults = []
     for name in sorted(names):
         content = _read(source / name)
         digest = sha256_bytes(content)
-        if digest in seen:
+        if twin := kept.get(digest):
+            if name in given and given[name].split != twin.split:
+                rule = f"must be in the split of {twin.midi_filename}, whose bytes it has, '{twin.split}'"
+                faults.append(Fault(f"{table}, {name}", rule, repr(given[name].split)))
             continue
-        seen.add(digest)
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
@@ -84,19 +87,13 @@ def write_folder(source: Path, folder: Path) -> OwnMusic:
             raise UserError(
                 Fault(str(source / name), f"must have the SHA-256 of the table, {row.sha256}", digest)
             )
-        kept.append(replace(row, sha256=digest))
+        kept[digest] = replace(row, sha256=digest)
+    refuse(faults)
+    found = list(kept.values())
     if not rows:
-        lasting = map_bounded(seconds_of, [folder / row.midi_filename for row in kept], desc="read")
-        kept = [replace(row, duration=seconds) for row, seconds in zip(kept, lasting, strict=True)]
-    return OwnMusic(kept, len(names) - len(kept), len(set(present) - set(names)))
-
-
-def seconds_of(path: Path) -> float:
-    """The length of a MIDI file; 0 where it cannot be read, which the split says more about."""
-    try:
-        return read_notes(path).end
-    except UserError:
-        return 0.0
+        readings = read_all([folder / row.midi_filename for row in found])  # the split refuses the unreadable
+        found = [replace(row, duration=each.seconds) for row, each in zip(found, readings, strict=True)]
+    return OwnMusic(found, len(names) - len(found), sorted(set(present) - set(names)))
 
 
 def _table_of(source: Path) -> Path | None:

@@ -25,6 +25,7 @@ ARCHIVE_VARIABLE = "COMA_MAESTRO_ARCHIVE"
 MANIFEST_SHA256 = "9f08912bc1289b06b2b98ff92c7c809020165e5fbc7be8bf3d8f8a254bc1ccc2"
 """SHA-256 of a line '<sha256>  ./<path>' for each of the 1,280 files of MAESTRO v3.0.0, sorted by path."""
 
+ARCHIVE = "maestro-v3.0.0-midi.zip"
 TABLE = "maestro-v3.0.0.csv"
 _FILE = re.compile(r"(?:.*/)?(\d{4}/[^/]+\.midi|maestro-v3\.0\.0\.(?:csv|json)|LICENSE|README)")
 
@@ -46,7 +47,7 @@ def write_maestro(folder: Path, *, url: str, sha256: str, cache: Path) -> list[P
         source = Path(named).expanduser()
     else:
         remedy = f"set {ARCHIVE_VARIABLE} to a zip or folder of MAESTRO v3.0.0, or, {WITHOUT_NETWORK}"
-        source = fetch(url, sha256, cache / "maestro-v3.0.0-midi.zip", remedy=remedy)
+        source = fetch(url, sha256, cache / ARCHIVE, remedy=remedy)
     digests: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix=".table.", dir=folder) as aside:
         table = Path(aside) / TABLE

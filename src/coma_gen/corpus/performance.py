@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,10 @@ COLUMNS = (
 )
 MAX_FAULTS = 20
 """More faults than this are counted, not listed."""
+
+MAX_BYTES = 256 * 2**20
+MAX_DURATION = 86_400.0
+"""Seconds of one performance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,11 @@ def refuse(faults: Sequence[Fault]) -> None:
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and cells by column of every row that is not empty."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(Fault(str(path), f"must have at most {MAX_BYTES:,} bytes", "more"))
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise UserError(Fault(str(path), "must be a readable CSV", error.strerror or str(error))) from None
     except UnicodeDecodeError as error:
@@ -157,11 +165,13 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 def _row_faults(where: str, row: dict[str, str]) -> list[Fault]:
     checks: list[tuple[str, Callable[[str], bool], str]] = [
-        ("canonical_composer", _is_text, "must not be empty"),
-        ("canonical_title", _is_text, "must not be empty"),
+        ("canonical_composer", _is_text, "must be text, not empty, without control characters"),
+        ("canonical_title", _is_text, "must be text, not empty, without control characters"),
         ("split", lambda cell: cell in ("", *SPLITS), f"must be one of {', '.join(SPLITS)}, or empty"),
+        ("year", _is_year, "must be a year of four digits, or empty"),
         ("midi_filename", is_midi_name, "must be a path with / to a .mid or .midi file below the folder"),
-        ("duration", _is_seconds, "must be seconds, 0 or more"),
+        ("audio_filename", _is_clean, "must be without control characters"),
+        ("duration", _is_seconds, f"must be seconds, 0 to {MAX_DURATION:,.0f}"),
         ("sha256", _is_digest, "must be 64 hexadecimal digits, or empty"),
         ("notes", _is_count, "must be a whole number"),
     ]
@@ -186,15 +196,23 @@ def _performance(row: dict[str, str]) -> Performance:
     )
 
 
+def _is_clean(cell: str) -> bool:
+    """Whether a terminal, a log or a page may show it as it is."""
+    return not any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in cell)
+
+
 def _is_text(cell: str) -> bool:
-    return bool(cell.strip())
+    return bool(cell.strip()) and _is_clean(cell)
+
+
+def _is_year(cell: str) -> bool:
+    return re.fullmatch(r"([0-9]{4})?", cell) is not None
 
 
 def _is_seconds(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell)) and float(cell) >= 0
-    except ValueError:
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?", cell) is None:
         return False
+    return float(cell) <= MAX_DURATION
 
 
 def _is_digest(cell: str) -> bool:

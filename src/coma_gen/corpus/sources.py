@@ -15,6 +15,8 @@ from coma_gen.files import replacing_folder, sha256_file
 from coma_gen.params.sections import DownloadParams
 
 KIND = "corpus"
+LISTED = 20
+"""How many names a metrics file lists; the number is always whole."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class _Collected:
     performances: list[Performance]
     made_from: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
-    figures: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build_corpus(
@@ -41,8 +43,8 @@ def build_corpus(
         own_folder: where `download.path` leads, for the source "folder".
 
     Returns:
-        metrics: corpus, performances, files and bytes (MIDI files only), and "twins" for a person's own
-            files.
+        metrics: corpus, performances, files and bytes (MIDI files only); and for a person's own files twins,
+            not_in_table and the first of these.
 
     Raises:
         UserError: the source cannot be had or is not what it should be.
@@ -82,4 +84,5 @@ def _collect(download: DownloadParams, building: Path, *, cache: Path, own_folde
         rows = synthetic.write_synthetic(building, performances=count, seconds=seconds, seed=seed)
         return _Collected(rows, settings={"performances": count, "seconds": seconds, "seed": seed})
     music = own.write_folder(own_folder, building)
-    return _Collected(music.performances, figures={"twins": music.twins, "not_in_table": music.not_in_table})
+    surplus = {"not_in_table": len(music.not_in_table), "not_in_table_named": music.not_in_table[:LISTED]}
+    return _Collected(music.performances, figures={"twins": music.twins, **surplus})

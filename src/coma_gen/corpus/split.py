@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,14 @@ from coma_gen.artefact import open_artefact, seal
 from coma_gen.corpus.assignment import Move, assign
 from coma_gen.corpus.filters import keep_composers
 from coma_gen.corpus.performance import CORPUS_TABLE, SPLITS, Performance, read_table, refuse, write_table
-from coma_gen.errors import Fault, UserError
+from coma_gen.corpus.reading import Reading, read_all
+from coma_gen.errors import Fault
 from coma_gen.files import replacing_folder
-from coma_gen.music.midi import read_notes
 from coma_gen.params.sections import SplitParams
-from coma_gen.workers import map_bounded
 
 KIND = "split"
 LISTED = 20
 """How many names a metrics file lists of each kind; the number is always whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What reading one file gave: its number of notes, or why it cannot be used."""
-
-    notes: int
-    reason: str = ""
-    got: str = ""
 
 
 def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[str, Any]:
@@ -57,8 +47,7 @@ def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[st
     manifest = open_artefact(corpus, kind="corpus")
     rows = read_table(corpus / CORPUS_TABLE, folder=corpus)
     chosen = keep_composers(rows, split)
-    paths = [corpus / row.midi_filename for row in chosen]
-    readings = map_bounded(read_one, paths, desc="read")
+    readings = read_all([corpus / row.midi_filename for row in chosen])
     good = [
         replace(row, notes=reading.notes)
         for row, reading in zip(chosen, readings, strict=True)
@@ -77,16 +66,7 @@ def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[st
     return {**_sizes(placed), **_left_out(rows, chosen, unreadable), **_overlap(placed), **_moved(moves)}
 
 
-def read_one(path: Path) -> _Reading:
-    """Counts the notes of a file, or says why it cannot be used."""
-    try:
-        count = len(read_notes(path))
-    except UserError as error:
-        return _Reading(0, error.faults[0].rule, error.faults[0].got)
-    return _Reading(count) if count else _Reading(0, "must have notes", "none that is not drums")
-
-
-def _check_unreadable(unreadable: dict[str, _Reading], most: int) -> None:
+def _check_unreadable(unreadable: dict[str, Reading], most: int) -> None:
     if len(unreadable) <= most:
         return
     remedy = (
@@ -109,7 +89,7 @@ def _sizes(placed: Sequence[Performance]) -> dict[str, Any]:
 
 
 def _left_out(
-    rows: Sequence[Performance], chosen: Sequence[Performance], unreadable: dict[str, _Reading]
+    rows: Sequence[Performance], chosen: Sequence[Performance], unreadable: dict[str, Reading]
 ) -> dict[str, Any]:
     reasons = Counter(reading.reason for reading in unreadable.values())
     composers = sorted({row.composer for row in rows} - {row.composer for row in chosen})
@@ -117,7 +97,7 @@ def _left_out(
         "unreadable": {
             "performances": len(unreadable),
             "reasons": dict(sorted(reasons.items())),
-            "files": sorted(unreadable)[:LISTED],
+            "files": sorted(unreadable),
         },
         "filtered": {"performances": len(rows) - len(chosen), "composers": len(composers)},
     }

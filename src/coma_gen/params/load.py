@@ -14,6 +14,9 @@ from coma_gen.params.reading import read_yaml
 from coma_gen.params.rules import broken_rules
 from coma_gen.params.sections import Params, Section
 
+LONGEST_NAME = 100
+"""Characters that are shown of a key that there is none of."""
+
 
 def load_params(path: Path) -> Params:
     """Reads and checks a params file.
@@ -69,9 +72,10 @@ def _unknown(content: dict[Any, Any], *, known: list[str], where: str) -> list[F
     faults = []
     for key in content:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            name = key if isinstance(key, str) else _written(key)
+            near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1)
             remedy = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-            faults.append(Fault(f"{where}{key}", "there is no such key", "", remedy))
+            faults.append(Fault(f"{where}{name[:LONGEST_NAME]}", "there is no such key", "", remedy))
     return faults
 
 
@@ -125,4 +129,11 @@ def _rule(detail: ErrorDetails) -> str:
 
 
 def _got(detail: ErrorDetails) -> str:
-    return "" if detail["type"] == "missing" else repr(detail["input"])
+    return "" if detail["type"] == "missing" else _written(detail["input"])
+
+
+def _written(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"

@@ -2,7 +2,8 @@
 
 PyYAML follows YAML 1.1: `1e-5` is a string, `no` is False, `010` is 8, `1:30` is 90. DVC follows YAML 1.2,
 where they are a number, a string, 10 and a string. This loader is PyYAML's safe loader with YAML 1.2's rules
-for scalars, and it refuses a key that stands twice, as DVC does.
+for scalars, and it refuses a key that stands twice, as DVC does. It also refuses what a few lines can blow
+up: aliases that stand for more than could be written out, and lists nested without end.
 """
 
 from __future__ import annotations
@@ -24,8 +25,31 @@ FLOAT = re.compile(
 )
 
 
+MAX_BYTES = 2**20
+MAX_VALUES = 100_000
+"""Keys and values that a document may stand for, with every alias written out."""
+
+_NOT_YAML = (
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What PyYAML raises on documents; all but the first are its own faults, such as on `!!bool maybe`."""
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader under the scalar rules of YAML 1.2."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _values(node, {}) > MAX_VALUES:
+            problem = f"it stands for more than {MAX_VALUES:,} values, or holds itself"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -38,6 +62,16 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes a node stands for; too many for one that holds itself."""
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES + 1
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        flat = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in flat)
+    return known[id(node)]
 
 
 def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -76,7 +110,7 @@ def parse_yaml(text: str, *, name: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, with other scalar rules
-    except (yaml.YAMLError, ValueError) as error:
+    except _NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark else name
         raise UserError(Fault(where, "must be YAML", str(getattr(error, "problem", None) or error))) from None
@@ -86,12 +120,18 @@ def read_yaml(path: Path) -> Any:
     """Reads a YAML file.
 
     Raises:
-        UserError: when it is missing, not text or not YAML.
+        UserError: when it is missing, too large, not text or not YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise UserError(Fault(str(path), "this file must exist", "no such file")) from None
+    except OSError as error:
+        raise UserError(Fault(str(path), "must be a readable file", error.strerror or str(error))) from None
     except UnicodeDecodeError as error:
         raise UserError(Fault(str(path), "must be UTF-8 text", str(error))) from None
+    if len(content) > MAX_BYTES:
+        raise UserError(Fault(str(path), f"must have at most {MAX_BYTES:,} bytes", "more"))
     return parse_yaml(text, name=path.name)

@@ -8,7 +8,9 @@ from pathlib import Path
 from coma_gen.errors import Fault
 from coma_gen.params.sections import (
     DownloadParams,
+    EvaluateParams,
     ModelParams,
+    RuntimeParams,
     SampleParams,
     Section,
     ShardParams,
@@ -108,6 +110,44 @@ def _model_and_train(model: ModelParams, train: TrainParams) -> Iterator[Fault]:
         yield Fault("train.seq_len", rule, str(train.seq_len))
 
 
+def _processes(runtime: RuntimeParams, model: ModelParams, train: TrainParams) -> Iterator[Fault]:
+    yield from misfits(runtime.processes, model, train)
+
+
+def misfits(processes: int, model: ModelParams, train: TrainParams) -> Iterator[Fault]:
+    """The fault of a number of processes that cannot share a step evenly, if it is one.
+
+    Each takes as many micro-batches, or an equal part of one. A part would draw another dropout than the
+    whole, and the result must not depend on who computes it.
+    """
+    batch = train.micro_batch * train.grad_accum_steps
+    whole = train.grad_accum_steps % processes == 0
+    even = batch % processes == 0
+    parted = even and processes % train.grad_accum_steps == 0
+    dropout = [name for name in ModelParams.model_fields if name.endswith("dropout") and getattr(model, name)]
+    if whole or (parted and not dropout):
+        return
+    rule = f"must divide train.grad_accum_steps ({train.grad_accum_steps})"
+    if parted:
+        rule += f" where there is dropout (model.{dropout[0]})"
+    else:
+        rule += f", or be a multiple of it that divides the {batch} windows of a step"
+    same = f"train.micro_batch={batch // processes}, train.grad_accum_steps={processes}"
+    yield Fault("runtime.processes", rule, str(processes), f"{same} takes the same windows" if even else "")
+
+
+def _evaluate(evaluate: EvaluateParams) -> Iterator[Fault]:
+    if evaluate.stride > evaluate.window:
+        rule = f"must not exceed evaluate.window ({evaluate.window}), or some tokens are never scored"
+        yield Fault("evaluate.stride", rule, str(evaluate.stride))
+
+
+def _model_and_evaluate(model: ModelParams, evaluate: EvaluateParams) -> Iterator[Fault]:
+    if model.position_embedding == "learned" and evaluate.window > model.max_seq_len:
+        rule = f"must not exceed model.max_seq_len ({model.max_seq_len}) under a learned position embedding"
+        yield Fault("evaluate.window", rule, str(evaluate.window))
+
+
 def _sample(sample: SampleParams) -> Iterator[Fault]:
     if sample.unprompted + sample.prompted == 0:
         yield Fault("sample.unprompted", "with sample.prompted must ask for at least one sample", "0 + 0")
@@ -126,6 +166,9 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Fault]]], ...] = (
     (("model",), _model),
     (("train",), _train),
     (("model", "train"), _model_and_train),
+    (("evaluate",), _evaluate),
+    (("model", "evaluate"), _model_and_evaluate),
+    (("runtime", "model", "train"), _processes),
     (("sample",), _sample),
 )
 """(the sections that a rule needs, the rule)."""

@@ -16,7 +16,7 @@ Seed = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 Count = Annotated[StrictInt, Field(ge=1, le=2**31)]
 Fraction = Annotated[Float, Field(gt=0, lt=1)]
 Dropout = Annotated[Float, Field(ge=0, lt=1)]
-Positive = Annotated[Float, Field(gt=0)]
+Positive = Annotated[Float, Field(gt=0, le=1e9)]
 Minutes = Annotated[Float, Field(gt=0, le=36_000)]
 Composers = tuple[StrictStr, ...]
 
@@ -33,6 +33,7 @@ class RuntimeParams(Section):
     threads: Annotated[StrictInt, Field(ge=1, le=1024)]
     pin_cpu: StrictBool
     device: Literal["cpu", "cuda", "mps", "auto"]
+    processes: Annotated[StrictInt, Field(ge=1, le=64)]
 
 
 class DownloadParams(Section):
@@ -58,7 +59,7 @@ class SplitParams(Section):
     composers_drop: Composers
     composers_top: Count | None
     composers_top_by: Literal["hours", "compositions"]
-    max_unreadable: Annotated[StrictInt, Field(ge=0)]
+    max_unreadable: Annotated[StrictInt, Field(ge=0, le=2**31)]
 
 
 class TokenizerParams(Section):
@@ -139,6 +140,7 @@ class BaselineParams(Section):
 
     add: Positive
     bigram_prior: Positive
+    kneser_ney_order: Annotated[StrictInt, Field(ge=2, le=8)]
 
 
 class EvaluateParams(Section):
@@ -146,6 +148,8 @@ class EvaluateParams(Section):
 
     batch: Count
     chunk: Count
+    window: Annotated[StrictInt, Field(ge=2, le=2**24)]
+    stride: Count
     bootstrap_resamples: Annotated[StrictInt, Field(ge=100, le=1_000_000)]
 
 
@@ -158,6 +162,8 @@ class SampleParams(Section):
     prompt_seconds: Minutes
     seconds: Minutes
     max_tokens: Count
+    max_empty_bars: Annotated[StrictInt, Field(ge=0, le=18_000)]
+    excerpts: Annotated[StrictInt, Field(ge=2, le=10_000)]
     temperature: Annotated[Float, Field(ge=0, le=100)]
     top_k: Count | None
     top_p: Annotated[Float, Field(gt=0, le=1)] | None

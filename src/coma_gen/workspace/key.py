@@ -1,8 +1,8 @@
 """Digests that name a run: what it is made of, known before it starts.
 
-Two of them: the experiment's (all params, all code, the corpus), which MLflow's run is found by, and the
-training's (only what its weights depend on), which its resume folder is named by. Both read the list of code
-files from dvc.yaml, where each stage says what it runs.
+The experiment's (all params, all code, the corpus) is what MLflow's run is found by; the training's and the
+sharding's (only what the weights, or the shards, depend on) name their resume folders. All read the list of
+code files from dvc.yaml, where each stage says what it runs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from coma_gen.artefact import read_manifest
 from coma_gen.files import sha256_bytes, sha256_file
 from coma_gen.params.reading import read_yaml
 
+SPEED_ONLY = (("runtime", "processes"),)
+"""Settings (section, key) under whose other values a training may go on."""
 LIBRARIES = ("torch", "numpy")
 """A checkpoint of other versions of these is not gone on from."""
+ENCODERS = ("miditok", "numpy", "pyarrow", "symusic", "tokenizers")
+"""Parts of shards that other versions of these wrote are not gone on from."""
 
 
 def _digest(content: Any) -> str:
@@ -47,9 +51,23 @@ def training_digest(root: Path) -> str:
     """
     stage = read_yaml(root / "dvc.yaml")["stages"]["train"]
     params = read_yaml(root / "params.yaml")
-    chosen = {name: params[name] for name in stage["params"]}
+    chosen = {
+        section: {name: value for name, value in params[section].items() if (section, name) not in SPEED_ONLY}
+        for section in stage["params"]
+    }
     shards = read_manifest(root / "data" / "shards", kind="shards").digest
     start = params["train"]["init_from"]
     origin = read_manifest(Path(start), kind="model").digest if start else None
     libraries = [platform.machine(), *(version(name) for name in LIBRARIES)]
     return _digest([chosen, _code(root, stage["deps"]), shards, origin, libraries])
+
+
+def sharding_digest(root: Path) -> str:
+    """A digest of everything the shards depend on: the shard stage's params and code, the split (and with it
+    the corpus), the tokenizer, and the libraries that encode.
+    """
+    stage = read_yaml(root / "dvc.yaml")["stages"]["shard"]
+    made_from = [read_manifest(root / "data" / kind, kind=kind).digest for kind in ("split", "tokenizer")]
+    libraries = [version(name) for name in ENCODERS]
+    params = read_yaml(root / "params.yaml")["shard"]
+    return _digest([params, _code(root, stage["deps"]), made_from, libraries])

@@ -10,7 +10,7 @@ from coma_gen.workspace.paths import Workspace
 
 KEY = "bits_per_note_10ms"
 SPLITS = ("validation", "test")
-BASELINES = ("uniform", "unigram", "bigram")
+BASELINES = ("uniform", "unigram", "bigram", "kneser_ney")
 
 
 def figures(workspace: Workspace) -> str:
@@ -53,7 +53,7 @@ def _likelihood(metrics: dict[str, Any]) -> Iterator[str]:
     rows = {name: [metrics["baseline"][split][name] for split in SPLITS] for name in BASELINES}
     rows["conformer"] = [metrics["evaluate"][split] for split in SPLITS]
     for name, row in rows.items():
-        yield f"  {name:<24}" + "".join(f"{of[KEY]:>12.2f}" for of in row)
+        yield f"  {name.replace('_', ' '):<24}" + "".join(f"{of[KEY]:>12.2f}" for of in row)
     nats, perplexity = (metrics["evaluate"]["test"][key] for key in ("nll_per_token", "perplexity"))
     yield f"  (conformer on test: {nats:.3f} nats per token, perplexity {perplexity:.1f})\n"
 

@@ -1,0 +1,44 @@
+"""`coma-gen doctor`: what is wrong with this checkout, and what to type."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen doctor             look at everything; exits with 1 when something is wrong
+  coma-gen doctor --json      the same for a program
+  coma-gen doctor --sweep     remove checkpoints that nobody came back to for a week, then look
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to the parser."""
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is wrong with this checkout, and what to type",
+        description="Looks at Python, git, DVC, disk, params, archives, data, cache and checkpoints.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("--json", action="store_true", help="a list of findings as JSON")
+    doctor.add_argument("--sweep", action="store_true", help="remove abandoned checkpoints")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.doctor import examine, told
+    from coma_gen.workspace.findings import size_of
+    from coma_gen.workspace.holdings import sweep
+
+    if options.sweep:
+        for folder, size in sweep(workspace):
+            print(f"removed {folder.relative_to(workspace.home)} ({size_of(size)})")
+    findings = examine(workspace)
+    print(json.dumps([asdict(finding) for finding in findings], indent=2) if options.json else told(findings))
+    return 1 if any(finding.is_wrong for finding in findings) else 0

@@ -1,0 +1,57 @@
+"""What is wrong with a checkout, and what to type.
+
+Nothing is changed here; `holdings.sweep`, which is asked for by name, removes abandoned checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from coma_gen.errors import UserError
+from coma_gen.workspace import holdings, surroundings
+from coma_gen.workspace.findings import Finding
+from coma_gen.workspace.paths import Workspace
+
+Check = Callable[[Workspace], Iterator[Finding]]
+CHECKS: tuple[Check, ...] = (
+    surroundings.python,
+    surroundings.packages,
+    surroundings.git,
+    surroundings.dvc_locks,
+    surroundings.disk,
+    holdings.settings,
+    holdings.archives,
+    holdings.artefacts,
+    holdings.cache,
+    holdings.checkpoints,
+    holdings.leftovers,
+)
+
+
+def examine(workspace: Workspace) -> list[Finding]:
+    """Everything that the checks find, what is wrong first; a check that cannot be made is a finding too."""
+    found: list[Finding] = []
+    for check in CHECKS:
+        try:
+            found += check(workspace)
+        except UserError as error:
+            found += [
+                Finding(check.__name__, str(fault), fault.remedy or "see above") for fault in error.faults
+            ]
+        except OSError as error:
+            problem = f"{error.filename or 'the disk'}: {error.strerror}"
+            found.append(Finding(check.__name__, problem, "change its owner or its permissions"))
+    return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_wrong)
+
+
+def told(findings: Sequence[Finding]) -> str:
+    """The findings as text: two lines each, and a count."""
+    wrong = sum(finding.is_wrong for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"  {'WRONG' if finding.is_wrong else 'note ':<7}{finding.what:<10}{finding.problem}")
+        lines.append(f"  {'':<17}{finding.todo}")
+    notes = len(findings) - wrong
+    count = "nothing is wrong" if not wrong else f"{wrong} thing{'s are' if wrong > 1 else ' is'} wrong"
+    lines.append(f"doctor: {count}" + (f", {notes} to know" if notes else ""))
+    return "\n".join(lines)

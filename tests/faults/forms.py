@@ -1,0 +1,82 @@
+"""The two forms of a search for inputs that break something: one for every run, one for `make faults`.
+
+The short form is the same at every run. The whole form goes on with further examples, each batch with a seed
+of its own number, until its time is over.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
+
+T = TypeVar("T")
+MINUTES = float(os.environ.get("FAULT_MINUTES", "10"))
+"""How long the whole form of each search goes on."""
+
+MAX_SECONDS = 60.0
+MAX_MEMORY = 2 * 2**30
+"""What no single input may take."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How much is tried.
+
+    Attributes:
+        every: of a row of moments to be killed at, each so many are taken, the first one always.
+        seconds: how long a search goes on beyond its first batch.
+    """
+
+    every: int
+    seconds: float
+
+
+SHORT, WHOLE = Form(every=5, seconds=0.0), Form(every=1, seconds=60 * MINUTES)
+BOTH_FORMS = [
+    pytest.param(SHORT, id="short"),
+    pytest.param(WHOLE, id="whole", marks=[pytest.mark.faults, pytest.mark.timeout(60 * MINUTES + 900)]),
+]
+
+
+def search(check: Callable[[T], None], inputs: SearchStrategy[T], form: Form, *, batch: int = 60) -> int:
+    """Looks for an input that breaks `check`; returns how many were tried.
+
+    Raises:
+        Exception: what `check` raises on the smallest input that it fails on.
+        AssertionError: an input took longer than `MAX_SECONDS`, or the process more than `MAX_MEMORY`.
+    """
+    tried = 0
+
+    def attempt(value: T) -> None:
+        nonlocal tried
+        tried += 1
+        began = time.monotonic()
+        check(value)
+        assert time.monotonic() - began < MAX_SECONDS, "took too long"
+
+    limits = settings(
+        max_examples=batch if form.seconds == 0 else 1000,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    began, number, peak = time.monotonic(), 0, _peak_bytes()
+    while number == 0 or time.monotonic() - began < form.seconds:
+        limits(seed(number)(given(inputs)(attempt)))()
+        number += 1
+    assert _peak_bytes() <= max(peak, MAX_MEMORY)
+    return tried
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

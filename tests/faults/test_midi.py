@@ -1,0 +1,259 @@
+"""MIDI files that lie, blow up or are damaged: refused by name, without harm; and good ones lose no note."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from coma_gen.corpus import reading
+from coma_gen.corpus.reading import read_all, read_performance
+from coma_gen.corpus.sources import build_corpus
+from coma_gen.corpus.split import split_corpus
+from coma_gen.errors import UserError
+from coma_gen.music import events, midi
+from coma_gen.music.midi import read_notes
+from coma_gen.music.prompt import read_prompt
+from coma_gen.params.sections import TokenizerParams
+from coma_gen.tokenizer.remi import Tokenizer
+from faults.forms import BOTH_FORMS, Form, search
+from faults.mutations import mutated
+from faults.settings import DOWNLOAD, SPLIT, TOKENIZER
+from faults.wild import wild_read
+from smf import Event, note, pedal, program, smf, tempo, track
+
+Tally = Callable[[str, str, int], None]
+
+
+def raw(body: bytes, *, tracks: int = 1, division: int = 480) -> bytes:
+    """A file of one track with a body written by hand."""
+    return smf(*[b"MTrk" + struct.pack(">I", len(body)) + body] * tracks, division=division)
+
+
+END = b"\x00\xff\x2f\x00"
+ON, OFF = b"\x00\x90\x3c\x40", b"\x60\x80\x3c\x00"
+LONG = b"\xff\xff\xff\x7f"
+"""The longest delta time, 2**28 - 1 ticks."""
+
+GOOD = smf(track(tempo(0, 400_000), pedal(0, 127), *note(0, 480), pedal(500, 0), *note(9, 700, 61)))
+TWO = smf(track(*note(0, 480)), track(*note(0, 480, 72, channel=1)))
+EVIL: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "an empty file"),
+    "a web page": (b"<!DOCTYPE html>", "begins with 'MThd'"),
+    "a tune in ABC": (b"X:1\nT:tune\nK:C\nCDEF", "begins with 'MThd'"),
+    "RIFF": (b"RIFF" + bytes(30), "begins with 'MThd'"),
+    "only a header": (GOOD[:14], "0 tracks where its header tells of 1"),
+    "half a header": (GOOD[:9], "begins with 'MThd'"),
+    "format 2": (smf(track(*note(0, 1)), form=2), "format 2"),
+    "format 65535": (smf(track(*note(0, 1)), form=65535), "format 65535"),
+    "SMPTE time": (smf(track(*note(0, 1)), division=0xE728), "SMPTE"),
+    "no resolution": (smf(track(*note(0, 1)), division=0), "no resolution"),
+    "a header of no length": (GOOD[:4] + bytes(4) + GOOD[8:], "format 0 or 1"),
+    "a header of four gigabytes": (GOOD[:4] + b"\xff" * 4 + GOOD[8:], "whole MIDI file"),
+    "cut by a byte": (GOOD[:-1], "ends 1 bytes early"),
+    "cut between two tracks": (TWO[: TWO.index(b"MTrk", 20)], "1 tracks where its header tells of 2"),
+    "more tracks than it tells of": (TWO[:11] + b"\x01" + TWO[12:], "2 tracks where its header tells of 1"),
+    "no tracks told of": (GOOD[:10] + bytes(2) + GOOD[12:], "1 tracks where its header tells of 0"),
+    "a track of four gigabytes": (GOOD[:18] + b"\xff" * 4 + GOOD[22:], "bytes early"),
+    "a delta of five bytes": (raw(b"\xff" * 4 + b"\x7f\x90\x3c\x40" + END), "more than four bytes"),
+    "a delta without end": (raw(b"\xff" * 200_000), "more than four bytes"),
+    "a text longer than the track": (raw(b"\x00\xff\x01\xff\xff\xff\x7f" + ON), "cut off"),
+    "a sysex longer than the track": (raw(b"\x00\xf0\xff\xff\xff\x7f" + ON), "cut off"),
+    "data without a status": (raw(b"\x00\x3c\x40" + END), "whole MIDI file"),
+    "an event cut off": (raw(ON + b"\x60\x80\x3c"), "whole MIDI file"),
+    "a real-time status": (raw(ON + b"\x00\xf8" + OFF + END), "the status F8"),
+    "a song position": (raw(ON + b"\x00\xf2\x00\x00" + OFF + END), "the status F2"),
+    "a pitch of 200": (raw(b"\x00\x90\xc8\x40\x60\x80\xc8\x00" + END), "whole MIDI file"),
+    "a velocity of 200": (raw(b"\x00\x90\x3c\xc8\x60\x80\x3c\x00" + END), "whole MIDI file"),
+    "a pedal of 200": (raw(ON + b"\x00\xb0\x40\xc8" + OFF + END), "whole MIDI file"),
+    "a tempo of nothing": (smf(track(tempo(0, 0), *note(0, 1))), "tempi above 0"),
+    "65 million bars": (smf(track(*note(0, 1), *note(268_435_455, 268_435_456)), division=1), "12 hours"),
+    "a pedal after a day": (raw(ON + OFF + LONG + b"\xb0\x40\x7f" + END, division=96), "12 hours"),
+    "ticks that wrap round to 0": (raw((LONG + b"\xb0\x07\x40") * 16 + b"\x10" + ON[1:] + OFF + END), "tick"),
+    "ticks that wrap round twice": (raw(ON + OFF + (LONG + b"\xb0\x07\x40") * 40 + END), "tick"),
+    "more tracks than can be told of": (smf(track()) + b"MTrk\0\0\0\0" * 70_000, "70001 tracks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_each_evil_file_is_refused_by_name(name: str, tmp_path: Path, tally: Tally) -> None:
+    content, words = EVIL[name]
+    path = tmp_path / "evil.mid"
+    path.write_bytes(content)
+    for read in (read_notes, read_prompt):
+        with pytest.raises(UserError) as caught:
+            read(path)
+        assert words in str(caught.value) and str(path) in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+    tally("a MIDI file made to lie, blow up or mislead", "refused by name, as corpus and as prompt", 2)
+
+
+def test_what_claims_too_much_is_refused_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    monkeypatch.setattr(events, "MAX_EVENTS", 10_000)
+    monkeypatch.setattr(midi, "MAX_BYTES", 200_000)
+    monkeypatch.setattr(midi.symusic, "Score", None)  # whoever asks it, fails
+    bodies = {
+        "notes": b"\x00\x90\x3c\x40" + b"\x00\x3c\x00\x00\x3c\x40" * 10_000,
+        "pedals": b"\x00\xb0\x40\x40" + b"\x01\x40\x7f\x01\x40\x00" * 10_000,
+        "tempi": b"\x00\xff\x51\x03\x07\xa1\x20" * 11_000,
+        "texts": b"\x00\xff\x01\x00" * 11_000,
+    }
+    for body in bodies.values():
+        with pytest.raises(UserError, match="more than 10,000 events"):
+            read_notes(raw(body + END), name="a.mid")
+    with pytest.raises(UserError, match="must have at most"):
+        read_notes(raw(b"\x00\xff\x01\x00" * 60_000), name="a.mid")
+    tally("a MIDI file of too many bytes or events", "refused before it is parsed", len(bodies) + 1)
+
+
+@st.composite
+def valid_files(draw: st.DrawFn) -> tuple[bytes, int]:
+    """A file as some program could write it, and how many notes it has."""
+    ticks = st.integers(0, 5_000)
+    tracks, count = [], 0
+    for _ in range(draw(st.integers(1, 3))):
+        played: list[Event] = []
+        for start, length, pitch, channel in draw(
+            st.lists(
+                st.tuples(ticks, st.integers(1, 900), st.integers(0, 127), st.sampled_from((0, 1, 9, 15)))
+            )
+        ):
+            played += note(start, start + length, pitch, channel=channel)
+            count += channel != 9
+        for tick, value, channel in draw(st.lists(st.tuples(ticks, st.integers(0, 127), st.integers(0, 15)))):
+            played.append(pedal(tick, value, channel))
+        for tick, value in draw(st.lists(st.tuples(ticks, st.integers(1, 2**24 - 1)), max_size=3)):
+            played.append(tempo(tick, value))
+        for tick, value in draw(st.lists(st.tuples(ticks, st.integers(0, 127)), max_size=3)):
+            played.append(program(tick, value))
+        for tick, text in draw(st.lists(st.tuples(ticks, st.binary(max_size=20)), max_size=3)):
+            played.append((tick, b"\xff\x01" + bytes([len(text)]) + text))
+        tracks.append(track(*played))
+    return smf(*tracks, division=draw(st.sampled_from((1, 24, 96, 384, 480, 0x7FFF)))), count
+
+
+SHORT_FILES = st.sampled_from([GOOD, TWO, smf(track(*note(0, 9)), form=0)])
+
+
+def reshaped() -> SearchStrategy[bytes]:
+    """Files of a track of changed bytes, in a chunk of the right length, so that readers reach the events."""
+
+    def in_chunk(body: bytes) -> bytes:
+        return raw(body)
+
+    return valid_files().flatmap(lambda pair: mutated(pair[0][22:])).map(in_chunk)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.build(TokenizerParams.model_validate(TOKENIZER))
+
+
+@pytest.mark.parametrize("form", BOTH_FORMS)
+class TestSearch:
+    def test_no_note_of_a_good_file_is_lost(self, form: Form, tally: Tally) -> None:
+        def check(pair: tuple[bytes, int]) -> None:
+            content, count = pair
+            try:
+                assert len(read_notes(content)) == count
+            except UserError as error:
+                assert "12 hours" in str(error)
+
+        times = search(check, valid_files(), Form(1, form.seconds / 10), batch=80)
+        tally("any good file", "every note is read", times)
+
+    def test_no_change_of_bytes_breaks_a_reader(self, form: Form, tokenizer: Tokenizer, tally: Tally) -> None:
+        def check(content: bytes) -> None:
+            try:
+                notes = read_notes(content, name="evil.mid")
+            except UserError as error:
+                assert len(error.faults) == 1 and error.faults[0].where == "evil.mid"
+                with pytest.raises(UserError):
+                    read_prompt(content)
+                return
+            assert notes.end <= midi.MAX_SECONDS and (notes.onset >= 0).all()
+            assert len(tokenizer.encode(notes)) <= 8 * len(notes) + notes.end + 100
+            try:  # a stretch of it may be more than its ticks can say
+                prompt = read_prompt(content)
+                continued = prompt.continued(notes.shifted(prompt.notes.end))
+            except UserError as error:
+                assert len(str(error).splitlines()) == 1
+            else:
+                assert len(read_notes(continued)) >= len(prompt.notes) > 0
+
+        inputs = st.one_of(SHORT_FILES.flatmap(mutated), reshaped(), st.binary(max_size=60))
+        times = search(check, inputs, form, batch=250)
+        tally(
+            "a MIDI file with bytes changed, cut, doubled or moved",
+            "read within bounds, or one clear line",
+            times,
+        )
+
+
+class TestACorpus:
+    @pytest.fixture
+    def corpus(self, tmp_path: Path) -> Path:
+        wanted = DOWNLOAD.model_copy(update={"synthetic_performances": 10})
+        build_corpus(wanted, tmp_path / "corpus", cache=tmp_path, own_folder=tmp_path)
+        return tmp_path / "corpus"
+
+    def test_files_that_end_their_readers_are_counted_as_unreadable(
+        self, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+    ) -> None:
+        monkeypatch.setattr(reading, "_read", wild_read)
+        monkeypatch.setattr(reading, "SECONDS", 1.0)
+        reasons = ("1 s of work", "1,024 MiB of memory", "ended by SIGKILL", "ended by SIGSEGV")
+        with pytest.raises(UserError) as caught:
+            split_corpus(SPLIT, corpus, tmp_path / "split")
+        assert len(caught.value.faults) == 4 and not (tmp_path / "split").exists()
+        for fault, reason in zip(caught.value.faults, reasons, strict=True):
+            assert fault.where.endswith(".midi") and reason in fault.got
+            assert fault.rule == "must be readable within 1 s and 1,024 MiB"
+        allowed = SPLIT.model_copy(update={"max_unreadable": 4})
+        metrics = split_corpus(allowed, corpus, tmp_path / "split")
+        assert metrics["unreadable"]["performances"] == len(metrics["unreadable"]["files"]) == 4
+        assert sum(metrics[name]["performances"] for name in ("train", "validation", "test")) == 6
+        tally(
+            "a file that hangs, fills the memory, or kills its reader",
+            "counted and named; refuses above the limit",
+            8,
+        )
+
+    def test_a_pipe_and_a_folder_of_the_name_do_not_hang(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+    ) -> None:
+        import os
+
+        monkeypatch.setattr(reading, "SECONDS", 1.0)
+        os.mkfifo(tmp_path / "pipe.mid")
+        (tmp_path / "folder.mid").mkdir()
+        (tmp_path / "good.mid").write_bytes(GOOD)
+        pipe, folder, none, good = read_all(
+            [tmp_path / f"{name}.mid" for name in ("pipe", "folder", "none", "good")]
+        )
+        assert pipe.got == "more than 1 s of work"
+        assert "directory" in folder.got and "No such file" in none.got
+        assert (good.notes, good.reason) == (2, "")
+        tally("a pipe, a folder or nothing in place of a file", "one clear reason", 3)
+
+    def test_a_file_that_changed_after_the_split_is_refused(
+        self, corpus: Path, tmp_path: Path, tally: Tally
+    ) -> None:
+        from coma_gen.corpus.performance import read_table
+
+        split_corpus(SPLIT, corpus, tmp_path / "split")
+        rows = read_table(tmp_path / "split" / "train.csv")
+        for row in rows:
+            assert len(read_performance(corpus, row)) > 0
+            content = bytearray((corpus / row.midi_filename).read_bytes())
+            content[len(content) // 2] ^= 1
+            (corpus / row.midi_filename).write_bytes(content)
+            with pytest.raises(UserError, match="must be the file that the split was made from"):
+                read_performance(corpus, row)
+        tally("a MIDI file that changed after the split", "refused by name", len(rows))
