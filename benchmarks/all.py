@@ -1,0 +1,60 @@
+"""Runs every benchmark, one after the other, each in a process of its own, and prints their tables.
+
+    python -m benchmarks.all --short                 what `make bench` runs
+    python -m benchmarks.all --into benchmarks/README.md     the long form, its tables put in their places
+
+Run it on a machine that does nothing else. `many_files` is not among them: it writes thousands of files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from coma_gen.files import write_atomic
+
+SCRIPTS = ("train_step", "parts", "decode", "data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints what each script prints; ends with the status of the first that fails."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.all",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--into", type=Path, help="a page with places to put the tables in, too")
+    typed, others = parser.parse_known_args(arguments)
+    printed = {}
+    for name in SCRIPTS:
+        command = [sys.executable, "-m", f"benchmarks.{name}", *others]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        print(done.stdout, end="", flush=True)
+        if done.returncode:
+            sys.exit(done.returncode)
+        printed[name] = done.stdout
+    if typed.into is not None:
+        write_atomic(typed.into, placed(typed.into.read_text(encoding="utf-8"), printed))
+
+
+def placed(page: str, printed: Mapping[str, str]) -> str:
+    """A page with what each script printed between the marks that bear its name.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    for name, text in printed.items():
+        first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, found_first, rest = page.partition(f"{first}\n")
+        _, found_last, after = rest.partition(last)
+        if not (found_first and found_last):
+            raise ValueError(f"the page has no place between {first} and {last}")
+        page = f"{before}{first}\n{text.strip()}\n{last}{after}"
+    return page
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Do the shards feed the trainer, and how fast does music become tokens?
+
+A synthetic corpus goes through the library into shards in a temporary folder. Then: plain slices of the
+memory-mapped file, training windows as the trainer draws them (without and with the variations in pitch and
+loudness), and the same just after a training step, when nothing of them is left in the processor's caches;
+the share is that of the training step of the model in params.yaml, the smallest that anyone trains.
+
+Second, to ids from music in memory and from MIDI files: miditok's own loop with the same vocabulary, which
+takes no notice of the pedal, ours without it, too, and ours with the pedal's effect on the notes (the
+default). Always on the CPU, whatever the device.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from miditok import REMI
+from symusic import Score
+
+from benchmarks.learners import ours, take_step
+from benchmarks.sizes import PARAMS, Size, model_params
+from benchmarks.timing import (
+    Variant,
+    alternate,
+    heading,
+    milliseconds,
+    parse_settings,
+    percent,
+    table,
+    times,
+)
+from coma_gen.corpus.sources import build_corpus
+from coma_gen.corpus.split import split_corpus
+from coma_gen.music.midi import read_notes
+from coma_gen.music.notes import Notes
+from coma_gen.params.load import load_params
+from coma_gen.shards.read import Ids, ShardedSplit, read_shifts
+from coma_gen.shards.windows import draw_windows
+from coma_gen.shards.write import write_shards
+from coma_gen.tokenizer.fit import fit_tokenizer
+from coma_gen.tokenizer.remi import MIDITOK_FILE, Tokenizer
+
+CPU = torch.device("cpu")
+SLICES = 1000
+"""Slices of a measurement, and draws of a batch: few take less time than the clock can tell."""
+DRAWS = 50
+MILLION = 1e6
+PLAIN_SLICES = "plain slices of the memory map"
+MIDITOK, MIDITOK_FILES = "miditok, music to ids", "miditok, file to ids"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the library made of the synthetic corpus.
+
+    Attributes:
+        files: the MIDI files.
+        tokenizer: the folder of the tokenizer.
+        train: the train split.
+        shifts: the tables of its variations.
+    """
+
+    files: list[Path]
+    tokenizer: Path
+    train: ShardedSplit
+    shifts: Ids
+
+
+def make(folder: Path, *, performances: int, seconds: float) -> Made:
+    """Takes a synthetic corpus through download, split, fit_tokenizer and shard.
+
+    Args:
+        folder: where to write.
+        performances: how many files.
+        seconds: length of each.
+    """
+    params = load_params(PARAMS)
+    changes = {"synthetic_performances": performances, "synthetic_seconds": seconds}
+    download = params.download.model_copy(update={"corpus": "synthetic", **changes})
+    corpus, split, tokenizer, shards = (folder / name for name in ("corpus", "split", "tokenizer", "shards"))
+    build_corpus(download, corpus, cache=folder, own_folder=folder)
+    split_corpus(params.split, corpus, split)
+    fit_tokenizer(params.tokenizer, split, corpus, tokenizer)
+    write_shards(params.shard, split, corpus, tokenizer, shards, workers=1)
+    files = sorted(corpus.rglob("*.midi"))
+    return Made(files, tokenizer, ShardedSplit.open(shards, "train"), read_shifts(shards))
+
+
+def training_size(vocab_size: int) -> Size:
+    """The model and the batch of params.yaml."""
+    train = load_params(PARAMS).train
+    shape = model_params()
+    return Size("params.yaml", shape, vocab_size, train.micro_batch, train.seq_len, 0, {})
+
+
+def measure_windows(made: Made, size: Size, *, rounds: int, draws: int = DRAWS) -> str:
+    """The table of windows from the shards.
+
+    Args:
+        made: the shards.
+        size: the model that trains, its batch and the length of its windows.
+        rounds: times each way is measured.
+        draws: batches of a measurement.
+    """
+    step = take_step(ours(size, CPU), size, CPU)
+    batch, length = size.batch, size.tokens
+    trained = f"training step of {batch} x {length}"
+    ways: dict[str, tuple[int, Variant]] = {
+        PLAIN_SLICES: (SLICES, Variant(partial(read_slices, made.train, length))),
+        "windows as played": (draws * batch, Variant(drawn(made, size, draws, varied=False))),
+        "windows with variations": (draws * batch, Variant(drawn(made, size, draws, varied=True))),
+        "the same, after a training step": (batch, Variant(drawn(made, size, 1, varied=True), step)),
+        trained: (batch, Variant(step)),
+    }
+    timings = alternate({name: way[1] for name, way in ways.items()}, rounds=rounds, device=CPU)
+    rows = []
+    for name, (windows, _) in ways.items():
+        seconds = timings[name].median / windows
+        share = f"{batch * seconds / timings[trained].median:.2%}"
+        speeds = [f"{1 / seconds:,.0f}", f"{length / seconds / MILLION:,.3g}"]
+        rows.append([name, *speeds, percent(timings[name].spread), "-" if name == PLAIN_SLICES else share])
+    return table(["from the shards", "windows/s", "million tokens/s", "spread", "of a step"], rows)
+
+
+def read_slices(split: ShardedSplit, length: int) -> int:
+    """Copies `SLICES` runs of `length` tokens out of the pieces, one after the other; returns their sum."""
+    total = 0
+    for number in range(SLICES):
+        piece = split.piece(number % len(split))
+        start = (number * 7919) % max(1, len(piece) - length)
+        total += int(np.array(piece[start : start + length])[0])
+    return total
+
+
+def drawn(made: Made, size: Size, draws: int, *, varied: bool) -> Callable[[], None]:
+    """A function that draws batches as the trainer does, others at each call."""
+    settings = made.train.settings
+    step = 0
+
+    def draw() -> None:
+        nonlocal step
+        for _ in range(draws):
+            step += 1
+            draw_windows(
+                made.train,
+                seed=0,
+                step=step,
+                batch=size.batch,
+                seq_len=size.tokens,
+                shifts=made.shifts if varied else None,
+                pad_id=settings["pad_id"],
+            )
+
+    return draw
+
+
+def measure_tokenization(made: Made, *, rounds: int) -> str:
+    """The table of files that become ids.
+
+    Args:
+        made: the files and the tokenizer.
+        rounds: times each way is measured.
+    """
+    ours = Tokenizer.load(made.tokenizer)
+    without_pedal = Tokenizer.build(load_params(PARAMS).tokenizer.model_copy(update={"pedal": "ignore"}))
+    theirs = REMI(params=made.tokenizer / MIDITOK_FILE)
+    music, scores = [read_notes(path) for path in made.files], [Score(path) for path in made.files]
+
+    def by_miditok(files: Iterable[Any]) -> int:
+        return sum(len(theirs(score)[0].ids) for score in files)
+
+    def by_ours(tokenizer: Tokenizer, files: Iterable[Notes]) -> int:
+        return sum(len(tokenizer.encode(notes)) for notes in files)
+
+    ways: dict[str, Callable[[], int]] = {
+        MIDITOK: lambda: by_miditok(scores),
+        "ours, music to ids, without pedal": lambda: by_ours(without_pedal, music),
+        "ours, music to ids": lambda: by_ours(ours, music),
+        MIDITOK_FILES: lambda: by_miditok(map(Score, made.files)),
+        "ours, file to ids, without pedal": lambda: by_ours(without_pedal, map(read_notes, made.files)),
+        "ours, file to ids": lambda: by_ours(ours, map(read_notes, made.files)),
+    }
+    timings = alternate({name: Variant(run) for name, run in ways.items()}, rounds=rounds, device=CPU)
+    rows = []
+    for name, run in ways.items():
+        seconds, tokens = timings[name].median, run()
+        per_file = seconds / len(made.files)
+        speeds = [f"{1 / per_file:,.0f}", f"{tokens:,}", f"{tokens / seconds / MILLION:,.3g}"]
+        ratio = times(timings[MIDITOK_FILES if "file" in name else MIDITOK].median / seconds)
+        rows.append([name, milliseconds(per_file), percent(timings[name].spread), *speeds, ratio])
+    head = ["tokenization", "ms a file", "spread", "files/s", "tokens", "million tokens/s"]
+    return table([*head, "faster than miditok"], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints both tables."""
+    settings = parse_settings("benchmarks.data", str(__doc__), arguments)
+    performances, seconds, rounds = (12, 60.0, 3) if settings.short else (40, 300.0, 7)
+    print(heading("Data", CPU, ("miditok", "symusic")))
+    with tempfile.TemporaryDirectory(prefix="benchmark-data-") as folder:
+        made = make(Path(folder), performances=performances, seconds=seconds)
+        size = training_size(made.train.settings["vocab_size"])
+        print(f"{performances} synthetic performances of {seconds:g} s, {rounds} rounds\n")
+        print(measure_windows(made, size, rounds=rounds), end="\n\n", flush=True)
+        print(measure_tokenization(made, rounds=rounds), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

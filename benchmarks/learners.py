@@ -1,0 +1,142 @@
+"""Models in training: ours in every mode, the plain reference path, and other packages' transformers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from benchmarks.peers import AbsentError, gpt2_logits, local_transformer, seeded, x_transformer
+from benchmarks.reference import Reference, reference_weights
+from benchmarks.sizes import Size, train_params
+from coma_gen.model.compiled import compile_model
+from coma_gen.model.conformer import Conformer
+from coma_gen.training.gradient import clip_gradient
+from coma_gen.training.likelihood import nll_sum
+from coma_gen.training.optimizer import build_optimizer
+
+REFERENCE, X_TRANSFORMERS = "reference, fp32", "x-transformers Decoder, fp32"
+PEERS: dict[str, Callable[[Size], nn.Module]] = {
+    "local-attention LocalTransformer, fp32": local_transformer,
+    X_TRANSFORMERS: x_transformer,
+    "transformers GPT-2, fp32": gpt2_logits,
+}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model in training.
+
+    Attributes:
+        model: on its device.
+        bf16: whether it learns under bf16 autocast.
+        first_step_seconds: of its first step on the clock, where that compiles; otherwise None.
+    """
+
+    model: nn.Module
+    bf16: bool = False
+    first_step_seconds: float | None = None
+
+
+def learners_here(
+    size: Size, device: torch.device, *, compiling: bool
+) -> tuple[dict[str, Learner], dict[str, str]]:
+    """What can be trained on this machine by name, and what cannot with the reason.
+
+    Args:
+        size: the shape.
+        device: where to train.
+        compiling: with the compiled modes.
+    """
+    builders: dict[str, Callable[[], Learner]] = {
+        REFERENCE: partial(plain, size, device),
+        "ours, fp32": partial(ours, size, device),
+        "ours, bf16": partial(ours, size, device, bf16=True),
+    }
+    if compiling:
+        builders["ours, compiled, fp32"] = partial(compiled, size, device)
+        builders["ours, compiled, bf16"] = partial(compiled, size, device, bf16=True)
+    builders |= {name: partial(peer, build, size, device) for name, build in PEERS.items()}
+    learners, absent = {}, {}
+    for name, build in builders.items():
+        try:
+            learners[name] = build()
+        except AbsentError as reason:
+            absent[name] = str(reason)
+    return learners, absent
+
+
+def conformer(size: Size) -> Conformer:
+    """Our model, with the same weights at every call."""
+    return Conformer(params=size.model, vocab_size=size.vocab_size, seed=0)
+
+
+def plain(size: Size, device: torch.device) -> Learner:
+    """The reference path, with the weights of ours."""
+    model = Reference(size.model, size.vocab_size)
+    model.load_state_dict(reference_weights(conformer(size).state_dict(), size.model))
+    return Learner(model.to(device).train())
+
+
+def ours(size: Size, device: torch.device, *, bf16: bool = False) -> Learner:
+    """Our model as it is written.
+
+    Raises:
+        AbsentError: bf16 was asked for, and the device has no instructions for it.
+    """
+    on_cpu: Callable[[], bool] = torch.ops.mkldnn._is_mkldnn_bf16_supported
+    if bf16 and not (torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu()):
+        raise AbsentError("no bf16 instructions")
+    return Learner(conformer(size).to(device).train(), bf16)
+
+
+def compiled(size: Size, device: torch.device, *, bf16: bool = False) -> Learner:
+    """Our model as `train.compile: true` has it, after its first step.
+
+    Raises:
+        AbsentError: as `ours`, or torch cannot compile here.
+    """
+    learner = ours(size, device, bf16=bf16)
+    assert isinstance(learner.model, Conformer)
+    switch = compile_model(learner.model, length=size.tokens)
+    started = time.perf_counter()
+    take_step(learner, size, device)()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    if not switch.is_on:
+        raise AbsentError("torch cannot compile")
+    return replace(learner, first_step_seconds=time.perf_counter() - started)
+
+
+def peer(build: Callable[[Size], nn.Module], size: Size, device: torch.device) -> Learner:
+    """Another package's model.
+
+    Raises:
+        AbsentError: its package is not installed.
+    """
+    return Learner(seeded(lambda: build(size)).to(device).train())
+
+
+def take_step(learner: Learner, size: Size, device: torch.device) -> Callable[[], None]:
+    """A function that takes one training step, always on the same batch."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (size.batch, size.tokens + 1)
+    ids = torch.randint(size.vocab_size, shape, generator=generator).to(device)
+    input_ids, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    params, learning = train_params(), list(learner.model.parameters())
+    is_ours = isinstance(learner.model, Conformer)
+    optimizer = build_optimizer(learner.model, params) if is_ours else AdamW(learning, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        nll: Tensor = nll_sum(learner.model, input_ids, targets, bf16=learner.bf16)
+        nll.backward()  # type: ignore[no-untyped-call]
+        clip_gradient(learning, params.clip_norm, divisor=targets.numel())
+        optimizer.step()
+
+    return step

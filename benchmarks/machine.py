@@ -1,0 +1,102 @@
+"""What the machine can do at most: its rate in large matrix products and in reading large matrices.
+
+A floor is work divided by such a rate, measured in the same run as what it stands beside. Shapes of several
+kinds are tried, and the best counts: no model can be faster than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.timing import Timing, Variant
+
+PRODUCTS_FLOPS = 2e10
+"""About how much arithmetic one measurement of a product holds."""
+MATRIX_SIDES = (1024, 2048, 4096)
+"""Sides of the matrices whose reading is measured."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A variant whose work is known.
+
+    Attributes:
+        variant: what to time.
+        work: operations or bytes of one run.
+    """
+
+    variant: Variant
+    work: float
+
+
+def product_probes(*, rows: int, dim: int, dtype: torch.dtype, device: torch.device) -> dict[str, Probe]:
+    """Matrix products of a model's shapes and a large square one; work in operations.
+
+    Args:
+        rows: tokens of a batch.
+        dim: D.
+        dtype: of the factors.
+        device: where they are.
+    """
+    shapes = [(rows, dim, 4 * dim), (rows, 4 * dim, dim), (4 * dim, 4 * dim, 4 * dim)]
+    kind = str(dtype).removeprefix("torch.")
+    probes = {}
+    for m, k, n in shapes:
+        left, right = (torch.randn(*shape, device=device).to(dtype) for shape in ((m, k), (n, k)))
+        repeats = max(1, round(PRODUCTS_FLOPS / (2 * m * k * n)))
+
+        def run(left: torch.Tensor = left, right: torch.Tensor = right, repeats: int = repeats) -> None:
+            for _ in range(repeats):
+                F.linear(left, right)
+
+        probes[f"{kind} {m} x {k} x {n}"] = Probe(Variant(run), 2.0 * m * k * n * repeats)
+    return probes
+
+
+def reading_probes(*, bytes_read: int, device: torch.device) -> dict[str, Probe]:
+    """A vector times matrices that are together about as large as a model's weights; work in bytes.
+
+    Args:
+        bytes_read: about how much each run reads, so that a cache holds of it what it holds of the weights.
+        device: where the matrices are.
+    """
+    probes = {}
+    for side in MATRIX_SIDES:
+        count = max(1, round(bytes_read / (4 * side * side)))
+        matrices, vector = torch.randn(count, side, side, device=device), torch.randn(side, device=device)
+
+        def run(matrices: torch.Tensor = matrices, vector: torch.Tensor = vector) -> None:
+            with torch.inference_mode():
+                for matrix in matrices:
+                    torch.mv(matrix, vector)
+
+        probes[f"{count} matrices {side} x {side}"] = Probe(Variant(run), 4.0 * count * side * side)
+    return probes
+
+
+def own_matrices(model: nn.Module, *, rows: int) -> Variant:
+    """Every linear layer's matrix times a few vectors, one after the other, and nothing else.
+
+    Args:
+        model: whose matrices to take.
+        rows: vectors that each is multiplied with.
+    """
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    inputs = {weight.shape[1]: torch.randn(rows, weight.shape[1], device=weight.device) for weight in weights}
+
+    def run() -> None:
+        with torch.inference_mode():
+            for weight in weights:
+                F.linear(inputs[weight.shape[1]], weight)
+
+    return Variant(run)
+
+
+def best_rate(probes: Mapping[str, Probe], timings: Mapping[str, Timing]) -> float:
+    """The highest median rate among the probes, in their work per second."""
+    return max(probe.work / timings[name].median for name, probe in probes.items())

@@ -1,0 +1,315 @@
+"""Do the data stages cost the same for each file, however many there are, and stay small in memory?
+
+Short synthetic performances go, as somebody's own folder, through download, split, fit_tokenizer and shard,
+the same shards in parts on datatrove, their opening for training, and `dvc add`: at several counts, each
+stage in a fresh process. At the largest count the parts are killed half-way, gone on with, and held against
+the stage's. What is said of 1M files lies on a straight line through what was measured, no more. Linux only:
+memory is read from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coma_gen.params.sections import Params
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTS = (500, 1000, 2500, 5000)
+FEWEST = 100
+"""Below this, all one sees is how workers start."""
+MILLION = 1_000_000
+FILES_PER_TASK = 128
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took in a process of its own.
+
+    Attributes:
+        seconds: processor time of the process and its workers, with their imports.
+        peak: the most memory that the process had at any time, in bytes.
+        worker_peak: the same of its largest worker; 0 without any.
+    """
+
+    seconds: float
+    peak: float
+    worker_peak: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the tables."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.measure:
+        stage, folder = options.measure
+        print(json.dumps(asdict(measured(STAGES[stage], Path(folder), options.workers))))
+        return
+    counts = sorted(set(options.counts))
+    if len(counts) < 2 or counts[0] < FEWEST:
+        parser.error(f"--counts: two or more are needed, each {FEWEST} or more")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="many-files-") as folder:
+        report(Path(folder), counts, seconds=options.seconds, workers=options.workers)
+    print(f"All of it took {time.monotonic() - began:.0f} s.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.many_files",
+        description=__doc__,
+        epilog="example:\n  python -m benchmarks.many_files --counts 200 400 --workers 1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="how many files")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of music in a file (default: 10)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of each stage (default: 2)")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    return parser
+
+
+def report(folder: Path, counts: Sequence[int], *, seconds: float, workers: int) -> None:
+    """Measures each stage at each count in `folder`, and prints what came out."""
+    import torch
+
+    from benchmarks.timing import heading, table
+    from coma_gen.corpus.synthetic import write_synthetic
+
+    torch.set_num_threads(1)
+    print(heading("Many files", torch.device("cpu"), ("pyarrow", "datatrove", "dvc")))
+    print(f"Files of {seconds:g} s of synthetic music, {workers} workers, {FILES_PER_TASK} files a part.\n")
+    write_synthetic(folder / "music", performances=counts[-1], seconds=seconds, seed=0)
+    stages = [stage for stage in STAGES if stage != "shard, in parts" or find_spec("datatrove")]
+    costs = {count: _costs(folder, count, stages, workers) for count in counts}
+
+    head = ["", *(f"{count:,} files" for count in counts), "a further file", "1M files, extrapolated"]
+    print("Processor time, in ms a file; what the start of each process takes is part of it.\n")
+    print(table(head, _time_rows(costs)) + "\n")
+    print("Peak memory of the stage's process, and of its largest worker.\n")
+    print(table(head, _memory_rows(costs)) + "\n")
+    print("What files of the result weigh, apart from music and tokens.\n")
+    print(table(head, _weight_rows(folder, counts)) + "\n")
+    if "shard, in parts" in stages:
+        print(killed_and_resumed(folder / str(counts[-1]), workers))
+
+
+def _costs(folder: Path, count: int, stages: Sequence[str], workers: int) -> dict[str, Cost]:
+    place = folder / str(count)
+    (place / "music").mkdir(parents=True)
+    for name in sorted((folder / "music").rglob("*.midi"))[:count]:
+        os.link(name, place / "music" / name.name)
+    return {stage: Cost(**json.loads(_fresh(stage, place, workers).communicate()[0])) for stage in stages}
+
+
+def _fresh(stage: str, place: Path, workers: int) -> subprocess.Popen[str]:
+    """A stage in a process and a process group of its own."""
+    command = [sys.executable, "-m", "benchmarks.many_files"]
+    command += ["--measure", stage, str(place), "--workers", str(workers)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment, start_new_session=True
+    )
+
+
+def measured(stage: Callable[[Path, int], object], place: Path, workers: int) -> Cost:
+    """Runs a stage in this process, which should be a fresh one."""
+    largest, over = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(POLL_SECONDS):
+            largest.extend(_peak(child) for child in _children())
+            largest[:] = [max(largest)]
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    before = _processor_seconds()
+    stage(place, workers)
+    seconds = _processor_seconds() - before
+    over.set()
+    watcher.join()
+    return Cost(seconds, _peak(os.getpid()), largest[0])
+
+
+def _processor_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(of.ru_utime + of.ru_stime for of in used)
+
+
+def _children() -> list[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def _peak(process: int) -> float:
+    """The most memory (bytes) that a process had; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((1024.0 * int(line.split()[1]) for line in status.splitlines() if line[:5] == "VmHWM"), 0.0)
+
+
+def _line(values: dict[int, float]) -> tuple[float, float]:
+    """What a further file adds, and what that makes of 1M files, by the straight line of least squares."""
+    import numpy as np
+
+    slope, begin = np.polyfit(list(values), list(values.values()), 1)
+    return max(0.0, float(slope)), float(begin) + max(0.0, float(slope)) * MILLION
+
+
+def _time_rows(costs: dict[int, dict[str, Cost]]) -> Iterator[list[str]]:
+    for stage in next(iter(costs.values())):
+        values = {count: of[stage].seconds for count, of in costs.items()}
+        slope, whole = _line(values)
+        cells = [f"{1000 * value / count:.2f}" for count, value in values.items()]
+        yield [stage, *cells, f"{1000 * slope:.2f}", f"{whole / 60:.0f} min"]
+
+
+def _memory_rows(costs: dict[int, dict[str, Cost]]) -> Iterator[list[str]]:
+    for stage in next(iter(costs.values())):
+        for name, key in ((stage, "peak"), (f"{stage}: a worker", "worker_peak")):
+            values = {count: getattr(of[stage], key) for count, of in costs.items()}
+            slope, whole = _line(values)
+            if all(values.values()):
+                cells = [f"{value / 2**20:.0f} MiB" for value in values.values()]
+                yield [name, *cells, f"{slope / 1024:.1f} KiB", f"{whole / 2**30:.2f} GiB"]
+
+
+def _weight_rows(folder: Path, counts: Sequence[int]) -> Iterator[list[str]]:
+    for name, pattern in (
+        ("corpus.csv", "corpus/corpus.csv"),
+        ("corpus/manifest.json", "corpus/manifest.json"),
+        ("split/*.csv", "split/*.csv"),
+        ("shards/*/index.parquet", "shards/*/index.parquet"),
+        ("DVC's list of data/corpus", ".dvc/cache/**/*.dir"),
+    ):
+        sizes = [sum(path.stat().st_size for path in (folder / str(count)).glob(pattern)) for count in counts]
+        slope, whole = _line(dict(zip(counts, map(float, sizes), strict=True)))
+        cells = [f"{size / 1024:.0f} KiB" for size in sizes]
+        yield [name, *cells, f"{slope:.0f} B", f"{whole / 2**20:.0f} MiB"]
+
+
+def killed_and_resumed(place: Path, workers: int) -> str:
+    """Kills the writing of the parts half-way, lets it go on, and compares the result with the stage's."""
+    from coma_gen.artefact import open_artefact
+
+    for left in ("parts", "in-parts"):
+        shutil.rmtree(place / left)
+    marks = place / "parts" / "log" / "completions"
+    job = _fresh("shard, in parts", place, workers)
+    plan = place / "parts" / "plan.json"
+    while job.poll() is None and not (plan.exists() and _count(marks) * 2 >= _count(plan.parent / "tables")):
+        time.sleep(POLL_SECONDS)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    done, tasks = _count(marks), _count(plan.parent / "tables")
+    kept = {part.name: part.stat().st_ino for part in (place / "parts" / "parts").glob("[0-9]*")}
+    assert _fresh("shard, in parts", place, workers).wait() == 0
+    after = {part.name: part.stat().st_ino for part in (place / "parts" / "parts").glob("[0-9]*")}
+    one, other = (open_artefact(place / name, kind="shards").digest for name in ("shards", "in-parts"))
+    same = "the same bytes as" if one == other else "OTHER BYTES THAN"
+    again = sum(after[name] != number for name, number in kept.items())
+    return (
+        f"Killed (kill -9 of all processes) after {done} of {tasks} parts; gone on with, which wrote "
+        f"{tasks - len(kept)} that were missing and {again} once more: {same} the stage wrote.\n"
+    )
+
+
+def _count(folder: Path) -> int:
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+def _params() -> Params:
+    from coma_gen.params.load import load_params
+
+    return load_params(ROOT / "params.yaml")
+
+
+def _download(place: Path, _workers: int) -> None:
+    from coma_gen.corpus.sources import build_corpus
+
+    download = _params().download.model_copy(update={"corpus": "folder"})
+    build_corpus(download, place / "corpus", cache=place, own_folder=place / "music")
+
+
+def _split(place: Path, _workers: int) -> None:
+    from coma_gen.corpus.split import split_corpus
+
+    split_corpus(_params().split, place / "corpus", place / "split")
+
+
+def _fit_tokenizer(place: Path, _workers: int) -> None:
+    from coma_gen.tokenizer.fit import fit_tokenizer
+
+    fit_tokenizer(_params().tokenizer, place / "split", place / "corpus", place / "tokenizer")
+
+
+def _fit_byte_pairs(place: Path, _workers: int) -> None:
+    from coma_gen.tokenizer.fit import fit_tokenizer
+
+    params = _params().tokenizer.model_copy(update={"vocab_size": 1000})
+    fit_tokenizer(params, place / "split", place / "corpus", place / "byte-pairs")
+
+
+def _shard(place: Path, workers: int) -> None:
+    from coma_gen.shards.write import write_shards
+
+    folders = [place / name for name in ("split", "corpus", "tokenizer", "shards")]
+    write_shards(_params().shard, *folders, workers=workers)
+
+
+def _shard_in_parts(place: Path, workers: int) -> None:
+    from coma_gen.shards.executors import run_local
+    from coma_gen.shards.parts import Parts
+    from coma_gen.shards.pieces import Source
+
+    source = Source.of(_params().shard, *(place / name for name in ("split", "corpus", "tokenizer")))
+    parts = Parts.divide(source, place / "parts", files_per_task=FILES_PER_TASK)
+    run_local(parts, workers=workers)
+    parts.join(place / "in-parts")
+
+
+def _open_for_training(place: Path, _workers: int) -> None:
+    from coma_gen.shards.read import ShardedSplit
+    from coma_gen.shards.windows import draw_windows
+
+    train = ShardedSplit.open(place / "shards", "train")
+    draw_windows(train, seed=0, step=0, batch=1, seq_len=256, shifts=None, pad_id=0)
+
+
+def _dvc_add(place: Path, _workers: int) -> None:
+    command = [sys.executable, "-m", "dvc"]
+    subprocess.run([*command, "init", "--no-scm", "--quiet"], cwd=place, check=True)
+    subprocess.run([*command, "add", "--quiet", "corpus"], cwd=place, check=True)
+
+
+STAGES: dict[str, Callable[[Path, int], object]] = {
+    "download": _download,
+    "split": _split,
+    "fit_tokenizer": _fit_tokenizer,
+    "fit_tokenizer, byte pairs": _fit_byte_pairs,
+    "shard": _shard,
+    "shard, in parts": _shard_in_parts,
+    "open for training": _open_for_training,
+    "dvc add": _dvc_add,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Timings that can be compared: variants take turns in one process, and medians of their times are set side
+by side.
+
+On a CPU a time is processor time of one thread, so that what else the machine does changes it less than the
+clock on the wall; on a CUDA device it is the time between two events. Each variant is warmed up before the
+first round, and every other round runs backwards, so that a machine that slows down slows all of them down.
+
+    round 1   A B C        median of each, spread = (slowest - fastest) / median
+    round 2   C B A
+    round 3   A B C
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+"""Instruction sets that decide how fast floats are, by the names that /proc/cpuinfo gives them."""
+
+
+WARM_UP_ROUNDS = {"cpu": 1, "cuda": 3}
+"""Rounds before the first that is measured."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person asked for on the command line.
+
+    Attributes:
+        device: where the models run.
+        short: fewer rounds, and the smaller of the sizes where there are several.
+    """
+
+    device: torch.device
+    short: bool
+
+
+def parse_settings(module: str, description: str, arguments: Sequence[str] | None) -> Settings:
+    """Reads a script's command line and keeps the numeric libraries to one thread.
+
+    Args:
+        module: how the script is started, such as benchmarks.decode.
+        description: the script's docstring, which is its help.
+        arguments: what was typed; None for the command line.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=f"examples:\n  python -m {module} --short\n  python -m {module} --device cuda > table.md",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--short", action="store_true", help="fewer rounds, for a first look")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models run")
+    typed = parser.parse_args(arguments)
+    if typed.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this machine has no CUDA device that torch can use")
+    torch.set_num_threads(1)
+    return Settings(torch.device(typed.device), typed.short)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Something to time.
+
+    Attributes:
+        run: what is timed.
+        prepare: runs before each `run`, untimed.
+    """
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The times of one variant, in seconds, one a round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle time in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """How far the times lie apart: (slowest - fastest) / median."""
+        return (max(self.seconds) - min(self.seconds)) / self.median if self.median else 0.0
+
+
+def alternate(variants: Mapping[str, Variant], *, rounds: int, device: torch.device) -> dict[str, Timing]:
+    """Times variants in turn.
+
+    Args:
+        variants: what to time, by name.
+        rounds: times each is run and measured.
+        device: where they run.
+
+    Returns:
+        The timing of each, in the order given.
+    """
+    clock = _cuda_seconds if device.type == "cuda" else _cpu_seconds
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    collecting = gc.isenabled()
+    gc.disable()
+    gc.collect()
+    gc.freeze()  # what is there stays there, so that collecting what a run leaves is quick
+    try:
+        for turn in range(-WARM_UP_ROUNDS[device.type], rounds):
+            names = list(variants) if turn % 2 == 0 else list(variants)[::-1]
+            for name in names:
+                prepare = variants[name].prepare
+                if prepare is not None:
+                    prepare()
+                taken = clock(variants[name].run)
+                gc.collect()
+                if turn >= 0:
+                    seconds[name].append(taken)
+    finally:
+        gc.unfreeze()
+        if collecting:
+            gc.enable()
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def _cpu_seconds(run: Callable[[], object]) -> float:
+    """Processor time of all threads of this process during `run`."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def _cuda_seconds(run: Callable[[], object]) -> float:
+    """Time between two events on the current CUDA stream around `run`."""
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    first.record()
+    run()
+    last.record()
+    torch.cuda.synchronize()
+    return float(first.elapsed_time(last)) / 1000
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
+    """A Markdown table whose columns line up as text, too.
+
+    Args:
+        head: the names of the columns.
+        rows: their cells.
+        words: how many columns, the first, hold words and stand to the left; numbers stand to the right.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the head.
+    """
+    lines = [list(head), *(list(row) for row in rows)]
+    if any(len(line) != len(head) for line in lines):
+        raise ValueError(f"every row must have {len(head)} cells")
+    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(head))]
+    rule = ["-" * width if column < words else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    texts = [
+        [cell.ljust(width) if column < words else cell.rjust(width) for column, (cell, width) in cells]
+        for cells in (list(enumerate(zip(line, widths, strict=True))) for line in lines)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [texts[0], rule, *texts[1:]])
+
+
+def times(ratio: float) -> str:
+    """A ratio as a person says it: 1.74x."""
+    return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.3g}x" if ratio >= 10 else f"{ratio:.2f}x"
+
+
+def percent(share: float) -> str:
+    """A share in whole percent."""
+    return f"{share:.0%}"
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in milliseconds, three figures."""
+    return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:,.0f}"
+
+
+def heading(title: str, device: torch.device, packages: Sequence[str] = ()) -> str:
+    """The lines above a script's tables: what it is, on which hardware, with which versions."""
+    names = ("torch", "numpy", *packages)
+    versions = ", ".join(f"{name} {_version(name)}" for name in names)
+    return f"## {title}\n\n{_hardware(device)}.\nPython {platform.python_version()}, {versions}.\n"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _hardware(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, times by CUDA events"
+    model, flags = _processor()
+    told = " ".join(flag for flag in TELLING_FLAGS if flag in flags) or "no flags known"
+    threads = torch.get_num_threads()
+    return (
+        f"{model}, {os.cpu_count()} cores, {told} (torch uses {torch.backends.cpu.get_cpu_capability()}), "
+        f"{threads} thread{'s' if threads > 1 else ''}, processor time"
+    )
+
+
+def _processor() -> tuple[str, set[str]]:
+    """The processor's name and its flags, where the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), set()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name", platform.machine())
+    return name, set((facts.get("flags") or facts.get("Features") or "").split())

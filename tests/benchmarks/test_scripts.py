@@ -1,0 +1,107 @@
+"""Every script runs, on a shape so small that nothing it prints means anything but that it ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from benchmarks import all as every
+from benchmarks import data, decode, parts, train_step
+from benchmarks.decoders import remembered_bytes, tensor_bytes
+from benchmarks.learners import PEERS
+from coma_gen.model.conformer import Conformer
+
+if TYPE_CHECKING:
+    from benchmarks.sizes import Size
+
+CPU = torch.device("cpu")
+README = Path(__file__).resolve().parents[2] / "benchmarks" / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.machine.PRODUCTS_FLOPS", 1e5)
+    monkeypatch.setattr("benchmarks.machine.MATRIX_SIDES", (16,))
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """First cells -> the others, of every table in a text."""
+    lines = [line[1:-1].split("|") for line in text.splitlines() if line.startswith("| ")]
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def test_train_step(tiny: Size) -> None:
+    found = rows(train_step.measure(tiny, device=CPU, rounds=1, compiling=False))
+    assert found["reference, fp32"][0] == found["ours, fp32"][0]
+    assert found["reference, fp32"][4] == "1.00x"
+    assert {"ours, bf16", *PEERS} <= found.keys()
+    assert sum(name.startswith("floor, ") for name in found) >= 1
+
+
+def test_what_cannot_be_measured_says_why(tiny: Size, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_name: str) -> None:
+        raise ImportError
+
+    monkeypatch.setattr("benchmarks.peers.import_module", absent)
+    found = rows(train_step.measure(tiny, device=CPU, rounds=1, compiling=False))
+    assert found["transformers GPT-2, fp32"][0] == "transformers is not installed"
+    assert found["ours, fp32"][0] != "-"
+
+
+def test_parts(tiny: Size) -> None:
+    text = parts.measure(tiny, device=CPU, rounds=1)
+    found = {tuple(cell.strip() for cell in line.split("|")[1:4]) for line in text.splitlines()}
+    assert ("hyper-connection", "ours", "8") in found
+    assert {("attention alone", way, "2") for way in ("ours", "plain", "full causal")} <= found
+
+
+def test_decode(tiny: Size) -> None:
+    text = decode.measure(tiny, device=CPU, rounds=1, tokens=2, histories=(3, 9, 30), longest_reread=9)
+    found = rows(text)
+    assert found["ours: a token after 30 / after 9"]
+    assert found["9 new tokens from nothing: faster than reference, reading all again"]
+    after_thirty = [line for line in text.splitlines() if line.startswith("| 30 ")]
+    assert not any("reading all again" in line for line in after_thirty)
+    assert sum("floor at" in line for line in after_thirty) == len(decode.BATCHES)
+
+
+def test_a_state_is_weighed_once_however_many_views_it_has() -> None:
+    memory = torch.zeros(10)
+    assert sum(tensor_bytes({"a": [memory, memory[:3]], "b": (memory[4:], None, 1)}).values()) == 40
+
+
+def test_the_bytes_that_must_be_read_are_at_most_those_that_are_kept(tiny: Size) -> None:
+    model = Conformer(params=tiny.model, vocab_size=tiny.vocab_size, seed=0).eval()
+    state = model.empty_state(1)
+    with torch.inference_mode():
+        model(torch.zeros(1, 30, dtype=torch.int64), state)
+    assert remembered_bytes(tiny, 30) <= sum(tensor_bytes(state).values())
+
+
+def test_data(tmp_path: Path) -> None:
+    made = data.make(tmp_path, performances=3, seconds=8.0)
+    size = data.training_size(made.train.settings["vocab_size"])
+    found = rows(data.measure_windows(made, size, rounds=1, draws=1))
+    assert {"windows as played", "windows with variations", "the same, after a training step"} <= found.keys()
+    found = rows(data.measure_tokenization(made, rounds=1))
+    assert found["miditok, file to ids"][5] == "1.00x"
+    counts = [int(cells[3].replace(",", "")) for name, cells in found.items() if name.endswith("to ids")]
+    assert len(counts) == 4 and max(counts) < 1.05 * min(counts)
+
+
+def test_the_page_has_a_place_for_every_script() -> None:
+    page = README.read_text(encoding="utf-8")
+    for name in every.SCRIPTS:
+        assert f"<!-- {name} -->" in page and f"<!-- end of {name} -->" in page
+        assert (README.parent / f"{name}.py").exists()
+
+
+def test_tables_take_their_places_and_replace_what_was_there() -> None:
+    page = "a\n<!-- it -->\nold\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
+    page = every.placed(page, {"it": "\nnew \\1\n\n"})
+    assert page == "a\n<!-- it -->\nnew \\1\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
+    with pytest.raises(ValueError, match="no place"):
+        every.placed(page, {"third": ""})
