@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test maestro maestro-data ui verify lint format
+.PHONY: help demo test faults maestro maestro-data ui bench verify lint format
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "coma-gen needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3.12 demo"; exit 1; }
 	@echo "Installing into $(VENV) (a few minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench,scale]'
 	@git rev-parse --git-dir >/dev/null 2>&1 && test -z "$$GIT_AUTHOR_EMAIL$$(git config user.email)" && \
 		git config user.name coma-gen && git config user.email coma-gen@localhost && \
 		echo "git knows no name for you, and dvc exp run keeps experiments as commits: in this clone it is coma-gen now." && \
@@ -34,6 +34,10 @@ demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came
 test: $(READY) ## all tests, in up to four processes
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
+faults: $(READY) ## every fault in its whole form, under 30 minutes; writes the table of docs/reliability.md
+	@COMA_FAULTS_TABLE=docs/reliability.md $(BIN)/python -m pytest tests/faults -m 'faults or not faults' \
+		-n 4 --dist worksteal $(ARGS)
+
 maestro: $(READY) ## the same on all of MAESTRO, as an experiment; ARGS='-S train.steps=1000' overrides
 	@$(BIN)/coma-gen experiment maestro $(ARGS)
 
@@ -43,6 +47,9 @@ maestro-data: $(READY) ## only the data stages of it, and their figures
 
 ui: $(READY) ## the MLflow UI on this machine
 	@$(BIN)/coma-gen ui $(ARGS)
+
+bench: $(READY) ## how fast it is, beside others, in under five minutes; ARGS='--device cuda' on a GPU
+	@$(BIN)/python -m benchmarks.all --short $(ARGS)
 
 verify: $(READY) ## holds this build against the committed one
 	@$(BIN)/coma-gen verify

@@ -41,6 +41,14 @@ def test_every_kind_of_damage_is_reported_at_once(folder: Path) -> None:
     assert all(name in text for name in ("a.txt", "b.txt", "c.txt"))
 
 
+def test_a_folder_that_was_slipped_in_by_a_link_is_refused(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (folder / "link").symlink_to(tmp_path_factory.mktemp("elsewhere"))
+    with pytest.raises(UserError, match=r"link: is not named in"):
+        open_artefact(folder, kind="corpus")
+
+
 def test_another_kind_no_manifest_and_another_format_are_refused(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -49,7 +57,7 @@ def test_another_kind_no_manifest_and_another_format_are_refused(
     with pytest.raises(UserError, match=MANIFEST):
         open_artefact(tmp_path_factory.mktemp("none"), kind="corpus")
     (folder / MANIFEST).write_text('{"format": 99}')
-    with pytest.raises(UserError, match="format 1"):
+    with pytest.raises(UserError, match="format 2"):
         open_artefact(folder, kind="corpus")
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from coma_gen.errors import UserError
 from coma_gen.files import (
+    FORMER,
     read_json,
     replacing_folder,
     rounded,
@@ -43,6 +47,27 @@ def test_failed_write_keeps_the_former_content(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_it_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    real = {name: getattr(os, name) for name in ("fsync", "replace")}
+
+    def noted(name: str, *arguments: Any) -> Any:
+        is_folder = name == "fsync" and stat.S_ISDIR(os.fstat(arguments[0]).st_mode)
+        done.append("fsync of the folder" if is_folder else name)
+        return real[name](*arguments)
+
+    for name in real:
+        monkeypatch.setattr(os, name, partial(noted, name))
+    write_atomic(tmp_path / "a.txt", "one")
+    assert done == ["fsync", "replace", "fsync of the folder"]
+    done.clear()
+    with replacing_folder(tmp_path / "out"):
+        pass
+    assert done == ["replace", "fsync of the folder"]
+
+
 def test_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with replacing_folder(target) as folder:
@@ -55,6 +80,16 @@ def test_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         (folder / "new").write_text("3")
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_had_moved_aside_comes_back(tmp_path: Path) -> None:
+    (tmp_path / f".out.x{FORMER}").mkdir()
+    (tmp_path / f".out.x{FORMER}" / "old").write_text("1")
+    (tmp_path / ".out.y.partial").mkdir()
+    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "out"):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "old").read_text() == "1"
 
 
 def test_permissions_follow_the_umask_not_the_temporary_file(tmp_path: Path) -> None:
@@ -85,7 +120,11 @@ def test_json_refuses_what_it_cannot_say_and_keeps_integers(tmp_path: Path) -> N
 
 def test_bad_json_is_a_fault_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
-    for name in ("a.json", "none.json"):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "latin.json").write_bytes(b'"\xe9"')
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("a.json", "none.json", "deep.json", "latin.json", "folder.json", "pipe.json"):
         with pytest.raises(UserError, match=name):
             read_json(tmp_path / name)
 

@@ -13,7 +13,7 @@ from coma_gen.params.sections import Params
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 LIBRARY = ROOT / "src" / "coma_gen"
-GROUND = {"errors", "files", "artefact", "workers", "determinism"}
+GROUND = {"errors", "files", "artefact", "workers", "guarded", "determinism"}
 MAY_IMPORT = {
     "params": set(),
     "music": {"params"},
@@ -25,9 +25,14 @@ MAY_IMPORT = {
     "training": {"shards", "model", "params"},
     "evaluation": {"generation", "shards", "corpus", "tokenizer", "model", "music", "params"},
     "render": {"generation", "corpus", "tokenizer", "music", "params"},
-    "workspace": {"params"},
+    "workspace": {"corpus", "params"},
     "tracking": {"workspace", "generation", "params"},
-    "cli": {"workspace", "tracking"},
+    "cli_shard": {"workspace", "shards", "params"},
+    "cli_doctor": {"workspace"},
+    "cli_generate": {"render", "generation", "model", "music", "tracking", "workspace"},
+    "cli_inspect": {"tokenizer", "music", "params", "workspace"},
+    "cli_render": {"render", "music", "workspace"},
+    "cli": {"cli_doctor", "cli_generate", "cli_inspect", "cli_render", "cli_shard", "workspace", "tracking"},
 }
 """Package -> what it may import beside itself and the ground; the order is that of the layers, lowest first.
 """
@@ -37,6 +42,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "torch": {"model", "training", "evaluation", "generation"},
     "matplotlib": {"render"},
+    "datatrove": {"shards"},
 }
 
 

@@ -33,6 +33,7 @@ FLOATING = {"baseline", "train", "evaluate", "sample", "report"}
 EDITS = [
     ("runtime", "threads", 2, FLOATING),
     ("runtime", "pin_cpu", False, FLOATING),
+    ("runtime", "processes", 2, {"train"}),
     ("download", "synthetic_seed", 1, {"download"}),
     ("split", "seed", 1, {"split"}),
     ("tokenizer", "velocities", 17, {"fit_tokenizer"}),
