@@ -238,8 +238,8 @@ def test_a_shallow_clone(workspace: Workspace, tmp_path: Path) -> None:
 
 
 def test_other_versions_and_an_old_python(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    (workspace.root / "constraints.txt").write_text("numpy==0.0.1\nno-such-package==1\ntorch==2.13.0+cpu\n")
-    monkeypatch.setattr(surroundings, "version", lambda name: {"numpy": "2.4.0", "torch": "2.13.0"}[name])
+    (workspace.root / "constraints.txt").write_text("numpy==0.0.1\nno-such-package==1\ntorch==2.13.0\n")
+    monkeypatch.setattr(surroundings, "version", lambda name: {"numpy": "2.4.0", "torch": "2.13.0+cpu"}[name])
     monkeypatch.setattr(surroundings, "PackageNotFoundError", KeyError)
     [found] = surroundings.packages(workspace)
     assert "numpy 2.4.0 (not 0.0.1)" in found.problem and "torch" not in found.problem
