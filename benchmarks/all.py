@@ -20,7 +20,7 @@ SCRIPTS = ("train_step", "parts", "decode", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints what each script prints; ends with the status of the first that fails."""
+    """Prints what each script prints; ends where one fails."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.all",
         description=__doc__,
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         print(done.stdout, end="", flush=True)
         if done.returncode:
-            sys.exit(done.returncode)
+            sys.exit(f"benchmarks.{name} failed with status {done.returncode}; no page was written")
         printed[name] = done.stdout
     if typed.into is not None:
         write_atomic(typed.into, placed(typed.into.read_text(encoding="utf-8"), printed))

@@ -103,7 +103,7 @@ def compiled(size: Size, device: torch.device, *, bf16: bool = False) -> Learner
     """
     learner = ours(size, device, bf16=bf16)
     assert isinstance(learner.model, Conformer)
-    switch = compile_model(learner.model, length=size.tokens)
+    switch = compile_model(learner.model, length=size.tokens, device=device)
     started = time.perf_counter()
     take_step(learner, size, device)()
     if device.type == "cuda":

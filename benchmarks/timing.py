@@ -194,7 +194,7 @@ def heading(title: str, device: torch.device, packages: Sequence[str] = ()) -> s
     """The lines above a script's tables: what it is, on which hardware, with which versions."""
     names = ("torch", "numpy", *packages)
     versions = ", ".join(f"{name} {_version(name)}" for name in names)
-    return f"## {title}\n\n{_hardware(device)}.\nPython {platform.python_version()}, {versions}.\n"
+    return f"### {title}\n\n{_hardware(device)}.\nPython {platform.python_version()}, {versions}.\n"
 
 
 def _version(package: str) -> str:

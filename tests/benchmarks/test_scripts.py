@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks import all as every
-from benchmarks import data, decode, parts, train_step
+from benchmarks import data, decode, learners, parts, train_step
 from benchmarks.decoders import remembered_bytes, tensor_bytes
-from benchmarks.learners import PEERS
+from coma_gen.model.compiled import Switch
 from coma_gen.model.conformer import Conformer
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def test_train_step(tiny: Size) -> None:
     found = rows(train_step.measure(tiny, device=CPU, rounds=1, compiling=False))
     assert found["reference, fp32"][0] == found["ours, fp32"][0]
     assert found["reference, fp32"][4] == "1.00x"
-    assert {"ours, bf16", *PEERS} <= found.keys()
+    assert {"ours, bf16", *learners.PEERS} <= found.keys()
     assert sum(name.startswith("floor, ") for name in found) >= 1
 
 
@@ -49,6 +49,18 @@ def test_what_cannot_be_measured_says_why(tiny: Size, monkeypatch: pytest.Monkey
     found = rows(train_step.measure(tiny, device=CPU, rounds=1, compiling=False))
     assert found["transformers GPT-2, fp32"][0] == "transformers is not installed"
     assert found["ours, fp32"][0] != "-"
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_compiled_mode_is_measured_where_the_compiler_works(
+    works: bool, tiny: Size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learners, "compile_model", lambda *_, **__: Switch(works))
+    found, absent = learners.learners_here(tiny, CPU, compiling=True)
+    name = "ours, compiled, fp32"
+    assert (name in found, name in absent) == (works, not works)
+    if works:
+        assert found[name].first_step_seconds is not None
 
 
 def test_parts(tiny: Size) -> None:

@@ -70,7 +70,7 @@ def test_milliseconds(seconds: float, text: str) -> None:
 
 def test_the_heading_names_what_was_measured_on() -> None:
     text = timing.heading("Title", CPU, ("no-such-package",))
-    assert "## Title" in text and "1 thread," in text
+    assert "### Title" in text and "1 thread," in text
     assert f"torch {torch.__version__}" in text and "no-such-package absent" in text
 
 

@@ -8,32 +8,6 @@ import pytest
 import torch
 
 from coma_gen.model.conformer import Conformer
-from coma_gen.model.one_token import Sight
-
-
-@pytest.mark.parametrize(
-    "lengths,window,visible,missing",
-    [
-        ((0,), 3, 1, None),
-        ((2, 2), 3, 3, None),
-        ((3, 9), 3, 4, None),
-        ((9, 0, 2), 3, 4, [0, 3, 1]),
-        ((1, 0), 3, 2, [0, 1]),
-        ((5, 2), None, 6, [0, 3]),
-        ((5, 5), None, 6, None),
-    ],
-)
-def test_what_the_new_tokens_see(
-    lengths: tuple[int, ...], window: int | None, visible: int, missing: list[int] | None
-) -> None:
-    sight = Sight.after(lengths, window=window, device=torch.device("cpu"))
-    assert sight.visible == visible
-    if missing is None:
-        assert sight.exists is None
-    else:
-        assert sight.exists is not None and sight.exists.shape == (len(lengths), 1, 1, visible)
-        for row, count in zip(sight.exists[:, 0, 0].tolist(), missing, strict=True):
-            assert row == [False] * count + [True] * (visible - count)
 
 
 def test_the_short_way_is_for_single_tokens_without_gradients(

@@ -106,6 +106,7 @@ def make_params(**changes: Any) -> TrainParams:
         "beta2": 0.98,
         "clip_norm": 1.0,
         "precision": "fp32",
+        "compile": False,
         "augment": True,
         "log_every": 3,
         "validate_every": 4,

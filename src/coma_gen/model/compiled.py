@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from torch import nn
 from coma_gen.model import positions
 from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.conformer import Conformer
+
+if TYPE_CHECKING:
+    from coma_gen.model.flex import FlexBand
 
 logger = logging.getLogger(__name__)
 
@@ -59,19 +62,20 @@ class Compiled:
             return self.plain(*args, **kwargs)
 
 
-def compile_model(model: Conformer, *, length: int) -> Switch:
+def compile_model(model: Conformer, *, length: int, device: torch.device) -> Switch:
     """Has the model's training run compiled from its first step on, which takes up to a minute.
 
     Args:
-        model: on its device. Call this before it is wrapped for several devices.
+        model: anywhere, and not yet wrapped for several devices.
         length: tokens of a training window.
+        device: where it will train.
 
     Returns:
         Says whether the compiler has not failed so far.
     """
     switch = Switch()
-    torch.compiler.assume_constant_result(positions._table)  # type: ignore[no-untyped-call]
-    on_gpu = next(model.parameters()).device.type == "cuda"
+    torch.compiler.assume_constant_result(positions.rotation_table)  # type: ignore[no-untyped-call]
+    on_gpu = device.type == "cuda"
     for block in model.blocks:
         if on_gpu:
             _replace(block, "forward", switch)
@@ -80,7 +84,7 @@ def compile_model(model: Conformer, *, length: int) -> Switch:
                 if not on_gpu:
                     _replace(attention, "project", switch)
                 elif attention.dropout == 0:
-                    attention.flex = _flex_band(attention, length)
+                    attention.flex = _flex_band(attention, length, device)
     return switch
 
 
@@ -89,13 +93,10 @@ def _replace(module: nn.Module, name: str, switch: Switch) -> None:
     setattr(module, name, Compiled(getattr(module, name), switch))
 
 
-def _flex_band(attention: MultiScaleAttention, length: int) -> Any:
+def _flex_band(attention: MultiScaleAttention, length: int, device: torch.device) -> FlexBand:
+    """Its bands in one call."""
     from coma_gen.model.flex import FlexBand, block_mask
 
-    mask = block_mask(
-        attention.window_sizes,
-        num_heads=attention.num_heads,
-        length=length,
-        device=attention.qkv.weight.device,
-    )
+    windows, heads = attention.window_sizes, attention.num_heads
+    mask = block_mask(windows, num_heads=heads, length=length, device=device)
     return FlexBand(mask, length, attention.softmax_scale)

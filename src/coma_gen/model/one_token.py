@@ -5,72 +5,30 @@ through the cache they push everything else out of it, and each small operation 
 costs several times what it costs by itself. Hence the function that `Conformer.forward` computes on a chunk
 of one is written here with few operations: what does not change from token to token (gains folded into the
 rotations, coefficients, shares of the scales, views) is worked out once, results are written in place, and
-what is kept is read where it lies. There are no dropouts and no gradients.
+what is kept is read where it lies. There are no dropouts and no gradients. attention_of_one.py has the
+attention.
 
-Shapes: B batch, D dim, S streams, G scales, H heads of a scale, d head dim, N visible tokens, C channels, K
-kernel, V vocabulary.
+Shapes: B batch, D dim, S streams, C channels, K kernel, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.attention_of_one import AttentionOfOne, Heads, Norm, Sight
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import HalfFeedForward
 from coma_gen.model.hyper_connections import SMALLEST_NORM, HyperConnection
-from coma_gen.model.state import BlockState, DecodingState, KeyValues
+from coma_gen.model.state import BlockState, DecodingState
 from coma_gen.params.sections import ModelParams
 
 if TYPE_CHECKING:
     from coma_gen.model.conformer import Block, Conformer
-
-
-class Sight(NamedTuple):
-    """What the new tokens' queries see of a window.
-
-    Attributes:
-        visible: N, the new token included, in the longest row.
-        exists: (B, 1, 1, N) bool, which of them stand for a token; None where all do.
-    """
-
-    visible: int
-    exists: Tensor | None
-
-    @classmethod
-    def after(cls, lengths: Sequence[int], *, window: int | None, device: torch.device) -> Sight:
-        """The sight of rows that have seen `lengths` tokens before."""
-        before = max(lengths) if window is None else min(max(lengths), window)
-        if min(lengths) >= before:
-            return cls(before + 1, None)
-        missing = torch.tensor([max(0, before - length) for length in lengths], device=device)
-        exists = torch.arange(before + 1, device=device) >= missing[:, None]
-        return cls(before + 1, exists[:, None, None])
-
-
-class _Heads:
-    """The queries, keys and values of the new tokens in one attention.
-
-    Args:
-        like: gives device and precision.
-        batch: B.
-        scales: G.
-        num_heads: H.
-        head_dim: d.
-    """
-
-    def __init__(self, like: Tensor, *, batch: int, scales: int, num_heads: int, head_dim: int) -> None:
-        self.fused = like.new_empty(batch, 3 * scales * num_heads * head_dim)
-        parts = self.fused.view(batch, 3, scales, num_heads, head_dim)
-        self.queries_keys = parts[:, :2]
-        self.halves = self.queries_keys.chunk(2, dim=-1)
-        self.queries = parts[:, 0, :, :, None].unbind(1)  # G of (B, H, 1, d)
-        self.keys_values = parts[:, 1:].transpose(0, 1).unbind(2)  # G of (2, B, H, d)
 
 
 class Desk:
@@ -97,7 +55,7 @@ class Desk:
         self.mixed = like.new_empty(batch, count + 1, dim)
         self.input, self.carried = self.mixed[:, 0], self.mixed[:, 1:]
         self.local, self.everywhere = (
-            _Heads(like, batch=batch, scales=scales, num_heads=params.num_heads, head_dim=params.head_dim)
+            Heads(like, batch=batch, scales=scales, num_heads=params.num_heads, head_dim=params.head_dim)
             for scales in (len(params.window_sizes), 1)
         )
 
@@ -140,21 +98,11 @@ class _Connection:
             torch.addcmul(desk.carried, desk.beta, desk.written, out=desk.streams)
 
 
-class _Norm:
-    """A layer norm."""
-
-    def __init__(self, norm: nn.LayerNorm) -> None:
-        self.shape, self.weight, self.bias, self.eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.layer_norm(x, self.shape, self.weight, self.bias, self.eps, False)
-
-
 class _FeedForward:
     """A feed-forward without its factor of 0.5."""
 
     def __init__(self, feed_forward: HalfFeedForward) -> None:
-        self.norm = _Norm(feed_forward.norm)
+        self.norm = Norm(feed_forward.norm)
         self.up, self.up_bias = feed_forward.up.weight.t(), feed_forward.up.bias
         self.down, self.down_bias = feed_forward.down.weight.t(), feed_forward.down.bias
 
@@ -164,106 +112,11 @@ class _FeedForward:
         torch.addmm(self.down_bias, F.silu(hidden, inplace=True), self.down, out=out)
 
 
-class _Attention:
-    """An attention over what is kept and the new token.
-
-    Args:
-        attention: its weights.
-        room: fresh tokens that a state can take.
-    """
-
-    def __init__(self, attention: MultiScaleAttention, *, room: int) -> None:
-        self.norm, self.qkv, self.out = (
-            _Norm(attention.norm),
-            attention.qkv.weight.t(),
-            attention.out.weight.t(),
-        )
-        self.normalises, self.softmax_scale = attention.query_gain is not None, attention.softmax_scale
-        self.cosines, self.sines = _turns(attention, room=room)
-        self.shares = None
-        if attention.scale_weights is not None:
-            width = attention.num_heads * attention.head_dim
-            self.shares = attention.scale_weights.softmax(0).repeat_interleave(width)
-        self.windows, self.position_bias = attention.window_sizes, attention.position_bias
-        self.biases = attention.out.weight.new_empty(0)
-
-    def __call__(
-        self,
-        x: Tensor,
-        kept: Sequence[KeyValues],
-        sights: Sequence[Sight],
-        heads: _Heads,
-        *,
-        fresh: int,
-        out: Tensor,
-    ) -> None:
-        """(B, D) -> (B, D); writes the token into what is kept, after `fresh` others."""
-        torch.mm(self.norm(x), self.qkv, out=heads.fused)
-        self._place(heads, fresh)
-        attended = []
-        for scale, sight in enumerate(sights):
-            keys, values = kept[scale].write(heads.keys_values[scale], fresh=fresh, visible=sight.visible)
-            mask = sight.exists if self.position_bias is None else self._bias(scale, sight)
-            attended.append(
-                F.scaled_dot_product_attention(
-                    heads.queries[scale], keys, values, attn_mask=mask, scale=self.softmax_scale
-                )
-            )
-        joined = torch.cat(attended, dim=1).view(out.shape[0], -1)
-        if self.shares is not None:
-            joined.mul_(self.shares)
-        torch.mm(joined, self.out, out=out)
-
-    def _place(self, heads: _Heads, fresh: int) -> None:
-        """Normalises and turns queries and keys, in place."""
-        both = heads.queries_keys
-        if self.normalises:
-            both.div_(torch.linalg.vector_norm(both, dim=-1, keepdim=True).clamp_min_(SMALLEST_NORM))
-        if self.sines:
-            first, second = heads.halves
-            swapped = torch.cat((second, first), dim=-1)
-            both.mul_(self.cosines[fresh]).addcmul_(swapped, self.sines[fresh])
-        elif self.cosines:
-            both.mul_(self.cosines[fresh])
-
-    def _bias(self, scale: int, sight: Sight) -> Tensor:
-        """What is added to the products of a scale, (B or 1, H, 1, N)."""
-        assert self.position_bias is not None
-        if self.biases.shape[-1] < sight.visible:  # without a window, twice as many as are wanted
-            distances = max(window or 2 * sight.visible for window in self.windows) + 1
-            biases = self.position_bias(distances).T.flip(1)  # (G H, distances), the farthest first
-            self.biases = biases.reshape(len(self.windows), 1, -1, 1, distances)
-        bias = self.biases[scale][..., -sight.visible :]
-        return bias if sight.exists is None else bias.masked_fill(~sight.exists, float("-inf"))
-
-
-def _turns(attention: MultiScaleAttention, *, room: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Cosines and signed sines for the query and the key of each fresh token, times their gains.
-
-    Returns:
-        `room` of (2, G, 1, d) each. Without a rotation no sines, and the cosines are the gains; none without
-        those.
-    """
-    gains = None
-    if attention.query_gain is not None and attention.key_gain is not None:
-        gains = torch.stack((attention.query_gain, attention.key_gain))  # (2, G, d)
-    tables = [
-        rotation.tables(0, room, like=attention.qkv.weight) for rotation in attention.rotations if rotation
-    ]
-    if not tables:
-        return ([] if gains is None else [gains[:, :, None]] * room), []
-    parts = [torch.stack(part, dim=1) for part in zip(*tables, strict=True)]  # each (room, G, d)
-    cosines, sines = torch.stack(parts[0::2], dim=1), torch.stack(parts[1::2], dim=1)
-    if gains is not None:
-        cosines, sines = cosines * gains, sines * gains.roll(attention.head_dim // 2, dims=-1)
-    return cosines[:, :, :, None].unbind(0), sines[:, :, :, None].unbind(0)
-
-
 class _Convolution:
     """The convolution module."""
 
     def __init__(self, convolution: CausalConvolution) -> None:
-        self.norm, self.channel_norm = _Norm(convolution.norm), _Norm(convolution.channel_norm)
+        self.norm, self.channel_norm = Norm(convolution.norm), Norm(convolution.channel_norm)
         self.expand, self.expand_bias = convolution.expand.weight.t(), convolution.expand.bias
         self.contract, self.contract_bias = convolution.contract.weight.t(), convolution.contract.bias
         self.taps, self.bias = convolution.depthwise_weight.t().contiguous(), convolution.depthwise_bias
@@ -291,11 +144,11 @@ class _Block:
         self.global_attention = None
         if block.global_attention is not None:
             self.around_global = _Connection(connections["global_attention"])
-            self.global_attention = _Attention(block.global_attention, room=room)
+            self.global_attention = AttentionOfOne(block.global_attention, room=room)
         self.around_in = _Connection(connections["feed_forward_in"], share=0.5)
         self.feed_forward_in = _FeedForward(block.feed_forward_in)
         self.around_attention = _Connection(connections["attention"])
-        self.attention = _Attention(block.attention, room=room)
+        self.attention = AttentionOfOne(block.attention, room=room)
         self.around_convolution = _Connection(connections["convolution"])
         self.convolution = _Convolution(block.convolution)
         self.around_out = _Connection(connections["feed_forward_out"], share=0.5)
@@ -331,7 +184,7 @@ class OneToken:
 
     @torch.no_grad()
     def __init__(self, model: Conformer, *, room: int) -> None:
-        self.params, self.norm, self.logits = model.params, _Norm(model.norm), model.logits.weight.t()
+        self.params, self.norm, self.logits = model.params, Norm(model.norm), model.logits.weight.t()
         self.has_global = bool(model.params.global_attention_layers)
         self.blocks = [_Block(cast("Block", block), room=room) for block in model.blocks]
 

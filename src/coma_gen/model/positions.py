@@ -70,6 +70,13 @@ def _table(
         return tuple(part.to(device=device, dtype=dtype) for part in parts)
 
 
+def rotation_table(
+    past: int, ahead: int, head_dim: int, decay_base: float | None, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """`_table`, as a function that compiled.py can have taken for a constant."""
+    return _table(past, ahead, head_dim, decay_base, device, dtype)
+
+
 class _Turn(torch.autograd.Function):
     """`x` with each pair of dimensions turned, and the gradient turned back, in few passes."""
 
@@ -97,7 +104,10 @@ def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """`x` (B, H, T, d) with the pair (i, i + d/2) turned by the angle i of its token, tables (T, d)."""
     x = x.to(cosines.dtype)
     if torch.compiler.is_compiling():
-        return x * cosines + x.roll(x.shape[-1] // 2, dims=-1) * sines
+        (first, second), (cos, other_cos), (sin, other_sin) = (
+            part.chunk(2, dim=-1) for part in (x, cosines, sines)
+        )
+        return torch.cat((first * cos + second * sin, second * other_cos + first * other_sin), dim=-1)
     turned: Tensor = _Turn.apply(x, cosines, sines)  # type: ignore[no-untyped-call]
     return turned
 
@@ -141,7 +151,7 @@ class Rotation:
         while past < num_keys - ahead:
             past *= 2
         dtype = torch.promote_types(queries.dtype, torch.float32)
-        table = _table(past, ahead, self.head_dim, self.decay_base, queries.device, dtype)
+        table = rotation_table(past, ahead, self.head_dim, self.decay_base, queries.device, dtype)
         query_cos, query_sin = (part[-num_queries:] for part in table[:2])
         key_cos, key_sin = (part[-num_keys:] for part in table[2:])
         return _turned(queries, query_cos, query_sin), _turned(keys, key_cos, key_sin)

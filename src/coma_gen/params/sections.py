@@ -127,6 +127,7 @@ class TrainParams(Section):
     beta2: Annotated[Float, Field(ge=0, lt=1)]
     clip_norm: Positive | None
     precision: Literal["fp32", "bf16"]
+    compile: StrictBool
     augment: StrictBool
     log_every: Count
     validate_every: Count

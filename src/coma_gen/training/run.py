@@ -12,6 +12,7 @@ from typing import Any
 from coma_gen.artefact import open_artefact
 from coma_gen.errors import Fault, UserError
 from coma_gen.files import write_atomic
+from coma_gen.model.compiled import compile_model
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.weights import load_model, save_model
 from coma_gen.params.rules import misfits
@@ -67,6 +68,9 @@ def train_stage(
         faults = list(misfits(ranks.size, params.model, params.train))
         if faults:
             raise ranks.ended(UserError(*faults), status=1)
+        if params.train.compile:
+            place = ranks.device(params.runtime.device)
+            compile_model(conformer, length=params.train.seq_len, device=place)
         result = train_model(
             model=conformer,
             train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),

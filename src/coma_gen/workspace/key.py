@@ -18,7 +18,7 @@ from coma_gen.artefact import read_manifest
 from coma_gen.files import sha256_bytes, sha256_file
 from coma_gen.params.reading import read_yaml
 
-SPEED_ONLY = (("runtime", "processes"),)
+SPEED_ONLY = (("runtime", "processes"), ("train", "compile"))
 """Settings (section, key) under whose other values a training may go on."""
 LIBRARIES = ("torch", "numpy")
 """A checkpoint of other versions of these is not gone on from."""
