@@ -92,11 +92,11 @@ def branches(way: str, model: nn.Module, size: Size, device: torch.device) -> li
     x = torch.randn(size.batch, size.tokens, params.dim, device=device, requires_grad=True)
     shape = (size.batch, size.tokens, params.num_streams, params.dim)
     streams = torch.randn(shape, device=device, requires_grad=True)
-    connection: nn.Module = block.connections["attention"]
+    connection: nn.Module = block.connections[0]
     modules = {
-        "feed-forward branch": (2, block.feed_forward_in),
-        "attention branch": (1, block.attention),
-        "convolution branch": (1, block.convolution),
+        "feed-forward branch": (2, block.branches[0]),
+        "attention branch": (1, block.branches[1]),
+        "convolution branch": (1, block.branches[2]),
     }
     parts = [
         Part(name, way, number * params.num_layers, there_and_back(module, [x], module))
@@ -166,14 +166,14 @@ def ends(way: str, model: nn.Module, size: Size, device: torch.device) -> list[P
 
 
 def there_and_back(
-    run: Callable[..., Tensor | tuple[Tensor, ...]], inputs: list[Tensor], module: nn.Module | None = None
+    run: Callable[..., Tensor], inputs: list[Tensor], module: nn.Module | None = None
 ) -> Variant:
     """Forward, and backward to the inputs and the module's parameters. A module is called with the inputs."""
     learning = [] if module is None else list(module.parameters())
 
     def forward() -> Tensor:
-        result = run(*inputs) if isinstance(run, nn.Module) else run()
-        return result[0] if isinstance(result, tuple) else result
+        result: Tensor = run(*inputs) if isinstance(run, nn.Module) else run()
+        return result
 
     with torch.no_grad():
         gradient = torch.randn_like(forward())

@@ -15,7 +15,7 @@ measured against:
     queries 6 7 -                   3 4 5  6 7 -
 
 It is written for the configuration that is measured: xPos positions, normalised queries and keys, several
-window sizes and streams, no global layers, no dropout, no state.
+window sizes and streams, a conformer's branches, no global layers, no dropout, no state.
 
 Shapes: B batch, T tokens, D dim, S streams, H heads, d head dim, w window, N buckets, C channels, K kernel.
 """
@@ -32,6 +32,8 @@ from torch.nn import functional as F
 from coma_gen.model.plain import plain_hyper_connection
 from coma_gen.params.sections import ModelParams
 
+BRANCHES = ("half_feed_forward", "attention", "convolution", "half_feed_forward")
+
 
 class FeedForward(nn.Module):
     """0.5 x [LayerNorm, Linear, swish, Linear]."""
@@ -39,8 +41,8 @@ class FeedForward(nn.Module):
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(params.dim)
-        self.up = nn.Linear(params.dim, params.ff_expansion * params.dim)
-        self.down = nn.Linear(params.ff_expansion * params.dim, params.dim)
+        self.up = nn.Linear(params.dim, params.ff_inner)
+        self.down = nn.Linear(params.ff_inner, params.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -186,15 +188,14 @@ class Block(nn.Module):
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
-        self.feed_forward_in, self.feed_forward_out = FeedForward(params), FeedForward(params)
-        self.attention, self.convolution = Attention(params), Convolution(params)
-        names = ("feed_forward_in", "attention", "convolution", "feed_forward_out")
-        self.connections = nn.ModuleDict({name: HyperConnection(params) for name in names})
+        kinds = {"attention": Attention, "convolution": Convolution, "half_feed_forward": FeedForward}
+        self.branches = nn.ModuleList(kinds[name](params) for name in BRANCHES)
+        self.connections = nn.ModuleList(HyperConnection(params) for _ in BRANCHES)
 
     def forward(self, streams: Tensor) -> Tensor:
         """(B, T, S, D) -> (B, T, S, D)."""
-        for name, connection in self.connections.items():
-            streams = connection(streams, getattr(self, name))
+        for connection, branch in zip(self.connections, self.branches, strict=True):
+            streams = connection(streams, branch)
         return streams
 
 
@@ -205,6 +206,7 @@ class Reference(nn.Module):
         super().__init__()
         is_written = params.attention_position == "xpos" and params.qk_rmsnorm
         is_written &= params.num_streams > 1 and len(params.window_sizes) > 1
+        is_written &= params.branches == BRANCHES
         if not is_written or params.global_attention_layers or params.position_embedding != "none":
             raise ValueError("it is written for xPos, qk norm, several windows and streams, no global layers")
         self.params = params
@@ -227,8 +229,8 @@ def reference_weights(weights: Mapping[str, Tensor], params: ModelParams) -> dic
     scales = range(len(params.window_sizes))
     found: dict[str, Tensor] = {}
     for name, weight in weights.items():
-        stem, leaf = name.rsplit(".attention.", 1) if ".attention." in name else ("", name)
-        here = f"{stem}.attention.scales"
+        stem, leaf = name.rsplit(".branches.1.", 1) if ".branches.1." in name else ("", name)
+        here = f"{stem}.branches.1.scales"
         if leaf == "qkv.weight":  # rows: queries of all scales, keys of all scales, values of all scales
             of_scale = rearrange(weight, "(p g i) d -> g p i d", p=3, g=len(scales))
             found |= {f"{here}.{g}.qkv.weight": of_scale[g].flatten(0, 1) for g in scales}

@@ -66,7 +66,7 @@ def sizes() -> dict[str, Size]:
         "global_attention_layers": (),
         "kernel_size": 31,
         "conv_expansion": 2,
-        "ff_expansion": 4,
+        "ff_expansion": 4.0,
     }
     large = model_params(dim=512, num_layers=4, num_heads=8, **shared)
     small = model_params(dim=256, num_layers=2, num_heads=4, **shared)
@@ -94,7 +94,7 @@ def step_flops(size: Size) -> int:
     inner, scales = model.num_heads * model.head_dim, len(model.window_sizes)
     wide = model.conv_expansion * model.dim
     layer = 4 * scales * model.dim * inner  # queries, keys, values, output
-    layer += 2 * 2 * model.ff_expansion * model.dim**2  # two feed-forwards of two matrices
+    layer += 2 * 2 * model.dim * model.ff_inner  # two feed-forwards of two matrices
     layer += 3 * model.dim * wide  # the convolution module's two pointwise layers
     linear = 2 * tokens * (model.num_layers * layer + model.dim * size.vocab_size)
     windows = [*model.window_sizes * model.num_layers, *[None] * len(model.global_attention_layers)]

@@ -12,6 +12,7 @@ from coma_gen.model.conformer import Conformer
 from coma_gen.params.sections import ModelParams
 
 SMALL: dict[str, Any] = {
+    "branches": ("half_feed_forward", "attention", "convolution", "half_feed_forward"),
     "dim": 12,
     "num_layers": 2,
     "num_heads": 2,
@@ -25,7 +26,7 @@ SMALL: dict[str, Any] = {
     "global_attention_layers": (),
     "kernel_size": 4,
     "conv_expansion": 2,
-    "ff_expansion": 2,
+    "ff_expansion": 2.0,
     "embedding_dropout": 0.0,
     "attention_dropout": 0.0,
     "ff_dropout": 0.0,

@@ -42,6 +42,26 @@ def test_a_logit_depends_on_its_receptive_field_and_nothing_else(
         assert reached(model, some_ids(1, 60), t) == list(range(max(0, t - field + 1), t + 1))
 
 
+@pytest.mark.parametrize(
+    "branches,field",
+    [
+        (("attention", "feed_forward"), 1 + 2 * 7),
+        (("convolution", "attention", "convolution"), 1 + 2 * (3 + 7 + 3)),
+        (("feed_forward", "half_feed_forward"), 1),
+    ],
+)
+def test_the_field_follows_from_the_branches(
+    branches: tuple[str, ...],
+    field: int,
+    make_model: Callable[..., Conformer],
+    some_ids: Callable[..., torch.Tensor],
+) -> None:
+    model = make_model(branches=branches)
+    assert model.receptive_field == field
+    for t in (0, 39, 59):
+        assert reached(model, some_ids(1, 60), t) == list(range(max(0, t - field + 1), t + 1))
+
+
 def test_the_field_is_exact_across_query_blocks(
     make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
@@ -69,7 +89,7 @@ LARGE = {
     "num_streams": 4,
     "max_seq_len": 1024,
     "conv_expansion": 2,
-    "ff_expansion": 4,
+    "ff_expansion": 4.0,
 }
 
 
@@ -87,11 +107,11 @@ def test_number_of_parameters(make_params: Callable[..., ModelParams]) -> None:
     model = Conformer(params=params, vocab_size=434, seed=0)
     assert num_parameters(model) == published + gains - positions
     block = model.blocks[0]
-    connection = num_parameters(block.connections["attention"])
+    connection = num_parameters(block.connections[1])
     assert connection == 3_610
-    assert num_parameters(block.feed_forward_in) + connection == 2_104_346
-    assert num_parameters(block.attention) - 3 * 2 * 64 + connection == 3_150_365
-    assert num_parameters(block.convolution) + connection == 1_613_850
+    assert num_parameters(block.branches[0]) + connection == 2_104_346
+    assert num_parameters(block.branches[1]) - 3 * 2 * 64 + connection == 3_150_365
+    assert num_parameters(block.branches[2]) + connection == 1_613_850
 
 
 def test_weights_are_a_function_of_the_seed(make_params: Callable[..., ModelParams]) -> None:
@@ -115,7 +135,7 @@ def test_weights_are_a_function_of_the_seed(make_params: Callable[..., ModelPara
 
 def test_branches_do_not_all_read_the_same_stream(make_params: Callable[..., ModelParams]) -> None:
     model = Conformer(params=make_params(), vocab_size=11, seed=0)
-    streams = [connection.first_stream for block in model.blocks for connection in block.connections.values()]
+    streams = [connection.first_stream for block in model.blocks for connection in block.connections]
     assert set(streams) == {0, 1, 2, 3}
 
 
@@ -142,10 +162,8 @@ def test_one_stream_is_the_plain_residual(
     model, ids = make_model(num_streams=1), some_ids(2, 20)
     x = model.token_embedding(ids)
     for block in model.blocks:
-        x = x + block.feed_forward_in(x)
-        x = x + block.attention(x)
-        x = x + block.convolution(x)[0]
-        x = x + block.feed_forward_out(x)
+        for branch in block.branches:
+            x = x + branch(x)
     torch.testing.assert_close(model(ids), model.logits(model.norm(x)), rtol=0, atol=1e-12)
 
 
@@ -186,7 +204,7 @@ def test_a_learned_position_embedding_has_an_end(
     with pytest.raises(UserError, match="Prime an empty state"):
         model(ids[:, 20:], state)
     assert state.lengths == (20,) and state.fresh == before.fresh
-    assert torch.equal(state.blocks[0].attention[0].memory, before.blocks[0].attention[0].memory)
+    assert torch.equal(state.blocks[0][1][0].memory, before.blocks[0][1][0].memory)
 
 
 def test_ids_and_states_of_the_wrong_shape_are_refused(

@@ -24,7 +24,7 @@ def test_the_short_way_is_for_single_tokens_without_gradients(
     model.eval()
     model(ids[:, 4:5], state).sum().backward()
     assert state.one_token is None
-    assert model.blocks[1].attention.qkv.weight.grad is not None
+    assert model.blocks[1].branches[1].qkv.weight.grad is not None
     with torch.no_grad():
         model(ids[:, 5:], state)
     assert state.one_token is not None
@@ -63,9 +63,9 @@ def test_streams_of_zeros_are_no_division_by_zero(
     with torch.no_grad():
         model.token_embedding.weight.zero_()
         for block in model.blocks:
-            block.attention.norm.bias.zero_()
-            block.feed_forward_in.down.bias.zero_()
-            block.feed_forward_in.down.weight.zero_()
+            block.branches[1].norm.bias.zero_()
+            block.branches[0].down.bias.zero_()
+            block.branches[0].down.weight.zero_()
     state = model.empty_state(1)
     with torch.inference_mode():
         decoded = torch.cat([model(token, state) for token in ids.split(1, dim=1)], dim=1)

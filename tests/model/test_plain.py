@@ -66,7 +66,14 @@ def test_more_tokens_than_a_block(
 
 @pytest.mark.parametrize("length", [1, 2])
 @pytest.mark.parametrize(
-    "changes", [{"kernel_size": 1}, {"conv_expansion": 3, "ff_expansion": 1, "num_layers": 1}]
+    "changes",
+    [
+        {"kernel_size": 1},
+        {"conv_expansion": 3, "ff_expansion": 1.3, "num_layers": 1},
+        {"branches": ("attention", "feed_forward"), "num_streams": 1, "window_sizes": (300,)},
+        {"branches": ("convolution", "feed_forward", "convolution", "attention", "half_feed_forward")},
+        {"branches": ("feed_forward",), "global_attention_layers": (1,)},
+    ],
 )
 def test_the_shortest_inputs_and_other_widths(
     length: int,

@@ -33,9 +33,8 @@ def in_chunks(
 
 def bytes_of(state: DecodingState) -> int:
     """What the state holds between two chunks."""
-    scales = [kept for block in state.blocks for kept in (*block.global_attention, *block.attention)]
-    tensors = [kept.memory for kept in scales] + [block.convolution for block in state.blocks]
-    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+    everything = [kept for block in state.blocks for branch in block for kept in branch]
+    return sum(kept.memory.untyped_storage().nbytes() for kept in everything)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +152,9 @@ def test_any_history_of_rows_equals_the_whole(
         {"position_embedding": "learned"},
         {"global_attention_layers": (0, 1)},
         {"num_streams": 1, "qk_rmsnorm": False},
+        {"branches": ("attention", "feed_forward"), "num_streams": 1, "window_sizes": (9,)},
+        {"branches": ("convolution", "feed_forward", "convolution", "attention", "half_feed_forward")},
+        {"branches": ("feed_forward",), "num_streams": 2},
     ],
 )
 def test_a_prefilled_prompt_then_greedy_tokens(
@@ -241,10 +243,12 @@ def test_what_is_kept_is_little_more_than_the_windows(make_model: Callable[..., 
     model = make_model()
     state = model.empty_state(3)
     for block in state.blocks:
-        assert [kept.memory.shape[3] for kept in block.attention] == [3 + state.room, 7 + state.room]
-        assert block.convolution.shape[1] == 3 + state.room
+        before, attention, convolution, after = block
+        assert [kept.memory.shape[3] for kept in attention] == [3 + state.room, 7 + state.room]
+        assert [kept.memory.shape[1] for kept in convolution] == [3 + state.room]
+        assert before == after == []
     wide = make_model(window_sizes=(40, 400)).empty_state(1)
-    assert [kept.memory.shape[3] for kept in wide.blocks[0].attention] == [140, 500]
+    assert [kept.memory.shape[3] for kept in wide.blocks[0][1]] == [140, 500]
 
 
 def test_a_global_layer_grows_by_doubling(
@@ -254,7 +258,7 @@ def test_a_global_layer_grows_by_doubling(
     state, sizes = model.empty_state(1), set()
     for token in some_ids(1, 600).split(1, dim=1):
         in_chunks(model, token, [1], state)
-        places = state.blocks[0].global_attention[0].memory.shape[3]
+        places = state.blocks[0][0][0].memory.shape[3]
         assert places <= 2 * max(state.lengths) + 2 * state.room
         sizes.add(places)
     assert len(sizes) <= 6
@@ -279,7 +283,7 @@ def test_gradients_reach_the_own_chunk_and_no_earlier_one(
     state = model.empty_state(1)
     model(ids[:, :6], state)
     model(ids[:, 6:], state).sum().backward()
-    assert model.blocks[0].attention.qkv.weight.grad is not None
+    assert model.blocks[0].branches[1].qkv.weight.grad is not None
     model(ids[:, :2], state).sum().backward()  # nothing holds the freed graph
 
 

@@ -82,7 +82,7 @@ def test_a_config_that_does_not_fit_is_refused(folder: Path, key: str, value: ob
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": 2}, {"vocab_size": 0}, {"vocab_size": "11"}, {"vocab_size": 12}, {"x": 1}]
+    "change", [{"format": 1}, {"vocab_size": 0}, {"vocab_size": "11"}, {"vocab_size": 12}, {"x": 1}]
 )
 def test_other_configs_are_refused(folder: Path, change: dict[str, object]) -> None:
     write_json(folder / CONFIG, {**read_json(folder / CONFIG), **change})

@@ -20,13 +20,13 @@ def test_decay_acts_on_matrices_only(trainer: ModuleType) -> None:
         "token_embedding.weight",
         "position_embedding.weight",
         "logits.weight",
-        "blocks.0.attention.qkv.weight",
+        "blocks.0.branches.1.qkv.weight",
     } <= decayed
     words = ("bias", "norm.", "gain", "scale", "static", "dynamic_", "connections")
     assert not [
         name for name in decayed if any(word in name for word in words) and "position_bias" not in name
     ]
-    assert {"norm.weight", "blocks.0.attention.query_gain", "blocks.0.attention.scale_weights"} <= others
+    assert {"norm.weight", "blocks.0.branches.1.query_gain", "blocks.0.branches.1.scale_weights"} <= others
     assert all(names_parameter.ndim >= 2 for names_parameter, name in names.items() if name in decayed)
 
 

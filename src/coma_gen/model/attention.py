@@ -92,21 +92,21 @@ class MultiScaleAttention(nn.Module):
             if gain is not None:
                 nn.init.ones_(gain)
 
-    def forward(self, x: Tensor, state: list[KeyValues] | None = None, lengths: Sequence[int] = ()) -> Tensor:
+    def forward(self, x: Tensor, state: Sequence[KeyValues] = (), lengths: Sequence[int] = ()) -> Tensor:
         """Attends from a chunk (B, T, D) to itself and to what `state`, one entry a scale, remembers of the
         `lengths` tokens that each row has seen; moves it on.
 
         Returns:
             (B, T, D).
         """
-        is_whole = state is None and self._turns_at_once(x.shape[1])
+        is_whole = not state and self._turns_at_once(x.shape[1])
         queries, keys, values = self.project(x, turned=is_whole)
         if is_whole and self.flex is not None and torch.compiler.is_compiling():
             biases = None if self.position_bias is None else self.position_bias(x.shape[1])
             attended = self.flex(queries, keys, values, biases)
             return F.linear(attended.flatten(2), self._out_weight())
         seen = [Seen(key, value) for key, value in zip(keys, values, strict=True)]
-        if state is not None:
+        if state:
             seen = [
                 kept.extend(new.keys, new.values, lengths=lengths)
                 for kept, new in zip(state, seen, strict=True)

@@ -6,15 +6,18 @@ Shapes: B batch, D dim, G scales, H heads of a scale, d head dim, N visible toke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coma_gen.model.attention import SMALLEST_NORM, MultiScaleAttention
-from coma_gen.model.state import KeyValues
+from coma_gen.model.state import Kept, KeyValues
+
+if TYPE_CHECKING:
+    from coma_gen.model.one_token import Desk
 
 
 class Sight(NamedTuple):
@@ -37,6 +40,25 @@ class Sight(NamedTuple):
         missing = torch.tensor([max(0, before - length) for length in lengths], device=device)
         exists = torch.arange(before + 1, device=device) >= missing[:, None]
         return cls(before + 1, exists[:, None, None])
+
+
+class Moment(NamedTuple):
+    """What all branches share while one token of each row passes.
+
+    Attributes:
+        fresh: tokens since what is kept was last moved to the front.
+        sights: of each window.
+    """
+
+    fresh: int
+    sights: Mapping[int | None, Sight]
+
+    @classmethod
+    def after(
+        cls, lengths: Sequence[int], *, fresh: int, windows: Collection[int | None], device: torch.device
+    ) -> Moment:
+        """The moment of the token after `lengths` others."""
+        return cls(fresh, {size: Sight.after(lengths, window=size, device=device) for size in windows})
 
 
 class Norm:
@@ -93,32 +115,25 @@ class AttentionOfOne:
         self.windows, self.position_bias = attention.window_sizes, attention.position_bias
         self.biases = attention.out.weight.new_empty(0)
 
-    def __call__(
-        self,
-        x: Tensor,
-        kept: Sequence[KeyValues],
-        sights: Sequence[Sight],
-        heads: Heads,
-        *,
-        fresh: int,
-        out: Tensor,
-    ) -> None:
-        """(B, D) -> (B, D); writes the token into what is kept, after `fresh` others."""
-        torch.mm(self.norm(x), self.qkv, out=heads.fused)
+    def __call__(self, desk: Desk, kept: Sequence[Kept], moment: Moment) -> None:
+        """From the desk's input to its output, both (B, D); takes the token into what is kept."""
+        heads, fresh = desk.heads[len(self.windows)], moment.fresh
+        torch.mm(self.norm(desk.input), self.qkv, out=heads.fused)
         self._place(heads, fresh)
         attended = []
-        for scale, sight in enumerate(sights):
-            keys, values = kept[scale].write(heads.keys_values[scale], fresh=fresh, visible=sight.visible)
+        for scale, part in enumerate(cast("Sequence[KeyValues]", kept)):
+            sight = moment.sights[self.windows[scale]]
+            keys, values = part.write(heads.keys_values[scale], fresh=fresh, visible=sight.visible)
             mask = sight.exists if self.position_bias is None else self._bias(scale, sight)
             attended.append(
                 F.scaled_dot_product_attention(
                     heads.queries[scale], keys, values, attn_mask=mask, scale=self.softmax_scale
                 )
             )
-        joined = torch.cat(attended, dim=1).view(out.shape[0], -1)
+        joined = torch.cat(attended, dim=1).view(desk.output.shape[0], -1)
         if self.shares is not None:
             joined.mul_(self.shares)
-        torch.mm(joined, self.out, out=out)
+        torch.mm(joined, self.out, out=desk.output)
 
     def _place(self, heads: Heads, fresh: int) -> None:
         """Normalises and turns queries and keys, in place."""

@@ -21,7 +21,7 @@ from torch import nn
 
 from coma_gen.model import positions
 from coma_gen.model.attention import MultiScaleAttention
-from coma_gen.model.conformer import Conformer
+from coma_gen.model.conformer import Block, Conformer
 
 if TYPE_CHECKING:
     from coma_gen.model.flex import FlexBand
@@ -76,15 +76,13 @@ def compile_model(model: Conformer, *, length: int, device: torch.device) -> Swi
     switch = Switch()
     torch.compiler.assume_constant_result(positions.rotation_table)  # type: ignore[no-untyped-call]
     on_gpu = device.type == "cuda"
-    for block in model.blocks:
-        if on_gpu:
-            _replace(block, "forward", switch)
-        for attention in block.children():
-            if isinstance(attention, MultiScaleAttention):
-                if not on_gpu:
-                    _replace(attention, "project", switch)
-                elif attention.dropout == 0:
-                    attention.flex = _flex_band(attention, length, device)
+    for module in model.modules():
+        if on_gpu and isinstance(module, Block):
+            _replace(module, "forward", switch)
+        elif not on_gpu and isinstance(module, MultiScaleAttention):
+            _replace(module, "project", switch)
+        elif isinstance(module, MultiScaleAttention) and module.dropout == 0:
+            module.flex = _flex_band(module, length, device)
     return switch
 
 

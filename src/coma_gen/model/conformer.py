@@ -2,8 +2,9 @@
 
     input_ids (B,T) -> embedding -> S residual streams -> L blocks -> their sum -> LayerNorm -> logits (B,T,V)
 
-    block: [global attention] -> half feed-forward -> multi-scale local attention -> convolution
-           -> half feed-forward, each in its own hyper-connection
+    block: the branches that `model.branches` names, in that order, each in its own hyper-connection; a
+           conformer's are half feed-forward, multi-scale local attention, convolution, half feed-forward, a
+           plain transformer's attention, feed-forward
 
 One forward serves everything: training (no state), prefill (a chunk, a state), decoding (one token, a state)
 and scoring a long performance (chunk after chunk, a state) differ in the chunk and the state alone.
@@ -25,11 +26,12 @@ from torch import Tensor, nn
 
 from coma_gen.errors import Fault, UserError
 from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.branches import Branch, build_branch
 from coma_gen.model.convolution import CausalConvolution
-from coma_gen.model.feed_forward import HalfFeedForward
+from coma_gen.model.feed_forward import FeedForward
 from coma_gen.model.hyper_connections import HyperConnection
 from coma_gen.model.one_token import OneToken
-from coma_gen.model.state import BlockState, DecodingState, zeros
+from coma_gen.model.state import BlockState, DecodingState
 from coma_gen.params.sections import ModelParams
 
 SMALLEST_ROOM = 32
@@ -40,7 +42,7 @@ EMBEDDING_STD = 1.0
 
 
 class Block(nn.Module):
-    """One conformer block, with the global attention that may stand before it.
+    """One block: its branches in order, each in its own hyper-connection.
 
     Args:
         params: the model's shape.
@@ -50,40 +52,16 @@ class Block(nn.Module):
 
     def __init__(self, *, params: ModelParams, index: int, seed: int) -> None:
         super().__init__()
-        attention = partial(
-            MultiScaleAttention,
-            dim=params.dim,
-            num_heads=params.num_heads,
-            head_dim=params.head_dim,
-            position=params.attention_position,
-            qk_rmsnorm=params.qk_rmsnorm,
-            dropout=params.attention_dropout,
-        )
-        feed_forward = partial(
-            HalfFeedForward, dim=params.dim, expansion=params.ff_expansion, dropout=params.ff_dropout
-        )
-        is_global = index in params.global_attention_layers
-        self.global_attention = attention(window_sizes=(None,)) if is_global else None
-        self.feed_forward_in = feed_forward()
-        self.attention = attention(window_sizes=params.window_sizes)
-        self.convolution = CausalConvolution(
-            dim=params.dim,
-            expansion=params.conv_expansion,
-            kernel_size=params.kernel_size,
-            dropout=params.conv_dropout,
-        )
-        self.feed_forward_out = feed_forward()
-        branches = ["feed_forward_in", "attention", "convolution", "feed_forward_out"]
-        branches += ["global_attention"] if is_global else []
-        self.connections = nn.ModuleDict(
-            {
-                name: HyperConnection(
-                    dim=params.dim,
-                    num_streams=params.num_streams,
-                    first_stream=(seed + 5 * index + place) % params.num_streams,
-                )
-                for place, name in enumerate(branches)
-            }
+        names = ["global_attention"] if index in params.global_attention_layers else []
+        self.branches = nn.ModuleList(build_branch(name, params) for name in (*names, *params.branches))
+        offset = seed + index * (len(self.branches) + 1)  # so that the next block begins at another stream
+        self.connections = nn.ModuleList(
+            HyperConnection(
+                dim=params.dim,
+                num_streams=params.num_streams,
+                first_stream=(offset + place) % params.num_streams,
+            )
+            for place in range(len(self.branches))
         )
 
     def forward(
@@ -92,38 +70,18 @@ class Block(nn.Module):
         """Streams (B, T, S, D) -> (B, T, S, D); moves on in place `state`, which holds what is wanted of the
         `lengths` tokens that each row has seen, none of them fresh.
         """
-
-        def attend(x: Tensor) -> Tensor:
-            attended: Tensor = self.attention(x, None if state is None else state.attention, lengths)
-            return attended
-
-        def convolve(x: Tensor) -> Tensor:
-            kept = None if state is None else state.convolution[:, : self.convolution.kernel_size - 1]
-            convolved, history = self.convolution(x, kept)
-            if kept is not None:
-                kept.copy_(history)
-            return convolved  # type: ignore[no-any-return]
-
-        if self.global_attention is not None:
-            everything = None if state is None else state.global_attention
-            streams = self.connections["global_attention"](
-                streams, partial(self.global_attention, state=everything, lengths=lengths)
-            )
-        streams = self.connections["feed_forward_in"](streams, self.feed_forward_in)
-        streams = self.connections["attention"](streams, attend)
-        streams = self.connections["convolution"](streams, convolve)
-        after: Tensor = self.connections["feed_forward_out"](streams, self.feed_forward_out)
-        return after
+        kept = [()] * len(self.branches) if state is None else state
+        for connection, branch, part in zip(self.connections, self.branches, kept, strict=True):
+            move = partial(branch, state=part, lengths=lengths) if part else branch
+            streams = connection(streams, move)
+        return streams
 
     def empty_state(self, batch: int, *, room: int) -> BlockState:
         """What is kept of `batch` rows before their first token, with room for so many fresh ones."""
-        everything, convolution = self.global_attention, self.convolution
-        places = convolution.kernel_size - 1 + room
-        return BlockState(
-            global_attention=[] if everything is None else everything.empty_state(batch, room=room),
-            attention=self.attention.empty_state(batch, room=room),
-            convolution=zeros(convolution.depthwise_weight, batch, places, convolution.channels),
-        )
+        return [
+            [] if isinstance(branch, FeedForward) else branch.empty_state(batch, room=room)
+            for branch in cast("Sequence[Branch]", self.branches)
+        ]
 
 
 class Conformer(nn.Module):
@@ -227,9 +185,11 @@ class Conformer(nn.Module):
 
     def empty_state(self, batch: int) -> DecodingState:
         """The state of `batch` rows before their first token, on the model's device and in its precision."""
-        blocks = cast("Sequence[Block]", self.blocks)
-        bounds = [rotation.max_queries // 2 for rotation in blocks[0].attention.rotations if rotation]
+        attentions = [module for module in self.modules() if isinstance(module, MultiScaleAttention)]
+        rotations = [rotation for attention in attentions for rotation in attention.rotations if rotation]
+        bounds = [rotation.max_queries // 2 for rotation in rotations]
         room = min([max(SMALLEST_ROOM, max(self.params.window_sizes) // 4), *bounds])
+        blocks = cast("Sequence[Block]", self.blocks)
         return DecodingState([block.empty_state(batch, room=room) for block in blocks], (0,) * batch, room)
 
     @property
@@ -237,8 +197,8 @@ class Conformer(nn.Module):
         """Tokens, the newest included, that a logit may depend on; None where a global layer sees all."""
         if self.params.global_attention_layers:
             return None
-        per_block = max(self.params.window_sizes) + self.params.kernel_size - 1
-        return 1 + self.params.num_layers * per_block
+        reach = {"attention": max(self.params.window_sizes), "convolution": self.params.kernel_size - 1}
+        return 1 + self.params.num_layers * sum(reach.get(name, 0) for name in self.params.branches)
 
 
 def _embedding(rows: int, dim: int) -> nn.Embedding:

@@ -10,12 +10,15 @@ Shapes: B batch, T tokens, D model dim, C inner channels, K kernel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from coma_gen.model.state import RecentInputs, zeros
 
 GRADIENT_BLOCK = 32
 """Tokens of a block in the gradient of the depthwise weight."""
@@ -100,26 +103,29 @@ class CausalConvolution(nn.Module):
         self.contract = nn.Linear(self.channels, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Convolves a chunk.
-
-        Args:
-            x: (B, T, D).
-            history: (B, K - 1, C), the depthwise convolution's inputs before the chunk; None for zeros, the
-                start.
+    def forward(
+        self,
+        x: Tensor,
+        state: Sequence[RecentInputs] = (),
+        lengths: Sequence[int] = (),  # noqa: ARG002
+    ) -> Tensor:
+        """Convolves a chunk (B, T, D) with what `state`, of one entry, remembers of the tokens before it, and
+        moves that on. `lengths` is for other branches: before a row's first token its inputs are zeros.
 
         Returns:
-            The result (B, T, D) and the history for the next chunk, detached.
+            (B, T, D).
         """
         inputs = F.glu(self.expand(self.norm(x)), dim=-1)
-        if history is None:
-            extended = F.pad(inputs, (0, 0, self.kernel_size - 1, 0))
-        else:
-            extended = torch.cat((history.to(inputs.dtype), inputs), dim=1)
+        extended = state[0].extend(inputs) if state else F.pad(inputs, (0, 0, self.kernel_size - 1, 0))
         with torch.autocast(x.device.type, enabled=False):
             convolved = self._convolve(extended)
         result: Tensor = self.dropout(self.contract(self.channel_norm(F.silu(convolved))))
-        return result, extended[:, inputs.shape[1] :].detach().clone()
+        return result
+
+    def empty_state(self, batch: int, *, room: int) -> list[RecentInputs]:
+        """What is kept of `batch` rows before their first token."""
+        kept = self.kernel_size - 1
+        return [RecentInputs(zeros(self.depthwise_weight, batch, kept + room, self.channels), kept)]
 
     def _convolve(self, extended: Tensor) -> Tensor:
         """(B, T + K - 1, C) -> (B, T, C)."""

@@ -1,5 +1,5 @@
-"""Half a feed-forward: the branch that opens and closes a conformer block (Gulati et al. 2020, arXiv
-2005.08100).
+"""The feed-forward branch: whole as in a transformer, or the half that opens and closes a conformer block
+(Gulati et al. 2020, arXiv 2005.08100).
 """
 
 from __future__ import annotations
@@ -8,25 +8,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class HalfFeedForward(nn.Module):
-    """0.5 x [LayerNorm, Linear D -> expansion x D, swish, dropout, Linear back, dropout].
+class FeedForward(nn.Module):
+    """share x [LayerNorm, Linear D -> inner, swish, dropout, Linear back, dropout].
 
     Args:
         dim: D.
-        expansion: inner width / D.
+        inner: width between the two Linears.
         dropout: after the swish and after the second Linear, in training.
+        share: 0.5 for half a feed-forward.
     """
 
-    def __init__(self, *, dim: int, expansion: int, dropout: float) -> None:
+    def __init__(self, *, dim: int, inner: int, dropout: float, share: float = 1.0) -> None:
         super().__init__()
+        self.share = share
         self.norm = nn.LayerNorm(dim)
-        self.up = nn.Linear(dim, expansion * dim)
+        self.up = nn.Linear(dim, inner)
         self.hidden_dropout = nn.Dropout(dropout)
-        self.down = nn.Linear(expansion * dim, dim)
+        self.down = nn.Linear(inner, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         hidden = self.hidden_dropout(F.silu(self.up(self.norm(x))))
-        half: Tensor = 0.5 * self.dropout(self.down(hidden))
-        return half
+        whole: Tensor = self.dropout(self.down(hidden))
+        return whole if self.share == 1 else self.share * whole

@@ -13,18 +13,20 @@ Shapes: B batch, D dim, S streams, C channels, K kernel, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from coma_gen.model.attention_of_one import AttentionOfOne, Heads, Norm, Sight
+from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.attention_of_one import AttentionOfOne, Heads, Moment, Norm
+from coma_gen.model.branches import Branch
 from coma_gen.model.convolution import CausalConvolution
-from coma_gen.model.feed_forward import HalfFeedForward
+from coma_gen.model.feed_forward import FeedForward
 from coma_gen.model.hyper_connections import SMALLEST_NORM, HyperConnection
-from coma_gen.model.state import BlockState, DecodingState
+from coma_gen.model.state import BlockState, DecodingState, Kept, RecentInputs
 from coma_gen.params.sections import ModelParams
 
 if TYPE_CHECKING:
@@ -53,11 +55,14 @@ class Desk:
         self.coefficients = like.new_empty(batch, count, count + 2)
         self.mix, self.beta = self.coefficients[:, :, :-1].mT, self.coefficients[:, :, -1:]
         self.mixed = like.new_empty(batch, count + 1, dim)
-        self.input, self.carried = self.mixed[:, 0], self.mixed[:, 1:]
-        self.local, self.everywhere = (
-            Heads(like, batch=batch, scales=scales, num_heads=params.num_heads, head_dim=params.head_dim)
-            for scales in (len(params.window_sizes), 1)
-        )
+        self.input = self.streams[:, 0] if count == 1 else self.mixed[:, 0]
+        self.carried = self.mixed[:, 1:]
+        self.heads = {
+            scales: Heads(
+                like, batch=batch, scales=scales, num_heads=params.num_heads, head_dim=params.head_dim
+            )
+            for scales in {1, len(params.window_sizes)}
+        }
 
 
 class _Connection:
@@ -79,16 +84,15 @@ class _Connection:
         self.static = connection.static * shares
         self.scale = torch.cat((read.expand(count + 1), write[None])) * shares
 
-    def read(self, desk: Desk) -> Tensor:
-        """The branch's input (B, D)."""
+    def read(self, desk: Desk) -> None:
+        """Lays the branch's input out."""
         if self.is_plain:
-            return desk.streams[:, 0]
+            return
         torch.linalg.vector_norm(desk.flat, dim=-1, keepdim=True, out=desk.norm)
         torch.mm(desk.flat, self.weight, out=desk.flat_dynamic)
         desk.flat_dynamic.div_(desk.norm.clamp_min_(SMALLEST_NORM)).tanh_()
         torch.addcmul(self.static, desk.dynamic, self.scale, out=desk.coefficients)
         torch.bmm(desk.mix, desk.streams, out=desk.mixed)
-        return desk.input
 
     def write(self, desk: Desk) -> None:
         """Adds the branch's output to the streams."""
@@ -99,17 +103,17 @@ class _Connection:
 
 
 class _FeedForward:
-    """A feed-forward without its factor of 0.5."""
+    """A feed-forward without its share."""
 
-    def __init__(self, feed_forward: HalfFeedForward) -> None:
+    def __init__(self, feed_forward: FeedForward) -> None:
         self.norm = Norm(feed_forward.norm)
         self.up, self.up_bias = feed_forward.up.weight.t(), feed_forward.up.bias
         self.down, self.down_bias = feed_forward.down.weight.t(), feed_forward.down.bias
 
-    def __call__(self, x: Tensor, *, out: Tensor) -> None:
-        """(B, D) -> (B, D)."""
-        hidden = torch.addmm(self.up_bias, self.norm(x), self.up)
-        torch.addmm(self.down_bias, F.silu(hidden, inplace=True), self.down, out=out)
+    def __call__(self, desk: Desk, _kept: Sequence[Kept], _moment: Moment) -> None:
+        """From the desk's input to its output, both (B, D)."""
+        hidden = torch.addmm(self.up_bias, self.norm(desk.input), self.up)
+        torch.addmm(self.down_bias, F.silu(hidden, inplace=True), self.down, out=desk.output)
 
 
 class _Convolution:
@@ -120,15 +124,22 @@ class _Convolution:
         self.expand, self.expand_bias = convolution.expand.weight.t(), convolution.expand.bias
         self.contract, self.contract_bias = convolution.contract.weight.t(), convolution.contract.bias
         self.taps, self.bias = convolution.depthwise_weight.t().contiguous(), convolution.depthwise_bias
-        self.kernel_size = convolution.kernel_size
 
-    def __call__(self, x: Tensor, memory: Tensor, *, fresh: int, out: Tensor) -> None:
-        """(B, D) -> (B, D); writes the token into `memory` (B, K - 1 + room, C), after `fresh` others."""
-        content, gate = torch.addmm(self.expand_bias, self.norm(x), self.expand).chunk(2, dim=1)
-        torch.mul(content, gate.sigmoid_(), out=memory.select(1, self.kernel_size - 1 + fresh))
-        convolved = (memory.narrow(1, fresh, self.kernel_size) * self.taps).sum(1).add_(self.bias)
+    def __call__(self, desk: Desk, kept: Sequence[Kept], moment: Moment) -> None:
+        """From the desk's input to its output, both (B, D)."""
+        newest, seen = cast("RecentInputs", kept[0]).place(moment.fresh)
+        content, gate = torch.addmm(self.expand_bias, self.norm(desk.input), self.expand).chunk(2, dim=1)
+        torch.mul(content, gate.sigmoid_(), out=newest)
+        convolved = (seen * self.taps).sum(1).add_(self.bias)
         inner = self.channel_norm(F.silu(convolved, inplace=True))
-        torch.addmm(self.contract_bias, inner, self.contract, out=out)
+        torch.addmm(self.contract_bias, inner, self.contract, out=desk.output)
+
+
+def _for_one(branch: Branch, *, room: int) -> AttentionOfOne | _Convolution | _FeedForward:
+    """The branch laid out for one token."""
+    if isinstance(branch, MultiScaleAttention):
+        return AttentionOfOne(branch, room=room)
+    return _Convolution(branch) if isinstance(branch, CausalConvolution) else _FeedForward(branch)
 
 
 class _Block:
@@ -140,38 +151,20 @@ class _Block:
     """
 
     def __init__(self, block: Block, *, room: int) -> None:
-        connections = cast("Mapping[str, HyperConnection]", block.connections)
-        self.global_attention = None
-        if block.global_attention is not None:
-            self.around_global = _Connection(connections["global_attention"])
-            self.global_attention = AttentionOfOne(block.global_attention, room=room)
-        self.around_in = _Connection(connections["feed_forward_in"], share=0.5)
-        self.feed_forward_in = _FeedForward(block.feed_forward_in)
-        self.around_attention = _Connection(connections["attention"])
-        self.attention = AttentionOfOne(block.attention, room=room)
-        self.around_convolution = _Connection(connections["convolution"])
-        self.convolution = _Convolution(block.convolution)
-        self.around_out = _Connection(connections["feed_forward_out"], share=0.5)
-        self.feed_forward_out = _FeedForward(block.feed_forward_out)
+        branches = cast("Sequence[Branch]", block.branches)
+        connections = cast("Sequence[HyperConnection]", block.connections)
+        shares = [branch.share if isinstance(branch, FeedForward) else 1.0 for branch in branches]
+        self.branches = [
+            (_Connection(connection, share=share), _for_one(branch, room=room))
+            for connection, branch, share in zip(connections, branches, shares, strict=True)
+        ]
 
-    def __call__(
-        self, desk: Desk, state: BlockState, sights: Sequence[Sight], everything: Sequence[Sight], fresh: int
-    ) -> None:
+    def __call__(self, desk: Desk, state: BlockState, moment: Moment) -> None:
         """Moves the streams and the state on."""
-        out = desk.output
-        if self.global_attention is not None:
-            x, kept = self.around_global.read(desk), state.global_attention
-            self.global_attention(x, kept, everything, desk.everywhere, fresh=fresh, out=out)
-            self.around_global.write(desk)
-        self.feed_forward_in(self.around_in.read(desk), out=out)
-        self.around_in.write(desk)
-        x = self.around_attention.read(desk)
-        self.attention(x, state.attention, sights, desk.local, fresh=fresh, out=out)
-        self.around_attention.write(desk)
-        self.convolution(self.around_convolution.read(desk), state.convolution, fresh=fresh, out=out)
-        self.around_convolution.write(desk)
-        self.feed_forward_out(self.around_out.read(desk), out=out)
-        self.around_out.write(desk)
+        for (connection, branch), kept in zip(self.branches, state, strict=True):
+            connection.read(desk)
+            branch(desk, kept, moment)
+            connection.write(desk)
 
 
 class OneToken:
@@ -185,7 +178,8 @@ class OneToken:
     @torch.no_grad()
     def __init__(self, model: Conformer, *, room: int) -> None:
         self.params, self.norm, self.logits = model.params, Norm(model.norm), model.logits.weight.t()
-        self.has_global = bool(model.params.global_attention_layers)
+        everything = [None] if model.params.global_attention_layers else []
+        self.windows = {*everything, *model.params.window_sizes}
         self.blocks = [_Block(cast("Block", block), room=room) for block in model.blocks]
 
     def __call__(self, embedded: Tensor, state: DecodingState) -> Tensor:
@@ -195,11 +189,10 @@ class OneToken:
         if state.desk is None:
             state.desk = Desk(self.params, batch=state.batch, like=self.logits)
         desk, device = state.desk, embedded.device
-        sights = [Sight.after(state.lengths, window=size, device=device) for size in self.params.window_sizes]
-        everything = [Sight.after(state.lengths, window=None, device=device)] if self.has_global else []
+        moment = Moment.after(state.lengths, fresh=state.fresh, windows=self.windows, device=device)
         with torch.autocast(device.type, enabled=False):
             desk.streams.copy_(embedded)
             for block, kept in zip(self.blocks, state.blocks, strict=True):
-                block(desk, kept, sights, everything, state.fresh)
+                block(desk, kept, moment)
             state.fresh += 1
             return torch.mm(self.norm(desk.streams.sum(1)), self.logits)[:, None]

@@ -10,6 +10,7 @@ Shapes: B batch, T tokens, D dim, S streams, H heads, d head dim, C channels, K 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,20 +45,22 @@ def plain_logits(weights: Weights, *, params: ModelParams, input_ids: Tensor) ->
 
 def plain_block(weights: Weights, streams: Tensor, *, params: ModelParams, index: int) -> Tensor:
     """One block, (B, T, S, D) -> (B, T, S, D)."""
-
-    def attention(name: str, windows: tuple[int | None, ...]) -> Callable[[Tensor], Tensor]:
-        return lambda x: plain_attention(_below(weights, name), x, params=params, windows=windows)
-
-    branches: dict[str, Callable[[Tensor], Tensor]] = {}
-    if index in params.global_attention_layers:
-        branches["global_attention"] = attention("global_attention", (None,))
-    branches["feed_forward_in"] = lambda x: plain_feed_forward(_below(weights, "feed_forward_in"), x)
-    branches["attention"] = attention("attention", params.window_sizes)
-    branches["convolution"] = lambda x: plain_convolution(_below(weights, "convolution"), x)
-    branches["feed_forward_out"] = lambda x: plain_feed_forward(_below(weights, "feed_forward_out"), x)
-    for name, branch in branches.items():
-        streams = plain_hyper_connection(_below(weights, f"connections.{name}"), streams, branch)
+    names = ["global_attention"] if index in params.global_attention_layers else []
+    for place, name in enumerate((*names, *params.branches)):
+        branch = partial(plain_branch, name, _below(weights, f"branches.{place}"), params=params)
+        streams = plain_hyper_connection(_below(weights, f"connections.{place}"), streams, branch)
     return streams
+
+
+def plain_branch(name: str, weights: Weights, x: Tensor, *, params: ModelParams) -> Tensor:
+    """The branch of that name, (B, T, D) -> (B, T, D)."""
+    if name == "global_attention":
+        return plain_attention(weights, x, params=params, windows=(None,))
+    if name == "attention":
+        return plain_attention(weights, x, params=params, windows=params.window_sizes)
+    if name == "convolution":
+        return plain_convolution(weights, x)
+    return (0.5 if name == "half_feed_forward" else 1.0) * plain_feed_forward(weights, x)
 
 
 def plain_hyper_connection(weights: Weights, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
@@ -76,9 +79,9 @@ def plain_hyper_connection(weights: Weights, streams: Tensor, branch: Callable[[
 
 
 def plain_feed_forward(weights: Weights, x: Tensor) -> Tensor:
-    """Half a feed-forward, (B, T, D) -> (B, T, D)."""
+    """A whole feed-forward, (B, T, D) -> (B, T, D)."""
     hidden = _linear(_below(weights, "up"), _layer_norm(_below(weights, "norm"), x))
-    return 0.5 * _linear(_below(weights, "down"), hidden * torch.sigmoid(hidden))
+    return _linear(_below(weights, "down"), hidden * torch.sigmoid(hidden))
 
 
 def plain_attention(

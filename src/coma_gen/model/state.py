@@ -30,9 +30,10 @@ kernel.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -60,7 +61,30 @@ def zeros(like: Tensor, *shape: int) -> Tensor:
 
 
 @dataclass
-class KeyValues:
+class Kept(ABC):
+    """What one part of a branch keeps of the tokens it has seen.
+
+    Attributes:
+        memory: the buffer.
+    """
+
+    memory: Tensor
+
+    @abstractmethod
+    def settle(self, fresh: int) -> None:
+        """Moves what is kept to the front, after `fresh` fresh tokens."""
+
+    @abstractmethod
+    def take(self, rows: Tensor) -> Self:
+        """The rows numbered, in that order; a row may be named twice."""
+
+    @abstractmethod
+    def joined(self, others: Sequence[Self]) -> Self:
+        """One batch of this and others; none has fresh tokens."""
+
+
+@dataclass
+class KeyValues(Kept):
     """The keys and values that one scale of one attention keeps.
 
     Attributes:
@@ -71,7 +95,6 @@ class KeyValues:
         rotation: what keys are turned by, or None.
     """
 
-    memory: Tensor
     origin: int
     room: int
     window: int | None
@@ -153,45 +176,66 @@ class KeyValues:
 
     def take(self, rows: Tensor) -> KeyValues:
         """The rows numbered, in that order; a row may be named twice."""
-        return KeyValues(self.memory[:, rows], self.origin, self.room, self.window, self.rotation)
+        return replace(self, memory=self.memory[:, rows])
 
-    @staticmethod
-    def joined(parts: Sequence[KeyValues]) -> KeyValues:
-        """One batch of several that have no fresh tokens."""
-        first, origin = parts[0], max(part.origin for part in parts)
-        _, _, heads, _, width = first.memory.shape
-        batch = sum(part.memory.shape[1] for part in parts)
-        memory, row = zeros(first.memory, 2, batch, heads, origin + first.room, width), 0
+    def joined(self, others: Sequence[KeyValues]) -> KeyValues:
+        """One batch of this and others; none has fresh tokens."""
+        parts = (self, *others)
+        origin, batch = max(part.origin for part in parts), sum(part.memory.shape[1] for part in parts)
+        _, _, heads, _, width = self.memory.shape
+        memory, row = zeros(self.memory, 2, batch, heads, origin + self.room, width), 0
         for part in parts:
             rows = part.memory.shape[1]
             memory[:, row : row + rows, :, origin - part.origin : origin] = part.memory[
                 :, :, :, : part.origin
             ]
             row += rows
-        return KeyValues(memory, origin, first.room, first.window, first.rotation)
+        return replace(self, memory=memory, origin=origin)
 
 
 @dataclass
-class BlockState:
-    """What one block keeps.
+class RecentInputs(Kept):
+    """The inputs that a depthwise convolution keeps.
 
     Attributes:
-        global_attention: one entry when a global layer stands before the block, otherwise none.
-        attention: one entry for each scale.
-        convolution: (B, K - 1 + room, C), inputs of the depthwise convolution, zeros before the first token;
-            the first fresh one lies at K - 1.
+        memory: (B, K - 1 + room, C), zeros before the first token.
+        count: K - 1; the first fresh input lies at this place.
     """
 
-    global_attention: list[KeyValues]
-    attention: list[KeyValues]
-    convolution: Tensor
+    count: int
 
-    def settle(self, fresh: int, room: int) -> None:
-        """Moves what is kept to the front of its buffers."""
-        for kept in (*self.global_attention, *self.attention):
-            kept.settle(fresh)
-        size = self.convolution.shape[1] - room
-        self.convolution[:, :size] = self.convolution[:, fresh : fresh + size].clone()
+    def extend(self, inputs: Tensor) -> Tensor:
+        """Takes in a chunk (B, T, C); there must be no fresh tokens.
+
+        Returns:
+            The inputs before it and its own, (B, K - 1 + T, C).
+        """
+        kept = self.memory[:, : self.count]
+        extended = torch.cat((kept.to(inputs.dtype), inputs), dim=1)
+        kept.copy_(extended[:, inputs.shape[1] :].detach())
+        return extended
+
+    def place(self, fresh: int) -> tuple[Tensor, Tensor]:
+        """Where the input (B, C) of one token goes, after `fresh` others, and all that its convolution sees,
+        (B, K, C), as views.
+        """
+        return self.memory.select(1, self.count + fresh), self.memory.narrow(1, fresh, self.count + 1)
+
+    def settle(self, fresh: int) -> None:
+        """Moves the last inputs to the front."""
+        self.memory[:, : self.count] = self.memory[:, fresh : fresh + self.count].clone()
+
+    def take(self, rows: Tensor) -> RecentInputs:
+        """The rows numbered, in that order; a row may be named twice."""
+        return replace(self, memory=self.memory[rows])
+
+    def joined(self, others: Sequence[RecentInputs]) -> RecentInputs:
+        """One batch of this and others; none has fresh tokens."""
+        return replace(self, memory=torch.cat([self.memory, *(other.memory for other in others)]))
+
+
+BlockState = Sequence[Sequence[Kept]]
+"""What one block keeps: for each branch one entry a scale, one, or none."""
 
 
 @dataclass
@@ -209,7 +253,7 @@ class DecodingState:
         desk: where a token's numbers lie while it passes, made when first wanted.
     """
 
-    blocks: list[BlockState]
+    blocks: Sequence[BlockState]
     lengths: tuple[int, ...]
     room: int
     fresh: int = 0
@@ -224,8 +268,8 @@ class DecodingState:
     def settle(self) -> None:
         """Moves what is kept to the front, so that there is room for fresh tokens."""
         if self.fresh:
-            for block in self.blocks:
-                block.settle(self.fresh, self.room)
+            for kept in (kept for block in self.blocks for branch in block for kept in branch):
+                kept.settle(self.fresh)
             self.fresh = 0
 
     @torch.inference_mode(False)
@@ -235,15 +279,8 @@ class DecodingState:
 
         The new state shares no memory with this one.
         """
-        index = torch.tensor(list(rows), device=self.blocks[0].convolution.device)
-        blocks = [
-            BlockState(
-                [kept.take(index) for kept in block.global_attention],
-                [kept.take(index) for kept in block.attention],
-                block.convolution[index],
-            )
-            for block in self.blocks
-        ]
+        index = torch.tensor(list(rows))
+        blocks = [[[kept.take(index) for kept in branch] for branch in block] for block in self.blocks]
         lengths = tuple(self.lengths[row] for row in rows)
         return DecodingState(blocks, lengths, self.room, self.fresh, self.one_token)
 
@@ -258,15 +295,11 @@ class DecodingState:
         for state in states:
             state.settle()
         blocks = [
-            BlockState(
-                [
-                    KeyValues.joined(kept)
-                    for kept in zip(*(part.global_attention for part in parts), strict=True)
-                ],
-                [KeyValues.joined(kept) for kept in zip(*(part.attention for part in parts), strict=True)],
-                torch.cat([part.convolution for part in parts]),
-            )
-            for parts in zip(*(state.blocks for state in states), strict=True)
+            [
+                [first.joined(others) for first, *others in zip(*branches, strict=True)]
+                for branches in zip(*blocks, strict=True)
+            ]
+            for blocks in zip(*(state.blocks for state in states), strict=True)
         ]
         lengths = tuple(length for state in states for length in state.lengths)
         one_token = next((state.one_token for state in states if state.one_token is not None), None)

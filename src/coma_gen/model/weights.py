@@ -29,7 +29,7 @@ from coma_gen.model.conformer import Conformer
 from coma_gen.params.sections import ModelParams
 
 KIND = "model"
-FORMAT = 1
+FORMAT = 2
 BEST = "best"
 SUFFIX = ".safetensors"
 TOKENIZER = "tokenizer"

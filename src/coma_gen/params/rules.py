@@ -84,6 +84,9 @@ def _model(model: ModelParams) -> Iterator[Fault]:
         yield Fault(
             "model.head_dim", f"must be even under {model.attention_position} positions", str(model.head_dim)
         )
+    if model.ff_inner < 1:
+        rule = f"times model.dim ({model.dim}) must come to a width of at least 1"
+        yield Fault("model.ff_expansion", rule, str(model.ff_expansion))
     layers = model.global_attention_layers
     if len(set(layers)) != len(layers) or any(layer >= model.num_layers for layer in layers):
         rule = f"must name each of the blocks 0 to {model.num_layers - 1} at most once"

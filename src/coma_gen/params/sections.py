@@ -89,8 +89,12 @@ class ShardParams(Section):
 
 
 class ModelParams(Section):
-    """The shape of the conformer."""
+    """The shape of the model."""
 
+    branches: Annotated[
+        tuple[Literal["half_feed_forward", "feed_forward", "attention", "convolution"], ...],
+        Field(min_length=1, max_length=64),
+    ]
     dim: Annotated[StrictInt, Field(ge=2, le=65_536)]
     num_layers: Annotated[StrictInt, Field(ge=1, le=1024)]
     num_heads: Annotated[StrictInt, Field(ge=1, le=1024)]
@@ -104,11 +108,16 @@ class ModelParams(Section):
     global_attention_layers: tuple[Annotated[StrictInt, Field(ge=0)], ...]
     kernel_size: Annotated[StrictInt, Field(ge=1, le=65_536)]
     conv_expansion: Annotated[StrictInt, Field(ge=1, le=64)]
-    ff_expansion: Annotated[StrictInt, Field(ge=1, le=64)]
+    ff_expansion: Annotated[Float, Field(gt=0, le=64)]
     embedding_dropout: Dropout
     attention_dropout: Dropout
     ff_dropout: Dropout
     conv_dropout: Dropout
+
+    @property
+    def ff_inner(self) -> int:
+        """Width between the two matrices of a feed-forward."""
+        return round(self.ff_expansion * self.dim)
 
 
 class TrainParams(Section):
