@@ -45,7 +45,7 @@ FINE = {
     "model.embedding_dropout model.attention_dropout model.ff_dropout model.conv_dropout train.seed "
     "train.warmup_steps train.min_learning_rate_ratio train.weight_decay train.beta1 train.beta2 sample.seed "
     "sample.unprompted sample.prompted sample.max_empty_bars sample.temperature sample.min_p",
-    "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms "
+    "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms model.ff_expansion "
     "tokenizer.max_end_ratio_error model.embedding_dropout model.attention_dropout model.ff_dropout "
     "model.conv_dropout train.learning_rate train.min_learning_rate_ratio train.weight_decay train.beta1 "
     "train.beta2 train.clip_norm baseline.add baseline.bigram_prior sample.prompt_seconds sample.seconds "

@@ -46,14 +46,15 @@ class Compiled:
 
     def __init__(self, plain: Callable[..., Any], switch: Switch) -> None:
         self.plain, self.switch = plain, switch
-        # As the plain path draws its random numbers, so that dropouts are the same.
-        self.fast = torch.compile(plain, dynamic=False, options={"fallback_random": True})
+        self.fast: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the method returns."""
         if not self.switch.is_on or not torch.is_grad_enabled():
             return self.plain(*args, **kwargs)
         try:
+            if self.fast is None:  # draws random numbers as the plain path does, so that dropouts are the same
+                self.fast = torch.compile(self.plain, dynamic=False, options={"fallback_random": True})
             return self.fast(*args, **kwargs)
         except Exception as error:  # whatever a compiler may fail with; the plain path raises what is ours
             self.switch.is_on = False
