@@ -7,7 +7,7 @@ def evaluate(params, workspace) -> None:
     """Carries the state through whole performances, and through windows for comparison; writes the figures
     of splits, performances and composers.
     """
-    from coma_gen.artefact import seal
+    from coma_gen.artefact import read_manifest, seal
     from coma_gen.evaluation.evaluate import score_model
 
     metrics = score_model(
@@ -18,7 +18,8 @@ def evaluate(params, workspace) -> None:
         device=params.runtime.device,
         threads=params.runtime.threads,
     )
-    seal(workspace.data("evaluation"), kind="evaluation", made_from={}, settings={})
+    made_from = {"model": read_manifest(workspace.data("model"), kind="model").digest}
+    seal(workspace.data("evaluation"), kind="evaluation", made_from=made_from, settings={})
     workspace.write_metrics("evaluate", metrics)
 
 

@@ -8,14 +8,14 @@ def report(params, workspace) -> None:
     from coma_gen.artefact import open_artefact, seal
     from coma_gen.render.report import write_report
 
-    for kind in ("evaluation", "samples"):
-        open_artefact(workspace.data(kind), kind=kind)
+    evaluation, _ = (open_artefact(workspace.data(kind), kind=kind) for kind in ("evaluation", "samples"))
     write_report(
         params.report,
         metrics=workspace.root / "metrics",
         samples=workspace.data("samples"),
         evaluation=workspace.data("evaluation"),
         destination=workspace.data("report"),
+        model_digest=evaluation.made_from.get("model"),
     )
     seal(workspace.data("report"), kind="report", made_from={}, settings={})
 

@@ -72,6 +72,11 @@ def test_contexts_hold_every_token(scores: Scores) -> None:
     assert windowed["tokens"].sum() > metrics["test"]["tokens"]
 
 
+def test_an_untrained_model_listens_to_all_windows_alike(scores: Scores) -> None:
+    rows = scores[1]["windows"]
+    assert rows.to_dict(orient="list") == {"layer": [1, 1], "window": [8, 16], "share": [0.5, 0.5]}
+
+
 def test_the_same_bytes_again(made: Made, scores: Scores, tmp_path: Path) -> None:
     metrics, _, first = scores
     again, _, second = scored(made, tmp_path / "again")

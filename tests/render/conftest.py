@@ -135,6 +135,11 @@ CONTEXTS = [
     for name, powers in (("carried", 12), ("windowed", 8))
     for power in range(powers)
 ]
+WINDOWS = [
+    {"layer": layer, "window": window, "share": share}
+    for layer, shares in ((1, (0.5, 0.5)), (2, (0.25, 0.75)))
+    for window, share in zip((32, 128), shares, strict=True)
+]
 
 
 @pytest.fixture(scope="session")
@@ -153,10 +158,11 @@ def content() -> ReportContent:
         CURVE,
         samples,
         audio=True,
-        experiment="plush-oboe",
+        model_digest="c0ffee",
         performances=PERFORMANCES,
         composers=COMPOSERS,
         contexts=CONTEXTS,
+        windows=WINDOWS,
     )
 
 

@@ -8,14 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from coma_gen.render.charts import (
-    Bar,
-    bits_by_composer,
-    bits_per_note,
-    learning_curve,
-    nll_by_context,
-    nll_by_type,
-)
+from coma_gen.render.charts import Bar, bits_by_composer, bits_per_note, nll_by_type, window_shares
+from coma_gen.render.curves import learning_curve, nll_by_context
 from coma_gen.render.svg import Drawing, figure, spread, ticks
 from coma_gen.render.theme import DARK, LIGHT, Theme, blend
 
@@ -91,10 +85,35 @@ def test_composers_are_in_proportion_and_in_order() -> None:
     told = texts(root)
     assert told.index("12.0") < told.index("24.0")
     assert {"3 performances", "1 performance"} <= set(told)
-    assert max(len(text) for text in told if text.startswith("A very")) == 26
+    assert max(len(text) for text in told if text.startswith("A very")) == 24
+
+
+def test_windows_are_in_proportion_and_equal_shares_are_marked() -> None:
+    shares = {
+        "layer 1": {"32": 0.25, "128": 0.75},
+        "layer 2": {"32": 0.5, "128": 0.5},
+    }
+    root = tree(window_shares(shares))
+    drawn = widths(root, "made")
+    assert len(drawn) == 4
+    assert drawn[0] / drawn[2] == pytest.approx(1 / 3, abs=0.01)
+    bars = [bar for bar in root.iter(f"{SVG}rect") if bar.get("class") == "made"]
+    dashes = [
+        float(line.attrib["x1"]) for line in root.iter(f"{SVG}line") if line.get("class") == "reference"
+    ]
+    ends = [float(bar.attrib["x"]) + float(bar.attrib["width"]) for bar in bars]
+    assert dashes == pytest.approx([ends[1], ends[3]], abs=0.2)
+    assert {"layer 1", "layer 2", "tokens", "32", "128", "25%", "75%"} <= set(texts(root))
+
+
+def test_layers_with_other_windows_have_gaps_and_no_mark() -> None:
+    root = tree(window_shares({"layer 1": {"8": 0.5, "16": 0.5}, "layer 2": {"all": 1.0}}))
+    assert len(widths(root, "made")) == 3
+    assert not [line for line in root.iter(f"{SVG}line") if line.get("class") == "reference"]
 
 
 def test_nothing_to_draw() -> None:
+    assert window_shares({}) is None
     assert nll_by_context({}) is None
     assert nll_by_context({"carried": []}) is None
     assert bits_by_composer([], []) is None

@@ -23,7 +23,7 @@ from coma_gen.render.content import ReportContent, SampleView
 from coma_gen.render.page import build_report
 
 VOID = {"meta", "link", "img", "source", "br"}
-SELF_CLOSED = {"line", "rect", "polyline", "circle"}
+SELF_CLOSED = {"line", "rect", "polyline", "circle", "path"}
 
 
 class Page(HTMLParser):
@@ -80,12 +80,17 @@ def decoded(uri: str) -> bytes:
 def test_everything_is_inside_and_beside(built: tuple[Path, str, Page], content: ReportContent) -> None:
     folder, _, page = built
     names = {"index.html", "learning-curve.svg", "bits-per-note.svg", "nll-by-type.svg"}
-    names |= {"nll-by-context.svg", "bits-by-composer.svg"}
-    names |= {f"{sample.name}{suffix}" for sample in content.samples for suffix in (".png", ".flac")}
+    names |= {"nll-by-context.svg", "bits-by-composer.svg", "window-shares.svg"}
+    names |= {f"{sample.name}{suffix}" for sample in content.samples for suffix in (".png", ".flac", ".mid")}
     assert {path.name for path in folder.iterdir()} == names
-    links = [link for link in page.tags("a") if link.get("download")]
-    assert [decoded(link["href"] or "") for link in links] == [sample.midi for sample in content.samples]
-    assert [link["download"] for link in links] == ["unprompted-0.mid", "prompted-0.mid"]
+    links = {link["download"] or "": link.get("href") for link in page.tags("a") if link.get("download")}
+    assert set(links) == {name for name in names if not name.endswith((".html", ".svg"))}
+    for name, address in links.items():
+        if name.endswith(".flac"):  # the script fills it in, so that the page has each sound once
+            assert address is None
+        else:
+            assert decoded(address or "") == (folder / name).read_bytes()
+    assert (folder / "prompted-0.mid").read_bytes() == content.samples[1].midi
     sounds = [decoded(audio["src"] or "") for audio in page.tags("audio")]
     assert sounds == [(folder / f"{sample.name}.flac").read_bytes() for sample in content.samples]
     assert all("controls" in audio and audio["aria-label"] for audio in page.tags("audio"))
@@ -102,19 +107,21 @@ def test_nothing_is_loaded(built: tuple[Path, str, Page]) -> None:
     assert references
     assert all(value.startswith(("data:", "#")) for value in references)
     assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
-    assert not page.tags("script")
+    assert page.tags("script") == [{}]
     assert not page.values("style")
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
 
 
-def test_content_security_policy_fits_the_style_sheet(built: tuple[Path, str, Page]) -> None:
+def test_content_security_policy_allows_the_own_style_and_script_only(built: tuple[Path, str, Page]) -> None:
     _, text, page = built
     (policy,) = (meta["content"] or "" for meta in page.tags("meta") if meta.get("http-equiv"))
-    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert "default-src 'none'" in policy
-    assert f"style-src 'sha256-{digest}'" in policy
-    assert "unsafe" not in policy
+    wanted = {"default-src": "'none'", "img-src": "data:", "media-src": "data:"}
+    wanted |= {"base-uri": "'none'", "form-action": "'none'"}
+    for tag in ("style", "script"):
+        (inline,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        wanted[f"{tag}-src"] = f"'sha256-{digest}'"
+    assert dict(rule.split(maxsplit=1) for rule in policy.split("; ")) == wanted
     assert text.index("Content-Security-Policy") < text.index("<style>")
 
 
@@ -128,7 +135,7 @@ def test_the_figures_are_there(built: tuple[Path, str, Page]) -> None:
         "1.00012",
         "no notes: 2",
         "in two splits: 5",
-        "plush-oboe",
+        "tags.`model.digest` = 'c0ffee'",
         "a/b & c.midi",
     )
     wanted += ("Frédéric Chopin, Étude, Op. 10", "22.75", "2 performances", "tokens before")
@@ -139,6 +146,7 @@ def test_the_figures_are_there(built: tuple[Path, str, Page]) -> None:
         "2 samples, 24 excerpts of train and 11 of test",
     )
     wanted += ("So few samples say little.", "longest passage", "6.5", "onset error ms · rms")
+    wanted += ("Windows", "layer 2", "75%")
     wanted += ("Pitch", "3.77 bits/note", "CC BY-NC-SA", "continues 1.5 s", "evaluate.json")
     assert [piece for piece in wanted if piece not in text] == []
     assert "synthetic" not in text.lower()
@@ -163,7 +171,7 @@ def test_synthetic_numbers_say_so(
     _, page = build(tmp_path / "report", made_up)
     assert "synthetic corpus" in page.text
     assert "CC BY-NC-SA" not in page.text
-    assert len(page.tags("figure")) == 5
+    assert len(page.tags("figure")) == 6
     for caption in re.findall(r"[^.]*\b(?:corpus|split)\b[^.]*\.", page.text):
         if "MLflow" not in caption and "dashes" not in caption:
             assert "synthetic" in caption.lower()
@@ -186,9 +194,9 @@ def test_text_is_never_markup(
     figures["split"]["unreadable"] = {HOSTILE: 1}
     figures[HOSTILE] = {HOSTILE: HOSTILE}
     sample = SampleView(HOSTILE, etude(1), b"x", 0.5, {HOSTILE: HOSTILE})
-    content = ReportContent(HOSTILE, HOSTILE, figures, [], [sample], False, HOSTILE, {HOSTILE: HOSTILE})
+    content = ReportContent(HOSTILE, HOSTILE, figures, [], [sample], True, HOSTILE, {HOSTILE: HOSTILE})
     text, page = build(tmp_path / "report", content)
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert "49" not in re.findall(r"<title>(.*?)</title>", text)[0]
     assert page.text.count(HOSTILE) > 8
     names = [path.name for path in (tmp_path / "report").iterdir()]
@@ -204,7 +212,9 @@ def test_names_that_would_be_one_file(
     files = [path.stem for path in (tmp_path / "report").glob("*.png")]
     assert len({name.casefold() for name in files}) == len(names)
     assert {path.name for path in tmp_path.iterdir()} == {"report"}
-    assert not page.tags("audio")
+    assert not page.tags("audio") + page.tags("script") + page.tags("button") + page.values("hidden")
+    assert len(page.values("download")) == 2 * len(names)
+    assert "script-src" not in page.values("content")[0]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ EVALUATED = {
     "composers": [
         {"split": "test", "composer": "Chopin", "performances": 1, "notes": 9, "bits_per_note_10ms": 22.75}
     ],
+    "windows": [
+        {"layer": 1, "window": 32, "share": 0.125},
+        {"layer": 1, "window": None, "share": 0.875},
+        {"layer": 2, "window": 32, "share": 1.0},
+    ],
     "contexts": [
         {"split": "test", "protocol": "carried", "context_to": 64, "tokens": 999, "nll_per_token": 4.5}
     ],
@@ -73,7 +78,7 @@ def folders(
 
 
 def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
-    write_report(ReportParams(audio=True), **folders)
+    write_report(ReportParams(audio=True), **folders, model_digest="c0ffee")
     text = (folders["destination"] / "index.html").read_text(encoding="utf-8")
     wanted = [
         "continues 1.5 s of Clara Schumann, Soirée",
@@ -88,6 +93,8 @@ def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
         "3.25",
         "Unreadable files: 3; must have notes: 3.",
         "maestro-mini",
+        "layer 1, 32 tokens: 12%; layer 1, all tokens: 88%; layer 2, 32 tokens: 100%",
+        "tags.`model.digest` = 'c0ffee'",
     ]
     assert [piece for piece in wanted if piece not in text] == []
     names = {path.name for path in folders["destination"].iterdir()}

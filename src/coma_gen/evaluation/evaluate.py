@@ -13,6 +13,7 @@ from coma_gen.evaluation.likelihood import model_scorer, score_windows
 from coma_gen.evaluation.splits import SCORED, check_tokens, played_pieces, scored_split
 from coma_gen.evaluation.summary import Metrics, by_composer, by_type
 from coma_gen.evaluation.tables import write_parquet
+from coma_gen.evaluation.windows import window_shares
 from coma_gen.files import replacing_folder
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.device import choose_device, deterministic
@@ -21,7 +22,7 @@ from coma_gen.params.sections import EvaluateParams
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
-TABLES = ("performances", "composers", "contexts")
+TABLES = ("performances", "composers", "contexts", "windows")
 WINDOWED = ("nll_per_token", "perplexity", "bits_per_note_10ms")
 """What is told of the windowed protocol."""
 Rows = list[dict[str, Any]]
@@ -36,9 +37,9 @@ def score_model(
         params: the evaluate section.
         model: the folder that the train stage wrote.
         shards: the tokens.
-        destination: where `TABLES` are put, each as <name>.parquet with a column `split`: a row a
-            performance; a row a composer; and what a token costs by how much the model saw before it, under
-            each protocol.
+        destination: where `TABLES` are put, each as <name>.parquet; those with a column `split`: a row a
+            performance; a row a composer; what a token costs by how much the model saw before it, under each
+            protocol; and that of the model's own `window_shares`.
         device: as `runtime.device`.
         threads: as `runtime.threads`.
 
@@ -52,7 +53,7 @@ def score_model(
     check_tokens(shards, loaded.manifest, model)
     vocabulary = Vocabulary.load(model / "tokenizer")
     metrics: Metrics = {}
-    tables: dict[str, Rows] = defaultdict(list)
+    tables: dict[str, Rows] = defaultdict(list, windows=window_shares(loaded.model))
     with deterministic(threads):
         for name in SCORED:
             split = ShardedSplit.open(shards, name)

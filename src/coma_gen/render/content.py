@@ -63,11 +63,12 @@ class ReportContent:
         curve: rows of the curve file, as a CSV reader gives them or as numbers.
         samples: the gallery, in this order.
         audio: whether each sample is put into the page as sound too.
-        experiment: the name of the MLflow run to look for, or None.
+        model_digest: what the model's runs in MLflow are tagged with, or None.
         params: sections of params.yaml to show.
         performances: rows of the evaluation's table, one a performance.
         composers: the same, one a composer.
         contexts: what a token costs by how many the model saw before it.
+        windows: how much each layer listens to each window.
     """
 
     title: str
@@ -76,11 +77,12 @@ class ReportContent:
     curve: Sequence[Mapping[str, Any]]
     samples: Sequence[SampleView]
     audio: bool
-    experiment: str | None = None
+    model_digest: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     performances: Rows = ()
     composers: Rows = ()
     contexts: Rows = ()
+    windows: Rows = ()
 
     @property
     def is_synthetic(self) -> bool:
@@ -207,3 +209,20 @@ def composer_bars(content: ReportContent) -> tuple[str, list[Bar], list[str]]:
             bars.append(Bar(str(row.get("composer")), split, value, low, high, is_ours=True))
             told.append(f"{count:.0f} performance" + ("" if count == 1 else "s"))
     return split, bars, told
+
+
+def window_shares(content: ReportContent) -> dict[str, dict[str, float]]:
+    """Layer -> window in tokens -> its share, if any layer has two windows or more; from short to long."""
+    wanted: dict[float, dict[float, float]] = {}
+    for row in content.windows:
+        layer, share = number_of(row.get("layer")), number_of(row.get("share"))
+        if layer is not None and share is not None:
+            wanted.setdefault(layer, {})[number_of(row.get("window")) or math.inf] = share
+    if all(len(shares) < 2 for shares in wanted.values()):
+        return {}
+    names = {window: f"{window:.0f}" for shares in wanted.values() for window in shares}
+    names |= {math.inf: "all"} if math.inf in names else {}
+    return {
+        f"layer {layer:.0f}": {names[window]: shares[window] for window in sorted(names) if window in shares}
+        for layer, shares in sorted(wanted.items())
+    }

@@ -1,15 +1,20 @@
-"""The gallery: each sample as a picture by day and by night, a sound and a MIDI file, all as data URIs."""
+"""The gallery: each sample as a picture by day and by night, a sound and a MIDI file, all as data URIs.
+
+The same files lie beside the page. Where a sample has a sound, the page's script makes a player of picture
+and sound; `Card.roll` tells it where time is in the picture.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coma_gen.files import write_atomic
+from coma_gen.files import rounded, write_atomic
 from coma_gen.render.content import ReportContent, SampleView
+from coma_gen.render.layout import layout_of
 from coma_gen.render.roll import roll_png
 from coma_gen.render.sound import write_sound
 from coma_gen.render.svg import figure
@@ -19,16 +24,34 @@ from coma_gen.render.theme import DARK, LIGHT
 
 @dataclass(frozen=True)
 class Card:
-    """One sample of the gallery, ready to be shown."""
+    """One sample of the gallery, ready to be shown.
+
+    Attributes:
+        name: what it is called.
+        file: the name of its files, without an ending.
+        about: what it is, in a line.
+        description: what its picture shows, in words.
+        length: of the music, such as "0:38".
+        day: the picture in light colours, for the page.
+        night: the same in dark ones.
+        picture: the picture with its title, to be kept.
+        sound: the sound, or None for a page without.
+        midi: the MIDI file.
+        roll: `RollLayout.shares` of the picture, and the seconds of the music.
+        settings: how it was sampled.
+    """
 
     name: str
     file: str
     about: str
     description: str
+    length: str
     day: str
     night: str
+    picture: str
     sound: str | None
     midi: str
+    roll: Mapping[str, float]
     settings: Table | None
 
 
@@ -41,10 +64,11 @@ def render_sample(folder: Path, content: ReportContent, sample: SampleView, file
     about = f"{origin} · {len(notes):,} notes · {length}" + (
         " · synthetic corpus" if content.is_synthetic else ""
     )
-    write_atomic(
-        folder / f"{file}.png", roll_png(notes, title=sample.name, prompt_seconds=prompt, detail=about)
-    )
+    picture = roll_png(notes, title=sample.name, prompt_seconds=prompt, detail=about)
     day, night = (roll_png(notes, title=None, prompt_seconds=prompt, theme=theme) for theme in (LIGHT, DARK))
+    layout = layout_of(notes, prompt_seconds=prompt, heading=False)
+    write_atomic(folder / f"{file}.png", picture)
+    write_atomic(folder / f"{file}.mid", sample.midi)
     sound = None
     if content.audio:
         write_sound(folder / f"{file}.flac", notes)
@@ -54,10 +78,13 @@ def render_sample(folder: Path, content: ReportContent, sample: SampleView, file
         file=file,
         about=about,
         description=f"Piano roll of {sample.name}: {about}",
+        length=length,
         day=_data_uri("image/png", day),
         night=_data_uri("image/png", night),
+        picture=_data_uri("image/png", picture),
         sound=sound,
         midi=_data_uri("audio/midi", sample.midi),
+        roll=rounded({"seconds": notes.end, **layout.shares()}),
         settings=listing(f"How {sample.name} was sampled", ("setting", "value"), sample.settings),
     )
 

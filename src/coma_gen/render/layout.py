@@ -85,6 +85,23 @@ class RollLayout:
         """The upper pixel of a pitch's strip on a line."""
         return self.top(system) + (self.high - pitch) * self.pitch_height
 
+    def shares(self) -> dict[str, float]:
+        """Where time is, as shares of the picture's width and height: all that a player needs.
+
+        Returns:
+            lines and the seconds of each; left end and width of a line; top of the first line, from there to
+            the next one's, and how much of that notes and pedal take.
+        """
+        return {
+            "lines": self.systems,
+            "line_seconds": self.system_seconds,
+            "left": LEFT / WIDTH,
+            "width": (WIDTH - LEFT - RIGHT) / WIDTH,
+            "top": self.margin / self.height,
+            "step": self.system_height / self.height,
+            "height": (self.system_height - TICKS_HEIGHT) / self.height,
+        }
+
     def pixel(self, seconds: float, pitch: int) -> tuple[int, int]:
         """The pixel (x, y) in the middle of a pitch's strip at a moment."""
         system = self.system_of(seconds)

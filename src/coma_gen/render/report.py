@@ -22,7 +22,13 @@ SAMPLES = "samples.json"
 
 
 def write_report(
-    params: ReportParams, *, metrics: Path, samples: Path, evaluation: Path, destination: Path
+    params: ReportParams,
+    *,
+    metrics: Path,
+    samples: Path,
+    evaluation: Path,
+    destination: Path,
+    model_digest: str | None = None,
 ) -> None:
     """Writes `destination`/index.html with every picture and sound, inside it and beside it.
 
@@ -34,6 +40,7 @@ def write_report(
         samples: what the sample stage wrote: <name>.mid and `SAMPLES`.
         evaluation: what the evaluate stage wrote: its tables.
         destination: the folder to replace.
+        model_digest: of the model that all this is about, by which MLflow finds its runs.
 
     Raises:
         UserError: when a file is damaged, or `destination` holds something else than a report.
@@ -49,9 +56,11 @@ def write_report(
         curve=_rows(metrics / CURVE),
         samples=_samples(samples),
         audio=params.audio,
+        model_digest=model_digest,
         performances=_table(evaluation / "performances.parquet"),
         composers=_table(evaluation / "composers.parquet"),
         contexts=_table(evaluation / "contexts.parquet"),
+        windows=_table(evaluation / "windows.parquet"),
     )
     build_report(destination, content=content)
 
