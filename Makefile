@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults maestro maestro-data ui bench verify lint format
+.PHONY: help demo test faults maestro maestro-data ui serve bench verify lint format
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -47,6 +47,9 @@ maestro-data: $(READY) ## only the data stages of it, and their figures
 
 ui: $(READY) ## the MLflow UI on this machine
 	@$(BIN)/coma-gen ui $(ARGS)
+
+serve: $(READY) ## the best model over HTTP, on this machine only; ARGS='--port 5002'
+	@$(BIN)/coma-gen serve $(ARGS)
 
 bench: $(READY) ## how fast it is, beside others, in under five minutes; ARGS='--device cuda' on a GPU
 	@$(BIN)/python -m benchmarks.all --short $(ARGS)

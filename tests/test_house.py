@@ -27,12 +27,27 @@ MAY_IMPORT = {
     "render": {"generation", "corpus", "tokenizer", "music", "params"},
     "workspace": {"corpus", "params"},
     "tracking": {"workspace", "generation", "params"},
+    "ablation": {"evaluation", "params", "workspace"},
+    "cli_ablation": {"ablation", "tracking", "workspace"},
     "cli_shard": {"workspace", "shards", "params"},
     "cli_doctor": {"workspace"},
+    "cli_finetune": {"tokenizer", "params", "tracking", "workspace"},
     "cli_generate": {"render", "generation", "model", "music", "tracking", "workspace"},
     "cli_inspect": {"tokenizer", "music", "params", "workspace"},
     "cli_render": {"render", "music", "workspace"},
-    "cli": {"cli_doctor", "cli_generate", "cli_inspect", "cli_render", "cli_shard", "workspace", "tracking"},
+    "cli_serve": {"tracking", "workspace"},
+    "cli": {
+        "cli_ablation",
+        "cli_doctor",
+        "cli_finetune",
+        "cli_generate",
+        "cli_inspect",
+        "cli_render",
+        "cli_serve",
+        "cli_shard",
+        "workspace",
+        "tracking",
+    },
 }
 """Package -> what it may import beside itself and the ground; the order is that of the layers, lowest first.
 """

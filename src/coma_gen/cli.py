@@ -13,8 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from coma_gen import cli_doctor, cli_generate, cli_inspect, cli_render, cli_shard
-from coma_gen.errors import Fault, UserError
+from coma_gen import (
+    cli_ablation,
+    cli_doctor,
+    cli_finetune,
+    cli_generate,
+    cli_inspect,
+    cli_render,
+    cli_serve,
+    cli_shard,
+)
+from coma_gen.errors import Fault, UserError, memory_fault
 from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
@@ -24,10 +33,13 @@ EXAMPLES = """examples:
   coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
   coma-gen experiment maestro -n small -S model.num_layers=2
   coma-gen experiment maestro shard           only its data stages
+  coma-gen ablation queue model               what each part of the model is worth (see its own --help)
+  coma-gen finetune /music/midi               go on training with your own music
   coma-gen shard --workers 8                  the shards of very many files, in parts (see its own --help)
   coma-gen verify                             is this build the committed one?
   coma-gen summary                            what came out, and where it is
   coma-gen doctor                             what is wrong with this checkout, and what to type
+  coma-gen serve                              continue MIDI files for other programs, over HTTP
   coma-gen ui                                 runs and their metrics in the browser
 """
 
@@ -43,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 1 and the faults where the input is at fault."""
     options, rest = _parser().parse_known_args(arguments)
-    if rest and options.command != "experiment":
+    if rest and not getattr(options, "takes_more", False):
         _parser().error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
     try:
         workspace = _checkout(needed=not getattr(options, "anywhere", False))
@@ -56,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.filename is None and error.errno is None:
             raise
         sys.exit(f"coma-gen: {error.filename or 'disk'}: {error.strerror}")
+    except (MemoryError, RuntimeError) as error:
+        if (fault := memory_fault(error)) is None:
+            raise
+        sys.exit(f"coma-gen: {fault}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,15 +86,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_command(commands)
     experiment = commands.add_parser("experiment", help="run a preset of presets/ through `dvc exp run`")
     experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")
-    experiment.set_defaults(run=_experiment)
+    experiment.set_defaults(run=_experiment, takes_more=True)
     for name, run, text in (
         ("verify", _verify, "hold this build against the committed one"),
         ("summary", _summary, "what came out, and where it is"),
         ("figures", _figures, "performances, hours and notes of each split"),
     ):
         commands.add_parser(name, help=text).set_defaults(run=run)
+    cli_ablation.add_command(commands)
     cli_shard.add_command(commands)
     cli_doctor.add_command(commands)
+    cli_finetune.add_command(commands)
+    cli_serve.add_command(commands)
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
     ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")
     ui.set_defaults(run=_ui)

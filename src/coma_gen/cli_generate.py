@@ -108,10 +108,7 @@ def requested(options: argparse.Namespace) -> Request:
     from coma_gen.generation.request import Request
 
     given = {name: getattr(options, name) for name in Request.__dataclass_fields__}
-    if options.seconds is None and options.tokens is not None:
-        request = Request(**{name: value for name, value in given.items() if value is not None}, seconds=None)
-    else:
-        request = Request(**{name: value for name, value in given.items() if value is not None})
+    request = Request.of(given)
     faults = [
         Fault(f"--{fault.where.replace('_', '-')}", fault.rule, fault.got, fault.remedy)
         for fault in request.faults()

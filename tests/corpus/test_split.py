@@ -33,7 +33,7 @@ def corpus(tmp_path: Path) -> Callable[..., Path]:
                 range(notes or 0), [1] * (notes or 0), [60 + index] * (notes or 0), [64] * (notes or 0)
             )
             (folder / name).write_bytes(b"no music" if notes is None else midi_bytes(music))
-            rows.append(Performance(composer, title, split, "", name, 1800.0, str(index) * 64))
+            rows.append(Performance(composer, title, split, "", name, 1800.0, f"{index:064d}"))
         write_table(folder / "corpus.csv", rows)
         seal(folder, kind="corpus", made_from={}, settings={})
         return folder
@@ -71,6 +71,29 @@ def test_the_figures_are_those_of_the_table_and_the_files(
     assert sorted(manifest.files) == ["test.csv", "train.csv", "validation.csv"]
     assert manifest.made_from == {"corpus": open_artefact(folder, kind="corpus").digest}
     assert manifest.settings == {}, "a setting that changes no table must not change what follows"
+
+
+@pytest.mark.parametrize(("method", "leaks"), [("official", 0), ("by-composition", 0), ("by-file", 6)])
+def test_a_leaked_split_is_told_from_a_clean_one(
+    corpus: Callable[..., Path], tmp_path: Path, split_params: Params, method: str, leaks: int
+) -> None:
+    """Six compositions, played five times each. The table keeps each in one split, lots tear them apart."""
+    splits = ["train"] * 4 + ["validation", "test"]
+    folder = corpus(*[("C", f"T{work}", split, 2) for work, split in enumerate(splits) for _ in range(5)])
+    halves = split_params(method, validation_fraction=0.3, test_fraction=0.3)
+    metrics = split_corpus(halves, folder, tmp_path / "split")
+    parts = {
+        name: {row.title for row in read_table(tmp_path / "split" / f"{name}.csv", folder=folder)}
+        for name in SPLITS
+    }
+    torn = [
+        title
+        for title in sorted(set().union(*parts.values()))
+        if sum(title in of for of in parts.values()) > 1
+    ]
+    assert metrics["compositions_in_two_splits"] == len(torn) == leaks
+    named = metrics["compositions_in_two_splits_named"]
+    assert [name.split(" (")[0] for name in named] == [f"C, {title}" for title in torn]
 
 
 def test_unreadable_files_refuse_the_run_unless_allowed(

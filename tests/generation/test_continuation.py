@@ -93,18 +93,19 @@ def test_greedy_needs_no_seed(composer: Composer, scale: Notes) -> None:
 
 
 def test_midi_in_and_out(model_folder: Path, scale: Notes) -> None:
-    settings = {"seconds": 2.0, "seed": 4, "max_tokens": 200, "prompt_seconds": 3.0}
-    first = continue_midi(model_folder, midi_bytes(scale), **settings)  # type: ignore[arg-type]
-    assert first == continue_midi(model_folder, midi_bytes(scale), **settings)  # type: ignore[arg-type]
-    notes = read_notes(first)
-    assert notes.between(0, 2.4) == scale.between(0, 2.4)
+    request = Request(seconds=2.0, seed=4, tokens=200, prompt_seconds=3.0, num=2)
+    composer, content = Composer.load(model_folder), midi_bytes(scale)
+    first = continue_midi(composer, content, request, name="prompt")
+    assert first == continue_midi(composer, content, request, name="prompt")
+    assert len(first) == 2 and first[0] != first[1]
+    assert read_notes(first[0]).between(0, 2.4) == scale.between(0, 2.4)
 
 
-def test_wrong_settings_and_prompts_are_refused(model_folder: Path) -> None:
+def test_wrong_settings_and_prompts_are_refused(composer: Composer) -> None:
     with pytest.raises(UserError, match=r"(?s)seconds.*top_p"):
-        continue_midi(model_folder, None, seconds=0, top_p=2.0)
-    with pytest.raises(UserError, match="prompt"):
-        continue_midi(model_folder, b"not midi", seconds=1)
+        continue_midi(composer, None, Request(seconds=0, top_p=2.0), name="prompt")
+    with pytest.raises(UserError, match="prompt: must be a MIDI file"):
+        continue_midi(composer, b"not midi", Request(seconds=1), name="prompt")
 
 
 def test_every_new_note_is_later_than_the_joint_and_every_earlier_one_is_the_prompts(
@@ -177,10 +178,11 @@ def test_the_pedal_of_the_prompt_holds_nothing_that_is_new(composer: Composer) -
     assert piece.added.pedal.tolist() == [] and piece.notes.pedal.tolist() == [[0.75, 50.0]]
 
 
-def test_the_file_has_the_prompts_own_ticks_and_tempi(model_folder: Path) -> None:
+def test_the_file_has_the_prompts_own_ticks_and_tempi(composer: Composer) -> None:
     events = [tempo(0, 700_000), tempo(300, 350_000), *note(100, 300), *note(480, 700, 67), program(0, 6)]
     content = smf(track(*events, *note(0, 9, 40, channel=9)), division=96)
-    written = continue_midi(model_folder, content, seconds=3.0, seed=2, max_tokens=200)
+    request = Request(seconds=3.0, seed=2, tokens=200)
+    (written,) = continue_midi(composer, content, request, name="prompt")
     score = symusic.Score.from_midi(written)
     assert [(each.time, each.mspq) for each in score.tempos] == [(0, 700_000), (300, 350_000)]
     assert score.ticks_per_quarter == 96
@@ -200,6 +202,12 @@ def test_weights_refuse_a_tokenizer_that_is_not_theirs(tmp_path: Path, model: Ca
     seal(ours, kind="model", made_from=manifest.made_from, settings=manifest.settings)
     with pytest.raises(UserError, match="must hold the tokenizer that its weights were trained with"):
         Composer.load(ours)
+
+
+def test_who_bounds_the_tokens_alone_gets_as_many_tokens_as_that() -> None:
+    assert Request.of({"tokens": 100, "seconds": None}) == Request(seconds=None, tokens=100)
+    assert Request.of({"tokens": 100, "seconds": 3.0}) == Request(seconds=3.0, tokens=100)
+    assert Request.of({"tokens": None}) == Request()
 
 
 def test_a_request_has_one_set_of_bounds() -> None:

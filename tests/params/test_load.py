@@ -125,6 +125,7 @@ def test_wrong_value_is_refused_by_its_rule(
         ({"model.window_sizes": [4096]}, "model.window_sizes"),
         ({"train.warmup_steps": 10_000}, "train.warmup_steps"),
         ({"train.init_from": "data/model"}, "train.init_from"),
+        ({"train.init_from": str(Path.cwd() / "data" / "model")}, "train.init_from"),
         ({"download.path": "~/midi"}, "download.path"),
         (
             {

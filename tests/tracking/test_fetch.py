@@ -25,7 +25,7 @@ def registered(store: Store, tmp_path: Path) -> Path:
     seal(folder / "tokenizer", kind="tokenizer", made_from={}, settings={})
     seal(folder, kind="model", made_from={}, settings={})
     run_id = find_or_start_run(store, key="a-1", name="a")
-    register_model(store, run_id, folder=folder, sampling={}, score=None)
+    register_model(store, run_id, folder=folder, score=None)
     return folder
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import base64
 import sys
-import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,16 @@ import pytest
 
 import coma_gen.errors
 from coma_gen.artefact import seal
-from coma_gen.errors import Fault, UserError
+from coma_gen.errors import UserError
+from coma_gen.generation.composer import Composer
+from coma_gen.generation.continuation import continue_midi
+from coma_gen.generation.request import Request
+from coma_gen.music.midi import midi_bytes
 from coma_gen.tracking.address import MODEL
 from coma_gen.tracking.mirror import find_or_start_run
 from coma_gen.tracking.register import CHAMPION, REQUIREMENTS, Registered, Score, register_model, requirements
 from coma_gen.tracking.store import Store
-
-SAMPLING = {
-    "seconds": 30.0,
-    "seed": 3,
-    "temperature": 1.0,
-    "top_k": None,
-    "top_p": 0.95,
-    "min_p": None,
-    "prompted": 2,
-}
+from small_models import SCALE, written_model
 
 
 @pytest.fixture
@@ -47,7 +42,7 @@ def make_model(tmp_path: Path) -> Callable[[bytes], Path]:
 def register(store: Store, make_model: Callable[[bytes], Path]) -> Callable[..., Registered]:
     def do(weights: bytes, score: Score | None = None, key: str = "a-1") -> Registered:
         run_id = find_or_start_run(store, key=key, name="a")
-        return register_model(store, run_id, folder=make_model(weights), sampling=SAMPLING, score=score)
+        return register_model(store, run_id, folder=make_model(weights), score=score)
 
     return do
 
@@ -103,7 +98,7 @@ def test_a_broken_model_is_not_registered(store: Store, make_model: Callable[[by
     (folder / "model.safetensors").write_bytes(b"other")
     run_id = find_or_start_run(store, key="a-1", name="a")
     with pytest.raises(UserError, match=r"model\.safetensors"):
-        register_model(store, run_id, folder=folder, sampling=SAMPLING, score=None)
+        register_model(store, run_id, folder=folder, score=None)
     assert store.client.search_model_versions(f"name = '{MODEL}'") == []
 
 
@@ -129,63 +124,64 @@ def test_requirements_name_all_that_a_continuation_imports() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the generation was asked for; it answers with the prompt's own bytes and more."""
-    calls: list[tuple[Any, ...]] = []
-
-    def continue_midi(folder: Path, midi: bytes | None, **settings: Any) -> bytes:
-        calls.append((folder, midi, settings))
-        if midi == b"bad":
-            raise UserError(Fault("prompt", "must be MIDI", "text"))
-        return (midi or b"") + b" goes on"
-
-    module = types.ModuleType("coma_gen.generation.continuation")
-    module.continue_midi = continue_midi  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "coma_gen.generation.continuation", module)
-    return calls
+def served(store: Store, tmp_path: Path) -> Path:
+    """The folder of a registered model whose weights are real, if untrained."""
+    run_id = find_or_start_run(store, key="a-1", name="a")
+    register_model(store, run_id, folder=written_model(tmp_path), score=None)
+    version = store.client.get_model_version_by_alias(MODEL, CHAMPION)
+    return Path(store.client.get_logged_model(version.tags["model.id"]).artifact_location)
 
 
-def test_it_is_served_from_its_own_files(
-    store: Store,
-    register: Callable[..., Registered],
-    asked: list[tuple[Any, ...]],
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_is_served_is_all_there(served: Path) -> None:
+    assert list(served.rglob("*.pkl")) == [] and list(served.rglob("__pycache__")) == []
+    assert (served / "code" / "coma_gen" / "errors.py").exists()
+    assert (served / "requirements.txt").read_text().split() == requirements()
+
+
+def test_it_answers_as_the_library_does_and_reads_the_weights_once(
+    served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mlflow
+    import mlflow.pyfunc
+
+    loads, load = [], Composer.load
+    monkeypatch.setattr(Composer, "load", lambda folder: loads.append(folder) or load(folder))
+    model = mlflow.pyfunc.load_model(str(served))
+    rows: list[dict[str, Any]] = [
+        {
+            "midi": base64.b64encode(midi_bytes(SCALE)).decode(),
+            "seconds": 2,
+            "seed": 7,
+            "prompt_seconds": 3.0,
+        },
+        {"seconds": 1.5, "num": 2, "top_k": 5.0, "midi": None, "tokens": 90},
+    ]
+    answer = [base64.b64decode(piece["midi"]) for piece in model.predict(rows)]
+    assert len(loads) == 1 and loads[0].is_relative_to(served)
+    composer = load(loads[0])
+    first = Request(seconds=2.0, seed=7, prompt_seconds=3.0, tokens=20_000)
+    second = Request(seconds=1.5, num=2, top_k=5, tokens=90)
+    assert answer[:1] == continue_midi(composer, midi_bytes(SCALE), first, name="")
+    assert answer[1:] == continue_midi(composer, None, second, name="")
+    asked_by_threads_it_answers_the_same(model)
+
+
+def asked_by_threads_it_answers_the_same(model: Any) -> None:
+    requests = [[{"seconds": 1.0, "seed": seed, "tokens": 60, "num": 1 + seed % 2}] for seed in range(6)]
+    alone = [model.predict(request) for request in requests]
+    assert len({str(answer) for answer in alone}) == len(requests)
+    with ThreadPoolExecutor(len(requests)) as threads:
+        assert list(threads.map(model.predict, requests)) == alone
+
+
+def test_what_cannot_be_met_is_refused_as_the_askers_fault(served: Path) -> None:
     import mlflow.pyfunc
     from mlflow.exceptions import MlflowException
 
-    register(b"one")
-    version = store.client.get_model_version_by_alias(MODEL, CHAMPION)
-    logged = store.client.get_logged_model(version.tags["model.id"])
-    folder = Path(logged.artifact_location)
-    assert list(folder.rglob("*.pkl")) == []
-    assert (folder / "code" / "coma_gen" / "errors.py").exists()
-    assert list(folder.rglob("__pycache__")) == []
-    assert (folder / "requirements.txt").read_text().split() == requirements()
-    model = mlflow.pyfunc.load_model(str(folder))
-
-    def predict(*rows: dict[str, Any]) -> list[bytes]:
-        answer = model.predict(list(rows))
-        return [base64.b64decode(text) for text in answer["midi"]]
-
-    prompt = base64.b64encode(b"prompt").decode()
-    assert predict({"midi": prompt, "seed": 7, "top_k": 5.0}, {"seconds": 2.5}) == [
-        b"prompt goes on",
-        b" goes on",
-    ]
-    first, second = (settings for _, _, settings in asked)
-    default = {"seconds": 30.0, "seed": 3, "temperature": 1.0, "top_k": None, "top_p": 0.95, "min_p": None}
-    assert first == {**default, "seed": 7, "top_k": 5, "prompt_seconds": None}
-    assert second == {**default, "seconds": 2.5, "prompt_seconds": None}
-    assert asked[0][0].is_relative_to(folder)
-    for row, reason in (
-        ({"midi": "not base64!"}, "base64"),
-        ({"midi": base64.b64encode(b"bad").decode()}, "must be MIDI"),
-        ({"seed": 1.5}, "whole number"),
-        ({"seed": 1e300}, "whole number"),
-        ({"what": "ever"}, "1 to 64 rows"),
+    model = mlflow.pyfunc.load_model(str(served), model_config={"max_seconds": 2.0})
+    for rows, reason in (
+        ([{"midi": base64.b64encode(b"bad").decode()}], r"inputs\[0\]\.midi: must be a MIDI file"),
+        ([{"seconds": 3}], r"inputs\[0\]\.seconds: must be at most 2"),
     ):
         with pytest.raises(MlflowException, match=reason) as caught:
-            predict(row)
+            model.predict(rows)
         assert caught.value.get_http_status_code() == 400

@@ -11,7 +11,7 @@ from dvc.utils.hydra import to_hydra_overrides
 
 from coma_gen.errors import UserError
 from coma_gen.params.reading import read_yaml
-from coma_gen.workspace.presets import preset_flags
+from coma_gen.workspace.presets import as_flags, preset_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -49,6 +49,11 @@ def test_values_of_every_kind_come_through(checkout: Path) -> None:
     assert read["train.init_from"] == "/a/b"
     assert read["model.window_sizes"] == [16, 64] and read["model.global_attention_layers"] == []
     assert read["split.composers_keep"] == ["Johann Sebastian Bach", "Franz Schubert / Franz Liszt"]
+
+
+@pytest.mark.parametrize("path", ["/a b/c", "/a, b", "/it's (new) {1}", '/x: y/#[é]="', "null", "1e3"])
+def test_any_path_comes_through(path: str) -> None:
+    assert as_dvc_reads(as_flags({"download": {"path": path}})) == {"download.path": path}
 
 
 def test_unknown_and_wrong_presets_are_refused(checkout: Path) -> None:

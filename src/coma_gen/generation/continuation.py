@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from coma_gen.generation.decode import grow
 from coma_gen.generation.filters import Choice
 from coma_gen.generation.growing import Growing
 from coma_gen.generation.joint import behind_prompt, decoded_after, with_one_pedal
-from coma_gen.generation.request import MAX_EMPTY_BARS, MOST_TOKENS, Request
+from coma_gen.generation.request import MAX_EMPTY_BARS, Request
 from coma_gen.generation.spelling import read_and_spelled
 from coma_gen.music.midi import midi_bytes
 from coma_gen.music.notes import Notes
@@ -167,63 +166,33 @@ def piece_midi(piece: Piece, prompt: Prompt | None) -> bytes:
     return midi_bytes(piece.notes) if prompt is None else prompt.continued(piece.added)
 
 
-def continue_midi(
-    model_folder: Path,
-    midi: bytes | None,
-    *,
-    seconds: float,
-    seed: int = 0,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = 0.95,
-    min_p: float | None = None,
-    prompt_seconds: float | None = None,
-    from_second: float | None = None,
-    max_tokens: int = MOST_TOKENS,
-) -> bytes:
-    """A MIDI file in, a MIDI file with its continuation out.
+def continue_midi(composer: Composer, midi: bytes | None, request: Request, *, name: str) -> list[bytes]:
+    """A MIDI file in, MIDI files with its continuations out.
 
     Args:
-        model_folder: what the train stage wrote.
-        midi: the prompt; None for music from nothing.
-        seconds: of new music, above 0.
-        seed: as in `Request`, which says what these and the following mean.
-        temperature: 0 to 100.
-        top_k: at least 1, or None.
-        top_p: above 0 to 1, or None.
-        min_p: 0 to 1, or None.
-        prompt_seconds: of the file from its first note on; None for all.
-        from_second: of the file, where the prompt begins; None for its beginning.
-        max_tokens: bound on the new tokens.
+        composer: model and tokenizer.
+        midi: the prompt's file; None for music from nothing.
+        request: what is asked for.
+        name: how faults call the prompt.
+
+    Returns:
+        As many files as the request has pieces.
 
     Raises:
         UserError: for a prompt that is not playable MIDI, or a setting out of range.
     """
-    request = Request(
-        seconds=seconds,
-        tokens=max_tokens,
-        seed=seed,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        from_second=from_second,
-        prompt_seconds=prompt_seconds,
-    )
     if faults := request.faults():
         raise UserError(*faults)
-    composer = Composer.load(model_folder)
     prompt = None
     if midi is not None:
         prompt = read_prompt(
             midi,
-            name="prompt",
-            from_second=from_second,
-            seconds=prompt_seconds,
+            name=name,
+            from_second=request.from_second,
+            seconds=request.prompt_seconds,
             open_pedal=composer.writes_pedal,
         )
-    piece = compose_request(composer, prompt, request)[0]
-    return piece_midi(piece, prompt)
+    return [piece_midi(piece, prompt) for piece in compose_request(composer, prompt, request)]
 
 
 def compose_request(composer: Composer, prompt: Prompt | None, request: Request) -> list[Piece]:

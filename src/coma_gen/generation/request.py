@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from coma_gen.errors import Fault, UserError
 from coma_gen.generation.filters import Choice
@@ -48,6 +50,17 @@ class Request:
     max_empty_bars: int = MAX_EMPTY_BARS
     from_second: float | None = None
     prompt_seconds: float | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Request:
+        """What somebody gave, by name; None for what they left open.
+
+        Who bounds the tokens and not the seconds gets as many tokens as that.
+        """
+        settings = {name: value for name, value in given.items() if value is not None}
+        if "tokens" in settings:
+            settings.setdefault("seconds", None)
+        return cls(**settings)
 
     @property
     def choice(self) -> Choice:

@@ -94,10 +94,15 @@ def _model(model: ModelParams) -> Iterator[Fault]:
 
 
 def _train(train: TrainParams) -> Iterator[Fault]:
-    if train.init_from is not None and not Path(train.init_from).is_absolute():
+    start = train.init_from
+    if start is not None and (
+        not Path(start).is_absolute() or Path(start).is_relative_to(Path.cwd() / "data")
+    ):
         rule = "must be an absolute path outside of data/, which DVC empties before a stage runs"
-        remedy = "copy data/model elsewhere, and name that folder"
-        yield Fault("train.init_from", rule, train.init_from, remedy)
+        remedy = (
+            "use `coma-gen finetune`, which copies the model; `dvc checkout` brings back one that is gone"
+        )
+        yield Fault("train.init_from", rule, start, remedy)
     if train.warmup_steps >= train.steps:
         yield Fault(
             "train.warmup_steps", f"must be less than train.steps ({train.steps})", str(train.warmup_steps)

@@ -52,7 +52,6 @@ def track_workspace(params: Params, workspace: Workspace) -> None:
         store,
         tracked.run_id,
         folder=workspace.data("model"),
-        sampling=params.sample.model_dump(mode="json"),
         score=_score(workspace),
     )
     write_json(workspace.data("tracked.json"), {"content": _content(experiment)})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coma_gen.artefact import MANIFEST
 from coma_gen.errors import Fault, UserError
-from coma_gen.tracking.address import SQLITE, tracking_address
+from coma_gen.tracking.address import SQLITE, Address, tracking_address
 from coma_gen.workspace.paths import Workspace
 
 
@@ -62,10 +62,7 @@ def fetched_model(uri: str, home: Path) -> Iterator[Path]:
     Raises:
         UserError: no runs are kept, the store does not answer, it has no such model, or it is none of ours.
     """
-    address = tracking_address(home)
-    if address.artifacts is not None and not Path(address.uri.removeprefix(SQLITE)).exists():
-        remedy = "run `dvc repro`, or set MLFLOW_TRACKING_URI to the store that has it"
-        raise UserError(Fault(uri, f"must be in the store at {address.shown}", "no store there", remedy))
+    kept_models(uri, home)
     with tempfile.TemporaryDirectory(prefix="coma-gen-model-") as temporary:
         _download(uri, home, Path(temporary))
         found = sorted(Path(temporary).rglob(MANIFEST), key=lambda path: len(path.parts))
@@ -73,6 +70,19 @@ def fetched_model(uri: str, home: Path) -> Iterator[Path]:
             rule = "must be a model that coma-gen registered"
             raise UserError(Fault(uri, rule, f"one without a {MANIFEST}"))
         yield found[0].parent
+
+
+def kept_models(uri: str, home: Path) -> Address:
+    """The store that has a model, if any has.
+
+    Raises:
+        UserError: no runs are kept.
+    """
+    address = tracking_address(home)
+    if address.artifacts is not None and not Path(address.uri.removeprefix(SQLITE)).exists():
+        remedy = "run `dvc repro`, or set MLFLOW_TRACKING_URI to the store that has it"
+        raise UserError(Fault(uri, f"must be in the store at {address.shown}", "no store there", remedy))
+    return address
 
 
 def _download(uri: str, home: Path, destination: Path) -> None:

@@ -20,16 +20,16 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import coma_gen.errors
 from coma_gen.artefact import open_artefact
 from coma_gen.tracking.address import MODEL, Address
 from coma_gen.tracking.door import LoggedModelOutput, LoggedModelStatus, MlflowException, ModelVersion
+from coma_gen.tracking.served import Limits
 from coma_gen.tracking.store import Store
 
 CHAMPION = "champion"
@@ -51,10 +51,7 @@ REQUIREMENTS = (
     "tqdm",
 )
 """What continuing a prompt imports, besides the library itself, which is packed as code."""
-DEFAULTS = ("seconds", "seed", "temperature", "top_k", "top_p", "min_p")
-"""Settings of the `sample` section that a request need not give."""
-
-EXAMPLE = {"seconds": 20.0, "seed": 1.0}
+EXAMPLE = {"seconds": 20.0, "seed": 1}
 """A request, to be shown with the model."""
 
 
@@ -88,16 +85,13 @@ class Registered:
     is_champion: bool
 
 
-def register_model(
-    store: Store, run_id: str, *, folder: Path, sampling: Mapping[str, Any], score: Score | None
-) -> Registered:
+def register_model(store: Store, run_id: str, *, folder: Path, score: Score | None) -> Registered:
     """Registers a run's model, unless its weights already have a version.
 
     Args:
         store: an open store.
         run_id: the run that made it.
         folder: the model's folder, complete for sampling.
-        sampling: the sample section of params.yaml, whose settings a request need not give.
         score: how good it is; without one it never becomes the champion in another's place.
 
     Raises:
@@ -108,8 +102,7 @@ def register_model(
         version = store.ask(lambda: _version_of(store, digest))
         is_new = version is None
         if version is None:
-            defaults = {name: sampling.get(name) for name in DEFAULTS}
-            version = _new_version(store, run_id, _packed(store, run_id, folder, defaults, digest), digest)
+            version = _new_version(store, run_id, _packed(store, run_id, folder, digest), digest)
         _link(store, run_id, version.tags[ID_TAG])
         number = int(version.version)
         _score(store, number, score)
@@ -126,7 +119,7 @@ def _version_of(store: Store, digest: str) -> ModelVersion | None:
     return versions[0] if versions else None
 
 
-def _packed(store: Store, run_id: str, folder: Path, defaults: Mapping[str, Any], digest: str) -> str:
+def _packed(store: Store, run_id: str, folder: Path, digest: str) -> str:
     """Packs the model and hands it to the store; returns MLflow's id of it.
 
     A model that an interruption left half-sent is taken up again.
@@ -146,29 +139,28 @@ def _packed(store: Store, run_id: str, folder: Path, defaults: Mapping[str, Any]
     model_id = store.ask(found_or_made)
     with tempfile.TemporaryDirectory() as temporary:
         packed = Path(temporary) / "model"
-        _pack(packed, folder=folder, defaults=defaults, model_id=model_id, run_id=run_id)
+        _pack(packed, folder=folder, model_id=model_id, run_id=run_id)
         store.ask(lambda: client.log_model_artifacts(model_id, str(packed)))
     store.ask(lambda: client.finalize_logged_model(model_id, LoggedModelStatus.READY))
     return model_id
 
 
-def _pack(packed: Path, *, folder: Path, defaults: Mapping[str, Any], model_id: str, run_id: str) -> None:
-    """Writes an MLflow model: code, weights, requirements, signature; without torch or a network."""
-    import mlflow.pyfunc
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+def _pack(packed: Path, *, folder: Path, model_id: str, run_id: str) -> None:
+    """Writes an MLflow model: code, weights, requirements, limits; without torch or a network.
 
-    numbers = (ColSpec(DataType.double, name, required=False) for name in (*DEFAULTS, "prompt_seconds"))
-    columns: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "midi", required=False), *numbers]
+    MLflow takes the signature from the type hints of `Continuation.predict`.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
     mlflow.pyfunc.save_model(
         path=str(packed),
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"model": str(folder)},
         code_paths=[str(Path(coma_gen.errors.__file__).parent)],
-        signature=ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec(DataType.string, "midi")])),
         input_example=[EXAMPLE],
         pip_requirements=requirements(),
-        model_config=dict(defaults),
+        model_config=asdict(Limits()),
         mlflow_model=Model(model_id=model_id, model_uuid=model_id, run_id=run_id),
     )
 

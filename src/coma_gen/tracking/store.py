@@ -90,6 +90,9 @@ def _opened(address: Address) -> tuple[MlflowClient, str]:
     if experiment is None:
         location = None if address.artifacts is None else str(address.artifacts)
         return client, client.create_experiment(EXPERIMENT, artifact_location=location)
+    if not experiment.experiment_id:
+        where, got = f"MLflow at {address.shown}", "an answer that names no experiment"
+        raise UserError(Fault(where, "must be a tracking server", got, "see MLFLOW_TRACKING_URI"))
     where = f"experiment '{EXPERIMENT}' at {address.shown}"
     if experiment.lifecycle_stage != "active":
         remedy = f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back"

@@ -1,0 +1,159 @@
+"""The experiments that there are: those that have run, as git has them, and those that wait in DVC's queue.
+
+DVC keeps an experiment as a commit at refs/exps/<commit that it began at>/<name>. Its params, metrics and
+lock are files of that commit; what is in DVC's cache is read by way of the lock.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from coma_gen.ablation.plan import Ablation, Run, Settings
+from coma_gen.errors import Fault, UserError
+from coma_gen.params.reading import parse_yaml
+
+REFERENCE = re.compile(r"refs/exps/([0-9a-f]{2}/[0-9a-f]{38})/(\S+) ([0-9a-f]{40}) (\d+)")
+TASK = re.compile(r"^[0-9a-f]{7,}\s+(\S+)\s.*\s(\w+)$", re.MULTILINE)
+"""A row of `dvc queue status`: task, name, when, status."""
+DVC = (sys.executable, "-m", "dvc")
+STAGES = ("download", "split", "fit_tokenizer", "shard", "train", "evaluate")
+"""What an ablation needs; the last is the target."""
+UNRELATED = ("baseline", "sample", "report")
+"""Sections that change nothing up to the target."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One that has run.
+
+    Attributes:
+        commit: that holds its params and results.
+        began_at: the commit of the code.
+        root: the checkout.
+    """
+
+    commit: str
+    began_at: str
+    root: Path
+
+    def text(self, path: str) -> str:
+        """A file of it, as git has it."""
+        return _git(self.root, "show", f"{self.commit}:{path}")
+
+    def metrics(self, stage: str) -> dict[str, Any]:
+        """metrics/<stage>.json."""
+        found: dict[str, Any] = json.loads(self.text(f"metrics/{stage}.json"))
+        return found
+
+    def performances(self) -> pd.DataFrame:
+        """The evaluate stage's row for each performance, from git or DVC's cache.
+
+        Raises:
+            UserError: the cache does not have it.
+        """
+        from dvc.api import DVCFileSystem
+
+        path = "data/evaluation/performances.parquet"
+        try:
+            with DVCFileSystem(str(self.root), rev=self.commit).open(path, "rb") as file:
+                return pd.read_parquet(io.BytesIO(file.read()))
+        except FileNotFoundError:
+            remedy = "fetch it with `dvc exp pull`, or remove the experiment and queue it again"
+            raise UserError(
+                Fault(f"{self.commit[:7]}:{path}", "must be in DVC's cache", "", remedy)
+            ) from None
+
+    def is_of(self, run: Run) -> bool:
+        """Whether it is a run's: with its settings, as far as they matter to its figures, and run so far.
+
+        An experiment that ended at an earlier stage holds the figures of the commit that it began at.
+        """
+        params = parse_yaml(self.text("params.yaml"), name="params.yaml")
+        return _related(params) == _related(run.params) and self._has_run(params)
+
+    def _has_run(self, params: Settings) -> bool:
+        """Whether the lock says of every one of `STAGES` that it ran under these params, on what the
+        stages before it made.
+        """
+        locked = parse_yaml(self.text("dvc.lock"), name="dvc.lock")["stages"]
+        if not set(STAGES) <= set(locked):
+            return False
+        stages = [locked[name] for name in STAGES]
+        made = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+        used = [each for stage in stages for each in stage["deps"] if each["path"] in made]
+        read = [item for stage in stages for item in stage["params"]["params.yaml"].items()]
+        return all(made[each["path"]] == each["md5"] for each in used) and all(
+            _setting(params, name) == value for name, value in read
+        )
+
+
+def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
+    """Name -> the experiment of that name with the settings that the ablation asks for now.
+
+    Of several, one that began at the checkout's own commit comes first, then the newest.
+    """
+    head = _git(root, "rev-parse", "HEAD").strip()
+    listing = "%(refname) %(objectname) %(committerdate:unix)"
+    runs = {run.name: run for run in ablation.runs}
+    found = []
+    for line in _git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
+        match = REFERENCE.fullmatch(line)
+        if match and match[2] in runs:
+            began_at = match[1].replace("/", "")
+            found.append((began_at == head, int(match[4]), match[2], Experiment(match[3], began_at, root)))
+    chosen: dict[str, Experiment] = {}
+    for _, _, name, experiment in sorted(found, key=lambda item: item[:3], reverse=True):
+        if name not in chosen and experiment.is_of(runs[name]):
+            chosen[name] = experiment
+    return chosen
+
+
+def queue_statuses(root: Path) -> dict[str, str]:
+    """Name -> what DVC's queue says of it: Queued, Running, Success, Failed."""
+    return dict(TASK.findall(_dvc(root, "queue", "status")))
+
+
+def enqueue(root: Path, run: Run) -> None:
+    """Puts one run into DVC's queue; an experiment of that name at this commit, of other settings, gives way.
+
+    Raises:
+        UserError: DVC refuses.
+    """
+    _dvc(root, "exp", "run", "--queue", "--force", "--name", run.name, *run.flags, STAGES[-1])
+
+
+def _setting(params: Settings, name: str) -> Any:
+    """What the lock names as a section, or as section.key."""
+    section, _, key = name.partition(".")
+    return params[section][key] if key else params[section]
+
+
+def _related(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {section: keys for section, keys in params.items() if section not in UNRELATED}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return _output(root, ("git", *arguments))
+
+
+def _dvc(root: Path, *arguments: str) -> str:
+    return _output(root, (*DVC, *arguments))
+
+
+def _output(root: Path, command: tuple[str, ...]) -> str:
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        shown = " ".join(command[:1] if command[0] == "git" else command[2:3])
+        got = (done.stderr or done.stdout).strip()
+        raise UserError(Fault(f"{shown} {command[-1]}", "must succeed", got))
+    return done.stdout

@@ -1,0 +1,90 @@
+"""`coma-gen ablation`: queue every cell of an ablation as DVC experiments, and print their table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from coma_gen.errors import UserError
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen ablation queue model     every cell with every seed, as experiments of DVC's queue
+  dvc queue start -j 2              let two workers run them; dvc queue status, dvc queue logs NAME
+  coma-gen ablation table model     what came out so far, and what is missing
+
+presets/ablations/ has the ablations; docs/ablations.md says how to read the table.
+"""
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds `ablation` to the command line."""
+    ablation = commands.add_parser(
+        "ablation",
+        help="queue an ablation as DVC experiments, or print its table",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = ablation.add_subparsers(dest="action", required=True, metavar="ACTION")
+    queue = actions.add_parser("queue", help="every cell with every seed, as experiments of DVC's queue")
+    table = actions.add_parser("table", help="what came out so far, and what is missing, as markdown")
+    for action, run in ((queue, _queue), (table, _table)):
+        action.add_argument("name", help="a file of presets/ablations/, such as model")
+        action.set_defaults(run=run)
+    table.add_argument("--json", action="store_true", help="the table for programs")
+
+
+def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Queues what is neither there nor waiting; every cell's params are checked before anything is queued."""
+    from coma_gen.ablation.experiments import enqueue, find_experiments, queue_statuses
+    from coma_gen.ablation.plan import read_ablation
+
+    root = workspace.root
+    ablation = read_ablation(root, options.name)
+    done = find_experiments(root, ablation)
+    waiting = {run for run, status in queue_statuses(root).items() if status in ("Queued", "Running")}
+    queued = 0
+    for run in ablation.runs:
+        if run.name in done or run.name in waiting:
+            print(f"{run.name}: {'is there' if run.name in done else 'waits already'}")
+            continue
+        enqueue(root, run)
+        queued += 1
+        print(f"{run.name}: queued", flush=True)
+    print(f"\n{queued} queued, {len(ablation.runs) - queued} skipped. Start them: dvc queue start -j 2")
+    return 0
+
+
+def _table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Prints the table of the experiments that there are."""
+    from coma_gen.ablation import table
+    from coma_gen.ablation.experiments import find_experiments, queue_statuses
+    from coma_gen.ablation.plan import read_ablation
+    from coma_gen.tracking.speeds import best_speeds
+
+    ablation = read_ablation(workspace.root, options.name)
+    done = find_experiments(workspace.root, ablation)
+    try:
+        speeds = best_speeds(workspace.home, done)
+    except UserError as error:
+        print(f"no speeds: {error}", file=sys.stderr)
+        speeds = {}
+    results = {
+        run.name: table.scored(
+            run.seed,
+            {stage: done[run.name].metrics(stage) for stage in ("train", "shard", "evaluate")},
+            done[run.name].performances(),
+            speeds.get(run.name),
+        )
+        for run in ablation.runs
+        if run.name in done
+    }
+    statuses = {
+        run: "has run, with other settings or removed since" if status == "Success" else status.lower()
+        for run, status in queue_statuses(workspace.root).items()
+    }
+    rows = table.rows(ablation, results, statuses)
+    print(json.dumps(table.as_json(rows), indent=2) if options.json else table.markdown(ablation, rows))
+    return 0

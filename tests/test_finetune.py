@@ -1,0 +1,92 @@
+"""One's own music from a trained model on: what is run, what is refused, and once the whole of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from checkout import ROOT, Built, coma_gen, copy_of, stages_run
+from coma_gen.artefact import open_artefact, read_manifest
+from coma_gen.cli import main
+from coma_gen.cli_finetune import finetune_flags, keep
+from coma_gen.files import read_json
+from coma_gen.music.midi import midi_bytes
+from coma_gen.params.load import load_params
+from coma_gen.workspace.paths import Workspace
+from small_models import SCALE, written_model
+from smf import note, program, smf, tempo, track
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """What `coma-gen` takes for a checkout."""
+    place = tmp_path / "checkout"
+    shutil.copytree(ROOT / "presets", place / "presets")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, place)
+    (place / "songs").mkdir()
+    return place
+
+
+def test_the_flags_name_the_music_the_model_and_its_shape(place: Path, tmp_path: Path) -> None:
+    workspace, model = Workspace.here(place), written_model(tmp_path, window_sizes=(8, 512))
+    kept = keep(workspace, model, open_artefact(model, kind="model"))
+    assert kept.is_relative_to(place / ".downloads")
+    assert read_manifest(kept, kind="model").digest == read_manifest(model, kind="model").digest
+    assert keep(workspace, model, open_artefact(model, kind="model")) == kept
+    flags = finetune_flags(workspace, place / "songs", kept)
+    given = dict(flag.split("=", 1) for flag in flags[1::2])
+    assert given["train.init_from"] == str(kept) and given["download.path"] == str(place / "songs")
+    assert (given["download.corpus"], given["train.seq_len"]) == ("folder", "512")
+    shape = {name: given[f"model.{name}"] for name in ("dim", "window_sizes", "attention_position")}
+    assert shape == {"dim": "16", "window_sizes": "[8, 512]", "attention_position": "xpos"}
+
+
+def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, other = written_model(tmp_path / "p", vocab_size=600), written_model(tmp_path / "o", velocities=31)
+    (place / "file").touch()
+    monkeypatch.chdir(place)
+    for words, reason in (
+        (("nowhere",), "nowhere: must be a folder of MIDI files, got nothing there"),
+        (("file",), "file: must be a folder of MIDI files, got a file"),
+        (("songs",), "must be a model's folder"),
+        (("songs", "--model", str(pairs)), "--model: must be a model without byte pairs"),
+        (("songs", "--model", str(other)), "params.yaml: tokenizer: must make the tokens"),
+    ):
+        with pytest.raises(SystemExit, match=reason):
+            main(["finetune", *words])
+    assert not (place / ".downloads").exists()
+
+
+def songs(folder: Path) -> None:
+    """Files as other programs write them: of format 0 and 1, with other tempi and programs, and drums."""
+    folder.mkdir()
+    for number in range(8):
+        shifted = SCALE.shifted(0.01 * number)
+        (folder / f"ours-{number}.mid").write_bytes(midi_bytes(shifted))
+        notes = [
+            event for beat in range(12) for event in note(240 * beat, 240 * beat + 200, 50 + beat + number)
+        ]
+        one = track(tempo(0, 400_000 + number), program(0, 40), *notes, *note(0, 90, 38, channel=9))
+        (folder / f"format-0-{number}.mid").write_bytes(smf(one, division=240, form=0))
+        many = smf(track(tempo(0, 700_000 + number)), track(*notes), track(*note(0, 960, 36)), division=120)
+        (folder / f"format-1-{number}.MID").write_bytes(many)
+
+
+@pytest.mark.slow
+def test_a_folder_of_midi_from_the_model_of_the_last_run_on(built: Built, tmp_path: Path) -> None:
+    checkout = copy_of(built.folder, tmp_path / "checkout")
+    start = read_manifest(checkout / "data" / "model", kind="model").digest
+    songs(tmp_path / "songs")
+    brief = ("-S", "train.steps=6", "-S", "train.warmup_steps=1", "-S", "train.validate_every=3")
+    status, output = coma_gen(checkout, "finetune", str(tmp_path / "songs"), *brief, "train")
+    assert status == 0, output
+    assert stages_run(output) == ["download", "split", "fit_tokenizer", "shard", "train"]
+    assert read_manifest(checkout / "data" / "model", kind="model").made_from["init_from"] == start
+    assert read_json(checkout / "metrics" / "download.json")["performances"] == 24
+    params = load_params(checkout / "params.yaml")
+    assert params.train.steps == 6 and params.train.learning_rate == 0.001
