@@ -44,6 +44,26 @@ def _shortened(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
+def memory_fault(error: BaseException, *, where: str = "memory", remedy: str = "") -> Fault | None:
+    """What to say of an error that means that memory ran out; None for any other.
+
+    Python and NumPy raise MemoryError; torch a RuntimeError on a CPU, with these words, and another on a GPU.
+
+    Args:
+        error: what was raised.
+        where: what was being done.
+        remedy: what to change; empty names what helps most stages.
+    """
+    words = str(error).partition("\n")[0]
+    is_torch = isinstance(error, RuntimeError) and any(
+        each in words for each in ("can't allocate memory", "out of memory")
+    )
+    if not (isinstance(error, MemoryError) or is_torch):
+        return None
+    general = "end other programs, or lower train.micro_batch, evaluate.batch or sample.max_tokens"
+    return Fault(where, "must find enough memory", words, remedy or general)
+
+
 class UserError(Exception):
     """The input cannot be used, for one or more stated reasons."""
 

@@ -17,18 +17,25 @@ from typing import Any
 
 KILLED = 137
 COUNTED = ("fsync", "replace", "rename", "mkdir", "chmod", "open")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class _File:
-    """A file open for writing, whose writes and flushes are counted."""
+    """A file open for writing. Its flushes are counted, and both halves of each write, the first of which
+    reaches the disk by itself.
+    """
 
     def __init__(self, file: Any, step: Callable[[], None]) -> None:
         self._file = file
         self._step = step
 
     def write(self, content: Any) -> int:
+        half = len(content) // 2
         self._step()
-        return int(self._file.write(content))
+        written = int(self._file.write(content[:half]))
+        self._file.flush()
+        self._step()
+        return written + int(self._file.write(content[half:]))
 
     def flush(self) -> None:
         self._step()
@@ -64,7 +71,8 @@ def broken_disk(fail: Callable[[int], None]) -> Iterator[list[int]]:
 
     def counted(name: str) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
-            step()
+            if name != "open" or args[1] & WRITING:
+                step()
             return real[name](*args, **options)
 
         return call
@@ -80,11 +88,11 @@ def broken_disk(fail: Callable[[int], None]) -> Iterator[list[int]]:
             setattr(os, name, function)
 
 
-def full_at(number: int, code: int = errno.ENOSPC) -> Callable[[int], None]:
-    """Fails the call of that number, and no other."""
+def full_at(number: int, code: int = errno.ENOSPC, *, stays: bool = False) -> Callable[[int], None]:
+    """Fails the call of that number, and no other; or all from there on."""
 
     def fail(call: int) -> None:
-        if call == number:
+        if call == number or (stays and call > number):
             raise OSError(code, os.strerror(code))
 
     return fail

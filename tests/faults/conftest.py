@@ -52,7 +52,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                     tried[row] = tried.get(row, 0) + found[3]
     lines = list(_table(tried, failed))
     if "faults" in str(config.option.markexpr):
-        lines = [f"Searches went on for {MINUTES:g} minutes each.", "", *lines]
+        lines = [f"Searches went on for {MINUTES:g} minutes on each kind of input.", "", *lines]
     terminalreporter.section("faults")
     for line in lines:
         terminalreporter.write_line(line)

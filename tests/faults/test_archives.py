@@ -134,6 +134,17 @@ KINDS: list[tuple[Reader, str, bytes, str]] = [
 ]
 
 
+@pytest.mark.parametrize(("reader", "make"), [(read_zip, a_zip), (read_tar_gz, a_tar)], ids=["zip", "tar"])
+def test_an_archive_that_grows_beyond_its_ratio_is_refused(
+    reader: Reader, make: Callable[..., bytes], tmp_path: Path, tally: Tally
+) -> None:
+    """Though it stays below all other limits: 17 MiB out of some 20 KiB."""
+    (tmp_path / "evil").write_bytes(make(*((f"{number}", bytes(2**20)) for number in range(17))))
+    with pytest.raises(UserError, match="must inflate to at most 16,777,216 bytes"):
+        list(reader(tmp_path / "evil", limits=Limits()))
+    tally("an archive that inflates to more than 100 times its size", "refused by entry", 1)
+
+
 @pytest.mark.parametrize(
     ("reader", "name", "content", "words"),
     KINDS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from coma_gen.tokenizer.fit import fit_tokenizer
 from coma_gen.tokenizer.remi import Tokenizer
 from coma_gen.training.run import train_stage
 from coma_gen.workspace.paths import Workspace
+from faults.damages import DAMAGES, flip
 from faults.forms import BOTH_FORMS, Form
 from faults.settings import DOWNLOAD, SPLIT, TOKENIZER
 
@@ -46,29 +46,6 @@ SMALL = {
     "num_streams": 1,
     "kernel_size": 3,
 }
-Damage = Callable[[Path], None]
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-DAMAGES: tuple[Damage, ...] = (flip, cut, empty, Path.unlink, pipe)
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,7 @@ class TestSearch:
             except UserError as error:
                 assert "12 hours" in str(error)
 
-        times = search(check, valid_files(), Form(1, form.seconds / 10), batch=80)
+        times = search(check, valid_files(), form, batch=80, of=10)
         tally("any good file", "every note is read", times)
 
     def test_no_change_of_bytes_breaks_a_reader(self, form: Form, tokenizer: Tokenizer, tally: Tally) -> None:

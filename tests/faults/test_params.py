@@ -45,11 +45,11 @@ FINE = {
     "model.embedding_dropout model.attention_dropout model.ff_dropout model.conv_dropout train.seed "
     "train.warmup_steps train.min_learning_rate_ratio train.weight_decay train.beta1 train.beta2 sample.seed "
     "sample.unprompted sample.prompted sample.max_empty_bars sample.temperature sample.min_p",
-    "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms model.ff_expansion "
-    "tokenizer.max_end_ratio_error model.embedding_dropout model.attention_dropout model.ff_dropout "
-    "model.conv_dropout train.learning_rate train.min_learning_rate_ratio train.weight_decay train.beta1 "
-    "train.beta2 train.clip_norm baseline.add baseline.bigram_prior sample.prompt_seconds sample.seconds "
-    "sample.temperature sample.top_p sample.min_p",
+    "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms "
+    "model.ff_expansion tokenizer.max_end_ratio_error model.embedding_dropout model.attention_dropout "
+    "model.ff_dropout model.conv_dropout train.learning_rate train.min_learning_rate_ratio "
+    "train.weight_decay train.beta1 train.beta2 train.clip_norm baseline.add baseline.bigram_prior "
+    "sample.prompt_seconds sample.seconds sample.temperature sample.top_p sample.min_p",
     "text": "download.path",
     "null": "split.composers_top tokenizer.vocab_size train.clip_norm train.early_stopping train.init_from "
     "sample.top_k sample.top_p sample.min_p",
@@ -240,7 +240,7 @@ class TestSearch:
                 assert len(str(error).splitlines()) == len(error.faults)
 
         inputs = mutated(text[:1500], plain, b"train: {steps: &a 3, b: *a}")
-        times = search(check, inputs, form, batch=40)
+        times = search(check, inputs, form, batch=40, of=3)
         tally(
             "a params.yaml with bytes changed, cut, doubled or moved",
             "read, or refused in plain lines",
@@ -274,7 +274,7 @@ class TestSearch:
             else:
                 assert isinstance(params, Params)
 
-        times = search(check, st.tuples(st.sampled_from(LEAVES), value), form, batch=150)
+        times = search(check, st.tuples(st.sampled_from(LEAVES), value), form, batch=150, of=3)
         tally("a leaf of params.yaml with any value", "accepted, or refused in plain lines", times)
 
     def test_yaml_of_any_shape_is_read_or_refused(self, form: Form, tally: Tally) -> None:
@@ -285,7 +285,5 @@ class TestSearch:
                 assert len(error.faults) == 1 and "p.yaml" in str(error)
 
         pieces = st.sampled_from(PIECES)
-        times = search(
-            check, st.lists(pieces, max_size=40).map("".join), Form(1, form.seconds / 4), batch=150
-        )
+        times = search(check, st.lists(pieces, max_size=40).map("".join), form, batch=150, of=3)
         tally("YAML of any shape", "read, or one clear line", times)

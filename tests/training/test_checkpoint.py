@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from coma_gen.errors import UserError
 from coma_gen.training.checkpoint import CHECKPOINTS, KEPT, Checkpoint, latest_checkpoint, save_checkpoint
 
 KEY = "k" * 64
@@ -70,56 +68,6 @@ def test_the_last_three_stay_and_the_newest_is_taken(tmp_path: Path) -> None:
 def test_no_pickle_is_written(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, make(1), key=KEY)
     assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json", ".csv"}
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-
-
-DAMAGE: dict[str, Callable[[Path], Any]] = {
-    "a flipped bit of the weights": lambda folder: flip(folder / "weights.safetensors"),
-    "a flipped bit of the best": lambda folder: flip(folder / "best.safetensors"),
-    "a flipped bit of the optimizer": lambda folder: flip(folder / "optimizer.safetensors"),
-    "a flipped bit of the progress": lambda folder: flip(folder / "progress.json"),
-    "a shorter curve": lambda folder: (folder / "curve.csv").write_text("step"),
-    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
-    "an empty manifest": lambda folder: (folder / "manifest.json").write_text(""),
-    "a manifest of something else": lambda folder: (folder / "manifest.json").write_text("[]"),
-    "a missing file": lambda folder: (folder / "optimizer.safetensors").unlink(),
-    "a surplus file": lambda folder: (folder / "surplus").write_text("x"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_newest_falls_back(
-    tmp_path: Path, damage: Callable[[Path], Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    save_checkpoint(tmp_path, make(1), key=KEY)
-    newest = save_checkpoint(tmp_path, make(2), key=KEY)
-    damage(newest)
-    with caplog.at_level(logging.WARNING):
-        back = latest_checkpoint(tmp_path, key=KEY)
-    assert back is not None and same(back, make(1))
-    assert "step-00000002 is damaged" in caplog.text
-    assert steps(tmp_path) == ["step-00000001"]
-
-
-def test_all_damaged_is_an_error_that_names_each(tmp_path: Path) -> None:
-    for step in (1, 2):
-        flip(save_checkpoint(tmp_path, make(step), key=KEY) / "weights.safetensors")
-    with pytest.raises(UserError, match="at least one checkpoint that is whole") as caught:
-        latest_checkpoint(tmp_path, key=KEY)
-    assert "step-00000001" in str(caught.value) and "step-00000002" in str(caught.value)
-    assert len(steps(tmp_path)) == 2
-
-
-def test_another_key_is_refused(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, make(1), key="b" * 64)
-    with pytest.raises(UserError, match="must be a checkpoint of this run"):
-        latest_checkpoint(tmp_path, key=KEY)
-    assert steps(tmp_path) == ["step-00000001"]
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])

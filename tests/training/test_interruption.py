@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -47,7 +46,7 @@ class Fault(Exception):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_signals(trainer: ModuleType, tmp_path: Path, uninterrupted: str, number: signal.Signals) -> None:
-    with start("train", tmp_path, 10) as run:
+    with start(tmp_path, 10) as run:
         wait_for_row(tmp_path / "curve.csv", 3)
         run.send_signal(number)
         output, _ = run.communicate(timeout=60)
@@ -60,20 +59,6 @@ def test_signals(trainer: ModuleType, tmp_path: Path, uninterrupted: str, number
         assert 3 <= step < STEPS
         assert (tmp_path / "checkpoints" / f"step-{step:08d}").is_dir()
     assert trainer.digest(trainer.train(tmp_path)) == uninterrupted
-
-
-def test_killed_at_random_moments(tmp_path: Path, uninterrupted: str) -> None:
-    with start("kill-randomly", tmp_path, 20, 1) as run:
-        output, _ = run.communicate(timeout=120)
-    digests = json.loads(output)
-    assert digests and set(digests) == {uninterrupted}
-
-
-def test_killed_at_each_of_the_first_syncs_and_renames(trainer: ModuleType, tmp_path: Path) -> None:
-    expected = trainer.digest(trainer.train(tmp_path / "uninterrupted", steps=trainer.SHORT))
-    with start("kill-at-calls", tmp_path, 20) as run:
-        output, _ = run.communicate(timeout=120)
-    assert json.loads(output) == [expected] * 20
 
 
 def validated_step(run: loop._Run) -> int:

@@ -1,21 +1,16 @@
-"""A tiny run for the tests, in this process or as a program that can be killed.
+"""A tiny run for the tests, in this process or as a program that can be stopped.
 
-python trainer.py train FOLDER STEPS_PER_SECOND      one run, as slow as asked
-python trainer.py kill-randomly FOLDER KILLS SEED    runs that are killed at random moments and resumed
-python trainer.py kill-at-calls FOLDER CALLS         a run killed at each of the first fsyncs and renames
+python trainer.py FOLDER STEPS_PER_SECOND      one run, as slow as asked
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import random
 import signal
 import sys
 import time
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +156,7 @@ def train(
     shards: Path | None = None,
     train_pieces: list[np.ndarray] = TRAIN,
     validation_pieces: list[np.ndarray] = VALIDATION,
+    device: str = "cpu",
     ranks: Ranks = ALONE,
     **changes: Any,
 ) -> Any:
@@ -179,7 +175,7 @@ def train(
         shifts=SHIFTS,
         params=make_params(**changes),
         threads=1,
-        device="cpu",
+        device=device,
         pad_id=PAD,
         resume=folder,
         key=key,
@@ -197,31 +193,6 @@ def digest(result: TrainingResult) -> str:
     return total.hexdigest()
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Forks a child that does `work`; returns its process id."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-        os._exit(0)
-    except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(1)
-
-
-def ended_well(child: int) -> bool:
-    status = os.waitpid(child, 0)[1]
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise RuntimeError("a run failed")
-    return os.WIFEXITED(status)
-
-
-def train_and_note(folder: Path, **changes: Any) -> None:
-    result = digest(train(folder, shards=folder.with_name("shards"), **changes))
-    (folder / "digest.txt").write_text(result)
-
-
 def prepare(folder: Path) -> None:
     """Writes the shards that every run in `folder` reads, and does what its children need not do again.
 
@@ -232,63 +203,6 @@ def prepare(folder: Path) -> None:
         pass
     write_shards(folder / "shards", train=TRAIN, validation=VALIDATION)
     open_splits(folder / "shards")
-
-
-def kill_randomly(folder: Path, kills: int, seed: int) -> list[str]:
-    """The digests of as many runs as it takes for `kills` SIGKILLs; each goes on after its own.
-
-    A run that is killed again and again is given more and more time, so that a busy machine ends it too.
-    """
-    draws, digests, done = random.Random(seed), [], 0
-    while done < kills:
-        run, longest = folder / f"run-{len(digests)}", 0.2
-        while True:
-            child = in_child(partial(train_and_note, run))
-            time.sleep(draws.uniform(0.0, longest))
-            os.kill(child, signal.SIGKILL)
-            if ended_well(child):
-                break
-            done, longest = done + 1, longest * 1.1
-        digests.append((run / "digest.txt").read_text())
-    return digests
-
-
-def die_at_call(number: int) -> None:
-    """Lets the `number`-th fsync or rename kill this process: before it acts if odd, after it if even."""
-    calls = 0
-
-    def deadly(act: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == number and number % 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = act(*arguments, **options)
-            if calls == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return call
-
-    os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
-
-
-def kill_at_calls(folder: Path, calls: int) -> list[str]:
-    """The digests of short runs that were killed at each of the first fsyncs and renames, then resumed."""
-
-    def short_run(run: Path, fatal_call: int | None) -> None:
-        if fatal_call is not None:
-            die_at_call(fatal_call)
-        train_and_note(run, steps=SHORT)
-
-    digests = []
-    for number in range(1, calls + 1):
-        run = folder / f"call-{number}"
-        if ended_well(in_child(partial(short_run, run, number))):
-            raise RuntimeError(f"there are fewer than {number} calls")
-        ended_well(in_child(partial(short_run, run, None)))
-        digests.append((run / "digest.txt").read_text())
-    return digests
 
 
 def train_slowly(folder: Path, steps_per_second: float) -> None:
@@ -306,12 +220,4 @@ def train_slowly(folder: Path, steps_per_second: float) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    mode, target = sys.argv[1], Path(sys.argv[2])
-    if mode != "train":
-        prepare(target)
-    if mode == "train":
-        train_slowly(target, float(sys.argv[3]))
-    elif mode == "kill-randomly":
-        print(json.dumps(kill_randomly(target, int(sys.argv[3]), int(sys.argv[4]))))  # noqa: T201
-    else:
-        print(json.dumps(kill_at_calls(target, int(sys.argv[3]))))  # noqa: T201
+    train_slowly(Path(sys.argv[1]), float(sys.argv[2]))

@@ -56,6 +56,13 @@ def wait_for(path: Path) -> None:
             1,
             "data/model: No space left on device",
         ),
+        ("bytearray(2**60)", 1, "memory: must find enough memory"),
+        (
+            "import numpy; numpy.empty(2**50)",
+            1,
+            "memory: must find enough memory, got Unable to allocate 8.00 PiB",
+        ),
+        ("import torch; torch.empty(2**50)", 1, "can't allocate memory: you tried to allocate"),
     ],
 )
 def test_status_and_words(body: str, status: int, text: str, tmp_path: Path) -> None:

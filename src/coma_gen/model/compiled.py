@@ -53,7 +53,8 @@ class Compiled:
         if not self.switch.is_on or not torch.is_grad_enabled():
             return self.plain(*args, **kwargs)
         try:
-            if self.fast is None:  # draws random numbers as the plain path does, so that dropouts are the same
+            if self.fast is None:
+                # As the plain path draws its random numbers, so that dropouts are the same.
                 self.fast = torch.compile(self.plain, dynamic=False, options={"fallback_random": True})
             return self.fast(*args, **kwargs)
         except Exception as error:  # whatever a compiler may fail with; the plain path raises what is ours

@@ -18,7 +18,7 @@ from coma_gen.render.svg import Point
 Metrics = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 
-OURS = "conformer"
+OURS = "this model"
 SPLITS = ("validation", "test")
 ALL_SPLITS = ("train", *SPLITS)
 BASELINES = ("uniform", "unigram", "bigram", "kneser_ney")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coma_gen.render.content import OURS, RESOLVED, ReportContent
+from coma_gen.render.content import RESOLVED, ReportContent
 from coma_gen.render.svg import figure
 
 
@@ -28,7 +28,7 @@ def summary(content: ReportContent) -> str:
     corpus = content.corpus_phrase
     if performances:
         corpus += f" ({figure(performances)} performances, {figure(hours, 3)} hours)"
-    return f"A {OURS}{size} that continues piano music, trained on {corpus}."
+    return f"A model{size} that continues piano music, trained on {corpus}."
 
 
 def _rounded(number: float) -> str:

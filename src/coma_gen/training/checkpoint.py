@@ -14,6 +14,7 @@ before it is used; one that is not what was written is passed over, with a warni
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -98,16 +100,17 @@ def latest_checkpoint(resume: Path, *, key: str) -> Checkpoint | None:
     for folder in reversed(_folders(resume)):
         try:
             run = open_artefact(folder, kind=KIND).made_from.get("run", "")
+            checkpoint = _read(folder) if run == key else None
         except UserError as error:
             damaged.append((folder, error))
             continue
-        if run != key:
+        if checkpoint is None:
             rule = f"must be a checkpoint of this run (key {key[:12]})"
             raise UserError(Fault(str(folder), rule, f"one of {run[:12] or 'no run'}", f"delete {resume}"))
         for bad, reason in damaged:
             logger.warning("%s is damaged, removed; going on from %s. %s", bad.name, folder.name, reason)
             _remove(bad)
-        return _read(folder)
+        return checkpoint
     if damaged:
         rule = "must hold at least one checkpoint that is whole"
         remedy = "delete the folder to train from the start"
@@ -134,18 +137,35 @@ def _remove(folder: Path) -> None:
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:
-    """Writes tensors and syncs them to the disk; no file where there are none."""
+    """Writes tensors and syncs them to the disk; no file where there are none.
+
+    Raises:
+        OSError: when the disk is full or read-only.
+    """
     if not tensors:
         return
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(copies, path)
+    except SafetensorError as error:  # tells what the disk said in words alone
+        raise OSError(errno.EIO, str(error), str(path)) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _read(folder: Path) -> Checkpoint:
+    """A checkpoint that is what its manifest says.
+
+    Raises:
+        UserError: when somebody sealed another thing as one.
+    """
+
     def tensors(name: str) -> Tensors:
         path = folder / f"{name}.safetensors"
-        return load_file(path) if path.exists() else {}
+        try:
+            return load_file(path) if path.exists() else {}
+        except SafetensorError as error:
+            raise UserError(Fault(str(path), "must be a safetensors file", str(error))) from None
 
     progress = read_json(folder / "progress.json")
     return Checkpoint(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +47,8 @@ class Row:
 
 
 HEADER = ",".join(field.name for field in fields(Row)) + "\n"
-SPEED_HEADER = "step,tokens_per_second\n"
+SPEED_HEADER = "step,tokens_per_second,tokens_per_cpu_second\n"
+"""Against the clock, and against the CPU time of this process, which other programs do not slow down."""
 
 
 class Curve:
@@ -70,17 +72,23 @@ class Curve:
         self.text = text
         if folder is not None:
             write_atomic(self.path, text)
-        self._file = self.path.open("a", encoding="utf-8", newline="")
-        is_new = not speed.exists()
-        self._speed = speed.open("a", encoding="utf-8", newline="")
-        if is_new:
-            self._speed.write(SPEED_HEADER)
-        self._seconds, self._tokens = 0.0, 0
+            write_atomic(speed, _whole_lines(speed) or SPEED_HEADER)
+        with ExitStack() as opened:
+            self._file = opened.enter_context(self.path.open("a", encoding="utf-8", newline=""))
+            self._speed = opened.enter_context(speed.open("a", encoding="utf-8", newline=""))
+            self._opened = opened.pop_all()
+        self._seconds, self._cpu_seconds, self._tokens = 0.0, 0.0, 0
+        self._started = self._cpu_started = 0.0
         self.tokens_per_second = 0.0
 
-    def count(self, tokens: int, started: float) -> None:
-        """Notes that `tokens` targets took from `started` (a `time.perf_counter`) until now."""
-        self._seconds += time.perf_counter() - started
+    def start(self) -> None:
+        """Notes that a step begins."""
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
+
+    def count(self, tokens: int) -> None:
+        """Notes that the step is done, and had `tokens` targets."""
+        self._seconds += time.perf_counter() - self._started
+        self._cpu_seconds += time.process_time() - self._cpu_started
         self._tokens += tokens
         self.tokens_per_second = self._tokens / max(self._seconds, 1e-9)
 
@@ -90,9 +98,10 @@ class Curve:
         self._file.write(line)
         self._file.flush()
         self.text += line
-        self._speed.write(f"{row.step},{self.tokens_per_second:.6g}\n")
+        per_cpu_second = self._tokens / max(self._cpu_seconds, 1e-9)
+        self._speed.write(f"{row.step},{self.tokens_per_second:.6g},{per_cpu_second:.6g}\n")
         self._speed.flush()
-        self._seconds, self._tokens = 0.0, 0
+        self._seconds, self._cpu_seconds, self._tokens = 0.0, 0.0, 0
 
     def __enter__(self) -> Curve:
         return self
@@ -100,5 +109,10 @@ class Curve:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._speed.close()
+        self._opened.close()
+
+
+def _whole_lines(path: Path) -> str:
+    """What a file holds but for a last line that a killed process left without its end."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return text[: text.rfind("\n") + 1]

@@ -15,7 +15,6 @@ all take the same decisions, from sums over all of them.
 from __future__ import annotations
 
 import math
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from coma_gen.errors import Fault, UserError
+from coma_gen.errors import Fault, UserError, memory_fault
 from coma_gen.model.conformer import num_parameters
 from coma_gen.model.device import deterministic
 from coma_gen.params.sections import TrainParams
@@ -41,6 +40,11 @@ from coma_gen.training.progress import TrainingResult
 from coma_gen.training.ranks import ALONE, Ranks, is_lost_peer
 from coma_gen.training.schedule import learning_rate
 from coma_gen.training.trainee import Trainee
+
+EXPLODED = 100.0
+"""Nats per token. A model that knows nothing has ln(vocabulary), about 6; what is here gives the right token
+e^-100.
+"""
 
 
 def train_model(
@@ -80,7 +84,8 @@ def train_model(
 
     Raises:
         UserError: no such device; an empty split; a resume folder of another key, or with damaged checkpoints
-            only; ranks of different keys; a loss or gradient that is not finite (the checkpoints stay).
+            only; ranks of different keys; a loss, gradient or weight that is not finite, an exploded loss,
+            or too little memory (the checkpoints stay).
         TrainingInterrupted: after SIGINT or SIGTERM, with a checkpoint of the last whole step.
     """
     for name, split in (("train", train_split), ("validation", validation_split)):
@@ -156,9 +161,9 @@ class _Run:
             with bar:
                 self.begin()
                 while not self.is_over:
-                    started = time.perf_counter()
+                    curve.start()
                     loss, tokens, grad_norm = self.take_step(progress.step + 1)
-                    curve.count(tokens, started)
+                    curve.count(tokens)
                     self.after_step(curve, grad_norm)
                     whole = progress.step
                     bar.set_postfix_str(
@@ -166,9 +171,13 @@ class _Run:
                     )
                     bar.update()
                     self.end_if_asked(curve, stop)
-        except RuntimeError as error:
-            if is_lost_peer(error) and whole == progress.step:
-                self.trainee.save(curve.text)
+        except (RuntimeError, MemoryError) as error:
+            is_lost = isinstance(error, RuntimeError) and is_lost_peer(error)
+            if is_lost and whole == progress.step:
+                self.save(curve)
+            remedy = "halve train.micro_batch and double train.grad_accum_steps: the batch stays the same"
+            if fault := memory_fault(error, where=f"train step {progress.step + 1}", remedy=remedy):
+                raise UserError(fault) from error
             raise
 
     def begin(self) -> None:
@@ -186,7 +195,7 @@ class _Run:
         """Ends the run with a checkpoint, on all ranks, where one of them was asked to stop."""
         (asked,) = self.ranks.total(stop.reason is not None)
         if asked:
-            self.trainee.save(curve.text)
+            self.save(curve)
             self.ranks.total(0)  # nobody leaves before that: torchrun ends all others once one has ended
             stopped = stop.interrupted(self.trainee.progress.step)
             raise self.ranks.ended(stopped, stopped.exit_status)
@@ -195,7 +204,8 @@ class _Run:
         """One update of the weights; returns nats per token, targets, and the norm before clipping.
 
         Raises:
-            UserError: when loss or gradient is not finite; the weights are still those of the step before.
+            UserError: when loss or gradient is not finite, or the loss has exploded; the weights are still
+                those of the step before.
         """
         params, optimizer = self.params, self.trainee.optimizer
         loss_sum, count = self.ranks.total(*self.accumulate(step))
@@ -204,6 +214,9 @@ class _Run:
         if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
             got = f"loss {loss_sum / tokens:g} and gradient norm {grad_norm:g}"
             raise self.diverged(step, "loss and gradient must be finite", got)
+        if loss_sum / tokens > EXPLODED:
+            got = f"{loss_sum / tokens:g}"
+            raise self.diverged(step, f"loss must stay below {EXPLODED:g} nats per token", got)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, params)
         optimizer.step()
@@ -245,7 +258,17 @@ class _Run:
             rate = learning_rate(progress.step, params)
             curve.append(Row(progress.step, progress.tokens, progress.close_interval(), rate, grad_norm, nll))
         if is_validated or progress.step % params.checkpoint_every == 0:
-            self.trainee.save(curve.text)
+            self.save(curve)
+
+    def save(self, curve: Curve) -> None:
+        """Leaves a checkpoint of this step.
+
+        Raises:
+            UserError: when a weight is not finite; what was saved before stays the newest.
+        """
+        if not all(bool(weight.isfinite().all()) for weight in self.trainee.learning):
+            raise self.diverged(self.trainee.progress.step, "weights must be finite", "NaN or infinity")
+        self.trainee.save(curve.text)
 
     def validate(self) -> float:
         """Scores the validation split, keeps the weights where they are the best, may end the run early.

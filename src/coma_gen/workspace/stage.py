@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coma_gen.determinism import pin_cpu
-from coma_gen.errors import UserError
+from coma_gen.errors import UserError, memory_fault
 from coma_gen.params.load import load_params
 from coma_gen.params.sections import Params
 from coma_gen.workspace.paths import Workspace
@@ -52,6 +52,10 @@ def run_stage(stage: Stage, root: Path) -> None:
         if error.filename is None and error.errno is None:
             raise
         sys.exit(f"\n{error.filename or 'disk'}: {error.strerror}\n")
+    except (MemoryError, RuntimeError) as error:
+        if (fault := memory_fault(error)) is None:
+            raise
+        sys.exit(f"\n{fault}\n")
 
 
 def _interrupt(signum: int, _frame: object) -> None:

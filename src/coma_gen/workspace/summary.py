@@ -45,17 +45,17 @@ def _head(metrics: dict[str, Any]) -> Iterator[str]:
     corpus = f"{metrics['download']['corpus']}, {metrics['download']['performances']} performances"
     seen = f"{train['steps']:,} steps, {train['tokens']:,} tokens seen"
     yield f"\ncoma-gen: {corpus}"
-    yield f"  conformer         {train['parameters']:,} parameters, {seen}\n"
+    yield f"  this model        {train['parameters']:,} parameters, {seen}\n"
 
 
 def _likelihood(metrics: dict[str, Any]) -> Iterator[str]:
     yield f"  {'bits per note at 10 ms':<24}{'validation':>12}{'test':>12}     (less is better)"
     rows = {name: [metrics["baseline"][split][name] for split in SPLITS] for name in BASELINES}
-    rows["conformer"] = [metrics["evaluate"][split] for split in SPLITS]
+    rows["this model"] = [metrics["evaluate"][split] for split in SPLITS]
     for name, row in rows.items():
         yield f"  {name.replace('_', ' '):<24}" + "".join(f"{of[KEY]:>12.2f}" for of in row)
     nats, perplexity = (metrics["evaluate"]["test"][key] for key in ("nll_per_token", "perplexity"))
-    yield f"  (conformer on test: {nats:.3f} nats per token, perplexity {perplexity:.1f})\n"
+    yield f"  (this model on test: {nats:.3f} nats per token, perplexity {perplexity:.1f})\n"
 
 
 def _places(workspace: Workspace) -> Iterator[str]:
