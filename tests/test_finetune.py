@@ -10,7 +10,7 @@ import pytest
 from checkout import ROOT, Built, coma_gen, copy_of, stages_run
 from coma_gen.artefact import open_artefact, read_manifest
 from coma_gen.cli import main
-from coma_gen.cli_finetune import finetune_flags, keep
+from coma_gen.commands.finetune import finetune_flags, keep
 from coma_gen.files import read_json
 from coma_gen.music.midi import midi_bytes
 from coma_gen.params.load import load_params

@@ -13,16 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from coma_gen import (
-    cli_ablation,
-    cli_doctor,
-    cli_finetune,
-    cli_generate,
-    cli_inspect,
-    cli_render,
-    cli_serve,
-    cli_shard,
-)
+from coma_gen.commands import ablation, doctor, finetune, generate, inspect, render, serve, shard
 from coma_gen.errors import Fault, UserError, memory_fault
 from coma_gen.workspace.paths import Workspace
 
@@ -82,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (cli_generate, cli_render, cli_inspect):
+    for command in (generate, render, inspect):
         command.add_command(commands)
     experiment = commands.add_parser("experiment", help="run a preset of presets/ through `dvc exp run`")
     experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")
@@ -93,11 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         ("figures", _figures, "performances, hours and notes of each split"),
     ):
         commands.add_parser(name, help=text).set_defaults(run=run)
-    cli_ablation.add_command(commands)
-    cli_shard.add_command(commands)
-    cli_doctor.add_command(commands)
-    cli_finetune.add_command(commands)
-    cli_serve.add_command(commands)
+    for command in (ablation, shard, doctor, finetune, serve):
+        command.add_command(commands)
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
     ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")
     ui.set_defaults(run=_ui)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from coma_gen import cli_shard
 from coma_gen.artefact import open_artefact
 from coma_gen.cli import main
+from coma_gen.commands import shard as command
 from coma_gen.files import read_json
 from coma_gen.params.load import load_params
 from coma_gen.shards.write import write_shards
@@ -68,8 +68,8 @@ def test_machines_share_the_tasks(
     monkeypatch.chdir(checkout)
     monkeypatch.setattr("coma_gen.determinism.pin_cpu", lambda **_settings: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(cli_shard, "find_spec", lambda _name: True)
-    monkeypatch.setattr(cli_shard, "_write", lambda _options, _parts, tasks: shares.append(tasks))
+    monkeypatch.setattr(command, "find_spec", lambda _name: True)
+    monkeypatch.setattr(command, "_write", lambda _options, _parts, tasks: shares.append(tasks))
     for number in range(1, machines + 1):
         assert faults("--machine", f"{number}/{machines}", "--files-per-task", "20") == "0"
     assert [task for share in shares for task in share] == list(range(6))
@@ -118,7 +118,7 @@ def test_values_that_cannot_be(arguments: list[str], checkout: Path, monkeypatch
 
 def test_without_datatrove(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkout)
-    monkeypatch.setattr(cli_shard, "find_spec", lambda _name: None)
+    monkeypatch.setattr(command, "find_spec", lambda _name: None)
     assert "pip install 'coma-gen[scale]'" in faults()
 
 

@@ -28,7 +28,7 @@ from coma_gen.workspace.verify import has_committed_params
 KINDS = ("corpus", "split", "tokenizer", "shards", "model", "evaluation", "samples", "report")
 """What stages write, in the order of the pipeline."""
 PARTS_DIGITS = 16
-"""Of the digest, at the end of the name of a folder with parts of shards (see `cli_shard`)."""
+"""Of the digest, at the end of the name of a folder with parts of shards (see commands/shard.py)."""
 
 LISTED = 8
 """Damaged files of one folder that are named; the rest is counted."""

@@ -76,7 +76,7 @@ def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
     address = kept_models(options.model, workspace.home)
     pin_cpu(pin=True, threads=options.threads)
     os.environ |= QUIET | {"MLFLOW_TRACKING_URI": address.uri, "SERVING_MODEL_CONFIG": json.dumps(given)}
-    program = Path(__file__).with_name("tracking") / "server.py"
+    program = Path(__file__).parents[1] / "tracking" / "server.py"
     words = [sys.executable, "-P", str(program), options.model, "--port", str(options.port)]
     words += ["--max-body-bytes", str(limits.max_body_bytes)]
     sys.stdout.flush()
