@@ -199,14 +199,9 @@ class Mirror:
 
     def begin_again(self) -> None:
         """Puts the run away and starts another in its place."""
-        self.store.ask(self._put_away)
+        self.store.ask(lambda: self.store.client.delete_run(self.run_id))
         self._find()
         self._send_params()
-
-    def _put_away(self) -> None:
-        """Deletes the run, which a store refuses that has done so already and whose answer was lost."""
-        if self.store.client.get_run(self.run_id).info.lifecycle_stage == "active":
-            self.store.client.delete_run(self.run_id)
 
     def _find(self) -> None:
         self.run_id = find_or_start_run(self.store, key=self.key, name=self.name)
