@@ -1,13 +1,16 @@
-"""What MLflow has recorded of a checkout's runs."""
+"""What MLflow has recorded of a checkout's runs, and its store held shut for a while."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coma_gen.tracking.address import EXPERIMENT, MODEL, tracking_address
+from coma_gen.tracking.address import DATABASE, EXPERIMENT, MODEL, tracking_address
 from coma_gen.tracking.flatten import flat_metrics, flat_params
 
 STAGES = ("download", "split", "fit_tokenizer", "shard", "baseline", "train", "evaluate", "sample")
@@ -97,3 +100,21 @@ def _client(checkout: Path) -> tuple[Any, str]:
     uri = tracking_address(checkout).uri
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     return client, client.get_experiment_by_name(EXPERIMENT).experiment_id
+
+
+def lock_store(home: Path, seconds: float) -> threading.Thread:
+    """Locks the store for so long; returns once it is locked."""
+    held = threading.Event()
+
+    def hold() -> None:
+        connection = sqlite3.connect(home / DATABASE, isolation_level=None)
+        connection.execute("BEGIN EXCLUSIVE")
+        held.set()
+        time.sleep(seconds)
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    return thread

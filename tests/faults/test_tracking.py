@@ -6,8 +6,6 @@ on, and in the end every metric is there, once.
 from __future__ import annotations
 
 import os
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from coma_gen.tracking.store import Store, open_store
 from faults.broken_disk import is_killed
 from faults.broken_server import Answer, BrokenServer, head, resets, sends, stalls
 from faults.forms import BOTH_FORMS, SHORT, Form
+from recorded import lock_store
 from tracking.conftest import (  # noqa: F401 - pytest finds them here
     METRICS,
     OF_MLFLOW,
@@ -247,24 +246,6 @@ def test_a_server(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ta
     tally("a tracking server that refuses, hangs or talks nonsense", "one clear line, in time", 1)
 
 
-def lock(home: Path, seconds: float) -> threading.Thread:
-    """Locks the store for so long; returns once it is locked."""
-    held = threading.Event()
-
-    def hold() -> None:
-        connection = sqlite3.connect(home / DATABASE, isolation_level=None)
-        connection.execute("BEGIN EXCLUSIVE")
-        held.set()
-        time.sleep(seconds)
-        connection.execute("ROLLBACK")
-        connection.close()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    return thread
-
-
 class TestTraining:
     """Beside a follower whose store is not well."""
 
@@ -290,7 +271,7 @@ class TestTraining:
         self, form: Form, whole: str, home: Path, store: Store, points: Points, tmp_path: Path, tally: Tally
     ) -> None:
         """Of a minute, or of some seconds."""
-        thread = lock(home, 4.0 if form == SHORT else 60.0)
+        thread = lock_store(home, 4.0 if form == SHORT else 60.0)
         assert self.trained(tmp_path / "run", home) == whole
         rows = read_rows(tmp_path / "run" / "curve.csv")
         patient = open_store(home)

@@ -7,7 +7,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from coma_gen.tracking.address import DATABASE
 from coma_gen.tracking.door import MlflowException
 from coma_gen.tracking.mirror import find_or_start_run
 from coma_gen.tracking.store import Store, open_store
+from recorded import lock_store
 
 START_ONE = """
 import sys
@@ -64,19 +64,8 @@ def test_a_run_is_found_again_and_another_key_is_another_run(
 
 
 def test_a_lock_of_three_seconds_is_waited_for(home: Path, store: Store) -> None:
-    held, seconds = threading.Event(), 3.0
-
-    def hold() -> None:
-        connection = sqlite3.connect(home / DATABASE, isolation_level=None)
-        connection.execute("BEGIN EXCLUSIVE")
-        held.set()
-        time.sleep(seconds)
-        connection.execute("ROLLBACK")
-        connection.close()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
+    seconds = 3.0
+    thread = lock_store(home, seconds)
     started = time.monotonic()
     assert find_or_start_run(store, key="a-1", name="a")
     assert time.monotonic() - started > seconds / 2
