@@ -23,6 +23,8 @@ LEFT, RIGHT, BOTTOM = 76, 28, 16
 HEADING_HEIGHT, LEGEND_HEIGHT = 96, 54
 PEDAL_GAP, PEDAL_HEIGHT = 12, 14
 TICKS_HEIGHT = 42
+HEADROOM = 14
+"""Pixels above a line's notes that are still its own: the joint's mark and the name of its highest C."""
 ONE_SYSTEM_SECONDS = 90.0
 SYSTEM_SECONDS = 60.0
 MAX_SYSTEMS = 12
@@ -71,6 +73,12 @@ class RollLayout:
     def top(self, system: int) -> int:
         """The pixel row at which a line's notes begin."""
         return self.margin + system * self.system_height
+
+    def band(self, system: int) -> tuple[int, int]:
+        """The pixel rows (from, to) that show a line and nothing of another; the last has the foot too."""
+        top = self.top(system) - HEADROOM
+        last = system == self.systems - 1
+        return top, self.height if last else top + self.system_height
 
     def system_of(self, seconds: float) -> int:
         """The line that shows this moment; what is beyond the end belongs to the last."""

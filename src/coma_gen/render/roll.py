@@ -2,14 +2,16 @@
 
 Colour says who played (blue: the prompt; vermilion: what the model made) and how hard (pale to deep); the
 band under each line is the sustain pedal. The picture is drawn in pixels that `layout` fixes beforehand, with
-a font that matplotlib brings along and without metadata, so that the same notes give the same bytes.
+a font that matplotlib brings along and without metadata, so that the same notes give the same bytes; and line
+by line, so that an hour takes the memory of a minute.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from coma_gen.files import write_atomic
 from coma_gen.music.notes import Notes
@@ -32,6 +35,7 @@ from coma_gen.render.layout import (
     RollLayout,
     layout_of,
 )
+from coma_gen.render.png import png_of
 from coma_gen.render.theme import LIGHT, Theme, blend
 
 BLACK_KEYS = frozenset((1, 3, 6, 8, 10))
@@ -69,27 +73,25 @@ def roll_png(
         The picture, `layout.WIDTH` pixels wide, byte-stable.
     """
     layout = layout_of(notes, prompt_seconds=prompt_seconds, heading=title is not None)
-    with matplotlib.rc_context(_own_style()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a title may use signs that the font lacks
-        figure = Figure(figsize=(WIDTH / DPI, layout.height / DPI), dpi=DPI, facecolor=theme.panel)
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axes.set_xlim(0, WIDTH)
-        axes.set_ylim(layout.height, 0)
-        axes.axis("off")
-        if title is not None:
-            _draw_heading(axes, title, detail or _describe(notes), theme)
-        _draw_legend(axes, layout, prompt_seconds, theme)
+
+    def bands() -> Iterator[NDArray[np.uint8]]:
+        with _canvas(0, layout.band(0)[0], theme) as (axes, picture):
+            if title is not None:
+                _draw_heading(axes, title, detail or _describe(notes), theme)
+            _draw_legend(axes, layout, prompt_seconds, theme)
+            yield picture()
+        bars = _bars(layout, notes, prompt_seconds, theme)
         for system in range(layout.systems):
-            _draw_keyboard(axes, layout, system, theme)
-            _draw_time(axes, layout, system, theme)
-        _draw_pedal(axes, layout, notes, theme)
-        _draw_notes(axes, layout, notes, prompt_seconds, theme)
-        if prompt_seconds is not None:
-            _draw_joint(axes, layout, prompt_seconds, theme)
-        buffer = io.BytesIO()
-        canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    return buffer.getvalue()
+            with _canvas(*layout.band(system), theme) as (axes, picture):
+                _draw_keyboard(axes, layout, system, theme)
+                _draw_time(axes, layout, system, theme)
+                _draw_pedal(axes, layout, system, notes, theme)
+                _rectangles(axes, *bars[system], order=4)
+                if prompt_seconds is not None and layout.system_of(prompt_seconds) == system:
+                    _draw_joint(axes, layout, prompt_seconds, theme)
+                yield picture()
+
+    return png_of(bands(), width=WIDTH, height=layout.height, dpi=DPI)
 
 
 def write_roll(
@@ -97,6 +99,25 @@ def write_roll(
 ) -> None:
     """Writes `roll_png` to a file, atomically."""
     write_atomic(path, roll_png(notes, title=title, prompt_seconds=prompt_seconds, theme=theme))
+
+
+@contextmanager
+def _canvas(top: int, bottom: int, theme: Theme) -> Iterator[tuple[Axes, Callable[[], NDArray[np.uint8]]]]:
+    """Room to draw on some rows of the picture, in its pixels, and what gives them as (rows, WIDTH, 3)."""
+    with matplotlib.rc_context(_own_style()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a title may use signs that the font lacks
+        figure = Figure(figsize=(WIDTH / DPI, (bottom - top) / DPI), dpi=DPI, facecolor=theme.panel)
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_xlim(0, WIDTH)
+        axes.set_ylim(bottom, top)
+        axes.axis("off")
+
+        def picture() -> NDArray[np.uint8]:
+            canvas.draw()
+            return np.asarray(canvas.buffer_rgba())[:, :, :3]
+
+        yield axes, picture
 
 
 def _own_style() -> Any:
@@ -196,41 +217,40 @@ def _spans(layout: RollLayout, start: float, end: float) -> list[tuple[int, floa
     return [(line, layout.x(start, line), layout.x(end, line)) for line in range(first, last + 1)]
 
 
-def _draw_pedal(axes: Axes, layout: RollLayout, notes: Notes, theme: Theme) -> None:
-    """The pedal band under each line: filled while the pedal is down."""
+def _draw_pedal(axes: Axes, layout: RollLayout, system: int, notes: Notes, theme: Theme) -> None:
+    """The pedal band under a line: filled while the pedal is down."""
     if not layout.pedal:
         return
-    pressed: list[Rectangle] = []
-    for down, up in notes.pedal.tolist():
-        for system, left, right in _spans(layout, down, up):
-            top = layout.top(system) + layout.keys_height + PEDAL_GAP
-            pressed.append((left, top, max(left + 1, right - 1), top + PEDAL_HEIGHT))
-    for system in range(layout.systems):
-        top = layout.top(system) + layout.keys_height + PEDAL_GAP
-        _rectangles(axes, [(LEFT, top, WIDTH - RIGHT, top + PEDAL_HEIGHT)], theme.shade, order=0)
-        middle = top + PEDAL_HEIGHT / 2
-        axes.text(LEFT - 12, middle, "pedal", fontsize=8, color=theme.muted, ha="right", va="center_baseline")
+    top = layout.top(system) + layout.keys_height + PEDAL_GAP
+    bottom = top + PEDAL_HEIGHT
+    _rectangles(axes, [(LEFT, top, WIDTH - RIGHT, bottom)], theme.shade, order=0)
+    middle = (top + bottom) / 2
+    axes.text(LEFT - 12, middle, "pedal", fontsize=8, color=theme.muted, ha="right", va="center_baseline")
+    spans = [span for down, up in notes.pedal.tolist() for span in _spans(layout, down, up)]
+    pressed = [(left, top, max(left + 1, right - 1), bottom) for line, left, right in spans if line == system]
     _rectangles(axes, pressed, theme.plain_soft, order=3)
 
 
-def _draw_notes(
-    axes: Axes, layout: RollLayout, notes: Notes, prompt_seconds: float | None, theme: Theme
-) -> None:
-    """Every note as a bar, from soft and pale to loud and deep, the loudest on top."""
+def _bars(
+    layout: RollLayout, notes: Notes, prompt_seconds: float | None, theme: Theme
+) -> list[tuple[list[Rectangle], list[str]]]:
+    """Every note as a bar and its colour, line by line: soft pale, loud deep, the loudest on top."""
     joint = -1.0 if prompt_seconds is None else prompt_seconds + ROUNDING_SECONDS
     depths = [min(1.0, max(0.0, (velocity - SOFTEST) / (LOUDEST - SOFTEST))) for velocity in range(128)]
     made = [blend(theme.made_soft, theme.made, depth) for depth in depths]
     given = [blend(theme.given_soft, theme.given, depth) for depth in depths]
-    bars: list[Rectangle] = []
-    colours: list[str] = []
+    bars: list[tuple[list[Rectangle], list[str]]] = [([], []) for _ in range(layout.systems)]
     for index in np.argsort(notes.velocity, kind="stable").tolist():
         onset, pitch = float(notes.onset[index]), int(notes.pitch[index])
         colour = (given if onset <= joint else made)[int(notes.velocity[index])]
         for system, left, right in _spans(layout, onset, onset + float(notes.duration[index])):
             top = layout.y(pitch, system)
-            bars.append((left, top, max(left + MIN_NOTE_WIDTH, right - 1), top + layout.pitch_height - 0.5))
+            rectangles, colours = bars[system]
+            rectangles.append(
+                (left, top, max(left + MIN_NOTE_WIDTH, right - 1), top + layout.pitch_height - 1)
+            )
             colours.append(colour)
-    _rectangles(axes, bars, colours, order=4)
+    return bars
 
 
 def _draw_joint(axes: Axes, layout: RollLayout, seconds: float, theme: Theme) -> None:

@@ -1,0 +1,62 @@
+"""PNG files written row by row, so that a tall picture needs the memory of one of its bands.
+
+Source: ISO/IEC 15948, Portable Network Graphics.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TRUE_COLOUR, EIGHT_BIT, UP = 2, 8, 2
+COMPRESSION = 6
+METRES_PER_INCH = 0.0254
+
+
+def png_of(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, dpi: float) -> bytes:
+    """A picture as PNG, from bands that follow each other downwards.
+
+    Args:
+        bands: (rows, width, 3), red, green and blue; together `height` rows.
+        width: pixels of a row.
+        height: rows.
+        dpi: pixels an inch, for printing.
+
+    Returns:
+        The file: true colour, without metadata but for `dpi`.
+
+    Raises:
+        ValueError: the bands are not as high or as wide together as was said.
+    """
+    file = io.BytesIO()
+    file.write(SIGNATURE)
+    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, EIGHT_BIT, TRUE_COLOUR, 0, 0, 0))
+    per_metre = round(dpi / METRES_PER_INCH)
+    _chunk(file, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
+    squeeze = zlib.compressobj(COMPRESSION)
+    above, rows = np.zeros((1, width * 3), np.uint8), 0
+    for band in bands:
+        if band.shape[1:] != (width, 3):
+            raise ValueError(f"a band of shape {band.shape} in a picture {width} pixels wide")
+        lines = np.concatenate([above, band.reshape(len(band), width * 3)])
+        filtered = np.empty((len(band), 1 + width * 3), np.uint8)
+        filtered[:, 0] = UP
+        np.subtract(lines[1:], lines[:-1], out=filtered[:, 1:])
+        _chunk(file, b"IDAT", squeeze.compress(filtered))
+        above, rows = lines[-1:].copy(), rows + len(band)
+    if rows != height:
+        raise ValueError(f"{rows} rows in a picture {height} pixels high")
+    _chunk(file, b"IDAT", squeeze.flush())
+    _chunk(file, b"IEND", b"")
+    return file.getvalue()
+
+
+def _chunk(file: io.BytesIO, kind: bytes, content: bytes) -> None:
+    file.write(struct.pack(">I", len(content)) + kind + content)
+    file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
