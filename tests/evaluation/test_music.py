@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import muspy
 import numpy as np
 import pytest
 
@@ -99,7 +100,6 @@ def random_music(seed: int) -> Notes:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_muspy_says_the_same(seed: int) -> None:
-    muspy = pytest.importorskip("muspy", reason="muspy, an oracle of measures, is not installed")
     notes = random_music(seed)
 
     def step(seconds: float) -> int:

@@ -48,7 +48,7 @@ def png_of(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, dpi: 
         filtered = np.empty((len(band), 1 + width * 3), np.uint8)
         filtered[:, 0] = UP
         np.subtract(lines[1:], lines[:-1], out=filtered[:, 1:])
-        _chunk(file, b"IDAT", squeeze.compress(filtered))
+        _chunk(file, b"IDAT", squeeze.compress(filtered.tobytes()))
         above, rows = lines[-1:].copy(), rows + len(band)
     if rows != height:
         raise ValueError(f"{rows} rows in a picture {height} pixels high")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +74,26 @@ def roll_png(
     """
     layout = layout_of(notes, prompt_seconds=prompt_seconds, heading=title is not None)
 
+    bars = _bars(layout, notes, prompt_seconds, theme)
+    canvas = _Canvas(theme)
+
+    def head(axes: Axes) -> None:
+        if title is not None:
+            _draw_heading(axes, title, detail or _describe(notes), theme)
+        _draw_legend(axes, layout, prompt_seconds, theme)
+
+    def line(axes: Axes, system: int) -> None:
+        _draw_keyboard(axes, layout, system, theme)
+        _draw_time(axes, layout, system, theme)
+        _draw_pedal(axes, layout, system, notes, theme)
+        _rectangles(axes, *bars[system], order=4)
+        if prompt_seconds is not None and layout.system_of(prompt_seconds) == system:
+            _draw_joint(axes, layout, prompt_seconds, theme)
+
     def bands() -> Iterator[NDArray[np.uint8]]:
-        with _canvas(0, layout.band(0)[0], theme) as (axes, picture):
-            if title is not None:
-                _draw_heading(axes, title, detail or _describe(notes), theme)
-            _draw_legend(axes, layout, prompt_seconds, theme)
-            yield picture()
-        bars = _bars(layout, notes, prompt_seconds, theme)
+        yield canvas.rows(0, layout.band(0)[0], head)
         for system in range(layout.systems):
-            with _canvas(*layout.band(system), theme) as (axes, picture):
-                _draw_keyboard(axes, layout, system, theme)
-                _draw_time(axes, layout, system, theme)
-                _draw_pedal(axes, layout, system, notes, theme)
-                _rectangles(axes, *bars[system], order=4)
-                if prompt_seconds is not None and layout.system_of(prompt_seconds) == system:
-                    _draw_joint(axes, layout, prompt_seconds, theme)
-                yield picture()
+            yield canvas.rows(*layout.band(system), partial(line, system=system))
 
     return png_of(bands(), width=WIDTH, height=layout.height, dpi=DPI)
 
@@ -101,23 +105,26 @@ def write_roll(
     write_atomic(path, roll_png(notes, title=title, prompt_seconds=prompt_seconds, theme=theme))
 
 
-@contextmanager
-def _canvas(top: int, bottom: int, theme: Theme) -> Iterator[tuple[Axes, Callable[[], NDArray[np.uint8]]]]:
-    """Room to draw on some rows of the picture, in its pixels, and what gives them as (rows, WIDTH, 3)."""
-    with matplotlib.rc_context(_own_style()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a title may use signs that the font lacks
-        figure = Figure(figsize=(WIDTH / DPI, (bottom - top) / DPI), dpi=DPI, facecolor=theme.panel)
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axes.set_xlim(0, WIDTH)
-        axes.set_ylim(bottom, top)
-        axes.axis("off")
+class _Canvas:
+    """Draws some rows of the picture at a time, in the picture's own pixels, and keeps only the last ones."""
 
-        def picture() -> NDArray[np.uint8]:
-            canvas.draw()
-            return np.asarray(canvas.buffer_rgba())[:, :, :3]
+    def __init__(self, theme: Theme) -> None:
+        self._figure = Figure(dpi=DPI, facecolor=theme.panel)
+        self._canvas = FigureCanvasAgg(self._figure)
 
-        yield axes, picture
+    def rows(self, top: int, bottom: int, draw: Callable[[Axes], None]) -> NDArray[np.uint8]:
+        """(bottom - top, WIDTH, 3) of what `draw` draws."""
+        with matplotlib.rc_context(_own_style()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # a title may use signs that the font lacks
+            self._figure.clear()
+            self._figure.set_size_inches(WIDTH / DPI, (bottom - top) / DPI)
+            axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
+            axes.set_xlim(0, WIDTH)
+            axes.set_ylim(bottom, top)
+            axes.axis("off")
+            draw(axes)
+            self._canvas.draw()  # type: ignore[no-untyped-call]
+        return np.asarray(self._canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
 
 
 def _own_style() -> Any:
@@ -227,7 +234,9 @@ def _draw_pedal(axes: Axes, layout: RollLayout, system: int, notes: Notes, theme
     middle = (top + bottom) / 2
     axes.text(LEFT - 12, middle, "pedal", fontsize=8, color=theme.muted, ha="right", va="center_baseline")
     spans = [span for down, up in notes.pedal.tolist() for span in _spans(layout, down, up)]
-    pressed = [(left, top, max(left + 1, right - 1), bottom) for line, left, right in spans if line == system]
+    pressed: list[Rectangle] = [
+        (left, top, max(left + 1, right - 1), bottom) for line, left, right in spans if line == system
+    ]
     _rectangles(axes, pressed, theme.plain_soft, order=3)
 
 
