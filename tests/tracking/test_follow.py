@@ -127,7 +127,7 @@ def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
     resumed.say("finish")
     wait_until(lambda: not is_there(resumed.follower), 30)
     assert losses() == [10, 20, 30, 40, 50, 60, 70]
-    assert store.client.get_run(run.info.run_id).info.status == "RUNNING"
+    assert store.client.get_run(run.info.run_id).info.status == "FINISHED"
     assert (home / "follower.log").read_text() == ""
 
 

@@ -84,10 +84,10 @@ class Follower:
         mirror.sync_speed(read_rows(self.speed))
         self._seen = now
 
-    def mark_killed(self) -> None:
-        """Says in the store that training ended before its end."""
+    def mark(self, *, finished: bool) -> None:
+        """Says in the store how training ended. Later stages add to a run that is finished."""
         if self._mirror is not None:
-            self._mirror.mark("KILLED")
+            self._mirror.mark("FINISHED" if finished else "KILLED")
 
     def close(self) -> None:
         """Lets others write to the run."""
@@ -135,8 +135,7 @@ def follow(follower: Follower, parent: Parent, ended_well: list[int]) -> None:
     while time.monotonic() < deadline:
         try:
             follower.send()
-            if not ended_well:
-                follower.mark_killed()
+            follower.mark(finished=bool(ended_well))
             return
         except UserError as error:
             _tell(error)

@@ -25,7 +25,8 @@ class Follower:
         self.pid = pid
 
     def finish(self) -> None:
-        """Tells that training has ended well; the follower sends what is left and ends by itself.
+        """Tells that training has ended well; the follower sends what is left, marks the run as finished, and
+        ends by itself.
 
         A follower whose training ends without this word marks the run as killed.
         """
