@@ -20,6 +20,7 @@ from coma_gen.tracking.follow import Follower, Parent
 from coma_gen.tracking.launch import start_follower
 from coma_gen.tracking.rows import Row
 from coma_gen.tracking.store import Store, open_store
+from tracking.conftest import HEADER, curve_text
 
 TRAIN = """
 import sys, time
@@ -122,7 +123,7 @@ def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
     resumed = start_training()
     wait_until(lambda: store.client.get_run(run.info.run_id).info.status == "RUNNING", 30)
     with curve.open("a") as file:
-        file.writelines(f"{step},{step * 2048},{5 - step / 997:.6g},0.003,1,\n" for step in (40, 50))
+        file.write(curve_text(range(40, 51, 10)).removeprefix(HEADER))
         file.write("60,122880,4.9,0.003,1.2,\n70,143360,4.8,0.003,1.2,\n")
     resumed.say("finish")
     wait_until(lambda: not is_there(resumed.follower), 30)
