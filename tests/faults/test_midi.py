@@ -112,6 +112,19 @@ def test_what_claims_too_much_is_refused_before_it_is_parsed(
     tally("a MIDI file of too many bytes or events", "refused before it is parsed", len(bodies) + 1)
 
 
+def test_what_has_too_many_notes_is_refused(monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
+    monkeypatch.setattr(midi, "MAX_NOTES", 1_000)
+
+    def notes(number: int) -> bytes:
+        return raw(b"".join(ON + OFF for _ in range(number)) + END)
+
+    assert len(read_notes(notes(1_000))) == 1_000
+    for read in (read_notes, read_prompt):
+        with pytest.raises(UserError, match="at most 1,000 notes, got 1,001"):
+            read(notes(1_001))
+    tally("a MIDI file of too many notes", "refused by name, as corpus and as prompt", 2)
+
+
 @st.composite
 def valid_files(draw: st.DrawFn) -> tuple[bytes, int]:
     """A file as some program could write it, and how many notes it has."""
