@@ -102,7 +102,9 @@ def test_long_music_wraps_into_systems() -> None:
 def test_no_line_is_cut_where_its_band_ends(seconds: float, joint: float) -> None:
     """The picture is drawn in bands; between two of them there is nothing but the background."""
     index = np.arange(int(seconds))
-    notes = Notes.of(index * 1.0, np.full(len(index), 0.9), 21 + index % 88, 30 + index % 90, [(0.0, seconds)])
+    notes = Notes.of(
+        index * 1.0, np.full(len(index), 0.9), 21 + index % 88, 30 + index % 90, [(0.0, seconds)]
+    )
     image, layout = pixels(roll_png(notes, title="t", prompt_seconds=joint)), layout_of(notes)
     bands = [(0, layout.band(0)[0]), *(layout.band(system) for system in range(layout.systems))]
     assert [above[1] for above in bands] == [below[0] for below in bands[1:]] + [layout.height]
