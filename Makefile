@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults maestro maestro-data ui serve bench verify lint format
+.PHONY: help demo test faults maestro maestro-cpu maestro-data ui serve bench verify lint format
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -38,8 +38,11 @@ faults: $(READY) ## every fault in its whole form, under 30 minutes; writes the 
 	@COMA_FAULTS_TABLE=docs/reliability.md $(BIN)/python -m pytest tests/faults -m 'faults or not faults' \
 		-n 4 --dist worksteal $(ARGS)
 
-maestro: $(READY) ## the same on all of MAESTRO, as an experiment; ARGS='-S train.steps=1000' overrides
+maestro: $(READY) ## the same on all of MAESTRO, for a GPU, as an experiment; ARGS='-S train.steps=1000' overrides
 	@$(BIN)/coma-gen experiment maestro $(ARGS)
+
+maestro-cpu: $(READY) ## the same for two cores and an hour
+	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 
 maestro-data: $(READY) ## only the data stages of it, and their figures
 	@$(BIN)/coma-gen experiment maestro shard $(ARGS)

@@ -113,6 +113,13 @@ def with_preset(name: str) -> Params:
     return check_params(params)
 
 
+def test_the_plain_transformer_on_all_of_maestro_is_equal_but_for_the_model() -> None:
+    ours, plain = with_preset("maestro-cpu"), with_preset("maestro-cpu-plain")
+    assert parameters(plain.model) == pytest.approx(parameters(ours.model), rel=0.01)
+    assert plain.model_copy(update={"model": ours.model}) == ours
+    assert plain.model.window_sizes == (plain.train.seq_len,)
+
+
 def test_presets_are_the_cells_of_their_name() -> None:
     plain = with_preset("plain-transformer")
     assert plain.model == cells(MODEL)["plain-transformer"].model

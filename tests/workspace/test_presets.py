@@ -11,7 +11,7 @@ from dvc.utils.hydra import to_hydra_overrides
 
 from coma_gen.errors import UserError
 from coma_gen.params.reading import read_yaml
-from coma_gen.workspace.presets import as_flags, preset_flags
+from coma_gen.workspace.presets import as_flags, merged, preset_flags, read_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -32,7 +32,7 @@ def as_dvc_reads(flags: list[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_is_valid_and_comes_through_dvc_unchanged(name: str) -> None:
-    preset = read_yaml(ROOT / "presets" / f"{name}.yaml")
+    preset = read_preset(ROOT, name)
     expected = {f"{section}.{key}": value for section, keys in preset.items() for key, value in keys.items()}
     assert as_dvc_reads(preset_flags(ROOT, name)) == expected
 
@@ -54,6 +54,28 @@ def test_values_of_every_kind_come_through(checkout: Path) -> None:
 @pytest.mark.parametrize("path", ["/a b/c", "/a, b", "/it's (new) {1}", '/x: y/#[é]="', "null", "1e3"])
 def test_any_path_comes_through(path: str) -> None:
     assert as_dvc_reads(as_flags({"download": {"path": path}})) == {"download.path": path}
+
+
+def test_a_preset_stands_on_another(checkout: Path) -> None:
+    def write(name: str, text: str) -> None:
+        (checkout / "presets" / f"{name}.yaml").write_text(text)
+
+    write("ground", "train: {steps: 70, learning_rate: 1e-5}\nmodel: {dim: 64}\n")
+    write("middle", "preset: ground\ntrain: {steps: 80}\n")
+    write("top", "preset: middle\nmodel: {dim: 32}\nshard: {transpose: 2}\n")
+    ground = read_preset(checkout, "ground")
+    changes = {"train": {"steps": 80}}, {"model": {"dim": 32}, "shard": {"transpose": 2}}
+    assert read_preset(checkout, "top") == merged(ground, *changes)
+    assert ground == read_yaml(checkout / "presets" / "ground.yaml")
+    write("ground", "preset: top\n")
+    with pytest.raises(UserError, match=r"presets/ground\.yaml: preset: must name another preset.*got top"):
+        read_preset(checkout, "top")
+    write("ground", "preset: [top]\n")
+    with pytest.raises(UserError, match=r"presets/ground\.yaml: preset: must name another preset"):
+        read_preset(checkout, "top")
+    write("middle", "preset: nothing\n")
+    with pytest.raises(UserError, match="preset 'nothing': must be a file"):
+        read_preset(checkout, "top")
 
 
 def test_unknown_and_wrong_presets_are_refused(checkout: Path) -> None:

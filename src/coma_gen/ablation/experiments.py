@@ -18,9 +18,10 @@ from typing import Any
 
 import pandas as pd
 
-from coma_gen.ablation.plan import Ablation, Run, Settings
+from coma_gen.ablation.plan import Ablation, Run
 from coma_gen.errors import Fault, UserError
 from coma_gen.params.reading import parse_yaml
+from coma_gen.workspace.presets import Settings
 
 REFERENCE = re.compile(r"refs/exps/([0-9a-f]{2}/[0-9a-f]{38})/(\S+) ([0-9a-f]{40}) (\d+)")
 TASK = re.compile(r"^[0-9a-f]{7,}\s+(\S+)\s.*\s(\w+)$", re.MULTILINE)

@@ -11,7 +11,6 @@ The first cell is the one that the others are compared with. A run is a DVC expe
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +20,11 @@ from typing import Any
 from coma_gen.errors import Fault, UserError
 from coma_gen.params.load import check_params
 from coma_gen.params.reading import read_yaml
-from coma_gen.workspace.presets import as_flags, read_preset
+from coma_gen.workspace.presets import Settings, as_flags, merged, read_preset
 
 FOLDER = Path("presets") / "ablations"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 """A cell's name is a part of an experiment's, which is a git reference."""
-
-Settings = dict[str, dict[str, Any]]
-"""Section -> key -> value."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +87,16 @@ def read_ablation(root: Path, name: str) -> Ablation:
     where = f"{FOLDER}/{name}.yaml"
     _check_form(content, where)
     params, faults = read_yaml(root / "params.yaml"), list[Fault]()
-    base = _with(read_preset(root, content["preset"]), content["base"])
+    base = merged(read_preset(root, content["preset"]), content["base"])
     for cell, settings in content["cells"].items():
         try:
-            check_params(_with(params, base, _sections(settings)), name=f"{where}: {cell}")
+            check_params(merged(params, base, _sections(settings)), name=f"{where}: {cell}")
         except UserError as error:
             faults += error.faults
     if faults:
         raise UserError(*faults)
     runs = [
-        _run(name, cell, seed, params, _with(base, _sections(settings), {"train": {"seed": seed}}))
+        _run(name, cell, seed, params, merged(base, _sections(settings), {"train": {"seed": seed}}))
         for seed in content["seeds"]
         for cell, settings in content["cells"].items()
     ]
@@ -109,7 +105,7 @@ def read_ablation(root: Path, name: str) -> Ablation:
 
 
 def _run(ablation: str, cell: str, seed: int, params: Settings, changes: Settings) -> Run:
-    return Run(f"{ablation}-{cell}-{seed}", cell, seed, _with(params, changes), as_flags(changes))
+    return Run(f"{ablation}-{cell}-{seed}", cell, seed, merged(params, changes), as_flags(changes))
 
 
 def _check_form(content: Any, where: str) -> None:
@@ -141,12 +137,3 @@ def _check_form(content: Any, where: str) -> None:
 
 def _sections(settings: Mapping[str, Any]) -> Settings:
     return {section: keys for section, keys in settings.items() if section != "why"}
-
-
-def _with(settings: Settings, *changes: Settings) -> Settings:
-    """Settings with changes on top, later ones winning; none of the arguments changes."""
-    merged = copy.deepcopy(settings)
-    for change in changes:
-        for section, keys in change.items():
-            merged.setdefault(section, {}).update(copy.deepcopy(keys))
-    return merged

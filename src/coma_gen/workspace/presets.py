@@ -1,8 +1,8 @@
 """Presets: named overrides of params.yaml, run as experiments.
 
-`presets/maestro.yaml` holds only what differs from params.yaml. Running it is `dvc exp run` with one `-S
-key=value` for each leaf, so that DVC sees a preset as it sees any change of params; flags of the user's own
-come after and win.
+`presets/maestro.yaml` holds only what differs from params.yaml; one that begins with `preset: maestro` holds
+what differs from that. Running it is `dvc exp run` with one `-S key=value` for each leaf, so that DVC sees a
+preset as it sees any change of params; flags of the user's own come after and win.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from coma_gen.errors import Fault, UserError
 from coma_gen.params.load import check_params
 from coma_gen.params.reading import read_yaml
 
+Settings = dict[str, dict[str, Any]]
+"""Section -> key -> value."""
+
 
 def preset_flags(root: Path, name: str) -> list[str]:
     """The `-S` flags of one preset.
@@ -30,27 +33,45 @@ def preset_flags(root: Path, name: str) -> list[str]:
         UserError: when there is no such preset, or params.yaml with it is not valid.
     """
     preset = read_preset(root, name)
-    params = copy.deepcopy(read_yaml(root / "params.yaml"))
-    for section, settings in preset.items():
-        params.setdefault(section, {}).update(settings)
-    check_params(params, name=f"presets/{name}.yaml")
+    check_params(merged(read_yaml(root / "params.yaml"), preset), name=f"presets/{name}.yaml")
     return as_flags(preset)
 
 
-def read_preset(root: Path, name: str) -> dict[str, dict[str, Any]]:
-    """The sections of a preset, as they stand in its file.
+def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settings:
+    """The sections of a preset, on top of those of the preset that it names, if any.
+
+    Args:
+        root: the checkout.
+        name: the preset's file name without `.yaml`.
+        below: presets that stand on this one.
 
     Raises:
-        UserError: when there is no such preset, or it is not one.
+        UserError: when there is no such preset, it is not one, or it stands on itself.
     """
     path = root / "presets" / f"{name}.yaml"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise UserError(Fault(f"preset '{name}'", "must be a file in presets/", "", f"there are: {known}"))
     preset = read_yaml(path)
+    where = f"presets/{name}.yaml"
+    first = preset.pop("preset", None) if isinstance(preset, dict) else None
     if not isinstance(preset, dict) or not all(isinstance(keys, dict) for keys in preset.values()):
-        raise UserError(Fault(f"presets/{name}.yaml", "must map section names to settings", "something else"))
-    return preset
+        raise UserError(Fault(where, "must map section names to settings", "something else"))
+    if first is None:
+        return preset
+    if not isinstance(first, str) or first in (name, *below):
+        got = f"{first!r}" if not isinstance(first, str) else f"{first}, which stands on {name}"
+        raise UserError(Fault(f"{where}: preset", "must name another preset, to stand on", got))
+    return merged(read_preset(root, first, below=(name, *below)), preset)
+
+
+def merged(settings: Settings, *changes: Settings) -> Settings:
+    """Settings with changes on top, later ones winning; none of the arguments changes."""
+    whole = copy.deepcopy(settings)
+    for change in changes:
+        for section, keys in change.items():
+            whole.setdefault(section, {}).update(copy.deepcopy(keys))
+    return whole
 
 
 def as_flags(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
