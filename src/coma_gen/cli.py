@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from coma_gen.commands import ablation, doctor, finetune, generate, inspect, render, serve, shard
+from coma_gen.commands import ablation, doctor, finetune, generate, inspect, render, result, serve, shard
 from coma_gen.errors import Fault, UserError, memory_fault
 from coma_gen.workspace.paths import Workspace
 
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         ("figures", _figures, "performances, hours and notes of each split"),
     ):
         commands.add_parser(name, help=text).set_defaults(run=run)
-    for command in (ablation, shard, doctor, finetune, serve):
+    for command in (ablation, result, shard, doctor, finetune, serve):
         command.add_command(commands)
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
     ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")

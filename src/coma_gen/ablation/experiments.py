@@ -103,20 +103,41 @@ def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
 
     Of several, one that began at the checkout's own commit comes first, then the newest.
     """
-    head = _git(root, "rev-parse", "HEAD").strip()
-    listing = "%(refname) %(objectname) %(committerdate:unix)"
     runs = {run.name: run for run in ablation.runs}
-    found = []
-    for line in _git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
-        match = REFERENCE.fullmatch(line)
-        if match and match[2] in runs:
-            began_at = match[1].replace("/", "")
-            found.append((began_at == head, int(match[4]), match[2], Experiment(match[3], began_at, root)))
     chosen: dict[str, Experiment] = {}
-    for _, _, name, experiment in sorted(found, key=lambda item: item[:3], reverse=True):
-        if name not in chosen and experiment.is_of(runs[name]):
+    for name, experiment in _all_experiments(root):
+        if name in runs and name not in chosen and experiment.is_of(runs[name]):
             chosen[name] = experiment
     return chosen
+
+
+def newest(root: Path, name: str) -> Experiment:
+    """The experiment of a name; of several, one that began at the checkout's own commit, then the newest.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = _all_experiments(root)
+    for other, experiment in found:
+        if other == name:
+            return experiment
+    known = ", ".join(dict.fromkeys(other for other, _ in found)) or "none"
+    raise UserError(Fault(f"experiment '{name}'", "must be one of DVC's", "", f"there are: {known}"))
+
+
+def head(root: Path) -> str:
+    """The commit that a checkout is at."""
+    return _git(root, "rev-parse", "HEAD").strip()
+
+
+def _all_experiments(root: Path) -> list[tuple[str, Experiment]]:
+    """All that git holds, with their names: those that began at the checkout's own commit come first."""
+    listing, own, found = "%(refname) %(objectname) %(committerdate:unix)", head(root), []
+    for line in _git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
+        if match := REFERENCE.fullmatch(line):
+            began_at = match[1].replace("/", "")
+            found.append((began_at == own, int(match[4]), match[2], Experiment(match[3], began_at, root)))
+    return [item[2:] for item in sorted(found, key=lambda item: item[:3], reverse=True)]
 
 
 def queue_statuses(root: Path) -> dict[str, str]:

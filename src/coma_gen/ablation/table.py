@@ -162,27 +162,27 @@ def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int)
     pairs = [(run, by_seed[run.seed]) for run in ours if run.seed in by_seed]
     if not pairs:
         return None
-    tables = [(_test(one), _test(other)) for one, other in pairs]
+    tables = [(test_rows(one.performances), test_rows(other.performances)) for one, other in pairs]
     first = tables[0][0]
     for table in (table for pair in tables for table in pair):
         if not table[["midi_filename", "notes"]].equals(first[["midi_filename", "notes"]]):
             remedy = "remove the experiments of one kind, and queue them again"
             raise UserError(Fault("test", "must be the same performances in all cells", "others", remedy))
     return paired_difference(
-        np.stack([_bits(one) for one, _ in tables]),
-        np.stack([_bits(other) for _, other in tables]),
+        np.stack([bits_of(one) for one, _ in tables]),
+        np.stack([bits_of(other) for _, other in tables]),
         first["notes"].to_numpy(np.float64),
         list(zip(first["composer"], first["title"], strict=True)),
         resamples=resamples,
     )
 
 
-def _test(run: Scored) -> pd.DataFrame:
-    table = run.performances
+def test_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the test split, in the order of their file names."""
     return table[table["split"] == "test"].sort_values("midi_filename", ignore_index=True)
 
 
-def _bits(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Bits of each performance at the common resolution."""
     nats, open_bits = (table[name].to_numpy(np.float64) for name in ("nats", "resolution_bits"))
     bits: npt.NDArray[np.float64] = nats / np.log(2) + open_bits
