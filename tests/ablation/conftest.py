@@ -43,7 +43,13 @@ def small(checkout: Path) -> Ablation:
 def result() -> Callable[..., Scored]:
     """A run that costs so many bits more than 10 and 30 on two compositions of 1 and 3 notes."""
 
-    def make(seed: int, more: tuple[float, float] = (0.0, 0.0), *, speed: float | None = 1000.0) -> Scored:
+    def make(
+        seed: int,
+        more: tuple[float, float] = (0.0, 0.0),
+        *,
+        speed: float | None = 1000.0,
+        onset_error: float = 6.0,
+    ) -> Scored:
         names = ["b.midi", "a.midi"]
         test = pd.DataFrame(
             {
@@ -62,6 +68,8 @@ def result() -> Callable[..., Scored]:
             seed=seed,
             parameters=1_000_000,
             tokens=5_000,
+            onset_error=onset_error,
+            duration_error=8.0,
             tokens_per_note=3.5,
             tokens_per_cpu_second=speed,
             validation=bits + 1,

@@ -90,6 +90,11 @@ def ran(repository: Path, result: Callable[..., Scored]) -> Callable[..., str]:
         evaluate = {"validation": bits, "test": {**bits, "windowed": bits}}
         metrics = {
             "train": {"parameters": 7, "tokens": 8},
+            "fit_tokenizer": {
+                "fidelity": {
+                    "validation": {name: {"rms": 6.0} for name in ("onset_error_ms", "duration_error_ms")}
+                }
+            },
             "shard": {"train": {"tokens": 30, "notes": 10}},
             "evaluate": evaluate,
         }

@@ -35,6 +35,15 @@ def test_the_table_by_hand(small: Ablation, result: Result) -> None:
     assert "Missing" not in text
 
 
+def test_the_errors_of_the_tokens_are_shown_where_cells_differ(small: Ablation, result: Result) -> None:
+    text = markdown(small, rows(small, {"small-base-3": result(3), "small-wide-3": result(3)}, {}))
+    assert "error" not in text
+    results = {"small-base-3": result(3), "small-wide-3": result(3, onset_error=12.04)}
+    text = markdown(small, rows(small, results, {}))
+    assert "| tokens seen | onset, duration error (ms) | tokens a note |" in text
+    assert "| 5,000 | 6.0, 8.0 | 3.50 |" in text and "| 5,000 | 12.0, 8.0 | 3.50 |" in text
+
+
 def test_the_interval_is_that_of_the_compositions(result: Result) -> None:
     """+4 bits on the composition of one note, none on that of three: 1 of 4 notes; draws of 0, 1 and 4."""
     ours, theirs = ([result(seed, more) for seed in (3, 4)] for more in ((4.0, 0.0), (0.0, 0.0)))
@@ -81,9 +90,11 @@ def test_cells_scored_on_other_music_are_refused(result: Result) -> None:
         against([one], [other], resamples=100)
 
 
-def test_figures_come_from_the_metrics_of_three_stages(result: Result) -> None:
+def test_figures_come_from_the_metrics_of_four_stages(result: Result) -> None:
     test = {"bits_per_note_10ms": 20.0, "windowed": {"bits_per_note_10ms": 21.0}}
+    errors = {"onset_error_ms": {"rms": 6.5}, "duration_error_ms": {"rms": 9.5}}
     metrics = {
+        "fit_tokenizer": {"fidelity": {"validation": errors}},
         "train": {"parameters": 7, "tokens": 8},
         "shard": {"train": {"tokens": 30, "notes": 10}},
         "evaluate": {"validation": {"bits_per_note_10ms": 19.0}, "test": test},
@@ -92,6 +103,7 @@ def test_figures_come_from_the_metrics_of_three_stages(result: Result) -> None:
     figures = (run.parameters, run.tokens, run.tokens_per_note, run.validation, run.test, run.windowed)
     assert figures == (7, 8, 3.0, 19.0, 20.0, 21.0)
     assert (run.seed, run.tokens_per_cpu_second) == (5, None)
+    assert (run.onset_error, run.duration_error) == (6.5, 9.5)
 
 
 def test_the_table_for_programs_is_json(small: Ablation, result: Result) -> None:

@@ -17,10 +17,13 @@ from coma_gen.evaluation.paired import Difference, paired_difference
 
 BITS = "bits_per_note_10ms"
 RESAMPLES = 10_000
+ERRORS = "onset, duration error (ms)"
+"""The column that is shown only where cells differ in it."""
 HEAD = (
     "cell",
     "parameters",
     "tokens seen",
+    ERRORS,
     "tokens a note",
     "tokens/CPU s",
     "validation",
@@ -37,6 +40,7 @@ class Scored:
     Attributes:
         seed: of its training.
         parameters, tokens: of the model; that it saw.
+        onset_error, duration_error: RMS in milliseconds of the way into tokens and back, on validation.
         tokens_per_note: of the train split.
         tokens_per_cpu_second: while training; None where it is not known.
         validation, test, windowed: bits per note at 10 ms: both splits by the reference protocol, test by
@@ -47,6 +51,8 @@ class Scored:
     seed: int
     parameters: int
     tokens: int
+    onset_error: float
+    duration_error: float
     tokens_per_note: float
     tokens_per_cpu_second: float | None
     validation: float
@@ -94,15 +100,18 @@ def scored(
 
     Args:
         seed: of its training.
-        metrics: of the stages train, shard and evaluate.
+        metrics: of the stages fit_tokenizer, shard, train and evaluate.
         performances: as `Scored` has them.
         speed: tokens a second, where it is known.
     """
     train, shard, evaluate = metrics["train"], metrics["shard"]["train"], metrics["evaluate"]
+    errors = metrics["fit_tokenizer"]["fidelity"]["validation"]
     return Scored(
         seed=seed,
         parameters=train["parameters"],
         tokens=train["tokens"],
+        onset_error=errors["onset_error_ms"]["rms"],
+        duration_error=errors["duration_error_ms"]["rms"],
         tokens_per_note=shard["tokens"] / shard["notes"],
         tokens_per_cpu_second=speed,
         validation=evaluate["validation"][BITS],
@@ -202,6 +211,9 @@ def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
 def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
     """The table as markdown, what its columns are, and what is missing."""
     lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_cells(row) for row in table)]
+    place = HEAD.index(ERRORS)
+    if len({line[place] for line in lines[2:]} - {""}) < 2:
+        lines = [line[:place] + line[place + 1 :] for line in lines]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines).format(ablation.reference)
     gaps = [
         f"- {ablation.name}-{row.cell}-{seed}: {what}" for row in table for seed, what in row.missing.items()
@@ -227,6 +239,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.cell + seeds,
         f"{figures['parameters'].mean:,.0f}",
         f"{figures['tokens'].mean:,.0f}",
+        f"{figures['onset_error'].mean:.1f}, {figures['duration_error'].mean:.1f}",
         f"{figures['tokens_per_note'].mean:.2f}",
         f"{figures['tokens_per_cpu_second'].mean:,.0f}" if "tokens_per_cpu_second" in figures else "",
         *(_spread(figures[name]) for name in ("validation", "test", "windowed")),

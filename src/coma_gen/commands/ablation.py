@@ -10,6 +10,7 @@ from typing import Any
 from coma_gen.errors import UserError
 from coma_gen.workspace.paths import Workspace
 
+FIGURES = ("fit_tokenizer", "shard", "train", "evaluate")
 EXAMPLES = """examples:
   coma-gen ablation queue model     every cell with every seed, as experiments of DVC's queue
   dvc queue start -j 2              let two workers run them; dvc queue status, dvc queue logs NAME
@@ -74,7 +75,7 @@ def _table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
     results = {
         run.name: table.scored(
             run.seed,
-            {stage: done[run.name].metrics(stage) for stage in ("train", "shard", "evaluate")},
+            {stage: done[run.name].metrics(stage) for stage in FIGURES},
             done[run.name].performances(),
             speeds.get(run.name),
         )
