@@ -20,7 +20,8 @@ from coma_gen.workspace.presets import preset_flags
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = load_params(ROOT / "params.yaml")
 VOCABULARY = base_vocab_size(DEMO.tokenizer)
-MODEL, TOKENIZER = read_ablation(ROOT, "model"), read_ablation(ROOT, "tokenizer")
+ALL = {path.stem: read_ablation(ROOT, path.stem) for path in (ROOT / "presets" / "ablations").glob("*.yaml")}
+MODEL, TOKENIZER = ALL["model"], ALL["tokenizer"]
 
 
 def parameters(model: ModelParams) -> int:
@@ -49,7 +50,7 @@ def test_the_small_one_by_hand(small: Ablation) -> None:
     assert small.runs[3].params == expected
 
 
-@pytest.mark.parametrize("ablation", [MODEL, TOKENIZER], ids=lambda ablation: ablation.name)
+@pytest.mark.parametrize("ablation", [ALL[name] for name in sorted(ALL)], ids=lambda ablation: ablation.name)
 def test_flags_come_through_dvc_as_the_params_of_the_run(ablation: Ablation) -> None:
     for run in ablation.runs:
         read = as_dvc_reads(run.flags)
