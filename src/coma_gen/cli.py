@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   coma-gen experiment maestro -n small -S model.num_layers=2
   coma-gen experiment maestro shard           only its data stages
   coma-gen ablation queue model               what each part of the model is worth (see its own --help)
+  coma-gen result maestro-cpu                 figures of finished runs, as tables (see its own --help)
   coma-gen finetune /music/midi               go on training with your own music
   coma-gen shard --workers 8                  the shards of very many files, in parts (see its own --help)
   coma-gen verify                             is this build the committed one?

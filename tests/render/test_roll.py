@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,6 +130,19 @@ def test_no_metadata_and_strange_titles() -> None:
     assert b"tEXt" not in png
     assert b"atplotlib" not in png
     assert set(Image.open(io.BytesIO(png)).info) <= {"dpi"}
+
+
+def test_a_matplotlibrc_changes_nothing() -> None:
+    notes = Notes.of([0, 100.0], [1, 1], [60, 90], [64, 99])
+    expected = roll_png(notes, title="t", theme=DARK)
+    own = {
+        "figure.frameon": False,
+        "figure.constrained_layout.use": True,
+        "font.size": 30,
+        "axes.linewidth": 9,
+    }
+    with matplotlib.rc_context(own):
+        assert roll_png(notes, title="t", theme=DARK) == expected
 
 
 def test_written_file_is_the_picture(tmp_path) -> None:

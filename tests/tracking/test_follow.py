@@ -132,6 +132,26 @@ def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
     assert (home / "follower.log").read_text() == ""
 
 
+def test_sigterm_to_all_is_not_a_good_end(
+    home: Path,
+    store: Store,
+    start_training: Callable[..., Training],
+    write_curve: Callable[[Path, range], Path],
+    points: Points,
+) -> None:
+    """As a scheduler stops a job: whoever ends by it did not end well, and what was written still arrives."""
+    training = start_training()
+    curve = write_curve(home / "curve.csv", range(10, 31, 10))
+    wait_until(lambda: len(points()) > 0, 30)
+    os.kill(training.follower, signal.SIGTERM)
+    with curve.open("a") as file:
+        file.write(curve_text(range(40, 51, 10)).removeprefix(HEADER))
+    training.process.terminate()
+    wait_until(lambda: not is_there(training.follower), 30)
+    assert max(step for _, step, _ in points()) == 50
+    assert store.client.search_runs([store.experiment_id])[0].info.status == "KILLED"
+
+
 def test_without_a_server_it_ends_quietly_and_soon(
     home: Path, start_training: Callable[..., Training]
 ) -> None:
@@ -190,7 +210,7 @@ def test_failed_passes_are_made_again(
 
     def send_and_end() -> None:
         send()
-        ended_well.append(signal.SIGTERM)
+        ended_well.append(follow.ENDED_WELL)
 
     monkeypatch.setattr(follower, "send", send_and_end)
     follow.follow(follower, Parent(os.getppid()), ended_well)

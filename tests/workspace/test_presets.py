@@ -56,6 +56,14 @@ def test_any_path_comes_through(path: str) -> None:
     assert as_dvc_reads(as_flags({"download": {"path": path}})) == {"download.path": path}
 
 
+@pytest.mark.parametrize("text", ["", "train: 5\n", "[]\n"])
+def test_wrong_params_under_a_preset_are_refused(checkout: Path, text: str) -> None:
+    (checkout / "presets" / "p.yaml").write_text("train: {steps: 7}\n")
+    (checkout / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        preset_flags(checkout, "p")
+
+
 def test_a_preset_stands_on_another(checkout: Path) -> None:
     def write(name: str, text: str) -> None:
         (checkout / "presets" / f"{name}.yaml").write_text(text)
@@ -70,8 +78,12 @@ def test_a_preset_stands_on_another(checkout: Path) -> None:
     write("ground", "preset: top\n")
     with pytest.raises(UserError, match=r"presets/ground\.yaml: preset: must name another preset.*got top"):
         read_preset(checkout, "top")
-    write("ground", "preset: [top]\n")
-    with pytest.raises(UserError, match=r"presets/ground\.yaml: preset: must name another preset"):
+    for wrong in ("[top]", "null", "ground"):
+        write("ground", f"preset: {wrong}\n")
+        with pytest.raises(UserError, match=r"presets/ground\.yaml: preset: must name another preset"):
+            read_preset(checkout, "top")
+    write("ground", "preset: ../params\n")
+    with pytest.raises(UserError, match=r"preset '\.\./params': must be a file in presets/"):
         read_preset(checkout, "top")
     write("middle", "preset: nothing\n")
     with pytest.raises(UserError, match="preset 'nothing': must be a file"):

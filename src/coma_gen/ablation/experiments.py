@@ -11,7 +11,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ import pandas as pd
 from coma_gen.ablation.plan import Ablation, Run
 from coma_gen.errors import Fault, UserError
 from coma_gen.params.reading import parse_yaml
-from coma_gen.workspace.presets import Settings
 
 REFERENCE = re.compile(r"refs/exps/([0-9a-f]{2}/[0-9a-f]{38})/(\S+) ([0-9a-f]{40}) (\d+)")
 TASK = re.compile(r"^[0-9a-f]{7,}\s+(\S+)\s.*\s(\w+)$", re.MULTILINE)
@@ -48,8 +47,18 @@ class Experiment:
     root: Path
 
     def text(self, path: str) -> str:
-        """A file of it, as git has it."""
-        return _git(self.root, "show", f"{self.commit}:{path}")
+        """A file of it, as git has it.
+
+        Raises:
+            UserError: it has none, as where it did not run so far.
+        """
+        try:
+            return _git(self.root, "show", f"{self.commit}:{path}")
+        except UserError:
+            remedy = "run it to the end: `dvc exp apply` and `dvc repro`"
+            raise UserError(
+                Fault(f"{self.commit[:7]}:{path}", "must be in the experiment", "", remedy)
+            ) from None
 
     def metrics(self, stage: str) -> dict[str, Any]:
         """metrics/<stage>.json."""
@@ -63,12 +72,13 @@ class Experiment:
             UserError: the cache does not have it.
         """
         from dvc.api import DVCFileSystem
+        from dvc_data.index import DataIndexDirError
 
         path = "data/evaluation/performances.parquet"
         try:
             with DVCFileSystem(str(self.root), rev=self.commit).open(path, "rb") as file:
                 return pd.read_parquet(io.BytesIO(file.read()))
-        except FileNotFoundError:
+        except (FileNotFoundError, DataIndexDirError):
             remedy = "fetch it with `dvc exp pull`, or remove the experiment and queue it again"
             raise UserError(
                 Fault(f"{self.commit[:7]}:{path}", "must be in DVC's cache", "", remedy)
@@ -80,22 +90,25 @@ class Experiment:
         An experiment that ended at an earlier stage holds the figures of the commit that it began at.
         """
         params = parse_yaml(self.text("params.yaml"), name="params.yaml")
-        return _related(params) == _related(run.params) and self._has_run(params)
-
-    def _has_run(self, params: Settings) -> bool:
-        """Whether the lock says of every one of `STAGES` that it ran under these params, on what the
-        stages before it made.
-        """
-        locked = parse_yaml(self.text("dvc.lock"), name="dvc.lock")["stages"]
-        if not set(STAGES) <= set(locked):
+        if _related(params) != _related(run.params):
             return False
-        stages = [locked[name] for name in STAGES]
-        made = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
-        used = [each for stage in stages for each in stage["deps"] if each["path"] in made]
-        read = [item for stage in stages for item in stage["params"]["params.yaml"].items()]
-        return all(made[each["path"]] == each["md5"] for each in used) and all(
-            _setting(params, name) == value for name, value in read
-        )
+        return has_run(parse_yaml(self.text("dvc.lock"), name="dvc.lock"), params, STAGES)
+
+
+def has_run(lock: Any, params: Any, names: Sequence[str]) -> bool:
+    """Whether a lock says of every one of some stages that it ran under these params, on what the stages
+    before it made.
+    """
+    locked = lock.get("stages") if isinstance(lock, dict) else None
+    if not isinstance(locked, dict) or not set(names) <= set(locked):
+        return False
+    stages = [locked[name] for name in names]
+    made = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+    used = [each for stage in stages for each in stage["deps"] if each["path"] in made]
+    read = [item for stage in stages for item in stage["params"]["params.yaml"].items()]
+    return all(made[each["path"]] == each["md5"] for each in used) and all(
+        _setting(params, name) == value for name, value in read
+    )
 
 
 def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
@@ -111,7 +124,7 @@ def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
     return chosen
 
 
-def newest(root: Path, name: str) -> Experiment:
+def experiment_of(root: Path, name: str) -> Experiment:
     """The experiment of a name; of several, one that began at the checkout's own commit, then the newest.
 
     Raises:
@@ -154,10 +167,12 @@ def enqueue(root: Path, run: Run) -> None:
     _dvc(root, "exp", "run", "--queue", "--force", "--name", run.name, *run.flags, STAGES[-1])
 
 
-def _setting(params: Settings, name: str) -> Any:
-    """What the lock names as a section, or as section.key."""
-    section, _, key = name.partition(".")
-    return params[section][key] if key else params[section]
+def _setting(params: Any, name: str) -> Any:
+    """What the lock names as a section, or as section.key; None where params have none."""
+    part: Any = params
+    for each in name.split("."):
+        part = part.get(each) if isinstance(part, Mapping) else None
+    return part
 
 
 def _related(params: Mapping[str, Any]) -> dict[str, Any]:

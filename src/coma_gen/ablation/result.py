@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from coma_gen.ablation.table import bits_of, test_rows
+from coma_gen.ablation.experiments import STAGES, has_run
+from coma_gen.ablation.table import bits_of, of_the_test
 from coma_gen.errors import Fault, UserError
 from coma_gen.evaluation.bootstrap import ratio_interval
-from coma_gen.files import read_json
 from coma_gen.params.reading import parse_yaml
 
 BITS = "bits_per_note_10ms"
@@ -25,7 +26,21 @@ BASELINES = {
     "bigram": "bigram",
     "kneser_ney": "Kneser-Ney {}-gram",
 }
-STAGES = ("train", "baseline", "evaluate", "sample")
+LIKELIHOOD = """Test: {notes:,} notes; performances: {performances:,}. Less is better; in brackets, where
+there are two compositions or more, the 95% confidence by a bootstrap over compositions (not over training
+seeds). Nats per token compare models of one tokenizer only.
+"""
+MUSIC = """Music: overlap of the distributions of samples and test excerpts; 1 is the same. Real is train
+against test, in brackets the 5th percentile of draws of so few: only less than that tells samples from music.
+Samples: {samples}; excerpts: {train} of train and {test} of test; each of {seconds:g} s.
+"""
+MEMORISATION = """Memorisation: the longest passage of a piece that the train split has too, at any pitch, in
+notes; of the test excerpts the longest to be expected of as many as there are samples in the row below.
+"""
+ORIGIN = """Made from: the commit that the run began at, SHA-256 of its dvc.lock, MD5 of the model in that.
+"""
+SCORED = ("train", "baseline", "evaluate", "sample")
+"""The stages whose metrics are shown."""
 
 
 class Kept(Protocol):
@@ -37,9 +52,6 @@ class Kept(Protocol):
 
     def text(self, path: str) -> str:
         """A file of it."""
-
-    def metrics(self, stage: str) -> dict[str, Any]:
-        """metrics/<stage>.json."""
 
     def performances(self) -> pd.DataFrame:
         """The evaluate stage's row for each performance."""
@@ -61,24 +73,27 @@ class Checkout:
         """A file of it.
 
         Raises:
-            UserError: it is not there.
+            UserError: it is not there, or not text.
         """
         try:
             return (self.root / path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(Fault(path, "must be there", error.strerror or "", "run `dvc repro`")) from None
-
-    def metrics(self, stage: str) -> dict[str, Any]:
-        """metrics/<stage>.json."""
-        found: dict[str, Any] = read_json(self.root / "metrics" / f"{stage}.json")
-        return found
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "no UTF-8 text"
+            raise UserError(Fault(path, "must be there to be read", reason, "run `dvc repro`")) from None
 
     def performances(self) -> pd.DataFrame:
-        """The evaluate stage's row for each performance."""
-        path = self.root / "data" / "evaluation" / "performances.parquet"
-        if not path.exists():
-            raise UserError(Fault(str(path), "must be there", "no such file", "run `dvc repro evaluate`"))
-        return pd.read_parquet(path)
+        """The evaluate stage's row for each performance.
+
+        Raises:
+            UserError: they are not there, or damaged.
+        """
+        path = "data/evaluation/performances.parquet"
+        try:
+            return pd.read_parquet(self.root / path)
+        except (OSError, ValueError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+            remedy = "run `dvc checkout` or `dvc repro`"
+            raise UserError(Fault(path, "must be there to be read", reason, remedy)) from None
 
 
 @dataclass(frozen=True)
@@ -88,9 +103,8 @@ class Finished:
     Attributes:
         name: of its row.
         params: all settings.
-        metrics: of `STAGES`.
-        test: a row for each test performance, in the order of their names.
-        commit: of the code.
+        metrics: of the stages `SCORED`.
+        kept: where its files are.
         lock: SHA-256 of dvc.lock.
         weights: MD5 that dvc.lock has of data/model.
     """
@@ -98,8 +112,7 @@ class Finished:
     name: str
     params: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
-    test: pd.DataFrame
-    commit: str
+    kept: Kept
     lock: str
     weights: str
 
@@ -112,25 +125,31 @@ def finished(name: str, kept: Kept) -> Finished:
         kept: where its files are.
 
     Raises:
-        UserError: a file of it is missing, as where it did not run to the end, or its stages do not agree.
+        UserError: a file of it is missing, as where it did not run to the end; or the stages did not run on
+            one another under the params that are there, as after `dvc repro train` alone.
     """
-    lock = kept.text("dvc.lock")
-    outs = parse_yaml(lock, name="dvc.lock")["stages"].get("train", {}).get("outs", [])
-    weights = [out["md5"] for out in outs if out["path"] == "data/model"]
-    if not weights:
-        raise UserError(Fault(f"{name}: dvc.lock", "must hold a trained model", "none", "run `dvc repro`"))
-    metrics = {stage: kept.metrics(stage) for stage in STAGES}
-    if metrics["baseline"]["test"]["uniform"]["notes"] != metrics["evaluate"]["test"]["notes"]:
-        rule = "must be of one run: baseline and evaluate scored other music"
-        raise UserError(Fault(f"{name}: metrics", rule, "", "run `dvc repro`"))
+    text = kept.text("dvc.lock")
+    lock = parse_yaml(text, name=f"{name}: dvc.lock")
+    params = parse_yaml(kept.text("params.yaml"), name=f"{name}: params.yaml")
+    if not has_run(lock, params, tuple(dict.fromkeys([*STAGES, *SCORED]))):
+        rule = "must say of every stage that it ran on the one before, under these params"
+        raise UserError(Fault(f"{name}: dvc.lock", rule, "", "run `dvc repro`"))
+    outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    metrics = {}
+    for stage in SCORED:
+        path = f"metrics/{stage}.json"
+        content = kept.text(path)
+        if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs[path]:
+            rule = "must be what dvc.lock has of it"
+            raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
+        metrics[stage] = json.loads(content)
     return Finished(
         name=name,
-        params=parse_yaml(kept.text("params.yaml"), name="params.yaml"),
+        params=params,
         metrics=metrics,
-        test=test_rows(kept.performances()),
-        commit=kept.began_at,
-        lock=hashlib.sha256(lock.encode()).hexdigest(),
-        weights=weights[0].removesuffix(".dir"),
+        kept=kept,
+        lock=hashlib.sha256(text.encode()).hexdigest(),
+        weights=outs["data/model"].removesuffix(".dir"),
     )
 
 
@@ -138,94 +157,102 @@ def markdown(runs: Sequence[Finished], *, resamples: int = RESAMPLES) -> str:
     """The tables of runs that were scored on the same music; the baselines are those of the first.
 
     Raises:
-        UserError: they were scored on different music.
+        UserError: they were scored on different music, or their samples held against different music.
     """
-    first = runs[0]
     for run in runs[1:]:
-        if not run.test[["midi_filename", "notes"]].equals(first.test[["midi_filename", "notes"]]):
-            rule = f"must be scored on the same test performances as {first.name}"
-            raise UserError(Fault(run.name, rule, "others", "name runs of one corpus and split"))
+        if _found(run, "sample", "excerpts") != _found(runs[0], "sample", "excerpts"):
+            rule = f"must be held against the same music, in the same numbers, as those of {runs[0].name}"
+            remedy = "name runs with the same sample section"
+            raise UserError(Fault(f"{run.name}: samples", rule, "others", remedy))
     parts = (_likelihood(runs, resamples), _music(runs), _memorisation(runs), _origin(runs))
     return "\n\n".join("\n".join(part) for part in parts)
 
 
+def _found(run: Finished, *path: str) -> Any:
+    """A part of the metrics; None where it is not there, as where too few samples have notes."""
+    part: Any = run.metrics
+    for name in path:
+        part = part.get(name) if isinstance(part, Mapping) else None
+    return part
+
+
+def _fixed(value: Any, digits: int = 2) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
 def _likelihood(runs: Sequence[Finished], resamples: int) -> Iterator[str]:
-    test = runs[0].metrics["evaluate"]["test"]
-    yield f"Test: {test['performances']:,} performances, {test['notes']:,} notes. Less is better; in brackets"
-    yield "the 95% confidence by a bootstrap over compositions."
-    yield ""
+    yield LIKELIHOOD.format(**_found(runs[0], "evaluate", "test"))
     head = ("", "parameters", "tokens seen", "bits per note at 10 ms: validation", "test", "nats per token")
     yield from _head(head)
-    baseline, order = runs[0].metrics["baseline"], runs[0].params["baseline"]["kneser_ney_order"]
+    order = runs[0].params["baseline"]["kneser_ney_order"]
     for key, words in BASELINES.items():
-        validation, test = (baseline[split][key] for split in ("validation", "test"))
-        yield _row(words.format(order), "", "", *_scores(validation, test))
+        scores = [_found(runs[0], "baseline", split, key) or {} for split in ("validation", "test")]
+        yield _row(words.format(order), "", "", *_scores(*scores))
     for run in runs:
-        train, scores = run.metrics["train"], run.metrics["evaluate"]
-        counts = (f"{train['parameters']:,}", f"{train['tokens']:,}")
-        yield _row(run.name, *counts, *_scores(scores["validation"], scores["test"]))
+        counts = (_fixed(_found(run, "train", name), 0) for name in ("parameters", "tokens"))
+        scores = [_found(run, "evaluate", split) or {} for split in ("validation", "test")]
+        yield _row(run.name, *counts, *_scores(*scores))
     if len(runs) > 1:
         yield ""
     for run in runs[1:]:
-        yield f"{run.name} less {runs[0].name}, test: {_difference(run, runs[0], resamples)} bits per note.  "
+        yield f"{run.name} less {runs[0].name}, test: {_difference(run, runs[0], resamples)}.  "
 
 
 def _scores(validation: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[str, str, str]:
     interval = ""
     if f"{BITS}_low" in test:
         interval = f" [{test[f'{BITS}_low']:.2f}, {test[f'{BITS}_high']:.2f}]"
-    return f"{validation[BITS]:.2f}", f"{test[BITS]:.2f}{interval}", f"{test['nll_per_token']:.3f}"
+    return (
+        _fixed(validation.get(BITS)),
+        _fixed(test.get(BITS)) + interval,
+        _fixed(test.get("nll_per_token"), 3),
+    )
 
 
 def _difference(run: Finished, first: Finished, resamples: int) -> str:
     """What a run's test costs more, with its interval: the same compositions are drawn for both."""
-    more = bits_of(run.test) - bits_of(first.test)
-    notes = first.test["notes"].to_numpy(np.float64)
-    works = list(zip(first.test["composer"], first.test["title"], strict=True))
+    if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
+        return "another treatment of the pedal writes other music down, which bits do not rank"
+    ours, theirs = (of_the_test(each.kept.performances()) for each in (run, first))
+    if not ours[["midi_filename", "notes"]].equals(theirs[["midi_filename", "notes"]]):
+        rule = f"must be scored on the same test performances as {first.name}"
+        raise UserError(Fault(run.name, rule, "others", "name runs of one corpus and split"))
+    more = bits_of(ours) - bits_of(theirs)
+    notes = theirs["notes"].to_numpy(np.float64)
+    works = list(zip(theirs["composer"], theirs["title"], strict=True))
     interval = ratio_interval(more, notes, works, resamples=resamples)
     brackets = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
-    return f"{more.sum() / notes.sum():+.2f}{brackets}"
+    return f"{more.sum() / notes.sum():+.2f}{brackets} bits per note"
 
 
 def _music(runs: Sequence[Finished]) -> Iterator[str]:
-    yield "Music: overlap of the distributions of samples and test excerpts; 1 is the same. Real is train"
-    yield "against test, in brackets the 5th percentile of draws of so few: only less than that tells samples"
-    yield f"from music. {_numbers(runs)}"
-    yield ""
+    samples = " and ".join(dict.fromkeys(_fixed(_found(run, "sample", "samples"), 0) for run in runs))
+    yield MUSIC.format(**{**_found(runs[0], "sample", "excerpts"), "samples": samples})
     yield from _head(("", "real", *(run.name for run in runs)))
-    for measure, of in runs[0].metrics["sample"]["music"].items():
-        real = of["overlap"]
-        ours = (run.metrics["sample"]["music"][measure]["overlap"]["with_test"] for run in runs)
-        yield _row(
-            measure.replace("_", " "),
-            f"{real['of_real']:.2f} ({real['of_real_low']:.2f})",
-            *(f"{overlap:.2f}" for overlap in ours),
-        )
-
-
-def _numbers(runs: Sequence[Finished]) -> str:
-    """How many samples and excerpts, and how long."""
-    excerpts = runs[0].metrics["sample"]["excerpts"]
-    samples = " and ".join(dict.fromkeys(str(run.metrics["sample"]["samples"]) for run in runs))
-    numbers = f"{excerpts['train']} and {excerpts['test']} excerpts of {excerpts['seconds']:g} s"
-    return f"{samples} samples, {numbers}."
+    for measure in _found(runs[0], "sample", "music") or ():
+        overlaps = [_found(run, "sample", "music", measure, "overlap") or {} for run in runs]
+        low = _fixed(overlaps[0].get("of_real_low"))
+        real = _fixed(overlaps[0].get("of_real")) + (f" ({low})" if low else "")
+        yield _row(measure.replace("_", " "), real, *(_fixed(of.get("with_test")) for of in overlaps))
 
 
 def _memorisation(runs: Sequence[Finished]) -> Iterator[str]:
-    yield "Memorisation: the longest passage of a piece that the train split has too, at any pitch, in notes."
-    yield ""
+    yield MEMORISATION
     yield from _head(("", "pieces", "mean", "longest"))
-    found = {run.name: run.metrics["sample"]["memorisation"]["samples"] for run in runs}
-    for name, of in {"test excerpts": runs[0].metrics["sample"]["memorisation"]["test"], **found}.items():
-        yield _row(name, f"{of['pieces']}", f"{of['mean_notes']:.1f}", f"{of['longest_notes']}")
+    real = _found(runs[0], "sample", "memorisation", "test") or {}
+    rows = [("test excerpts", real, real.get("longest_notes_of_as_many"))]
+    for run in runs:
+        ours = _found(run, "sample", "memorisation", "samples") or {}
+        rows.append((run.name, ours, ours.get("longest_notes")))
+    for name, of, longest in rows:
+        yield _row(name, _fixed(of.get("pieces"), 0), _fixed(of.get("mean_notes"), 1), _fixed(longest, 1))
 
 
 def _origin(runs: Sequence[Finished]) -> Iterator[str]:
-    yield "Made from: the commit of the code, SHA-256 of dvc.lock, MD5 of the model in it."
-    yield ""
+    yield ORIGIN
     yield from _head(("", "commit", "dvc.lock", "data/model"))
     for run in runs:
-        yield _row(run.name, *(f"`{digest[:12]}`" for digest in (run.commit, run.lock, run.weights)))
+        yield _row(run.name, *(f"`{digest[:12]}`" for digest in (run.kept.began_at, run.lock, run.weights)))
 
 
 def _head(names: Sequence[str]) -> tuple[str, str]:
@@ -233,4 +260,4 @@ def _head(names: Sequence[str]) -> tuple[str, str]:
 
 
 def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -40,7 +40,8 @@ class Scored:
     Attributes:
         seed: of its training.
         parameters, tokens: of the model; that it saw.
-        onset_error, duration_error: RMS in milliseconds of the way into tokens and back, on validation.
+        onset_error, duration_error: RMS in milliseconds of the way into tokens and back, on validation,
+            as `fidelity` has them.
         tokens_per_note: of the train split.
         tokens_per_cpu_second: while training; None where it is not known.
         validation, test, windowed: bits per note at 10 ms: both splits by the reference protocol, test by
@@ -171,7 +172,7 @@ def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int)
     pairs = [(run, by_seed[run.seed]) for run in ours if run.seed in by_seed]
     if not pairs:
         return None
-    tables = [(test_rows(one.performances), test_rows(other.performances)) for one, other in pairs]
+    tables = [(of_the_test(one.performances), of_the_test(other.performances)) for one, other in pairs]
     first = tables[0][0]
     for table in (table for pair in tables for table in pair):
         if not table[["midi_filename", "notes"]].equals(first[["midi_filename", "notes"]]):
@@ -186,7 +187,7 @@ def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int)
     )
 
 
-def test_rows(table: pd.DataFrame) -> pd.DataFrame:
+def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the test split, in the order of their file names."""
     return table[table["split"] == "test"].sort_values("midi_filename", ignore_index=True)
 

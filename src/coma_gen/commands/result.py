@@ -11,7 +11,8 @@ EXAMPLES = """examples:
   coma-gen result                                  what lies in this checkout
   coma-gen result maestro-cpu maestro-cpu-plain    two experiments, by their names in `dvc exp show`
 
-The runs must be scored on the same test performances. Of several experiments of a name the newest counts.
+The runs must be scored on the same test performances. Of several experiments of a name, one that began at
+this checkout's commit counts, else the newest.
 """
 
 
@@ -28,10 +29,10 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _result(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    from coma_gen.ablation.experiments import head, newest
+    from coma_gen.ablation.experiments import experiment_of, head
     from coma_gen.ablation.result import Checkout, Kept, finished, markdown
 
-    kept: dict[str, Kept] = {name: newest(workspace.root, name) for name in options.names}
+    kept: dict[str, Kept] = {name: experiment_of(workspace.root, name) for name in options.names}
     kept = kept or {"this model": Checkout(workspace.root, head(workspace.root))}
     print(markdown([finished(name, where) for name, where in kept.items()]))
     return 0

@@ -109,7 +109,8 @@ class _Canvas:
     """Draws some rows of the picture at a time, in the picture's own pixels, and keeps only the last ones."""
 
     def __init__(self, theme: Theme) -> None:
-        self._figure = Figure(dpi=DPI, facecolor=theme.panel)
+        with matplotlib.rc_context(_own_style()):
+            self._figure = Figure(dpi=DPI, facecolor=theme.panel)
         self._canvas = FigureCanvasAgg(self._figure)
 
     def rows(self, top: int, bottom: int, draw: Callable[[Axes], None]) -> NDArray[np.uint8]:

@@ -27,6 +27,8 @@ from coma_gen.tracking.rows import read_rows
 if TYPE_CHECKING:
     from coma_gen.tracking.mirror import Mirror
 
+ENDED_WELL = signal.SIGUSR1
+"""Says that training has ended well. SIGTERM does not: schedulers send that to every process of a job."""
 NICENESS = 10
 POLL_SECONDS = 0.25
 PASS_SECONDS = 2.0
@@ -177,7 +179,8 @@ def main(words: list[str] | None = None) -> int:
     """Runs the follower."""
     given = vars(_arguments(words))
     ended_well: list[int] = []
-    signal.signal(signal.SIGTERM, lambda signum, _frame: ended_well.append(signum))
+    signal.signal(ENDED_WELL, lambda signum, _frame: ended_well.append(signum))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its training, which was sent the same
     parent = Parent(given.pop("parent"))
     with suppress(OSError):
         os.nice(NICENESS)

@@ -7,11 +7,11 @@ Nothing here waits for it or can stop training.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
 from coma_gen.errors import UserError
+from coma_gen.tracking.follow import ENDED_WELL
 from coma_gen.tracking.identity import identify
 from coma_gen.workspace.paths import Workspace
 
@@ -32,7 +32,7 @@ class Follower:
         """
         if self.pid is not None:
             try:
-                os.kill(self.pid, signal.SIGTERM)
+                os.kill(self.pid, ENDED_WELL)
             except OSError:
                 self.pid = None
 

@@ -18,6 +18,7 @@ from coma_gen.errors import Fault, UserError
 from coma_gen.params.load import check_params
 from coma_gen.params.reading import read_yaml
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Settings = dict[str, dict[str, Any]]
 """Section -> key -> value."""
 
@@ -33,7 +34,9 @@ def preset_flags(root: Path, name: str) -> list[str]:
         UserError: when there is no such preset, or params.yaml with it is not valid.
     """
     preset = read_preset(root, name)
-    check_params(merged(read_yaml(root / "params.yaml"), preset), name=f"presets/{name}.yaml")
+    params = read_yaml(root / "params.yaml")
+    check_params(params, name="params.yaml")
+    check_params(merged(params, preset), name=f"presets/{name}.yaml")
     return as_flags(preset)
 
 
@@ -49,18 +52,23 @@ def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settin
         UserError: when there is no such preset, it is not one, or it stands on itself.
     """
     path = root / "presets" / f"{name}.yaml"
-    if not path.exists():
+    if NAME.fullmatch(name) is None or not path.exists():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise UserError(Fault(f"preset '{name}'", "must be a file in presets/", "", f"there are: {known}"))
     preset = read_yaml(path)
     where = f"presets/{name}.yaml"
-    first = preset.pop("preset", None) if isinstance(preset, dict) else None
+    stands = isinstance(preset, dict) and "preset" in preset
+    first = preset.pop("preset") if stands else None
     if not isinstance(preset, dict) or not all(isinstance(keys, dict) for keys in preset.values()):
         raise UserError(Fault(where, "must map section names to settings", "something else"))
-    if first is None:
+    if not stands:
         return preset
     if not isinstance(first, str) or first in (name, *below):
-        got = f"{first!r}" if not isinstance(first, str) else f"{first}, which stands on {name}"
+        got = (
+            f"{first!r}"
+            if first == name or not isinstance(first, str)
+            else f"{first}, which stands on {name}"
+        )
         raise UserError(Fault(f"{where}: preset", "must name another preset, to stand on", got))
     return merged(read_preset(root, first, below=(name, *below)), preset)
 
