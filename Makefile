@@ -41,7 +41,7 @@ faults: $(READY) ## every fault in its whole form, under 30 minutes; writes the 
 maestro: $(READY) ## the same on all of MAESTRO, for a GPU, as an experiment; ARGS='-S train.steps=1000' overrides
 	@$(BIN)/coma-gen experiment maestro $(ARGS)
 
-maestro-cpu: $(READY) ## the same for two cores and an hour
+maestro-cpu: $(READY) ## the same, with a model sized for two cores
 	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 
 maestro-data: $(READY) ## only the data stages of it, and their figures
