@@ -139,6 +139,7 @@ def test_every_figure_is_where_it_belongs() -> None:
     assert table["ours"][0] == ["1,234,567", "7,000", "18.50", "17.50 [16.50, 19.50]", "1.750"]
     assert table["plain"][0][2:] == ["21.50", "20.50 [19.50, 22.50]", "2.050"]
     assert table["pitch range"] == [["0.75 (0.50)", "0.50", "0.60"]]
+    assert table["that tell samples from music"] == [["", "0 of 2", "0 of 2"]], "0.50 is not less than 0.50"
     assert table["test excerpts"] == [["6", "4.5", "7.2"]]
     assert table["ours"][1] == ["6", "5.2", "9.0"]
     lock = hashlib.sha256(Made(dear=24.0).text("dvc.lock").encode()).hexdigest()[:12]
@@ -163,8 +164,15 @@ def test_what_a_run_cannot_say_is_left_empty() -> None:
     table = rows(tables(Made(), Made(without=("music", "memorisation"))))
     assert table["pitch range"] == [["0.75 (0.50)", "0.50", ""]]
     assert table["plain"][1] == ["", "", ""]
+    assert table["that tell samples from music"] == [["", "0 of 2", ""]]
     table = rows(tables(Made(without=("music", "memorisation"))))
     assert "pitch range" not in table and table["test excerpts"] == [["", "", ""]]
+
+
+def test_measures_that_tell_samples_from_music_are_counted() -> None:
+    """Real music overlaps by 0.5 at the least."""
+    table = rows(tables(Made(dear=19.9), Made(dear=20.1)))
+    assert table["that tell samples from music"] == [["", "2 of 2", "0 of 2"]]
 
 
 STALE = Made(dear=3.0).stages() | {

@@ -229,11 +229,24 @@ def _music(runs: Sequence[Finished]) -> Iterator[str]:
     samples = " and ".join(dict.fromkeys(_fixed(_found(run, "sample", "samples"), 0) for run in runs))
     yield MUSIC.format(**{**_found(runs[0], "sample", "excerpts"), "samples": samples})
     yield from _head(("", "real", *(run.name for run in runs)))
-    for measure in _found(runs[0], "sample", "music") or ():
-        overlaps = [_found(run, "sample", "music", measure, "overlap") or {} for run in runs]
+    measures = tuple(_found(runs[0], "sample", "music") or ())
+    for measure in measures:
+        overlaps = [_overlap(run, measure) for run in runs]
         low = _fixed(overlaps[0].get("of_real_low"))
         real = _fixed(overlaps[0].get("of_real")) + (f" ({low})" if low else "")
         yield _row(measure.replace("_", " "), real, *(_fixed(of.get("with_test")) for of in overlaps))
+    yield _row("that tell samples from music", "", *(_telling(run, measures) for run in runs))
+
+
+def _overlap(run: Finished, measure: str) -> Mapping[str, Any]:
+    return _found(run, "sample", "music", measure, "overlap") or {}
+
+
+def _telling(run: Finished, measures: Sequence[str]) -> str:
+    """How many measures overlap less with the test music than nearly all draws of real music do."""
+    overlaps = [found for measure in measures if (found := _overlap(run, measure))]
+    less = sum(found["with_test"] < found["of_real_low"] for found in overlaps)
+    return f"{less} of {len(overlaps)}" if overlaps else ""
 
 
 def _memorisation(runs: Sequence[Finished]) -> Iterator[str]:
