@@ -68,9 +68,17 @@ def test_command_can_be_typed(page: str, command: str) -> None:
         assert program == "python"
         assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").exists()
     else:
-        assert program in ("dvc", "mlflow", "curl", "printf", "python3", "sbatch", "srun", "torchrun"), (
-            command
-        )
+        assert program in (
+            "dvc",
+            "mlflow",
+            "curl",
+            "printf",
+            "python3",
+            "sbatch",
+            "srun",
+            "tar",
+            "torchrun",
+        ), command
 
 
 def test_there_are_commands_to_test() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def folders(
 
 
 def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
-    write_report(ReportParams(audio=True), **folders, model_digest="c0ffee")
+    write_report(ReportParams(audio=True, max_samples=8), **folders, model_digest="c0ffee")
     text = (folders["destination"] / "index.html").read_text(encoding="utf-8")
     wanted = [
         "continues 1.5 s of Clara Schumann, Soirée",
@@ -104,32 +105,49 @@ def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
 
 def test_nothing_there_is_still_a_page(tmp_path: Path) -> None:
     absent = {name: tmp_path / name for name in ("metrics", "samples", "evaluation", "destination")}
-    write_report(ReportParams(audio=True), **absent)
+    write_report(ReportParams(audio=True, max_samples=8), **absent)
     assert [path.name for path in absent["destination"].iterdir()] == ["index.html"]
 
 
 def test_without_audio(folders: dict[str, Path]) -> None:
-    write_report(ReportParams(audio=False), **folders)
+    write_report(ReportParams(audio=False, max_samples=8), **folders)
     assert "<audio" not in (folders["destination"] / "index.html").read_text(encoding="utf-8")
     assert not list(folders["destination"].glob("*.flac"))
+
+
+def test_more_samples_than_the_page_shows_are_counted(folders: dict[str, Path]) -> None:
+    path = folders["samples"] / "samples.json"
+    listed = json.loads(path.read_text())
+    nothing, continued = listed["samples"]
+    listed["samples"] = [nothing, {"name": "unprompted-02"}, {"name": "unprompted-03"}, continued]
+    write_json(path, listed)
+    for name in ("unprompted-02", "unprompted-03"):
+        shutil.copyfile(folders["samples"] / "unprompted-01.mid", folders["samples"] / f"{name}.mid")
+    write_report(ReportParams(audio=False, max_samples=2), **folders)
+    pictures = {picture.stem for picture in folders["destination"].glob("*.png")}
+    assert pictures == {"unprompted-01", "unprompted-02", "continued-01"}
+    remark = "3 of 4 samples; data/samples has the others too."
+    assert remark in (folders["destination"] / "index.html").read_text(encoding="utf-8")
+    write_report(ReportParams(audio=False, max_samples=3), **folders)
+    assert " of 4 samples" not in (folders["destination"] / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("damage", ['{"samples": [{}]}', "[1]", '{"settings": {}, "samples": [3]}', "{"])
 def test_a_damaged_list_is_named(folders: dict[str, Path], damage: str) -> None:
     (folders["samples"] / "samples.json").write_text(damage)
     with pytest.raises(UserError, match=r"samples\.json"):
-        write_report(ReportParams(audio=False), **folders)
+        write_report(ReportParams(audio=False, max_samples=8), **folders)
     assert not folders["destination"].exists()
 
 
 def test_a_lost_sample_is_named(folders: dict[str, Path]) -> None:
     (folders["samples"] / "continued-01.mid").unlink()
     with pytest.raises(UserError, match=r"continued-01\.mid"):
-        write_report(ReportParams(audio=False), **folders)
+        write_report(ReportParams(audio=False, max_samples=8), **folders)
     assert json.loads((folders["samples"] / "samples.json").read_text())["samples"]
 
 
 def test_a_damaged_table_is_named(folders: dict[str, Path]) -> None:
     (folders["evaluation"] / "composers.parquet").write_bytes(b"PAR1 or not")
     with pytest.raises(UserError, match=r"composers\.parquet"):
-        write_report(ReportParams(audio=False), **folders)
+        write_report(ReportParams(audio=False, max_samples=8), **folders)

@@ -184,6 +184,7 @@ class ReportParams(Section):
     """The page."""
 
     audio: StrictBool
+    max_samples: Count
 
 
 class Params(Section):

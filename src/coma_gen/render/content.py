@@ -69,6 +69,7 @@ class ReportContent:
         composers: the same, one a composer.
         contexts: what a token costs by how many the model saw before it.
         windows: how much each layer listens to each window.
+        left_out: how many samples there are beside those of the gallery.
     """
 
     title: str
@@ -83,6 +84,7 @@ class ReportContent:
     composers: Rows = ()
     contexts: Rows = ()
     windows: Rows = ()
+    left_out: int = 0
 
     @property
     def is_synthetic(self) -> bool:

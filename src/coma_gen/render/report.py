@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,20 @@ def write_report(
     figures = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
     download = figures.get("download")
     corpus = download.get("corpus") if isinstance(download, dict) else None
+    listed, views = _samples(samples, params.max_samples)
     content = ReportContent(
         title=TITLE,
         corpus=str(corpus or "unnamed"),
         metrics=figures,
         curve=_rows(metrics / CURVE),
-        samples=_samples(samples),
+        samples=views,
         audio=params.audio,
         model_digest=model_digest,
         performances=_table(evaluation / "performances.parquet"),
         composers=_table(evaluation / "composers.parquet"),
         contexts=_table(evaluation / "contexts.parquet"),
         windows=_table(evaluation / "windows.parquet"),
+        left_out=listed - len(views),
     )
     build_report(destination, content=content)
 
@@ -85,15 +88,21 @@ def _table(path: Path) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-def _samples(folder: Path) -> list[SampleView]:
-    """The samples in the order of their list."""
+def _samples(folder: Path, most: int) -> tuple[int, list[SampleView]]:
+    """How many samples are listed; and the first of them, as many from nothing and as many continuations."""
     path = folder / SAMPLES
-    listed = read_json(path) if path.exists() else {"settings": {}, "samples": []}
+    content = read_json(path) if path.exists() else {"settings": {}, "samples": []}
+    views, of_kind = list[SampleView](), Counter[bool]()
     try:
-        return [_sample(folder, entry, listed["settings"]) for entry in listed["samples"]]
+        for entry in content["samples"]:
+            kind = entry.get("prompt_seconds") is None
+            of_kind[kind] += 1
+            if of_kind[kind] <= most:
+                views.append(_sample(folder, entry, content["settings"]))
     except (KeyError, TypeError, AttributeError):
         rule = "must list settings, and samples with a name each"
         raise UserError(Fault(str(path), rule, "something else", "run `dvc repro` to sample again")) from None
+    return of_kind.total(), views
 
 
 def _sample(folder: Path, entry: dict[str, Any], settings: dict[str, Any]) -> SampleView:

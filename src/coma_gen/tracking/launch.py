@@ -45,8 +45,11 @@ def follow_training(workspace: Workspace, folder: Path) -> Follower:
         folder: its resume folder, where it writes curve.csv and speed.csv.
 
     Returns:
-        The follower. This never raises, as `start_follower`.
+        The follower; none where the corpus, which names the run, is not, as on a machine that only trains.
+        This never raises, as `start_follower`.
     """
+    if not workspace.data("corpus").exists():
+        return _none("no data/corpus here")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         name, key = identify(workspace.root)
@@ -106,6 +109,6 @@ def start_follower(
     return Follower(pid)
 
 
-def _none(error: Exception) -> Follower:
-    sys.stderr.write(f"No live MLflow logging ({error}); the track stage sends everything.\n")
+def _none(reason: object) -> Follower:
+    sys.stderr.write(f"No live MLflow logging ({reason}); the track stage sends everything.\n")
     return Follower(None)

@@ -1,0 +1,84 @@
+"""Training on a machine that has the code, the shards and the tokenizer, and nothing else of the project: no
+git, no music, and none of the packages that only other stages need.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from checkout import DVC, Built, copy_of, dvc
+from coma_gen.workspace.key import training_digest
+from jobs import run
+
+pytestmark = pytest.mark.slow
+CARRIED = ("params.yaml", "dvc.yaml", "stages", "src", "data/shards", "data/tokenizer")
+BROUGHT_BACK = ("data/model", "metrics/curve.csv", "metrics/train.json")
+OF_OTHER_STAGES = {"dvc", "miditok", "mlflow", "symusic", "tokenizers"}
+
+
+def carry(source: Path, target: Path, names: tuple[str, ...]) -> Path:
+    """Copies what stands under these names in place of what the target has there."""
+    for name in names:
+        there = target / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.rmtree(there, ignore_errors=True)
+            shutil.copytree(source / name, there)
+        else:
+            there.unlink(missing_ok=True)
+            shutil.copyfile(source / name, there)
+    return target
+
+
+def imported(output: str) -> set[str]:
+    """The packages that Python says it imported."""
+    modules = (line.rpartition("|")[2] for line in output.splitlines() if line.startswith("import time:"))
+    return {name.strip().partition(".")[0] for name in modules}
+
+
+def weights(checkout: Path) -> str:
+    return json.loads((checkout / "data" / "model" / "manifest.json").read_text())["digest"]
+
+
+@pytest.fixture(scope="module")
+def other(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The machine that only trains, when it has."""
+    folder = carry(built.folder, tmp_path_factory.mktemp("elsewhere") / "work", CARRIED)
+    output = run(folder, sys.executable, "-X", "importtime", "stages/train.py")
+    assert "torch" in imported(output) and not imported(output) & OF_OTHER_STAGES
+    assert "No live MLflow logging (no data/corpus here)" in output
+    return folder
+
+
+def test_the_weights_are_the_same(built: Built, other: Path) -> None:
+    assert weights(other) == weights(built.folder)
+
+
+def test_another_machine_goes_on_from_its_checkpoint(other: Path, tmp_path: Path) -> None:
+    third = carry(other, tmp_path / "work", (*CARRIED, ".resume"))
+    folder = third / ".resume" / training_digest(third)
+    *_, before, last = sorted((folder / "checkpoints").glob("step-*"))
+    shutil.rmtree(last)
+    written = {path: path.stat().st_mtime_ns for path in before.iterdir()}
+    run(third, sys.executable, "stages/train.py")
+    assert last.exists() and {path: path.stat().st_mtime_ns for path in before.iterdir()} == written
+    assert weights(third) == weights(other)
+    assert (third / "metrics" / "curve.csv").read_bytes() == (other / "metrics" / "curve.csv").read_bytes()
+
+
+def test_dvc_takes_what_is_brought_back_and_goes_on(built: Built, other: Path, tmp_path: Path) -> None:
+    home = copy_of(built.folder, tmp_path / "checkout")
+    for name in ("dvc.lock", *BROUGHT_BACK[1:]):
+        (home / name).unlink()
+    shutil.rmtree(home / "data" / "model")
+    dvc(home, "repro", "shard")
+    carry(other, home, BROUGHT_BACK)
+    run(home, *DVC, "commit", "--force", "train")
+    assert "train" not in dvc(home, "status", "train")
+    output = dvc(home, "repro", "evaluate")
+    assert "Running stage 'train'" not in output and weights(home) == weights(other)
