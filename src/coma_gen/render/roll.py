@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from coma_gen.files import write_atomic
@@ -40,7 +41,11 @@ from coma_gen.render.theme import LIGHT, Theme, blend
 
 BLACK_KEYS = frozenset((1, 3, 6, 8, 10))
 DPI = 144
-TITLE_CHARACTERS = 90
+GAP = 32.0
+"""Pixels between the heading and the legend, at least."""
+SEPARATOR = " · "
+MOST_CHARACTERS = 300
+"""More of a heading is never tried to fit."""
 MIN_NOTE_WIDTH = 3.5
 """Pixels: a note is never drawn narrower."""
 ROUNDING_SECONDS = 0.001
@@ -78,9 +83,9 @@ def roll_png(
     canvas = _Canvas(theme)
 
     def head(axes: Axes) -> None:
+        legend = _draw_legend(axes, layout, prompt_seconds, theme)
         if title is not None:
-            _draw_heading(axes, title, detail or _describe(notes), theme)
-        _draw_legend(axes, layout, prompt_seconds, theme)
+            _draw_heading(axes, title, detail or _describe(notes), theme, right=legend)
 
     def line(axes: Axes, system: int) -> None:
         _draw_keyboard(axes, layout, system, theme)
@@ -157,16 +162,35 @@ def _lines(axes: Axes, lines: list[Rectangle], colour: str, *, order: int, width
     )
 
 
-def _draw_heading(axes: Axes, title: str, detail: str, theme: Theme) -> None:
-    """Title and detail above the left end of the music."""
-    line = " ".join(title.split())
-    line = line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1] + "…"
-    axes.text(LEFT, 40, line, fontsize=12.5, fontweight="bold", color=theme.ink, va="baseline")
-    axes.text(LEFT, 69, detail, fontsize=9.5, color=theme.muted, va="baseline")
+def _draw_heading(axes: Axes, title: str, detail: str, theme: Theme, *, right: float) -> None:
+    """Title and detail above the left end of the music; the detail ends before the pixel `right`."""
+    width = float(WIDTH - RIGHT - LEFT)
+    _write(axes, 40, " ".join(title.split()), width, fontsize=12.5, fontweight="bold", color=theme.ink)
+    _write(axes, 69, detail, right - GAP - LEFT, fontsize=9.5, color=theme.muted)
 
 
-def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, theme: Theme) -> None:
-    """What the colours say, above the right end of the music: name, soft, a ramp of colours, loud."""
+def _write(axes: Axes, y: float, text: str, width: float, **style: Any) -> None:
+    """One line of so many pixels at most: what is too long is cut before the first middle dot."""
+    first, dot, rest = text.partition(SEPARATOR)
+    line = axes.text(LEFT, y, text, va="baseline", **style)
+    for length in range(min(len(first), MOST_CHARACTERS), -1, -1):
+        if _left_and_right(line)[1] - LEFT <= width:
+            return
+        line.set_text(first[:length].rstrip(" ,") + "…" + dot + rest)
+
+
+def _left_and_right(text: Text) -> tuple[float, float]:
+    """The pixels that it begins and ends at."""
+    box = text.get_window_extent()
+    return float(box.x0), float(box.x1)
+
+
+def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, theme: Theme) -> float:
+    """What the colours say, above the right end of the music: name, soft, a ramp of colours, loud.
+
+    Returns:
+        The pixel that it begins at.
+    """
     ramps = [("notes", theme.made_soft, theme.made)]
     if prompt_seconds is not None:
         ramps = [("continuation", theme.made_soft, theme.made), ("prompt", theme.given_soft, theme.given)]
@@ -183,8 +207,9 @@ def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, t
             (left - 8, "soft", 8.0, theme.muted),
             (left - 58, name, 9.0, loud),
         ):
-            axes.text(x, middle, text, fontsize=size, color=colour, ha="right", va="center_baseline")
+            drawn = axes.text(x, middle, text, fontsize=size, color=colour, ha="right", va="center_baseline")
         right = left - 230
+    return _left_and_right(drawn)[0]
 
 
 def _draw_keyboard(axes: Axes, layout: RollLayout, system: int, theme: Theme) -> None:
