@@ -68,7 +68,19 @@ def test_command_can_be_typed(page: str, command: str) -> None:
         assert program == "python"
         assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").exists()
     else:
-        others = ("dvc", "mlflow", "curl", "printf", "python3", "sbatch", "srun", "tar", "torchrun")
+        others = (
+            "dvc",
+            "mlflow",
+            "curl",
+            "pip",
+            "printf",
+            "python3",
+            "rm",
+            "sbatch",
+            "srun",
+            "tar",
+            "torchrun",
+        )
         assert program in others, command
 
 

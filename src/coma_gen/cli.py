@@ -108,9 +108,10 @@ def _checkout(*, needed: bool) -> Workspace | None:
 
 
 def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
-    from coma_gen.workspace.presets import preset_flags
+    from coma_gen.workspace.presets import check_ground, preset_flags
 
     flags = preset_flags(workspace.root, options.preset)
+    check_ground(workspace.root, options.preset)
     command = [sys.executable, "-m", "dvc", "exp", "run", *flags, *rest]
     print(f"dvc exp run {' '.join([*flags, *rest])}", flush=True)
     return subprocess.run(command, cwd=workspace.root, check=False).returncode

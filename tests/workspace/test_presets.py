@@ -11,7 +11,8 @@ from dvc.utils.hydra import to_hydra_overrides
 
 from coma_gen.errors import UserError
 from coma_gen.params.reading import read_yaml
-from coma_gen.workspace.presets import as_flags, merged, preset_flags, read_preset
+from coma_gen.workspace.presets import as_flags, check_ground, merged, preset_flags, read_preset
+from jobs import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -98,3 +99,20 @@ def test_unknown_and_wrong_presets_are_refused(checkout: Path) -> None:
         UserError, match=r"(?s)presets/bad\.yaml.*stepps.*did you mean|stepps.*Did you mean 'steps'"
     ):
         preset_flags(checkout, "bad")
+
+
+def test_a_preset_stands_on_the_committed_params(checkout: Path) -> None:
+    """What another experiment left behind is named, what the preset sets itself is not."""
+    (checkout / "presets" / "p.yaml").write_text("train: {steps: 7}\n")
+    with pytest.raises(UserError, match=r"params\.yaml: must be committed"):
+        check_ground(checkout, "p")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "begin"]):
+        run(checkout, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
+    check_ground(checkout, "p")
+    path = checkout / "params.yaml"
+    committed = path.read_text()
+    path.write_text(committed.replace("  steps: 900", "  steps: 8"))
+    check_ground(checkout, "p")
+    path.write_text(committed.replace("device: cpu ", "device: cuda ").replace("  steps: 900", "  steps: 8"))
+    with pytest.raises(UserError, match=r"where presets/p\.yaml says nothing, got runtime\.device\. `git"):
+        check_ground(checkout, "p")

@@ -31,7 +31,8 @@ there are two compositions or more, the 95% confidence by a bootstrap over compo
 seeds). Nats per token compare models of one tokenizer only.
 """
 MUSIC = """Music: overlap of the distributions of samples and test excerpts; 1 is the same. Real is train
-against test, in brackets the 5th percentile of draws of so few: only less than that tells samples from music.
+against test, in brackets the 5th percentile of draws of so few: only less than that, or a divergence (not
+shown) above the 95th percentile of theirs, tells samples from music.
 Samples: {samples}; excerpts: {train} of train and {test} of test; each of {seconds:g} s.
 """
 MEMORISATION = """Memorisation: the longest passage of a piece that the train split has too, at any pitch, in
@@ -235,7 +236,8 @@ def _music(runs: Sequence[Finished]) -> Iterator[str]:
         low = _fixed(overlaps[0].get("of_real_low"))
         real = _fixed(overlaps[0].get("of_real")) + (f" ({low})" if low else "")
         yield _row(measure.replace("_", " "), real, *(_fixed(of.get("with_test")) for of in overlaps))
-    yield _row("that tell samples from music", "", *(_telling(run, measures) for run in runs))
+    if measures:
+        yield _row("that tell samples from music", "", *(_telling(run, measures) for run in runs))
 
 
 def _overlap(run: Finished, measure: str) -> Mapping[str, Any]:
@@ -243,10 +245,14 @@ def _overlap(run: Finished, measure: str) -> Mapping[str, Any]:
 
 
 def _telling(run: Finished, measures: Sequence[str]) -> str:
-    """How many measures overlap less with the test music than nearly all draws of real music do."""
-    overlaps = [found for measure in measures if (found := _overlap(run, measure))]
-    less = sum(found["with_test"] < found["of_real_low"] for found in overlaps)
-    return f"{less} of {len(overlaps)}" if overlaps else ""
+    """How many measures find samples farther from the test music than nearly all draws of real music are."""
+    found = [_found(run, "sample", "music", measure) for measure in measures if _overlap(run, measure)]
+    told = sum(
+        of["overlap"]["with_test"] < of["overlap"]["of_real_low"]
+        or of["divergence"]["from_test"] > of["divergence"]["of_real_high"]
+        for of in found
+    )
+    return f"{told} of {len(found)}" if found else ""
 
 
 def _memorisation(runs: Sequence[Finished]) -> Iterator[str]:

@@ -61,10 +61,9 @@ def render_sample(folder: Path, content: ReportContent, sample: SampleView, file
     origin = "from nothing" if prompt is None else f"continues {figure(prompt, 3)} s"
     origin += f" of {sample.source}" if sample.source else ""
     length = f"{round(notes.end) // 60}:{round(notes.end) % 60:02d}"
-    about = f"{origin} · {len(notes):,} notes · {length}" + (
-        " · synthetic corpus" if content.is_synthetic else ""
-    )
-    picture = roll_png(notes, title=sample.name, prompt_seconds=prompt, detail=about)
+    end = f" · {len(notes):,} notes · {length}" + (" · synthetic corpus" if content.is_synthetic else "")
+    about = origin + end
+    picture = roll_png(notes, title=sample.name, prompt_seconds=prompt, detail=(origin, end))
     day, night = (roll_png(notes, title=None, prompt_seconds=prompt, theme=theme) for theme in (LIGHT, DARK))
     layout = layout_of(notes, prompt_seconds=prompt, heading=False)
     write_atomic(folder / f"{file}.png", picture)

@@ -43,7 +43,6 @@ BLACK_KEYS = frozenset((1, 3, 6, 8, 10))
 DPI = 144
 GAP = 32.0
 """Pixels between the heading and the legend, at least."""
-SEPARATOR = " · "
 MOST_CHARACTERS = 300
 """More of a heading is never tried to fit."""
 MIN_NOTE_WIDTH = 3.5
@@ -63,7 +62,7 @@ def roll_png(
     title: str | None,
     prompt_seconds: float | None = None,
     theme: Theme = LIGHT,
-    detail: str | None = None,
+    detail: tuple[str, str] | None = None,
 ) -> bytes:
     """A piano roll as PNG.
 
@@ -72,7 +71,8 @@ def roll_png(
         title: a heading, shortened to one line; None where the picture stands under one.
         prompt_seconds: the joint; notes that begin no later are the prompt's. None where nothing was given.
         theme: the colours.
-        detail: a lesser line under the heading; None tells the number of notes and the length.
+        detail: a lesser line under the heading: what may be shortened, and the end, which may not; None tells
+            the number of notes and the length.
 
     Returns:
         The picture, `layout.WIDTH` pixels wide, byte-stable.
@@ -85,7 +85,7 @@ def roll_png(
     def head(axes: Axes) -> None:
         legend = _draw_legend(axes, layout, prompt_seconds, theme)
         if title is not None:
-            _draw_heading(axes, title, detail or _describe(notes), theme, right=legend)
+            _draw_heading(axes, title, detail or ("", _describe(notes)), theme, right=legend)
 
     def line(axes: Axes, system: int) -> None:
         _draw_keyboard(axes, layout, system, theme)
@@ -162,21 +162,21 @@ def _lines(axes: Axes, lines: list[Rectangle], colour: str, *, order: int, width
     )
 
 
-def _draw_heading(axes: Axes, title: str, detail: str, theme: Theme, *, right: float) -> None:
+def _draw_heading(axes: Axes, title: str, detail: tuple[str, str], theme: Theme, *, right: float) -> None:
     """Title and detail above the left end of the music; the detail ends before the pixel `right`."""
     width = float(WIDTH - RIGHT - LEFT)
-    _write(axes, 40, " ".join(title.split()), width, fontsize=12.5, fontweight="bold", color=theme.ink)
-    _write(axes, 69, detail, right - GAP - LEFT, fontsize=9.5, color=theme.muted)
+    _write(axes, 40, title, "", width, fontsize=12.5, fontweight="bold", color=theme.ink)
+    _write(axes, 69, *detail, right - GAP - LEFT, fontsize=9.5, color=theme.muted)
 
 
-def _write(axes: Axes, y: float, text: str, width: float, **style: Any) -> None:
-    """One line of so many pixels at most: what is too long is cut before the first middle dot."""
-    first, dot, rest = text.partition(SEPARATOR)
-    line = axes.text(LEFT, y, text, va="baseline", **style)
-    for length in range(min(len(first), MOST_CHARACTERS), -1, -1):
+def _write(axes: Axes, y: float, text: str, end: str, width: float, **style: Any) -> None:
+    """One line of so many pixels at most: a text, as much as fits, and its end."""
+    text = " ".join(text.split())
+    line = axes.text(LEFT, y, text + end, va="baseline", **style)
+    for length in range(min(len(text), MOST_CHARACTERS), -1, -1):
         if _left_and_right(line)[1] - LEFT <= width:
             return
-        line.set_text(first[:length].rstrip(" ,") + "…" + dot + rest)
+        line.set_text(text[:length].rstrip(" ,") + "…" + end)
 
 
 def _left_and_right(text: Text) -> tuple[float, float]:

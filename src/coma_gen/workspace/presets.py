@@ -2,7 +2,8 @@
 
 `presets/maestro.yaml` holds only what differs from params.yaml; one that begins with `preset: maestro` holds
 what differs from that. Running it is `dvc exp run` with one `-S key=value` for each leaf, so that DVC sees a
-preset as it sees any change of params; flags of the user's own come after and win.
+preset as it sees any change of params; flags of the user's own come after and win. It stands on the committed
+params.yaml, so that a preset is the same run wherever it is started.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from coma_gen.errors import Fault, UserError
 from coma_gen.params.load import check_params
 from coma_gen.params.reading import read_yaml
+from coma_gen.workspace.verify import changed_params
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Settings = dict[str, dict[str, Any]]
@@ -38,6 +40,24 @@ def preset_flags(root: Path, name: str) -> list[str]:
     check_params(params, name="params.yaml")
     check_params(merged(params, preset), name=f"presets/{name}.yaml")
     return as_flags(preset)
+
+
+def check_ground(root: Path, name: str) -> None:
+    """Whether params.yaml is the committed one, but for what the preset sets.
+
+    An experiment leaves its settings in params.yaml; a preset on top of another's would be neither.
+
+    Raises:
+        UserError: it is not, with the keys; or there is no committed one.
+    """
+    preset = read_preset(root, name)
+    stray = [
+        f"{section}.{key}" for section, key in changed_params(root) if key not in preset.get(section, {})
+    ]
+    if stray:
+        rule = f"must be the committed one where presets/{name}.yaml says nothing"
+        remedy = "`git restore params.yaml`, then name yours: -S key=value; or commit them"
+        raise UserError(Fault("params.yaml", rule, ", ".join(stray), remedy))
 
 
 def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settings:

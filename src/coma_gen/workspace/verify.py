@@ -31,6 +31,9 @@ TOLERATED_METRICS = {
 }
 
 
+_NOTHING = object()
+
+
 @dataclass(frozen=True)
 class Row:
     """One stage held against the commit."""
@@ -81,6 +84,21 @@ def has_committed_params(root: Path) -> bool:
         UserError: when there is no committed one.
     """
     return bool(_parsed(root, "params.yaml") == read_yaml(root / "params.yaml"))
+
+
+def changed_params(root: Path) -> list[tuple[str, str]]:
+    """Section and key of every setting of the checkout's params.yaml that is not the committed one.
+
+    Raises:
+        UserError: when there is no committed one.
+    """
+    committed, here = _parsed(root, "params.yaml"), read_yaml(root / "params.yaml")
+    return [
+        (section, key)
+        for section, settings in here.items()
+        for key, value in settings.items()
+        if committed.get(section, {}).get(key, _NOTHING) != value
+    ]
 
 
 def _parsed(root: Path, name: str) -> Any:
