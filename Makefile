@@ -43,6 +43,7 @@ maestro: $(READY) ## the same on all of MAESTRO, for a GPU, as an experiment; AR
 
 maestro-cpu: $(READY) ## the same, with a model sized for two cores
 	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
+	@$(if $(findstring --queue,$(ARGS)),,$(BIN)/coma-gen result)
 
 maestro-data: $(READY) ## only the data stages of it, and their figures
 	@$(BIN)/coma-gen experiment maestro shard $(ARGS)
