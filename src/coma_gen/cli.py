@@ -108,13 +108,14 @@ def _checkout(*, needed: bool) -> Workspace | None:
 
 
 def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
-    from coma_gen.workspace.presets import check_ground, preset_flags
+    from coma_gen.workspace.presets import check_ground, preset_flags, read_preset
 
-    flags = preset_flags(workspace.root, options.preset)
-    check_ground(workspace.root, options.preset)
+    root, name = workspace.root, options.preset
+    flags = preset_flags(root, name)
+    check_ground(root, f"presets/{name}.yaml", read_preset(root, name))
     command = [sys.executable, "-m", "dvc", "exp", "run", *flags, *rest]
     print(f"dvc exp run {' '.join([*flags, *rest])}", flush=True)
-    return subprocess.run(command, cwd=workspace.root, check=False).returncode
+    return subprocess.run(command, cwd=root, check=False).returncode
 
 
 def _verify(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:

@@ -225,6 +225,21 @@ def test_queue_skips_what_is_there_and_what_waits(
     assert command[6:-1] == tuple(small.runs[2].flags) and command[-1] == "evaluate"
 
 
+def test_nothing_is_queued_on_what_an_experiment_left_behind(
+    repository: Path,
+    asked: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = repository / "params.yaml"
+    params.write_text(params.read_text().replace("  dim: 128 ", "  dim: 64 "))
+    monkeypatch.chdir(repository)
+    with pytest.raises(
+        SystemExit, match=r"where presets/ablations/small\.yaml says nothing, got model\.dim\."
+    ):
+        main(["ablation", "queue", "small"])
+    assert asked == []
+
+
 def test_nothing_is_queued_when_one_cell_is_wrong(
     repository: Path,
     asked: list[tuple[str, ...]],

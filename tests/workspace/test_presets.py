@@ -103,16 +103,16 @@ def test_unknown_and_wrong_presets_are_refused(checkout: Path) -> None:
 
 def test_a_preset_stands_on_the_committed_params(checkout: Path) -> None:
     """What another experiment left behind is named, what the preset sets itself is not."""
-    (checkout / "presets" / "p.yaml").write_text("train: {steps: 7}\n")
+    preset = {"train": {"steps": 7}}
     with pytest.raises(UserError, match=r"params\.yaml: must be committed"):
-        check_ground(checkout, "p")
+        check_ground(checkout, "presets/p.yaml", preset)
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "begin"]):
         run(checkout, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
-    check_ground(checkout, "p")
+    check_ground(checkout, "presets/p.yaml", preset)
     path = checkout / "params.yaml"
     committed = path.read_text()
     path.write_text(committed.replace("  steps: 900", "  steps: 8"))
-    check_ground(checkout, "p")
+    check_ground(checkout, "presets/p.yaml", preset)
     path.write_text(committed.replace("device: cpu ", "device: cuda ").replace("  steps: 900", "  steps: 8"))
     with pytest.raises(UserError, match=r"where presets/p\.yaml says nothing, got runtime\.device\. `git"):
-        check_ground(checkout, "p")
+        check_ground(checkout, "presets/p.yaml", preset)

@@ -40,10 +40,12 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Queues what is neither there nor waiting; every cell's params are checked before anything is queued."""
     from coma_gen.ablation.experiments import enqueue, find_experiments, queue_statuses
-    from coma_gen.ablation.plan import read_ablation
+    from coma_gen.ablation.plan import FOLDER, read_ablation
+    from coma_gen.workspace.presets import check_ground
 
     root = workspace.root
     ablation = read_ablation(root, options.name)
+    check_ground(root, f"{FOLDER}/{options.name}.yaml", {})
     done = find_experiments(root, ablation)
     waiting = {run for run, status in queue_statuses(root).items() if status in ("Queued", "Running")}
     queued = 0

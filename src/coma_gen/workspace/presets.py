@@ -42,20 +42,23 @@ def preset_flags(root: Path, name: str) -> list[str]:
     return as_flags(preset)
 
 
-def check_ground(root: Path, name: str) -> None:
-    """Whether params.yaml is the committed one, but for what the preset sets.
+def check_ground(root: Path, where: str, settings: Settings) -> None:
+    """Whether params.yaml is the committed one, but for what is set anyway.
 
     An experiment leaves its settings in params.yaml; a preset on top of another's would be neither.
+
+    Args:
+        root: the checkout.
+        where: the file of the settings.
+        settings: what it sets.
 
     Raises:
         UserError: it is not, with the keys; or there is no committed one.
     """
-    preset = read_preset(root, name)
-    stray = [
-        f"{section}.{key}" for section, key in changed_params(root) if key not in preset.get(section, {})
-    ]
+    changed = changed_params(root)
+    stray = [f"{section}.{key}" for section, key in changed if key not in settings.get(section, {})]
     if stray:
-        rule = f"must be the committed one where presets/{name}.yaml says nothing"
+        rule = f"must be the committed one where {where} says nothing"
         remedy = "`git restore params.yaml`, then name yours: -S key=value; or commit them"
         raise UserError(Fault("params.yaml", rule, ", ".join(stray), remedy))
 
