@@ -121,6 +121,13 @@ def test_the_plain_transformer_on_all_of_maestro_is_equal_but_for_the_model() ->
     assert plain.model.window_sizes == (plain.train.seq_len,)
 
 
+def test_the_model_for_one_gpu_is_what_its_preset_says() -> None:
+    params = with_preset("maestro")
+    assert 13.5e6 < parameters(params.model) < 15e6
+    assert params.train.seq_len == 2048 >= max(params.model.window_sizes)
+    assert params.train.augment and params.shard.transpose == 3 and len(params.shard.tempo_factors) == 2
+
+
 def test_presets_are_the_cells_of_their_name() -> None:
     plain = with_preset("plain-transformer")
     assert plain.model == cells(MODEL)["plain-transformer"].model
