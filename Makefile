@@ -40,10 +40,11 @@ faults: $(READY) ## every fault in its whole form, under 30 minutes; writes the 
 
 maestro: $(READY) ## the same on all of MAESTRO, for a GPU, as an experiment; ARGS='-S train.steps=1000' overrides
 	@$(BIN)/coma-gen experiment maestro $(ARGS)
+	@$(if $(filter --queue --temp,$(ARGS)),,$(BIN)/coma-gen result)
 
 maestro-cpu: $(READY) ## the same, with a model sized for two cores
 	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
-	@$(if $(findstring --queue,$(ARGS)),,$(BIN)/coma-gen result)
+	@$(if $(filter --queue --temp,$(ARGS)),,$(BIN)/coma-gen result)
 
 maestro-data: $(READY) ## only the data stages of it, and their figures
 	@$(BIN)/coma-gen experiment maestro shard $(ARGS)

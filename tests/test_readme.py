@@ -68,10 +68,10 @@ def test_command_can_be_typed(page: str, command: str) -> None:
         assert program == "python"
         assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").exists()
     else:
-        others = (
+        others = [
+            "curl",
             "dvc",
             "mlflow",
-            "curl",
             "pip",
             "printf",
             "python3",
@@ -80,7 +80,7 @@ def test_command_can_be_typed(page: str, command: str) -> None:
             "srun",
             "tar",
             "torchrun",
-        )
+        ]
         assert program in others, command
 
 

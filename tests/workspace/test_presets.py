@@ -116,3 +116,8 @@ def test_a_preset_stands_on_the_committed_params(checkout: Path) -> None:
     path.write_text(committed.replace("device: cpu ", "device: cuda ").replace("  steps: 900", "  steps: 8"))
     with pytest.raises(UserError, match=r"where presets/p\.yaml says nothing, got runtime\.device\. `git"):
         check_ground(checkout, "presets/p.yaml", preset)
+    path.write_text("")
+    run(checkout, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-a", "-m", "nothing")
+    path.write_text(committed)
+    with pytest.raises(UserError, match=r"got runtime\.threads, runtime\.pin_cpu"):
+        check_ground(checkout, "presets/p.yaml", preset)

@@ -2,8 +2,8 @@
 
 `presets/maestro.yaml` holds only what differs from params.yaml; one that begins with `preset: maestro` holds
 what differs from that. Running it is `dvc exp run` with one `-S key=value` for each leaf, so that DVC sees a
-preset as it sees any change of params; flags of the user's own come after and win. It stands on the committed
-params.yaml, so that a preset is the same run wherever it is started.
+preset as it sees any change of params; flags of the user's own come after and win. `coma-gen experiment` and
+ablations run on the committed params.yaml alone, so that a preset is the same run wherever it is started.
 """
 
 from __future__ import annotations

@@ -31,9 +31,6 @@ TOLERATED_METRICS = {
 }
 
 
-_NOTHING = object()
-
-
 @dataclass(frozen=True)
 class Row:
     """One stage held against the commit."""
@@ -93,11 +90,12 @@ def changed_params(root: Path) -> list[tuple[str, str]]:
         UserError: when there is no committed one.
     """
     committed, here = _parsed(root, "params.yaml"), read_yaml(root / "params.yaml")
+    known = committed if isinstance(committed, dict) else {}
     return [
         (section, key)
         for section, settings in here.items()
         for key, value in settings.items()
-        if committed.get(section, {}).get(key, _NOTHING) != value
+        if (key, value) not in (known.get(section) or {}).items()
     ]
 
 
