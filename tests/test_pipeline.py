@@ -104,10 +104,10 @@ class TestVerify:
         digest = locked_outs(another)["data/model"]
         nll = metrics_of(another)["train"]["best"]["validation_nll"]
         with edited(another / "dvc.lock", digest, "0" * 32 + ".dir"):
-            (row,) = (row for row in compare(another) if row.stage == "train")
+            (row,) = (row for row in compare(another, "another vendor") if row.stage == "train")
             assert row.good and "within tolerance (0.00%" in row.verdict
             with edited(another / "metrics" / "train.json", str(nll), str(nll * 1.2)):
-                (row,) = (row for row in compare(another) if row.stage == "train")
+                (row,) = (row for row in compare(another, "another vendor") if row.stage == "train")
         assert not row.good and row.verdict.startswith("DIFFERS")
 
 

@@ -80,11 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")
     experiment.set_defaults(run=_experiment, takes_more=True)
     for name, run, text in (
-        ("verify", _verify, "hold this build against the committed one"),
         ("summary", _summary, "what came out, and where it is"),
         ("figures", _figures, "performances, hours and notes of each split"),
     ):
         commands.add_parser(name, help=text).set_defaults(run=run)
+    verify = commands.add_parser("verify", help="hold this build against the committed one")
+    verify.add_argument(
+        "--tree",
+        action="store_true",
+        help="fail, too, on any changed or new file that a build does not explain (for CI)",
+    )
+    verify.set_defaults(run=_verify)
     for command in (ablation, result, shard, doctor, finetune, serve):
         command.add_command(commands)
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
@@ -118,14 +124,32 @@ def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[st
     return subprocess.run(command, cwd=root, check=False).returncode
 
 
-def _verify(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
-    from coma_gen.workspace.verify import compare, has_committed_params, table
+def _verify(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.verify import (
+        changed_files,
+        committed_vendor,
+        compare,
+        has_committed_params,
+        read_vendor,
+        table,
+    )
 
     if not has_committed_params(workspace.root):
         print("\nverify: params.yaml is not the committed one; there is no committed build of it")
         return 0
-    rows = list(compare(workspace.root))
+    vendor = read_vendor()
+    rows = list(compare(workspace.root, vendor))
     print("\n" + table(rows))
+    allowed, others = changed_files(workspace.root, vendor)
+    if allowed:
+        print(
+            f"\n`git status` shows {len(allowed)} changed files: the committed build is of a "
+            f"{committed_vendor(workspace.root)} processor, and this one ({vendor}) rounds the last bits "
+            "of sums otherwise. To put them back: git restore dvc.lock metrics"
+        )
+    if options.tree and others:
+        print("\nverify: files changed that a build must leave as they are:\n  " + "\n  ".join(others))
+        return 1
     return 0 if all(row.good for row in rows) else 1
 
 

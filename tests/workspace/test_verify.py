@@ -11,7 +11,14 @@ import yaml
 
 from coma_gen.errors import UserError
 from coma_gen.files import write_json
-from coma_gen.workspace.verify import compare, has_committed_params, table
+from coma_gen.workspace.verify import (
+    changed_files,
+    committed_vendor,
+    compare,
+    has_committed_params,
+    read_vendor,
+    table,
+)
 
 STAGES = ("download", "split", "train", "evaluate", "sample", "track")
 
@@ -33,6 +40,8 @@ def root(tmp_path: Path) -> Path:
     )
     (tmp_path / "params.yaml").write_text("train: {steps: 1}\n")
     write_lock(tmp_path)
+    write_json(tmp_path / ".dvc" / "processor.json", {"vendor": "GenuineIntel"})
+    (tmp_path / ".gitignore").write_text("/data/\n")
     for name in STAGES:
         (tmp_path / "data" / name).mkdir(parents=True)
     metrics: dict[str, Any] = {"bits_per_note_10ms": 20.0}
@@ -47,8 +56,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def verdicts(root: Path) -> dict[str, tuple[str, bool]]:
-    return {row.stage: (row.verdict, row.good) for row in compare(root)}
+def verdicts(root: Path, vendor: str = "AuthenticAMD") -> dict[str, tuple[str, bool]]:
+    return {row.stage: (row.verdict, row.good) for row in compare(root, vendor)}
 
 
 def test_the_same_build_is_identical_and_tracking_is_not_compared(root: Path) -> None:
@@ -59,7 +68,7 @@ def test_the_same_build_is_identical_and_tracking_is_not_compared(root: Path) ->
 def test_the_data_tier_must_agree_bit_for_bit(root: Path) -> None:
     write_lock(root, split="1")
     assert verdicts(root)["split"] == ("DIFFERS: data/split", False)
-    assert "DIFFERS: data/split" in table(list(compare(root)))
+    assert "DIFFERS: data/split" in table(list(compare(root, "AuthenticAMD")))
 
 
 def test_the_model_tier_may_differ_within_tolerance(root: Path) -> None:
@@ -96,6 +105,48 @@ def test_other_params_are_seen_and_no_commit_is_refused(
     assert has_committed_params(root)
     (root / "params.yaml").write_text("train: {steps: 2}\n")
     assert not has_committed_params(root)
-    for function in (has_committed_params, lambda path: list(compare(path))):
+    for function in (has_committed_params, lambda path: list(compare(path, "AuthenticAMD"))):
         with pytest.raises(UserError, match="must be committed"):
             function(tmp_path_factory.mktemp("bare"))
+
+
+def test_on_the_committed_builds_own_processor_every_bit_must_agree(root: Path) -> None:
+    write_lock(root, train="1", evaluate="1", sample="1")
+    for stage in ("train", "evaluate", "sample"):
+        assert verdicts(root)[stage][1]
+        verdict, good = verdicts(root, "GenuineIntel")[stage]
+        assert not good and verdict.startswith(f"DIFFERS: data/{stage}")
+
+
+def test_only_lock_and_metrics_may_change_and_only_on_another_processor(root: Path) -> None:
+    assert changed_files(root, "GenuineIntel") == changed_files(root, "AuthenticAMD") == ([], [])
+    write_lock(root, train="1")
+    write_json(root / "metrics" / "train.json", {})
+    changed = ["dvc.lock", "metrics/train.json"]
+    assert changed_files(root, "AuthenticAMD") == (changed, [])
+    assert changed_files(root, "GenuineIntel") == ([], changed)
+    (root / "params.yaml").write_text("train: {steps: 2}\n")
+    (root / "left behind").write_text("")
+    assert changed_files(root, "AuthenticAMD") == (changed, ["params.yaml", "left behind"])
+
+
+def test_a_forged_record_of_the_processor_forgives_nothing(root: Path) -> None:
+    write_lock(root, train="1")
+    write_json(root / ".dvc" / "processor.json", {"vendor": "Another"})
+    assert committed_vendor(root) == "GenuineIntel"
+    assert not verdicts(root, "GenuineIntel")["train"][1]
+    assert changed_files(root, "AuthenticAMD") == (["dvc.lock"], [".dvc/processor.json"])
+    (root / ".dvc" / "processor.json").write_text("[]")
+    git(root, "commit", "-aqm", "forged")
+    with pytest.raises(UserError, match="vendor"):
+        verdicts(root)
+    git(root, "rm", "-q", ".dvc/processor.json")
+    git(root, "commit", "-qm", "none")
+    (root / "dvc.lock").write_text("stages: {}\n")
+    assert changed_files(root, "AuthenticAMD") == ([], ["dvc.lock"])
+
+
+def test_a_processor_is_known_by_the_name_that_it_gives(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: x\n")
+    assert read_vendor(tmp_path / "cpuinfo") == "AuthenticAMD"
+    assert read_vendor(tmp_path / "missing")

@@ -1,15 +1,16 @@
 """Compares a build with the committed one, in two tiers.
 
 The data tier (download to shard) is integer work and agrees bit for bit on every machine. The model tier is
-floating-point work: bit for bit on one machine and across Intel machines at the pinned instruction set,
-elsewhere within `TOLERANCE` of the committed metrics; what follows from a model that differs may differ too.
-What was committed is read from git, so that the working tree's own dvc.lock and metrics can be held against
-it.
+floating-point work: it agrees bit for bit on the kind of processor that the committed build was made on, and
+on any other kind it stays within `TOLERANCE` of the committed metrics; what follows from a model that differs
+may differ too. What was committed is read from git, so that the working tree's own dvc.lock and metrics can
+be compared with it.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from coma_gen.params.reading import parse_yaml, read_yaml
 DATA, MODEL, IDENTICAL = "data", "model", "identical"
 DATA_TIER = ("download", "split", "fit_tokenizer", "shard")
 UNCOMPARED = ("track",)
+PROCESSOR = ".dvc/processor.json"
+"""Committed beside dvc.lock: {"vendor": the processor that the committed build was made on}."""
+REBUILT = ("dvc.lock", "metrics/")
+"""Tracked files that a build on another kind of processor may change."""
 TOLERANCE = 0.05
 """Relative difference that a likelihood of the model tier may show on another kind of processor."""
 TOLERATED_METRICS = {
@@ -106,23 +111,90 @@ def _parsed(root: Path, name: str) -> Any:
     return parse_yaml(text, name=name)
 
 
-def compare(root: Path) -> Iterator[Row]:
+def read_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The vendor of this machine's processor as it names itself, such as GenuineIntel or AuthenticAMD.
+
+    Where the system does not say, the kind of machine (such as arm64) stands for it.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    vendors = (line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id"))
+    return next(vendors, "") or platform.machine()
+
+
+def committed_vendor(root: Path) -> str | None:
+    """The vendor of the processor that the committed build was made on; None where the commit does not say.
+
+    Raises:
+        UserError: when the committed record is not what it should be.
+    """
+    text = _committed(root, PROCESSOR)
+    if text is None:
+        return None
+    try:
+        return str(json.loads(text)["vendor"])
+    except (ValueError, TypeError, KeyError):
+        rule = 'must hold {"vendor": "..."}'
+        raise UserError(Fault(PROCESSOR, rule, text[:80], f"git restore {PROCESSOR}")) from None
+
+
+def changed_files(root: Path, vendor: str) -> tuple[list[str], list[str]]:
+    """Changed and new files of the checkout, as git sees them: what a build may change here, and the rest.
+
+    Args:
+        root: the checkout.
+        vendor: of this machine's processor. On the committed build's own kind no file may change.
+    """
+    command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=all", "-z"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    paths = [entry[3:] for entry in printed.split("\0") if entry[2:3] == " "]
+    is_other = committed_vendor(root) not in (None, vendor)
+    allowed = [path for path in paths if is_other and path.startswith(REBUILT)]
+    return allowed, [path for path in paths if path not in allowed]
+
+
+def compare(root: Path, vendor: str) -> Iterator[Row]:
     """One row a stage of dvc.yaml, in its order.
+
+    Args:
+        root: the checkout.
+        vendor: of this machine's processor, as `read_vendor`.
 
     Raises:
         UserError: when there is nothing to compare with: no commit, or no lock in it.
     """
     before, now = _parsed(root, "dvc.lock"), read_yaml(root / "dvc.lock")
+    is_exact = vendor == committed_vendor(root)
     may_differ = False
     for stage in read_yaml(root / "dvc.yaml")["stages"]:
         if stage not in UNCOMPARED:
-            row = _row(root, stage, _outs(before, stage), _outs(now, stage), may_differ=may_differ)
+            row = _row(
+                root,
+                stage,
+                _outs(before, stage),
+                _outs(now, stage),
+                is_exact=is_exact,
+                may_differ=may_differ,
+            )
             may_differ |= row.verdict != IDENTICAL and row.tier == MODEL
             yield row
 
 
-def _row(root: Path, stage: str, before: dict[str, str], now: dict[str, str], *, may_differ: bool) -> Row:
-    """Holds one stage against the commit; `may_differ` where a stage of the model tier before it does."""
+def _row(
+    root: Path, stage: str, before: dict[str, str], now: dict[str, str], *, is_exact: bool, may_differ: bool
+) -> Row:
+    """Compares one stage with the commit.
+
+    Args:
+        root: the checkout.
+        stage: its name.
+        before: path -> digest of each committed out.
+        now: the same of this build.
+        is_exact: this is the committed build's own kind of processor, where every bit must agree.
+        may_differ: a stage of the model tier before this one differs.
+    """
     tier = DATA if stage in DATA_TIER else MODEL
     if not now or not all((root / path).exists() for path in now):
         return Row(stage, tier, "has not run, or its results are gone", False)
@@ -131,6 +203,8 @@ def _row(root: Path, stage: str, before: dict[str, str], now: dict[str, str], *,
     changed = ", ".join(
         sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
     )
+    if tier == MODEL and is_exact:
+        return Row(stage, tier, f"DIFFERS: {changed}, on the committed build's kind of processor", False)
     if tier == MODEL and stage in TOLERATED_METRICS:
         verdict, good = _within_tolerance(root, stage)
         return Row(stage, tier, verdict if good else f"DIFFERS: {verdict}", good)
