@@ -95,7 +95,7 @@ class TestVerify:
     def test_another_split_is_a_difference(self, another: Path) -> None:
         digest = locked_outs(another)["data/split"]
         with edited(another / "dvc.lock", digest, "0" * 32 + ".dir"):
-            rows = {row.stage: row for row in compare(another)}
+            rows = {row.stage: row for row in compare(another, "another vendor")}
             assert coma_gen(another, "verify")[0] == 1
         assert [name for name, row in rows.items() if not row.good] == ["split"]
         assert "data/split" in rows["split"].verdict

@@ -44,7 +44,7 @@ def test_replaced_kernels_give_what_torch_gives() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(
     read_vendor() != "AuthenticAMD",
-    reason="measured on AMD and on an emulated Intel processor; `python -m benchmarks.portable` tells elsewhere",
+    reason="measured on AMD and on an emulated Intel processor; `python -m benchmarks.portable` tells it",
 )
 def test_the_weights_are_those_of_the_page() -> None:
     _, digest = portable.measure("openblas", 0)
