@@ -18,6 +18,9 @@ from coma_gen.music.sustain import Ticks
 DEFAULT_TEMPO = 500_000
 """Microseconds a quarter note, where a file has not said so yet."""
 
+LEAST_TEMPO = 1
+"""Microseconds a quarter note; at 0 nothing would ever be over."""
+
 
 @dataclass(frozen=True, eq=False)
 class Clock:
@@ -45,7 +48,7 @@ class Clock:
             np.concatenate([[DEFAULT_TEMPO], np.asarray(tempo, np.int64)]),
             resolution,
         )
-        if clock.tempo.min() < 1 or np.diff(clock.ticks).min(initial=0) < 0:
+        if clock.tempo.min() < LEAST_TEMPO or np.diff(clock.ticks).min(initial=0) < 0:
             raise ValueError("tempi must be above 0, in the order of time")
         return clock
 
