@@ -15,6 +15,7 @@ import symusic
 import coma_gen.render.pieces
 from coma_gen.cli import main
 from coma_gen.generation.request import Request
+from coma_gen.music import midi
 from coma_gen.music.midi import read_notes
 from small_models import written_model
 from smf import Event, note, pedal, program, smf, tempo, track
@@ -39,7 +40,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.mid").write_text("C D E F")
     with (tmp_path / "huge.mid").open("wb") as huge:
         huge.write(b"MThd")
-        huge.truncate(64 * 2**20 + 1)
+        huge.truncate(2**20 + 1)
     (tmp_path / "cut.mid").write_bytes((tmp_path / "band.mid").read_bytes()[:60])
     (tmp_path / "silence.mid").write_bytes(smf(track()))
     (tmp_path / "kit.mid").write_bytes(smf(track(*kit)))
@@ -169,7 +170,7 @@ NOT_MUSIC = [
     ("missing.mid", "No such file"),
     ("empty.mid", "an empty file"),
     ("text.mid", "begins with 'MThd'"),
-    ("huge.mid", "64 MiB"),
+    ("huge.mid", "at most 1 MiB"),
     ("cut.mid", "whole MIDI file"),
     ("folder.mid", "Is a directory"),
     ("silence.mid", "must have notes that are not drums"),
@@ -180,8 +181,15 @@ NOT_MUSIC = [
 @pytest.mark.parametrize(("name", "words"), NOT_MUSIC)
 @pytest.mark.parametrize("command", ["generate", "render", "inspect"])
 def test_what_is_no_music_is_refused_in_one_line(
-    command: str, name: str, words: str, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    command: str,
+    name: str,
+    words: str,
+    desk: Path,
+    model: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(midi, "MAX_BYTES", 2**20)
     before = set(desk.iterdir())
     extra = {"generate": ["--model", model, "--prompt"], "render": [], "inspect": ["--model", model]}[command]
     text = refusal(capfd, command, *extra, name)

@@ -120,13 +120,26 @@ def test_json_refuses_what_it_cannot_say_and_keeps_integers(tmp_path: Path) -> N
 
 def test_bad_json_is_a_fault_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
-    (tmp_path / "deep.json").write_text("[" * 100_000)
     (tmp_path / "latin.json").write_bytes(b'"\xe9"')
     (tmp_path / "folder.json").mkdir()
     os.mkfifo(tmp_path / "pipe.json")
-    for name in ("a.json", "none.json", "deep.json", "latin.json", "folder.json", "pipe.json"):
+    for name in ("a.json", "none.json", "latin.json", "folder.json", "pipe.json"):
         with pytest.raises(UserError, match=name):
             read_json(tmp_path / name)
+
+
+def test_json_nested_deeper_than_the_stack_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(text: str) -> None:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    (tmp_path / "deep.json").write_text("[[]]")
+    assert read_json(tmp_path / "deep.json") == [[]]
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "loads", overflow)
+        with pytest.raises(UserError, match=r"deep\.json: must be JSON, got maximum recursion depth"):
+            read_json(tmp_path / "deep.json")
 
 
 def test_digests_of_bytes_and_file_agree(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from coma_gen.corpus import archive
 from coma_gen.corpus.archive import Limits, read_tar_gz, read_zip
 from coma_gen.errors import UserError
 from faults.forms import BOTH_FORMS, Form, search
@@ -23,7 +24,8 @@ Tally = Callable[[str, str, int], None]
 Reader = Callable[..., Iterator[tuple[str, bytes]]]
 MUSIC = b"MThd" + bytes(range(200))
 FILES = [("top/a.mid", MUSIC), ("top/b/c.mid", b""), ("top/d.csv", b"x,y\n" * 100)]
-LIMITS = Limits(entries=50, file_bytes=2**20, total_bytes=2**22, ratio=100)
+LIMITS = Limits(entries=12, file_bytes=2**12, total_bytes=2**14, ratio=100)
+"""So low that what is beyond them is small, too."""
 
 
 def a_zip(
@@ -64,7 +66,7 @@ def patched(content: bytes, signature: bytes, offset: int, value: bytes) -> byte
 CENTRAL, LOCAL, END = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
 ONE = a_zip(("a.mid", MUSIC))
 NAMES = {
-    "parent": "../a.mid", "parent inside": "a/../../b", "absolute": "/etc/passwd", "drive": "C:/a",
+    "parent": "../a.mid", "parent inside": "a/../../b", "absolute": "/nowhere/a.mid", "drive": "C:/a",
     "backslash": "..\\a", "only parent": "..", "empty part": "a//b", "dot part": "a/./b", "dot": ".",
     "empty": "", "long": "x" * 300, "drive without slash": "c:a", "unc": "\\\\server\\share",
 }  # fmt: skip
@@ -77,7 +79,7 @@ ZIPS: dict[str, tuple[bytes, str]] = {
     **{f"name: {key}": (a_zip(("a.mid", b"x"), (name, b"x")), "name|whole") for key, name in NAMES.items()},
     **{f"twice: {key}": (a_zip(*((name, b"x") for name in pair)), "twice") for key, pair in TWICE.items()},
     **{
-        f"kind: {key}": (a_zip(("evil", b"/etc/passwd"), mode=kind | 0o777), "a link or device, 'evil'")
+        f"kind: {key}": (a_zip(("evil", b"nowhere"), mode=kind | 0o777), "a link or device, 'evil'")
         for key, kind in {
             "symlink": stat.S_IFLNK, "fifo": stat.S_IFIFO, "device": stat.S_IFCHR, "disk": stat.S_IFBLK,
             "socket": stat.S_IFSOCK,
@@ -86,17 +88,17 @@ ZIPS: dict[str, tuple[bytes, str]] = {
     "method: bzip2": (a_zip(("a", MUSIC), method=zipfile.ZIP_BZIP2), "stored or deflated"),
     "method: lzma": (a_zip(("a", MUSIC), method=zipfile.ZIP_LZMA), "stored or deflated"),
     "method: unknown": (patched(ONE, CENTRAL, 10, b"\x63\x00"), "method 99, 'a.mid'"),
-    "too many": (a_zip(*((f"{number}", b"") for number in range(51))), "at most 50 entries"),
-    "too large a file": (a_zip(("a", bytes(2**20 + 1)), method=zipfile.ZIP_STORED), "more, 'a'"),
-    "bomb": (a_zip(*((f"{number}", bytes(2**20)) for number in range(20))), "must inflate to at most"),
+    "too many": (a_zip(*((f"{number}", b"") for number in range(13))), "at most 12 entries"),
+    "too large a file": (a_zip(("a", bytes(LIMITS.file_bytes + 1)), method=zipfile.ZIP_STORED), "more, 'a'"),
+    "too much": (a_zip(*((f"{number}", bytes(2**12)) for number in range(5))), "must inflate to at most"),
     "encrypted": (patched(patched(ONE, CENTRAL, 8, b"\x01\x00"), LOCAL, 6, b"\x01\x00"), "whole zip"),
     "claims less": (patched(ONE, CENTRAL, 24, struct.pack("<I", 10)), "at 'a.mid'"),
-    "claims more": (patched(ONE, CENTRAL, 24, struct.pack("<I", 10**9)), "at 'a.mid'"),
+    "claims more": (patched(ONE, CENTRAL, 24, struct.pack("<I", len(MUSIC) + 9)), "at 'a.mid'"),
     "wrong checksum": (patched(ONE, CENTRAL, 16, b"\0\0\0\0"), "at 'a.mid'"),
     "another name inside": (patched(ONE, LOCAL, 30, b"b"), "whole zip"),
-    "starts beyond the end": (patched(ONE, CENTRAL, 42, struct.pack("<I", 2**31)), "whole zip"),
-    "table beyond the end": (patched(ONE, END, 16, struct.pack("<I", 2**31)), "whole zip"),
-    "table larger than the file": (patched(ONE, END, 12, struct.pack("<I", 2**31)), "whole zip"),
+    "starts beyond the end": (patched(ONE, CENTRAL, 42, struct.pack("<I", len(ONE))), "whole zip"),
+    "table beyond the end": (patched(ONE, END, 16, struct.pack("<I", len(ONE))), "whole zip"),
+    "table larger than the file": (patched(ONE, END, 12, struct.pack("<I", len(ONE))), "whole zip"),
     "cut": (ONE[:-10], "whole zip"),
     "cut in a file": (ONE[: len(ONE) // 2], "whole zip"),
     "empty": (b"", "whole zip"),
@@ -107,20 +109,20 @@ TARS: dict[str, tuple[bytes, str]] = {
     **{f"name: {key}": (a_tar(("a.mid", b"x"), (name, b"x")), "name") for key, name in NAMES.items() if name},
     **{f"twice: {key}": (a_tar(*((name, b"x") for name in pair)), "twice") for key, pair in TWICE.items()},
     **{
-        f"kind: {key}": (a_tar(("evil", b""), kind=kind, link="/etc/passwd"), "a link or device, 'evil'")
+        f"kind: {key}": (a_tar(("evil", b""), kind=kind, link="nowhere"), "a link or device, 'evil'")
         for key, kind in {
             "symlink": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE,
             "disk": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE, "contiguous": b"V",
         }.items()
     },
-    "too many": (a_tar(*((f"{number}", b"") for number in range(51))), "at most 50 entries"),
-    "too large a file": (a_tar(("a", bytes(2**20 + 1))), "more, 'a'"),
-    "bomb behind its end": (gzip.compress(bytes(2**26)), "inflate to at most"),
+    "too many": (a_tar(*((f"{number}", b"") for number in range(13))), "at most 12 entries"),
+    "too large a file": (a_tar(("a", bytes(LIMITS.file_bytes + 1))), "more, 'a'"),
+    "much behind its end": (gzip.compress(bytes(LIMITS.total_bytes + 1)), "inflate to at most"),
     "nothing but an end": (gzip.compress(b""), "whole tar.gz"),
     "cut between two files": (gzip.compress(gzip.decompress(a_tar(*FILES))[:1024]), "cut off"),
     "wrong checksum": (a_tar(("a", MUSIC))[:-8] + bytes(8), "whole tar.gz"),
-    "bomb of a name": (a_tar(("n" * 2**23, b"")), "inflate to at most|whole tar"),
-    "bomb of files": (a_tar(*((f"{number}", bytes(2**20)) for number in range(20))), "inflate to at most"),
+    "a name as long as all may be": (a_tar(("n" * LIMITS.total_bytes, b"")), "inflate to at most"),
+    "too much": (a_tar(*((f"{number}", bytes(2**12)) for number in range(5))), "inflate to at most"),
     "cut": (a_tar(("a", MUSIC * 50))[:-30], "whole tar.gz"),
     "cut inside": (gzip.compress(gzip.decompress(a_tar(("a", MUSIC * 50)))[:900]), "whole tar.gz"),
     "empty": (b"", "whole tar.gz"),
@@ -136,13 +138,18 @@ KINDS: list[tuple[Reader, str, bytes, str]] = [
 
 @pytest.mark.parametrize(("reader", "make"), [(read_zip, a_zip), (read_tar_gz, a_tar)], ids=["zip", "tar"])
 def test_an_archive_that_grows_beyond_its_ratio_is_refused(
-    reader: Reader, make: Callable[..., bytes], tmp_path: Path, tally: Tally
+    reader: Reader, make: Callable[..., bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
-    """Though it stays below all other limits: 17 MiB out of some 20 KiB."""
-    (tmp_path / "evil").write_bytes(make(*((f"{number}", bytes(2**20)) for number in range(17))))
-    with pytest.raises(UserError, match="must inflate to at most 16,777,216 bytes"):
-        list(reader(tmp_path / "evil", limits=Limits()))
-    tally("an archive that inflates to more than 100 times its size", "refused by entry", 1)
+    """Though it stays below all other limits: 64 KiB out of some 500 bytes."""
+    evil = tmp_path / "evil"
+    evil.write_bytes(make(*((f"{number}", bytes(2**13)) for number in range(8))))
+    monkeypatch.setattr(archive, "_FREE_BYTES", 2**17)
+    assert len(list(reader(evil))) == 8
+    for free, most in ((2**15, 2**15), (2**9, 10 * evil.stat().st_size)):
+        monkeypatch.setattr(archive, "_FREE_BYTES", free)
+        with pytest.raises(UserError, match=f"must inflate to at most {most:,} bytes"):
+            list(reader(evil, limits=Limits(ratio=10)))
+    tally("an archive that inflates to more than its ratio", "refused by entry", 2)
 
 
 @pytest.mark.parametrize(
@@ -163,10 +170,13 @@ def test_each_evil_archive_is_refused_by_entry(
     tally("an archive made to break out, blow up or mislead", "refused by entry; nothing is written", 1)
 
 
-def test_a_table_of_a_million_entries_is_not_read(tmp_path: Path, tally: Tally) -> None:
+def test_a_table_of_more_bytes_than_the_limit_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    monkeypatch.setattr(archive, "_LARGEST_READ", 4096)
     entry = struct.pack("<4s6H3I5H2I", CENTRAL, 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
-    table = entry * 1_000_000
-    end = struct.pack("<4s4H2IH", END, 0, 0, 65535, 65535, len(table), 0, 0)
+    table = entry * 90
+    end = struct.pack("<4s4H2IH", END, 0, 0, 90, 90, len(table), 0, 0)
     (tmp_path / "a.zip").write_bytes(table + end)
     with pytest.raises(UserError, match="a table of entries"):
         list(read_zip(tmp_path / "a.zip"))

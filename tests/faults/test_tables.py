@@ -46,7 +46,7 @@ BAD_CELLS = {
                       "c:a.mid", "a\\b.mid", "a\nb.mid", "\x00.mid", ".", "..", "a.mid/", "~/a.mid\x7f",
                       "a\u202eb.mid"],
     "duration": ["", "x", "-1", "nan", "inf", "-inf", "1e999", "1_0", "１２", " 1", "1,5", "0x10", "86400.1",
-                 "1:30", "9" * 5000],
+                 "1:30", "9" * 400],
     "audio_filename": ["a\x07.wav"],
 }  # fmt: skip
 SHAPES: dict[str, tuple[bytes, str]] = {
@@ -63,7 +63,6 @@ SHAPES: dict[str, tuple[bytes, str]] = {
     "text behind a quote": (table(GOOD, '"Bach"x,Fugue,,,b.mid,,1'), "line 3: must be a row of CSV"),
     "UTF-16": (table(GOOD).decode().encode("utf-16"), "must be UTF-8"),
     "Latin-1": (table(GOOD.replace("Bach", "Frédéric")).decode().encode("latin-1"), "must be UTF-8"),
-    "a cell of a megabyte": (table("B" * 2**20 + GOOD), "line 2: must be a row of CSV, got field larger"),
     "a name twice": (table(GOOD, GOOD), "line 3: a midi_filename must not stand twice (it is in line 2)"),
     "one file in two splits": (table(GOOD, GOOD.replace("train", "test")), "must not stand twice"),
     "zip": (b"PK\x03\x04\xff", "must be UTF-8"),
@@ -85,6 +84,18 @@ def refusal(content: bytes, folder: Path) -> str:
 def test_a_table_of_the_wrong_shape_is_refused(name: str, tmp_path: Path, tally: Tally) -> None:
     content, words = SHAPES[name]
     assert words in refusal(content, tmp_path)
+    tally("a table of the wrong shape or encoding", "refused with its line and value", 1)
+
+
+def test_a_cell_of_more_characters_than_csv_reads_is_refused(tmp_path: Path, tally: Tally) -> None:
+    limit = csv.field_size_limit(100)
+    try:
+        (tmp_path / "t.csv").write_bytes(table(GOOD.replace("Bach", "B" * 100)))
+        assert read_table(tmp_path / "t.csv")[0].composer == "B" * 100
+        text = refusal(table(GOOD.replace("Bach", "B" * 101)), tmp_path)
+    finally:
+        csv.field_size_limit(limit)
+    assert "line 2: must be a row of CSV, got field larger" in text
     tally("a table of the wrong shape or encoding", "refused with its line and value", 1)
 
 

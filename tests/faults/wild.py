@@ -13,8 +13,8 @@ from coma_gen.corpus.reading import Reading
 def wild_read(path: Path) -> Reading:
     """Reads a file, except that some names hang, eat memory, or kill the reader."""
     for word, act in (
-        ("00001", lambda: time.sleep(600)),
-        ("00002", lambda: bytearray(2**33)),
+        ("00001", lambda: time.sleep(30)),
+        ("00002", lambda: bytearray(2**29)),
         ("00003", lambda: os.kill(os.getpid(), signal.SIGKILL)),
         ("00004", lambda: os.kill(os.getpid(), signal.SIGSEGV)),
     ):

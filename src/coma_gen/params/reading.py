@@ -29,6 +29,9 @@ MAX_BYTES = 2**20
 MAX_VALUES = 100_000
 """Keys and values that a document may stand for, with every alias written out."""
 
+MAX_DEPTH = 100
+"""Lists and mappings within each other; Python's own stack ends at some 300 of them."""
+
 _NOT_YAML = (
     yaml.YAMLError,
     ArithmeticError,
@@ -43,6 +46,18 @@ _NOT_YAML = (
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader under the scalar rules of YAML 1.2."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self._depth > MAX_DEPTH:
+            problem = f"it is nested more than {MAX_DEPTH} deep"
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, problem, mark)
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
