@@ -40,6 +40,7 @@ def replace_kernels() -> None:
     """Replaces torch's CPU kernels of products, exp and log with numpy's, in this process."""
     import numpy as np
     import torch
+    from torch.library import Library
 
     def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(np.asarray(np.matmul(a.detach().numpy(), b.detach().numpy())))
@@ -66,7 +67,7 @@ def replace_kernels() -> None:
     for name, with_sum in (("mm", "addmm"), ("bmm", "baddbmm"), ("mv", "addmv")):
         kernels |= {name: multiply, f"{name}.out": multiply_into}
         kernels |= {with_sum: add, f"{with_sum}_": add_in_place, f"{with_sum}.out": add_into}
-    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for name, kernel in kernels.items():
         _register(library, name, kernel)
     _LIBRARIES.append(library)
@@ -79,8 +80,9 @@ _LIBRARIES: list[Any] = []
 def _register(library: Any, name: str, kernel: Callable[..., Any]) -> None:
     """Replaces one CPU kernel for float32 and float64; other types keep torch's own."""
     import torch
+    from torch.library import get_kernel
 
-    original = torch.library.get_kernel(f"aten::{name}", "CPU")
+    original = get_kernel(f"aten::{name}", "CPU")
 
     def dispatch(keys: Any, *arguments: Any, **options: Any) -> Any:
         if arguments[0].dtype in (torch.float32, torch.float64):
@@ -156,8 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"| {name} | {milliseconds:.1f} | {ratio:.2f}x | `{got[0][name][1]}` |")
     found = {one["openblas"][1] for one in got}
     if found != {WEIGHTS}:
-        sys.exit(f"openblas: the weights are {', '.join(sorted(found))}, and {WEIGHTS} on other processors")
-    print(f"openblas: the weights are those of other processors ({WEIGHTS})")
+        sys.exit(f"openblas: the weights must be {WEIGHTS}, got {', '.join(sorted(found))}")
+    print(f"openblas: the weights are {WEIGHTS}, as on an AMD EPYC (Zen 5) and an emulated Intel Haswell")
 
 
 if __name__ == "__main__":

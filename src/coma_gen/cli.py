@@ -134,13 +134,15 @@ def _verify(workspace: Workspace, options: argparse.Namespace, _rest: list[str])
         table,
     )
 
-    if not has_committed_params(workspace.root):
-        print("\nverify: params.yaml is not the committed one; there is no committed build of it")
-        return 0
-    vendor = read_vendor()
-    rows = list(compare(workspace.root, vendor))
-    print("\n" + table(rows))
+    vendor, has_same_params = read_vendor(), has_committed_params(workspace.root)
     allowed, others = changed_files(workspace.root, vendor)
+    is_good = not (options.tree and others)
+    if has_same_params:
+        rows = list(compare(workspace.root, vendor))
+        is_good = is_good and all(row.good for row in rows)
+        print("\n" + table(rows))
+    else:
+        print("\nverify: params.yaml is not the committed one; there is no committed build of it")
     if allowed:
         print(
             f"\n`git status` shows {len(allowed)} changed files: the committed build is of a "
@@ -149,8 +151,7 @@ def _verify(workspace: Workspace, options: argparse.Namespace, _rest: list[str])
         )
     if options.tree and others:
         print("\nverify: files changed that a build must leave as they are:\n  " + "\n  ".join(others))
-        return 1
-    return 0 if all(row.good for row in rows) else 1
+    return 0 if is_good else 1
 
 
 def _summary(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:

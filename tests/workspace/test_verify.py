@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from coma_gen.cli import main
 from coma_gen.errors import UserError
 from coma_gen.files import write_json
 from coma_gen.workspace.verify import (
@@ -126,8 +127,10 @@ def test_only_lock_and_metrics_may_change_and_only_on_another_processor(root: Pa
     assert changed_files(root, "AuthenticAMD") == (changed, [])
     assert changed_files(root, "GenuineIntel") == ([], changed)
     (root / "params.yaml").write_text("train: {steps: 2}\n")
-    (root / "left behind").write_text("")
-    assert changed_files(root, "AuthenticAMD") == (changed, ["params.yaml", "left behind"])
+    for name in ("dvc.lock.orig", "left behind"):
+        (root / name).write_text("")
+    others = ["params.yaml", "dvc.lock.orig", "left behind"]
+    assert changed_files(root, "AuthenticAMD") == (changed, others)
 
 
 def test_a_forged_record_of_the_processor_forgives_nothing(root: Path) -> None:
@@ -150,3 +153,15 @@ def test_a_processor_is_known_by_the_name_that_it_gives(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: x\n")
     assert read_vendor(tmp_path / "cpuinfo") == "AuthenticAMD"
     assert read_vendor(tmp_path / "missing")
+
+
+def test_a_tree_with_other_params_is_no_clean_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    (root / "params.yaml").write_text("train: {steps: 2}\n")
+    for arguments, status in ((["verify"], 0), (["verify", "--tree"], 1)):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == status
+    assert "must leave as they are:\n  params.yaml" in capsys.readouterr().out

@@ -24,9 +24,11 @@ DATA, MODEL, IDENTICAL = "data", "model", "identical"
 DATA_TIER = ("download", "split", "fit_tokenizer", "shard")
 UNCOMPARED = ("track",)
 PROCESSOR = ".dvc/processor.json"
-"""Committed beside dvc.lock: {"vendor": the processor that the committed build was made on}."""
-REBUILT = ("dvc.lock", "metrics/")
-"""Tracked files that a build on another kind of processor may change."""
+"""Committed beside dvc.lock: {"vendor": what `read_vendor` gave where the committed build was made}.
+Whoever commits a new dvc.lock commits this with it.
+"""
+LOCK, METRICS = "dvc.lock", "metrics/"
+"""What a build on another kind of processor may change of the tracked files."""
 TOLERANCE = 0.05
 """Relative difference that a likelihood of the model tier may show on another kind of processor."""
 TOLERATED_METRICS = {
@@ -148,10 +150,10 @@ def changed_files(root: Path, vendor: str) -> tuple[list[str], list[str]]:
         vendor: of this machine's processor. On the committed build's own kind no file may change.
     """
     command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=all", "-z"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace")
     paths = [entry[3:] for entry in printed.split("\0") if entry[2:3] == " "]
     is_other = committed_vendor(root) not in (None, vendor)
-    allowed = [path for path in paths if is_other and path.startswith(REBUILT)]
+    allowed = [path for path in paths if is_other and (path == LOCK or path.startswith(METRICS))]
     return allowed, [path for path in paths if path not in allowed]
 
 
