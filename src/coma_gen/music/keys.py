@@ -153,14 +153,14 @@ def _late(ticks: Sequence[int], is_on: Sequence[bool]) -> dict[int, int]:
                 stray += 1
         late = min(stray, sounding)
         sounding -= late
-        if late:
-            taken.append((tick, late, given_back))
         for _ in range(stray - late):
             while first < len(taken) and taken[first][1] <= given_back - taken[first][2]:
                 first += 1
             if first == len(taken):
                 break
             given_back += 1
+        if late:
+            taken.append((tick, late, given_back))
     return {tick: late - given_back + back for tick, late, back in taken if late > given_back - back}
 
 
