@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from coma_gen.music.heard import read_heard
-from coma_gen.music.midi import notes_of, read_song
+from coma_gen.music.midi import notes_of, read_notes, read_song
 from coma_gen.music.notes import Notes
 from coma_gen.music.prompt import read_prompt
 from coma_gen.params.sections import TokenizerParams
@@ -112,8 +112,23 @@ def check(song: Written, tokenizer: Tokenizer) -> None:
     prompt = read_prompt(song.content)
     assert keys_of(prompt.notes) == keys_of(notes) and prompt.endless_notes == song.endless
     np.testing.assert_allclose(np.sort(prompt.notes.duration), np.sort(notes.duration), atol=1e-9)
+    _check_a_stretch(song.content, notes)
     facts = inspected(song.content, tokenizer, name="a.mid", shown=0)
     assert (facts["music"]["notes"], facts["lost"]["notes_without_an_end"]) == (len(notes), song.endless)
+
+
+def _check_a_stretch(content: bytes, whole: Notes) -> None:
+    """A part that is cut out, continued and read again has its notes and the new one."""
+    start = float(whole.onset[len(whole) // 2])
+    expected = whole.between(start, start + 1.0)
+    for open_pedal in (False, True):
+        prompt = read_prompt(content, from_second=start, seconds=1.0, open_pedal=open_pedal)
+        moved = expected.onset[0] - prompt.notes.onset[0]
+        np.testing.assert_allclose(prompt.notes.onset + moved, expected.onset, atol=1e-6)
+        assert prompt.notes.pitch.tolist() == expected.pitch.tolist()
+        np.testing.assert_allclose(np.sort(prompt.notes.duration), np.sort(expected.duration), atol=1e-6)
+        new = Notes.of([prompt.notes.end + 5.0], [0.5], [72], [64])
+        assert len(read_notes(prompt.continued(new))) == len(expected) + 1
 
 
 @pytest.mark.parametrize("form", BOTH_FORMS)

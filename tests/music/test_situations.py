@@ -117,6 +117,13 @@ def test_new_notes_are_on_no_channel_that_a_file_makes_rhythm() -> None:
     assert prompt.channel == 2 and rows(prompt.notes) == [(0, 0.1, 60)]
 
 
+def test_a_bank_that_no_program_has_taken_makes_no_drums_of_what_is_new() -> None:
+    prompt = read_prompt(smf(track((0, b"\xb0\x00\x7f"), *later(0))))
+    assert rows(prompt.notes) == [(0, 0.1, 60)]
+    new = Notes.of([1.0], [0.5], [72], [64])
+    assert rows(read_notes(prompt.continued(new))) == [(0, 0.1, 60), (1.0, 0.5, 72)]
+
+
 def raw(body: bytes) -> bytes:
     return smf(b"MTrk" + len(body).to_bytes(4, "big") + body)
 

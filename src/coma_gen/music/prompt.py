@@ -21,7 +21,7 @@ from coma_gen.music.clock import Clock
 from coma_gen.music.events import Row
 from coma_gen.music.midi import notes_of, read_bytes, read_song
 from coma_gen.music.notes import Notes
-from coma_gen.music.rhythm import rhythm_voices
+from coma_gen.music.rhythm import RHYTHM_BANKS, rhythm_voices
 from coma_gen.music.stretch import OF_MUSIC, stretch_of
 from coma_gen.music.sustain import SUSTAIN
 from coma_gen.music.track import (
@@ -204,10 +204,15 @@ def _new_channel(rows: tuple[Row, ...], joint: int, rhythm: frozenset[int]) -> t
             played.add((row.channel, program[row.channel]))
     channel = min(last_used, key=lambda each: (last_used[each], each))
     sources, programs = {of for of, _ in played}, {used for _, used in played}
-    levels = [control.get((min(sources), number)) for number in BANK + LEVELS] if len(sources) == 1 else []
+    for of in (channel, *sources):  # a bank that no program has taken yet: the one sent here would
+        if control.get((of, BANK[0])) in RHYTHM_BANKS:
+            control[of, BANK[0]] = 0
+    source = min(sources) if len(sources) == 1 else channel
+    wanted = BANK + LEVELS if len(sources) == 1 else BANK
+    levels = [control.get((source, number)) for number in wanted]
     sent = [
         bytes((CONTROL | channel, number, level))
-        for number, level in zip(BANK + LEVELS, levels, strict=False)
+        for number, level in zip(wanted, levels, strict=True)
         if level is not None
     ]
     banks = sum(message[1] in BANK for message in sent)
