@@ -17,6 +17,7 @@ from coma_gen.cli import main
 from coma_gen.generation.request import Request
 from coma_gen.music import midi
 from coma_gen.music.midi import read_notes
+from situations import SITUATIONS
 from small_models import written_model
 from smf import Event, note, pedal, program, smf, tempo, track
 
@@ -328,6 +329,59 @@ def test_inspect_says_what_the_tokenizer_sees(
     assert facts["lost"]["outside_of_pitches"] == 1
     assert facts["file"]["tempo_bpm"] == {"first": 100.0, "lowest": 100.0, "highest": 100.0, "changes": 0}
     assert [each["channel"] for each in facts["file"]["tracks"]] == [1, 4, 10]
+
+
+def test_inspect_tells_all_that_is_lost(desk: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    endless = [(0, b"\x90\x32\x40"), (9, b"\x90\x33\x40"), (50, b"\x90\x33\x40"), (90, b"\x80\x33\x00")]
+    pedals = [
+        (tick, bytes((0xB0, number, value))) for number in (66, 67) for tick, value in ((5, 127), (9, 0))
+    ]
+    other = [(0, b"\xff\x21\x01\x01"), *note(0, 480, 5), *note(0, 90, 36, channel=9)]
+    (desk / "lossy.mid").write_bytes(smf(track(*endless, *pedals), track(*other)))
+    assert ended("inspect", "lossy.mid", "--model", model, "--json") == 0
+    lost = json.loads(capfd.readouterr().out)["lost"]
+    assert (lost["drum_notes"], lost["notes_without_an_end"], lost["notes_that_end_with_another"]) == (
+        1,
+        1,
+        1,
+    )
+    assert lost["pedals_of_other_kinds"] == {"sostenuto": 1, "soft": 1, "legato": 0, "hold_2": 0}
+    assert (lost["ports_read_as_one"], lost["outside_of_pitches"]) == (2, 1)
+    assert ended("inspect", "lossy.mid", "--model", model) == 0
+    table = capfd.readouterr().out
+    assert re.search(r"notes without an end +1\n", table) and re.search(r"sostenuto 1, soft 1, .*\n", table)
+    assert re.search(r"left out  port 1\n", table)
+    assert ended("generate", "--prompt", "lossy.mid", "--model", model, *SHORT, "--audio", "none") == 0
+    assert "left out: 1 notes without an end" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_every_command_reads_a_file_as_it_is_meant(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    situation = SITUATIONS[name]
+    (desk / "odd.mid").write_bytes(situation.content)
+    assert ended("inspect", "odd.mid", "--model", model, "--json") == 0
+    music = json.loads(capfd.readouterr().out)["music"]
+    assert (music["notes"], music["drum_notes_left_out"]) == (len(situation.notes), situation.drums)
+    assert music["pedal_presses"] == len(situation.pedal)
+    assert music["seconds"] == pytest.approx(max(start + length for start, length, _ in situation.notes))
+    assert ended("render", "odd.mid", "--out", "seen") == 0 and {*contents(desk / "seen")} == {
+        "odd.png",
+        "odd.flac",
+    }
+    few = ("--seconds", "1", "--tokens", "8", "--audio", "none")
+    assert ended("generate", "--prompt", "odd.mid", "--model", model, *few, "--out", "new") == 0
+    piece = json.loads((desk / "new" / "settings.json").read_text())["pieces"][0]
+    assert piece["prompt_notes"] == len(situation.notes)
+
+
+def test_a_prompt_that_the_model_does_not_know_is_named_by_its_file(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "low.mid").write_bytes(smf(track(*note(0, 480, 5))))
+    told = refusal(capfd, "generate", "--prompt", "low.mid", "--model", model, *SHORT)
+    assert "low.mid: must have a note that the model knows, of pitch 21 to 108, got 1 others" in told
 
 
 def test_inspect_has_the_tokenizer_of_the_params_before_anything_ran(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from checkout import ROOT, Built, coma_gen, copy_of, stages_run
 from coma_gen.artefact import open_artefact, read_manifest
 from coma_gen.cli import main
-from coma_gen.commands.finetune import finetune_flags, keep
+from coma_gen.commands.finetune import finetune_flags, keep, unreadable_files
 from coma_gen.files import read_json
 from coma_gen.music.midi import midi_bytes
 from coma_gen.params.load import load_params
@@ -62,6 +63,17 @@ def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
     assert not (place / ".downloads").exists()
 
 
+def test_what_could_not_be_read_is_told_with_its_reason(place: Path) -> None:
+    (place / "metrics").mkdir()
+    found = {"performances": 1, "reasons": {"must be whole": 1}, "files": ["a.mid: must be whole, got half"]}
+    (place / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))
+    told = ["left out, as they cannot be read: 1 files", "  a.mid: must be whole, got half"]
+    assert list(unreadable_files(Workspace.here(place))) == told
+    found["files"] = []
+    (place / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))
+    assert list(unreadable_files(Workspace.here(place))) == []
+
+
 def songs(folder: Path) -> None:
     """Files as other programs write them: of format 0 and 1, with other tempi and programs, and drums."""
     folder.mkdir()
@@ -82,11 +94,13 @@ def test_a_folder_of_midi_from_the_model_of_the_last_run_on(built: Built, tmp_pa
     checkout = copy_of(built.folder, tmp_path / "checkout")
     start = read_manifest(checkout / "data" / "model", kind="model").digest
     songs(tmp_path / "songs")
+    (tmp_path / "songs" / "broken.mid").write_bytes(b"no music")
     brief = ("-S", "train.steps=6", "-S", "train.warmup_steps=1", "-S", "train.validate_every=3")
     status, output = coma_gen(checkout, "finetune", str(tmp_path / "songs"), *brief, "train")
     assert status == 0, output
     assert stages_run(output) == ["download", "split", "fit_tokenizer", "shard", "train"]
     assert read_manifest(checkout / "data" / "model", kind="model").made_from["init_from"] == start
-    assert read_json(checkout / "metrics" / "download.json")["performances"] == 24
+    assert read_json(checkout / "metrics" / "download.json")["performances"] == 25
+    assert "broken.mid: must be a MIDI file, which begins with 'MThd', got b'no m'" in output
     params = load_params(checkout / "params.yaml")
     assert params.train.steps == 6 and params.train.learning_rate == 0.001

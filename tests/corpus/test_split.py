@@ -110,7 +110,10 @@ def test_unreadable_files_refuse_the_run_unless_allowed(
     assert metrics["unreadable"] == {
         "performances": 2,
         "reasons": {"must be a MIDI file, which begins with 'MThd'": 1, "must have notes": 1},
-        "files": ["3.mid", "4.mid"],
+        "files": [
+            "3.mid: must be a MIDI file, which begins with 'MThd', got b'no m'",
+            "4.mid: must have notes, got none",
+        ],
     }
     assert metrics["train"]["performances"] == 1
 

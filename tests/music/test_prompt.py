@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coma_gen.errors import UserError
-from coma_gen.music.midi import read_notes
+from coma_gen.music.midi import read_notes, read_song
 from coma_gen.music.notes import Notes
 from coma_gen.music.pedal import extend
 from coma_gen.music.prompt import Prompt, read_prompt
-from coma_gen.music.stretch import rows_of
 from smf import Event, note, pedal, program, smf, tempo, track
 
 NEW = Notes.of([0.25, 1.0, 1.5], [0.5, 0.5, 1.0], [60, 64, 60], [70, 80, 90])
@@ -172,7 +171,8 @@ def test_an_open_pedal_is_lifted_by_what_follows_on_the_prompts_channel_too() ->
     prompt = read_prompt(smf(track(*events)), open_pedal=True)
     assert prompt.held == (2,)
     new = Notes.of([1.0], [0.5], [70], [64], [(0.5, 1.25), (1.5, 2.0)])
-    moves = {(row.tick, row.channel, row.event[2]) for row in rows_of(prompt.continued(new)) if row.is_pedal}
+    rows = read_song(prompt.continued(new), name="a.mid").stream.rows
+    moves = {(row.tick, row.channel, row.event[2]) for row in rows if row.kind == 0xB0 and row.event[1] == 64}
     assert moves == {(0, 2, 127), (1200, 2, 0), (480, 0, 127), (1200, 0, 0), (1440, 0, 127), (1920, 0, 0)}
     without = prompt.continued(Notes.of([1.0], [0.5], [70], [64]))
     assert read_notes(without).pedal.tolist() == [[0.0, 0.5]]

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coma_gen.music.clock import Clock
+from coma_gen.music.events import read_stream
 from coma_gen.music.notes import Notes
-from coma_gen.music.track import note_events, track_chunk, track_chunks, track_events
+from coma_gen.music.track import note_events, track_chunk
 from smf import note, pedal, smf, tempo, track
 
 channel_message = st.builds(
@@ -30,24 +31,26 @@ sysex = st.builds(lambda words: b"\xf0" + bytes((len(words),)) + words, st.binar
 event = st.tuples(st.integers(0, 300_000), st.one_of(channel_message, short_message, text, sysex))
 
 
+def walked(content: bytes) -> list[tuple[int, bytes]]:
+    return [(row.tick, row.event) for row in read_stream(content, name="a.mid").rows]
+
+
+def chunk(body: bytes) -> bytes:
+    return smf(b"MTrk" + len(body).to_bytes(4, "big") + body)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(event, max_size=30))
 def test_events_come_back_as_they_were(events: list[tuple[int, bytes]]) -> None:
     events.sort(key=lambda each: each[0])
-    content = smf(track_chunk(events))
-    (chunk,) = track_chunks(content)
-    assert list(track_events(chunk)) == events
+    assert walked(smf(track_chunk(events))) == events
 
 
-def test_running_status_is_written_out_and_damage_ends_the_track() -> None:
+def test_running_status_is_written_out_and_what_follows_the_end_is_not_read() -> None:
     body = b"\x00\x90\x3c\x40\x05\x3e\x40\x81\x00\xc0\x07"
     events = [(0, b"\x90\x3c\x40"), (5, b"\x90\x3e\x40"), (133, b"\xc0\x07")]
-    assert list(track_events(body)) == events
-    assert list(track_events(body + b"\x00\xff\x2f\x00\x00\x90\x3c\x40")) == events
-    for cut in range(1, len(body)):
-        found = list(track_events(body[:cut]))
-        assert found == events[: len(found)]
-    assert list(track_events(b"\x00\x3c\x40")) == []
+    assert walked(chunk(body)) == events
+    assert walked(chunk(body + b"\x00\xff\x2f\x00\x00\x90\x3c\x40")) == events
 
 
 def test_at_one_tick_notes_end_the_pedal_moves_and_notes_begin() -> None:
@@ -93,6 +96,7 @@ def test_impossible_tempi_are_refused(ticks: list[int], tempo_: list[int]) -> No
         Clock.of(ticks, tempo_, resolution=480)
 
 
-def test_the_walk_sees_what_the_file_holds() -> None:
+def test_the_walk_merges_the_tracks() -> None:
     content = smf(track(tempo(0, 400_000)), track(pedal(3, 127), *note(0, 9)))
-    assert [[tick for tick, _ in track_events(chunk)] for chunk in track_chunks(content)] == [[0], [0, 3, 9]]
+    rows = read_stream(content, name="a.mid").rows
+    assert [(row.tick, row.track) for row in rows] == [(0, 0), (0, 1), (3, 1), (9, 1)]

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,20 @@ def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> i
     flags = [*finetune_flags(workspace, music, kept), *rest]
     print(shlex.join(["dvc", "exp", "run", *flags]), flush=True)
     command = [sys.executable, "-m", "dvc", "exp", "run", *flags]
-    return subprocess.run(command, cwd=workspace.root, check=False).returncode
+    elsewhere = {"--queue", "--temp"}  # then the figures here are not of this run
+    status = subprocess.run(command, cwd=workspace.root, check=False).returncode
+    if status == 0 and not elsewhere.intersection(rest):
+        for line in unreadable_files(workspace):
+            print(line)
+    return status
+
+
+def unreadable_files(workspace: Workspace) -> Iterator[str]:
+    """What the split of the last run left out because it could not be read, and why."""
+    found = read_json(workspace.root / "metrics" / "split.json")["unreadable"]
+    if files := found["files"]:
+        yield f"left out, as they cannot be read: {len(files):,} files"
+        yield from (f"  {line}" for line in files)
 
 
 def keep(workspace: Workspace, folder: Path, manifest: Manifest) -> Path:

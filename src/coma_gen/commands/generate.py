@@ -221,6 +221,8 @@ def _told(out: Path, composer: Composer, prompt: Prompt | None, described: list[
         lines.append(f"prompt: {len(prompt.notes):,} notes, {prompt.notes.end:.1f} s")
         if prompt.drum_notes:
             lines.append(f"  left out: {prompt.drum_notes:,} notes of drums")
+        if prompt.endless_notes:
+            lines.append(f"  left out: {prompt.endless_notes:,} notes without an end")
         if outside:
             lines.append(f"  not heard by the model: {outside:,} notes outside of pitch {low} to {high}")
     for piece in described:

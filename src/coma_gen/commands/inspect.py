@@ -91,9 +91,10 @@ def _lines(name: str, facts: dict[str, Any]) -> Iterator[str]:
     yield "\n  track                          channel  program  instrument              notes"
     for track in of_file["tracks"]:
         left_out = "  left out" if track["instrument"] == "drums" else ""
+        port = f"  port {track['port']}" if track["port"] else ""
         yield (
             f"  {_plain(track['name'])[:30]:<30} {track['channel']:>7}  {track['program']:>7}  "
-            f"{track['instrument']:<20} {track['notes']:>8,}{left_out}"
+            f"{track['instrument']:<20} {track['notes']:>8,}{left_out}{port}"
         )
     tempo = of_file["tempo_bpm"]
     span = f", {tempo['lowest']:g} to {tempo['highest']:g} in {tempo['changes']} changes"

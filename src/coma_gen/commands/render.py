@@ -41,16 +41,18 @@ def add_command(commands: Any) -> None:
 def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
     """Writes the picture and the sound: both, or neither."""
     from coma_gen.music.heard import read_heard
-    from coma_gen.music.midi import read_bytes, read_notes
+    from coma_gen.music.midi import notes_of, read_bytes, read_song
+    from coma_gen.music.song import without_notes
     from coma_gen.render.roll import write_roll
     from coma_gen.render.sound import write_sound
     from coma_gen.render.soundfont import check_soundfont, write_soundfont_sound
 
     source = Path(options.file)
     content = read_bytes(source, options.file)
-    notes = read_notes(content, name=options.file)
+    song = read_song(content, name=options.file)
+    notes = notes_of(song)
     if not len(notes) and not options.soundfont:
-        raise UserError(Fault(options.file, "must have notes that are not drums", "none"))
+        raise UserError(Fault(options.file, "must have notes that are not drums", without_notes(song)))
     soundfont = Path(options.soundfont) if options.soundfont else None
     if soundfont is not None:
         if options.audio == "none":

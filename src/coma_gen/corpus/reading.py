@@ -10,8 +10,9 @@ from coma_gen.corpus.performance import Performance
 from coma_gen.errors import Fault, UserError
 from coma_gen.files import sha256_bytes
 from coma_gen.guarded import Lost, map_guarded
-from coma_gen.music.midi import read_bytes, read_notes
+from coma_gen.music.midi import notes_of, read_bytes, read_notes, read_song
 from coma_gen.music.notes import Notes
+from coma_gen.music.song import without_notes
 
 MEMORY = 2**30
 """Bytes that reading one file may take."""
@@ -64,9 +65,10 @@ def read_performance(corpus: Path, row: Performance) -> Notes:
 
 def _read(path: Path) -> Reading:
     try:
-        notes = read_notes(path)
+        song = read_song(read_bytes(path, str(path)), name=str(path))
     except UserError as error:
         return Reading(reason=error.faults[0].rule, got=error.faults[0].got)
+    notes = notes_of(song)
     if not len(notes):
-        return Reading(reason="must have notes", got="none that is not drums")
+        return Reading(reason="must have notes", got=without_notes(song))
     return Reading(len(notes), notes.end)

@@ -37,8 +37,8 @@ def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[st
 
     Returns:
         metrics: for each split performances, hours and notes; unreadable (performances, files by reason,
-            names); filtered (performances, composers); compositions_in_two_splits and the first of them;
-            moved.
+            each file with its reason); filtered (performances, composers); compositions_in_two_splits and
+            the first of them; moved.
 
     Raises:
         UserError: a changed corpus, an unknown composer, too many unreadable files, or a split that would be
@@ -97,7 +97,9 @@ def _left_out(
         "unreadable": {
             "performances": len(unreadable),
             "reasons": dict(sorted(reasons.items())),
-            "files": sorted(unreadable),
+            "files": [
+                str(Fault(name, reading.reason, reading.got)) for name, reading in sorted(unreadable.items())
+            ],
         },
         "filtered": {"performances": len(rows) - len(chosen), "composers": len(composers)},
     }

@@ -77,6 +77,7 @@ def compose(
     max_tokens: int,
     max_empty_bars: int = MAX_EMPTY_BARS,
     desc: str = "sample",
+    name: str | None = None,
 ) -> list[Piece]:
     """Writes one piece for each prompt; None asks for music from nothing.
 
@@ -89,6 +90,7 @@ def compose(
         max_tokens: bound on the new tokens of one piece.
         max_empty_bars: bound on the empty bars in a row.
         desc: what the progress bar says.
+        name: how faults call the prompt, where all are the same; their numbers by default.
 
     Raises:
         UserError: a prompt has no note that the model knows.
@@ -97,7 +99,7 @@ def compose(
     sequences = []
     for index, prompt in enumerate(prompts):
         if id(prompt) not in written:
-            written[id(prompt)] = _written(composer.tokenizer, prompt, f"prompt {index + 1}")
+            written[id(prompt)] = _written(composer.tokenizer, prompt, name or f"prompt {index + 1}")
         read, spelled = written[id(prompt)]
         until = seconds if prompt is None else prompt.end_of_onsets - _origin(prompt) + seconds
         given = [composer.tokenizer.bos_id, *read]
@@ -211,4 +213,5 @@ def compose_request(composer: Composer, prompt: Prompt | None, request: Request)
         max_tokens=request.most_tokens,
         max_empty_bars=request.max_empty_bars,
         desc="music",
+        name=None if prompt is None else prompt.name,
     )

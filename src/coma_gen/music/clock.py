@@ -1,6 +1,6 @@
 """A tempo map: the ticks of a MIDI file as seconds, and seconds as its ticks.
 
-In whole numbers until the last division, in float64 after it, because symusic's own seconds are float32. A
+In whole numbers until the last division, in float64 after it, as float32 cannot tell late ticks apart. A
 tick is a microsecond of tempo divided by the ticks of a quarter: nothing is rounded on the way from tempo to
 tempo, however many there are.
 """

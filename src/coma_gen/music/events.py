@@ -1,11 +1,10 @@
-"""Every event of a MIDI file, walked once before anything parses it: bounds, damage, and the sustain pedal.
+"""Every event of a MIDI file, walked once: the one reading that notes, pedal, prompt and sound share.
 
 What a file claims is held against bounds while it is still bytes, so that no few bytes grow into gigabytes.
-Two things must be seen here because symusic does not tell of them: it counts ticks in 32 bits, so that an
-event after days would come back at the beginning; and it reads as many tracks as the header tells of, so that
-a file cut off between two tracks would lose the rest without a word. It also leaves out the controls of a
-(channel, program) that has no notes of its own (a pedal on another channel than the notes, a release after a
-program change), so the pedal is read here. About 10 ms a performance.
+The tracks of a file are one stream, in the order of time and within a tick in that of the tracks, as a player
+merges them: a key that one track strikes may be released by another.
+
+Chunks of other kinds and the rest of a longer header are passed over.
 
 Format: Standard MIDI Files 1.0 (MIDI Manufacturers Association, 1988).
 """
@@ -13,107 +12,191 @@ Format: Standard MIDI Files 1.0 (MIDI Manufacturers Association, 1988).
 from __future__ import annotations
 
 import struct
-from array import array
-from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from coma_gen.errors import Fault, UserError
-from coma_gen.music.sustain import SUSTAIN, Ticks
+from coma_gen.music.sustain import Ticks
+from coma_gen.music.walk import DamageError, Walk, is_short
 
 MAX_EVENTS = 4_000_000
 """Of a whole file; a note is two, and an hour of MAESTRO has about 80,000."""
 
 MAX_TICKS = 2**31 - 1
-DRUM_CHANNEL = 9
-_CONTROL, _PROGRAM, _PRESSURE = 0xB0, 0xC0, 0xD0
-_META, _SYSEX, _SYSEX_MORE, _END_OF_TRACK = 0xFF, 0xF0, 0xF7, 0x2F
+_RULE = "must be a whole MIDI file"
 
 
-class _DamageError(Exception):
-    """What is wrong inside a track."""
+class Row(NamedTuple):
+    """One event.
+
+    Attributes:
+        tick: from the start of the file.
+        track: from 0.
+        port: that its track is played through.
+        event: its bytes, status first, whether or not the file repeats the status.
+    """
+
+    tick: int
+    track: int
+    port: int
+    event: bytes
+
+    @property
+    def kind(self) -> int:
+        """The kind of a channel message, 0xF0 for anything else."""
+        return self.event[0] & 0xF0
+
+    @property
+    def channel(self) -> int:
+        """The channel of a channel message; -1 for anything else."""
+        return self.event[0] & 0x0F if self.event[0] < 0xF0 else -1
+
+    @property
+    def voice(self) -> int:
+        """16 times the port and the channel of a channel message; -1 for anything else."""
+        return 16 * self.port + self.channel if self.event[0] < 0xF0 else -1
 
 
-def sustain_events(content: bytes, *, name: str) -> list[Ticks]:
-    """Walks a file; returns its sustain control changes by channel, without drums, the tracks of a channel
-    merged as a player merges them.
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The events of a file, but for the ends of tracks, in the order of time.
 
-    Args:
-        content: a MIDI file of which only the header is known to be one.
-        name: what faults call it.
+    Attributes:
+        content: the file.
+        form: 0 or 1.
+        resolution: ticks a quarter note.
+        tracks: how many.
+        tick: (E,) from the start of the file.
+        track: (E,) from 0.
+        voice: (E,) 16 times the port and the channel; of no meaning for what is no channel message.
+        status: (E,) first byte, written or not.
+        first: (E,) the byte behind it.
+        second: (E,) the byte behind that; 0 where a channel message has none.
+        place: (E,) where in the file the byte behind the status stands.
+        end: (E,) where the event ends.
+        tempi: (T, 2) tick and microseconds a quarter note, in the order of time.
+    """
 
-    Returns:
-        for each channel that has any, (E, 2) tick and value in the order of time.
+    content: bytes
+    form: int
+    resolution: int
+    tracks: int
+    tick: Ticks
+    track: Ticks
+    voice: Ticks
+    status: Ticks
+    first: Ticks
+    second: Ticks
+    place: Ticks
+    end: Ticks
+    tempi: Ticks
+
+    @property
+    def kind(self) -> Ticks:
+        """(E,) the kind of a channel message, 0xF0 for anything else."""
+        return self.status & 0xF0
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The same, event by event."""
+        columns = (self.tick, self.track, self.voice >> 4, self.status, self.place, self.end)
+        return [
+            Row(tick, track, port, bytes((status,)) + self.content[place:end])
+            for tick, track, port, status, place, end in zip(
+                *(each.tolist() for each in columns), strict=True
+            )
+        ]
+
+
+def read_stream(content: bytes, *, name: str) -> Stream:
+    """Walks a file.
 
     Raises:
-        UserError: fewer or more tracks than the header tells of, a damaged track, more events or ticks than
-            the bounds.
+        UserError: what is not MIDI of format 0 or 1 in ticks a quarter note; fewer or more tracks than the
+            header tells of, a damaged track, more events or ticks than the bounds.
     """
-    pedals: dict[int, array[int]] = defaultdict(lambda: array("q"))
-    tracks, left = 0, MAX_EVENTS
-    position = 8 + int.from_bytes(content[4:8], "big")
-    try:
-        while position + 8 <= len(content):
-            kind, length = struct.unpack_from(">4sI", content, position)
-            position += 8 + length
-            if kind == b"MTrk":  # whatever else there is, readers pass over
-                tracks += 1
-                if position > len(content):
-                    raise _DamageError(f"a file that ends {position - len(content):,} bytes early")
-                left = _walk(content[position - length : position], pedals, left)
-    except _DamageError as damage:
-        raise UserError(Fault(name, "must be a whole MIDI file", f"{damage} (track {tracks})")) from None
-    if tracks != (told := int.from_bytes(content[10:12], "big")):
-        got = f"{tracks} tracks where its header tells of {told}"
-        raise UserError(Fault(name, "must be a whole MIDI file", got))
-    merged = (np.frombuffer(pedals[channel], np.int64).reshape(-1, 2) for channel in sorted(pedals))
-    return [events[np.argsort(events[:, 0], kind="stable")] for events in merged]
+    form, told, division = _header(content, name)
+    walked: list[Walk] = []
+    left = MAX_EVENTS
+    for number, (start, end) in enumerate(_chunks(content), start=1):
+        try:
+            if end > len(content):
+                raise DamageError(f"a file that ends {end - len(content):,} bytes early")
+            walked.append(Walk(content[start:end], start).walked(left, of=MAX_EVENTS))
+            ticks = walked[-1].ticks
+            if ticks and ticks[-1] > MAX_TICKS:
+                raise DamageError(f"an event at tick {ticks[-1]:,}, beyond {MAX_TICKS:,}")
+        except DamageError as damage:
+            place = "" if damage.at is None else f", byte {start + damage.at:,}"
+            raise UserError(Fault(name, _RULE, f"{damage} (track {number}{place})")) from None
+        left -= len(walked[-1].ticks)
+        if number > told:  # the header's count has 16 bits, so that no walk is longer than that
+            break
+    if len(walked) != told:
+        found = sum(1 for _ in _chunks(content))
+        raise UserError(Fault(name, _RULE, f"{found} tracks where its header tells of {told}"))
+    return _merged(content, form, division, walked)
 
 
-def _walk(track: bytes, pedals: dict[int, array[int]], left: int) -> int:
-    """Adds one track's sustain events to those of its channel; returns how many events more may follow."""
-    at, tick, running, size = 0, 0, 0, len(track)
-    try:
-        while at < size:
-            if not left:
-                raise _DamageError(f"more than {MAX_EVENTS:,} events")
-            left -= 1
-            delta, at = _variable_length(track, at)
-            tick += delta
-            status = track[at]
-            if status >= 0x80:
-                at += 1
-                if status < 0xF0:
-                    running = status
-            if status >= 0xF0:
-                if status not in (_META, _SYSEX, _SYSEX_MORE):
-                    raise _DamageError(f"the status {status:02X}, which no file may hold")
-                if status == _META:
-                    if track[at] == _END_OF_TRACK:
-                        break
-                    at += 1
-                length, at = _variable_length(track, at)
-                at += length
-                continue
-            kind = running & 0xF0
-            if kind == _CONTROL and track[at] == SUSTAIN and running & 0x0F != DRUM_CHANNEL:
-                pedals[running & 0x0F].extend((tick, track[at + 1]))
-            at += 1 if kind in (_PROGRAM, _PRESSURE) else 2
-    except IndexError:
-        at = size + 1
-    if at > size:
-        raise _DamageError("an event that is cut off")
-    if tick > MAX_TICKS:
-        raise _DamageError(f"an event at tick {tick:,}, beyond {MAX_TICKS:,}")
-    return left
+def _header(content: bytes, name: str) -> tuple[int, int, int]:
+    """Format, number of tracks and division, as the header tells them."""
+    if content[:4] != b"MThd":
+        got = f"{content[:4]!r}" if content else "an empty file"
+        raise UserError(Fault(name, "must be a MIDI file, which begins with 'MThd'", got))
+    if len(content) < 14:
+        raise UserError(Fault(name, _RULE, f"a header that is cut off after {len(content)} of 14 bytes"))
+    length, form, told, division = struct.unpack(">IHHH", content[4:14])
+    if length < 6 or form > 1:
+        got = f"format {form}" if form > 1 else f"a header of {length} bytes"
+        raise UserError(Fault(name, "must be a MIDI file of format 0 or 1", got))
+    if division & 0x8000 or division == 0:
+        got = "SMPTE time" if division else "no resolution"
+        remedy = "save it again with a tempo map"
+        raise UserError(Fault(name, "must count time in ticks a quarter note", got, remedy))
+    if 8 + length > len(content):
+        got = f"a header of {length:,} bytes in a file of {len(content):,}"
+        raise UserError(Fault(name, _RULE, got))
+    return form, told, division
 
 
-def _variable_length(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length quantity (7 bits a byte, the highest first, at most four) and the place behind it."""
-    value = 0
-    for place in range(at, at + 4):
-        byte = data[place]
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, place + 1
-    raise _DamageError("a number of more than four bytes")
+def _chunks(content: bytes) -> Iterator[tuple[int, int]]:
+    """Where the events of each track begin and should end."""
+    at = 8 + int.from_bytes(content[4:8], "big")
+    while at + 8 <= len(content):
+        kind, length = struct.unpack_from(">4sI", content, at)
+        at += 8 + length
+        if kind == b"MTrk":  # whatever else there is, readers pass over
+            yield at - length, at
+
+
+def _merged(content: bytes, form: int, resolution: int, walked: list[Walk]) -> Stream:
+    """The tracks as one stream."""
+    sizes = [len(each.ticks) for each in walked]
+    parts = [each.columns() for each in walked] or [(np.zeros(0, np.int64),) * 5]
+    tick, status, port, place, end = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(tick, kind="stable")
+    status, place = status[order], place[order]
+    data = np.frombuffer(content, np.uint8)
+    last = len(content) - 1
+    second = data[np.minimum(place + 1, last)].astype(np.int64)
+    tempi = np.concatenate([np.zeros(0, np.int64), *(np.array(each.tempi, np.int64) for each in walked)])
+    tempi = tempi.reshape(-1, 2)
+    return Stream(
+        content=content,
+        form=form,
+        resolution=resolution,
+        tracks=len(walked),
+        tick=tick[order],
+        track=np.repeat(np.arange(len(walked)), sizes)[order],
+        voice=16 * port[order] + (status & 0x0F),
+        status=status,
+        first=data[np.minimum(place, last)].astype(np.int64),
+        second=np.where(is_short(status), 0, second),
+        place=place,
+        end=end[order],
+        tempi=tempi[np.argsort(tempi[:, 0], kind="stable")],
+    )

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from coma_gen.music.clock import Clock
-from coma_gen.music.midi import read_clock, read_notes
+from coma_gen.music.midi import read_song
 from coma_gen.music.notes import Notes, Seconds
 from coma_gen.music.pedal import held
-from coma_gen.music.stretch import DRUMS, Row, in_time, note_pairs, rows_of
-from coma_gen.music.sustain import pedal_intervals
+from coma_gen.music.song import Song
 
 
 def read_heard(content: bytes, *, name: str) -> Notes:
@@ -23,13 +21,12 @@ def read_heard(content: bytes, *, name: str) -> Notes:
     Raises:
         UserError: as `read_notes`.
     """
-    read_notes(content, name=name)  # refuses what cannot be read, before anything here walks through it
-    clock = read_clock(content, name=name)
-    rows = rows_of(content)
-    pairs = [pair for pair in note_pairs(rows) if rows[pair[0]].channel != DRUMS]
-    columns = [(rows[on].tick, rows[off].tick, *rows[on].event[1:3], rows[on].channel) for on, off in pairs]
-    start, end, pitch, velocity, channel = np.array(columns, np.int64).reshape(-1, 5).T
+    song = read_song(content, name=name)
+    stream, clock = song.stream, song.clock
+    on, off = song.played
+    start, end = stream.tick[on], stream.tick[off]
     onset, duration = clock.seconds(start), clock.span(start, end)
+    pitch, velocity, voice = stream.first[on], stream.second[on], stream.voice[on]
     order = np.lexsort((velocity, duration, pitch, onset))
     notes = Notes(
         onset=onset[order],
@@ -38,23 +35,14 @@ def read_heard(content: bytes, *, name: str) -> Notes:
         velocity=velocity[order].astype(np.uint8),
         pedal=np.zeros((0, 2)),
     )
-    channels = np.unique(channel).tolist()
-    pedals = _pedals(rows, clock, channels, int(end.max(initial=0)))
-    return held(notes, pedals, np.searchsorted(channels, channel[order]))
+    voices = np.unique(voice).tolist()
+    return held(notes, _pedals(song, voices), np.searchsorted(voices, voice[order]))
 
 
-def _pedals(rows: list[Row], clock: Clock, channels: list[int], last: int) -> list[Seconds]:
-    """(P, 2) seconds of the pedal that holds each channel's notes."""
-    moves: dict[int, list[tuple[int, int]]] = {}
-    for index in in_time(rows, (index for index, row in enumerate(rows) if row.is_pedal)):
-        moves.setdefault(rows[index].channel, []).append((rows[index].tick, rows[index].event[2]))
-    end = max([last, *(tick for own in moves.values() for tick, _ in own)])
-    pressed = {
-        channel: clock.seconds(pedal_intervals(np.array(own, np.int64), end))
-        for channel, own in moves.items()
-        if channel != DRUMS
-    }
-    common = [pedal for channel, pedal in pressed.items() if channel not in channels]
+def _pedals(song: Song, voices: list[int]) -> list[Seconds]:
+    """(P, 2) seconds of the pedal that holds each voice's notes."""
+    pressed = {voice: song.clock.seconds(ticks) for voice, ticks in song.pressed(song.last_tick).items()}
+    common = [pedal for voice, pedal in pressed.items() if voice not in voices]
     none = np.zeros((0, 2))
-    own = [np.concatenate([pressed.get(channel, none), *common]) for channel in channels]
+    own = [np.concatenate([pressed.get(voice, none), *common]) for voice in voices]
     return [Notes.of([], [], [], [], pedal).pedal for pedal in own]

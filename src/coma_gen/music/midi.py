@@ -1,8 +1,8 @@
 """The one door between MIDI files and `Notes`: bounded reading, byte-stable writing.
 
-Reading takes bytes, never a path: symusic would start an external program for some names. What a file claims
-(bytes, notes, seconds) is bounded before anybody lays it on a grid: a few hundred bytes can claim 65 million
-bars. The tempo map is applied here, in whole numbers and float64, because symusic's own seconds are float32.
+What a file claims (bytes, events, ticks, notes, seconds) is bounded before anybody lays it on a grid: a few
+hundred bytes can claim 65 million bars. It is walked once, by `events`; notes, pedal, prompt, picture and
+sound are all of that reading.
 
 Writing uses a clock of our own, 120 bpm in 4/4 with 1,920 ticks a quarter: 3,840 ticks/s is a common multiple
 of MAESTRO's two resolutions (384 and 480 a quarter at 120 bpm), so MAESTRO comes through to the tick.
@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import symusic
 
 from coma_gen.errors import Fault, UserError
 from coma_gen.music.clock import Clock
-from coma_gen.music.events import sustain_events
+from coma_gen.music.events import Stream, read_stream
+from coma_gen.music.keys import note_pairs
 from coma_gen.music.notes import Notes, Seconds
-from coma_gen.music.sustain import Ticks, pedal_intervals
+from coma_gen.music.rhythm import of_drums
+from coma_gen.music.song import Song
+from coma_gen.music.sustain import Ticks
 from coma_gen.music.track import (
     PROGRAM,
     TEMPO,
@@ -47,10 +48,10 @@ MAX_SECONDS = 12 * 3600.0
 
 
 def read_notes(source: Path | bytes, *, name: str | None = None) -> Notes:
-    """Reads a MIDI file of format 0 or 1: all tracks that are not drums, in seconds from the file's start.
+    """Reads a MIDI file of format 0 or 1: all that is not drums, in seconds from the file's start.
 
-    A note that never ends is not a note (symusic leaves it out); a pedal that is never released lasts to the
-    end of the piece. The pedals of several channels are joined into one.
+    `keys` says where notes end; one that never ends is not a note. A pedal that is never released lasts to
+    the end of the piece. The pedals of several channels are joined into one.
 
     Args:
         source: a path, or the file's content.
@@ -61,22 +62,41 @@ def read_notes(source: Path | bytes, *, name: str | None = None) -> Notes:
     """
     label = name or ("MIDI data" if isinstance(source, bytes) else str(source))
     content = source if isinstance(source, bytes) else read_bytes(source, label)
-    _check_header(content, label)
-    controls = sustain_events(content, name=label)
-    score = _parsed(content, label)
-    start, length, pitch, velocity = _note_columns([track for track in score.tracks if not track.is_drum])
-    if len(start) > MAX_NOTES:
-        raise UserError(Fault(label, f"must have at most {MAX_NOTES:,} notes", f"{len(start):,}"))
-    if len(start) and (pitch.min() < 0 or velocity.min() < 1 or velocity.max() > 127):
-        raise UserError(Fault(label, "must have pitches of 0 to 127 and velocities of 1 to 127", "others"))
-    times = np.concatenate([start, start + length, *(events[:, 0] for events in controls)])
-    clock = _clock_of(score, label)
-    end = int(times.max(initial=0))
-    if min(times.min(initial=0), length.min(initial=0)) < 0 or clock.seconds(end) > MAX_SECONDS:
-        raise UserError(Fault(label, f"must last at most {MAX_SECONDS / 3600:g} hours", "a later event"))
-    pedal = np.concatenate([np.zeros((0, 2), np.int64), *(pedal_intervals(each, end) for each in controls)])
-    lasting = clock.span(start, start + length)
-    return Notes.of(clock.seconds(start), lasting, pitch, velocity, clock.seconds(pedal))
+    return notes_of(read_song(content, name=label))
+
+
+def read_song(content: bytes, *, name: str) -> Song:
+    """Reads a MIDI file once, for all that looks at it.
+
+    Raises:
+        UserError: as `read_notes`.
+    """
+    if len(content) > MAX_BYTES:
+        raise UserError(Fault(name, f"must have at most {MAX_BYTES // 2**20} MiB", "more"))
+    stream = read_stream(content, name=name)
+    song = Song(stream, _clock_of(stream, name), note_pairs(stream), of_drums(stream))
+    notes = len(song.played[0])
+    if notes > MAX_NOTES:
+        raise UserError(Fault(name, f"must have at most {MAX_NOTES:,} notes", f"{notes:,}"))
+    if song.clock.seconds(song.last_tick) > MAX_SECONDS:
+        raise UserError(Fault(name, f"must last at most {MAX_SECONDS / 3600:g} hours", "a later event"))
+    return song
+
+
+def notes_of(song: Song) -> Notes:
+    """The notes and the pedal of a file, as `read_notes` gives them."""
+    stream, clock = song.stream, song.clock
+    on, off = song.played
+    start, end = stream.tick[on], stream.tick[off]
+    pedals = song.pressed(song.last_tick).values()
+    pedal = np.concatenate([np.zeros((0, 2), np.int64), *pedals])
+    return Notes.of(
+        clock.seconds(start),
+        clock.span(start, end),
+        stream.first[on],
+        stream.second[on],
+        clock.seconds(pedal),
+    )
 
 
 def midi_bytes(notes: Notes) -> bytes:
@@ -102,15 +122,6 @@ def midi_bytes(notes: Notes) -> bytes:
     return struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_QUARTER) + track
 
 
-def read_clock(content: bytes, *, name: str) -> Clock:
-    """The tempo map of a file that `read_notes` reads.
-
-    Raises:
-        UserError: as `read_notes`.
-    """
-    return _clock_of(_parsed(content, name), name)
-
-
 def read_bytes(path: Path, label: str) -> bytes:
     """The file's content, never more than one byte above the bound.
 
@@ -124,48 +135,12 @@ def read_bytes(path: Path, label: str) -> bytes:
         raise UserError(Fault(label, "must be a readable MIDI file", error.strerror or str(error))) from None
 
 
-def _check_header(content: bytes, label: str) -> None:
-    """Refuses what is not MIDI of format 0 or 1 in ticks a quarter note, before anything parses it."""
-    if len(content) > MAX_BYTES:
-        raise UserError(Fault(label, f"must have at most {MAX_BYTES // 2**20} MiB", "more"))
-    if len(content) < 14 or content[:4] != b"MThd":
-        got = f"{content[:4]!r}" if content else "an empty file"
-        raise UserError(Fault(label, "must be a MIDI file, which begins with 'MThd'", got))
-    length, form, _, division = struct.unpack(">IHHH", content[4:14])
-    if length < 6 or form > 1:
-        raise UserError(Fault(label, "must be a MIDI file of format 0 or 1", f"format {form}"))
-    if division & 0x8000 or division == 0:
-        got = "SMPTE time" if division else "no resolution"
-        remedy = "save it again with a tempo map"
-        raise UserError(Fault(label, "must count time in ticks a quarter note", got, remedy))
-
-
-def _parsed(content: bytes, label: str) -> Any:
-    """Symusic's score of a file."""
+def _clock_of(stream: Stream, label: str) -> Clock:
+    ticks, tempo = stream.tempi.T
     try:
-        return symusic.Score.from_midi(content)
-    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-        got = str(error).strip() or type(error).__name__
-        raise UserError(Fault(label, "must be a whole MIDI file", got)) from None
-
-
-def _note_columns(tracks: list[Any]) -> tuple[Ticks, Ticks, Ticks, Ticks]:
-    """Start, length (ticks), pitch and velocity of all notes, each (N,)."""
-    columns = [track.notes.numpy() for track in tracks]
-    none = np.zeros(0, np.int64)
-    start, length, pitch, velocity = (
-        np.concatenate([none, *(column[key].astype(np.int64) for column in columns)])
-        for key in ("time", "duration", "pitch", "velocity")
-    )
-    return start, length, pitch, velocity
-
-
-def _clock_of(score: Any, label: str) -> Clock:
-    tempos = score.tempos.numpy()
-    try:
-        return Clock.of(tempos["time"], tempos["mspq"], resolution=score.ticks_per_quarter)
+        return Clock.of(ticks, tempo, resolution=stream.resolution)
     except ValueError:
-        raise UserError(Fault(label, "must have tempi above 0, in the order of time", "others")) from None
+        raise UserError(Fault(label, "must have tempi above 0", "a tempo of 0")) from None
 
 
 def _to_ticks(seconds: Seconds) -> Ticks:

@@ -18,13 +18,17 @@ import numpy as np
 from coma_gen.errors import Fault, UserError
 from coma_gen.files import sha256_bytes
 from coma_gen.music.clock import Clock
-from coma_gen.music.midi import read_bytes, read_clock, read_notes
+from coma_gen.music.events import Row
+from coma_gen.music.midi import notes_of, read_bytes, read_song
 from coma_gen.music.notes import Notes
-from coma_gen.music.stretch import DRUMS, OF_MUSIC, Row, in_time, rows_of, stretch_of
+from coma_gen.music.rhythm import RHYTHM_BANKS, rhythm_voices
+from coma_gen.music.stretch import OF_MUSIC, stretch_of
 from coma_gen.music.sustain import SUSTAIN
 from coma_gen.music.track import (
     CONTROL,
     META,
+    NOTE_ON,
+    PORT,
     PROGRAM,
     TRACK_NAME,
     Event,
@@ -55,9 +59,10 @@ class Prompt:
         notes: the notes and the pedal in it, in seconds from its start.
         clock: its tempo map.
         drum_notes: how many notes of drums were left out.
+        endless_notes: how many others were, because they have no end.
         channel: where the new notes will be.
         setup: what is sent on it first, with its tick.
-        held: channels whose pedal what follows must lift.
+        held: channels whose pedal what follows must lift, with 16 for each port before theirs.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Prompt:
     notes: Notes
     clock: Clock
     drum_notes: int
+    endless_notes: int
     channel: int
     setup: tuple[Event, ...]
     held: tuple[int, ...]
@@ -86,7 +92,7 @@ class Prompt:
             joint = self.notes.end_of_onsets
             pressed = len(new.pedal) > 0 and new.pedal[0, 0] <= joint
             lift = int(self.clock.nearest_tick(float(new.pedal[0, 1]) if pressed else joint))
-            events += [(lift, bytes((CONTROL | channel, SUSTAIN, 0))) for channel in self.held]
+            events += [(lift, event) for voice in self.held for event in _lifting(voice)]
         events.sort(key=lambda event: event[0])
         if events[-1][0] > LAST_TICK:
             rule, remedy = (
@@ -121,30 +127,37 @@ def read_prompt(
     """
     label = name or ("prompt" if isinstance(source, bytes) else str(source))
     content = source if isinstance(source, bytes) else read_bytes(source, label)
-    read_notes(content, name=label)  # refuses what cannot be read, before anything here walks through it
-    clock = read_clock(content, name=label)
-    rows = rows_of(content)
-    stretch = stretch_of(
-        rows, clock, name=label, from_second=from_second, seconds=seconds, open_pedal=open_pedal
-    )
-    factor = _refinement(clock, stretch.joint)
-    tracks: list[list[Event]] = [[] for _ in range(1 + max(row.track for row in rows))]
-    for row in [rows[index] for index in sorted(stretch.kept)] + list(stretch.releases):
+    song = read_song(content, name=label)
+    stretch = stretch_of(song, name=label, from_second=from_second, seconds=seconds, open_pedal=open_pedal)
+    factor = _refinement(song.clock, stretch.joint)
+    tracks: list[list[Event]] = [[] for _ in range(song.stream.tracks)]
+    for row in stretch.kept + stretch.releases:
         tracks[row.track].append((max(0, row.tick - stretch.start) * factor, row.event))
-    written = _file(tracks, clock.resolution * factor)
-    joint = (stretch.joint - stretch.start) * factor
-    channel, setup = _new_channel([rows[index] for index in in_time(rows, stretch.kept)], joint)
+    for track in tracks:
+        track.sort(key=lambda event: event[0])
+    written = _file(tracks, song.clock.resolution * factor)
+    new = read_song(written, name=label)
+    channel, setup = _new_channel(
+        stretch.kept, (stretch.joint - stretch.start) * factor, rhythm_voices(new.stream)
+    )
     return Prompt(
         name=label,
         digest=sha256_bytes(content),
         content=written,
-        notes=read_notes(written, name=label),
-        clock=read_clock(written, name=label),
+        notes=notes_of(new),
+        clock=new.clock,
         drum_notes=stretch.drum_notes,
+        endless_notes=stretch.endless_notes,
         channel=channel,
         setup=setup,
         held=stretch.held,
     )
+
+
+def _lifting(voice: int) -> list[bytes]:
+    """The pedal of a voice rises, in a track that is on the first port."""
+    port, lift = voice // 16, bytes((CONTROL | voice % 16, SUSTAIN, 0))
+    return [meta_event(PORT, bytes((port,))), lift, meta_event(PORT, b"\0")] if port else [lift]
 
 
 def _refinement(clock: Clock, joint: int) -> int:
@@ -164,7 +177,7 @@ def _file(tracks: list[list[Event]], resolution: int) -> bytes:
     return header + b"".join(track_chunk(track) for track in filled)
 
 
-def _new_channel(rows: list[Row], joint: int) -> tuple[int, tuple[Event, ...]]:
+def _new_channel(rows: tuple[Row, ...], joint: int, rhythm: frozenset[int]) -> tuple[int, tuple[Event, ...]]:
     """The channel for what follows (one that the prompt has not used, or not for the longest time) and what
     is sent on it first.
 
@@ -174,26 +187,32 @@ def _new_channel(rows: list[Row], joint: int) -> tuple[int, tuple[Event, ...]]:
     Args:
         rows: of the prompt, in the order of time.
         joint: tick of the file at which the last note begins.
+        rhythm: channels of the first port that are not for melodies, at least for a while.
     """
-    last_used = {channel: -1 for channel in range(16) if channel != DRUMS}
+    last_used = {channel: -1 for channel in range(16) if channel not in rhythm} or {0: -1}
     program: dict[int, int] = defaultdict(int)
     control: dict[tuple[int, int], int] = {}
     played: set[tuple[int, int]] = set()
     for row in rows:
-        if row.channel >= 0:
+        if row.channel in last_used:
             last_used[row.channel] = row.tick
         if row.kind == PROGRAM:
             program[row.channel] = row.event[1]
         elif row.kind == CONTROL:
             control[row.channel, row.event[1]] = row.event[2]
-        elif row.is_onset:
+        elif row.kind == NOTE_ON and row.event[2]:
             played.add((row.channel, program[row.channel]))
     channel = min(last_used, key=lambda each: (last_used[each], each))
     sources, programs = {of for of, _ in played}, {used for _, used in played}
-    levels = [control.get((min(sources), number)) for number in BANK + LEVELS] if len(sources) == 1 else []
+    for of in (channel, *sources):  # a bank that no program has taken yet: the one sent here would
+        if control.get((of, BANK[0])) in RHYTHM_BANKS:
+            control[of, BANK[0]] = 0
+    source = min(sources) if len(sources) == 1 else channel
+    wanted = BANK + LEVELS if len(sources) == 1 else BANK
+    levels = [control.get((source, number)) for number in wanted]
     sent = [
         bytes((CONTROL | channel, number, level))
-        for number, level in zip(BANK + LEVELS, levels, strict=False)
+        for number, level in zip(wanted, levels, strict=True)
         if level is not None
     ]
     banks = sum(message[1] in BANK for message in sent)

@@ -7,78 +7,44 @@
     everything else until both are over   everything after that, and what drums were told
 
 Cut at the beginning, the stretch starts at the bar line before its first note, and what was set before
-(tempo, programs, controls) is set there.
+(tempo, programs, controls) is set there. Notes that ended with another of their key, or before they began,
+get a release of their own, so that they stay as they were read whatever is left out around them.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from coma_gen.errors import Fault, UserError
 from coma_gen.music.clock import Clock
-from coma_gen.music.sustain import DOWN_FROM, SUSTAIN
+from coma_gen.music.events import Row
+from coma_gen.music.keys import ALL_OFF
+from coma_gen.music.song import Song, without_notes
+from coma_gen.music.sustain import DOWN_FROM, RESET, SUSTAIN
 from coma_gen.music.track import (
     CONTROL,
     KEY_SIGNATURE,
     META,
     NOTE_OFF,
     NOTE_ON,
+    PORT,
     TEMPO,
     TIME_SIGNATURE,
     TRACK_NAME,
-    track_chunks,
-    track_events,
 )
 
-DRUMS = 9
-"""The channel of drums, counted from 0."""
 OF_MUSIC = (TEMPO, TIME_SIGNATURE, KEY_SIGNATURE)
 """Meta events that say how the notes are to be read; the others are texts."""
-_OF_TRACK = (TRACK_NAME, 0x20, 0x21)
+_OF_TRACK = (TRACK_NAME, 0x20, PORT)
 _NUMBERED = (6, 38, *range(96, 102))
 """Controllers that set numbered parameters, in several messages that mean something in their order only."""
-
-
-class Row(NamedTuple):
-    """An event of a file."""
-
-    tick: int
-    track: int
-    event: bytes
-
-    @property
-    def kind(self) -> int:
-        """The kind of a channel message, 0xF0 for anything else."""
-        return self.event[0] & 0xF0
-
-    @property
-    def channel(self) -> int:
-        """The channel of a channel message; -1 for anything else."""
-        return self.event[0] & 0x0F if self.event[0] < 0xF0 else -1
-
-    @property
-    def is_onset(self) -> bool:
-        """Whether a note begins."""
-        return self.kind == NOTE_ON and self.event[2] > 0
-
-    @property
-    def is_pedal(self) -> bool:
-        """Whether it moves the sustain pedal."""
-        return self.kind == CONTROL and self.event[1] == SUSTAIN
-
-
-def rows_of(content: bytes) -> list[Row]:
-    """Every event of a whole MIDI file, track by track."""
-    return [
-        Row(tick, number, event)
-        for number, track in enumerate(track_chunks(content))
-        for tick, event in track_events(track)
-    ]
+_UNDONE_BY_RESET = (1, 2, 4, 11, *range(64, 70))
+"""Controllers that a reset of all controllers sets back, beside the pitch bend and pressure (RP-015)."""
+_BEND, _PRESSURE = 0xE0, 0xD0
 
 
 @dataclass(frozen=True)
@@ -86,36 +52,32 @@ class Stretch:
     """What of a file belongs to a stretch, its ticks those of the file.
 
     Attributes:
-        kept: places of the events that belong to it.
-        releases: events to be added: the pedal rises at the end, where nothing else lifts it.
+        kept: the events that belong to it, in the order of time.
+        releases: events to be added: ends of notes that have none of their own, and the pedal that rises at
+            the end, where nothing else lifts it.
         start: what becomes tick 0; events before it are settings that hold there.
         joint: where its last note begins.
-        held: channels whose pedal is down there and left so; none where it is lifted.
+        held: voices whose pedal is down there and left so; none where it is lifted.
         drum_notes: notes of drums that would have belonged to it.
+        endless_notes: others that would, had they an end.
     """
 
-    kept: set[int]
+    kept: tuple[Row, ...]
     releases: tuple[Row, ...]
     start: int
     joint: int
     held: tuple[int, ...]
     drum_notes: int
+    endless_notes: int
 
 
 def stretch_of(
-    rows: list[Row],
-    clock: Clock,
-    *,
-    name: str,
-    from_second: float | None,
-    seconds: float | None,
-    open_pedal: bool,
+    song: Song, *, name: str, from_second: float | None, seconds: float | None, open_pedal: bool
 ) -> Stretch:
     """Chooses the events.
 
     Args:
-        rows: of the file.
-        clock: its tempo map.
+        song: the file.
         name: how faults call it.
         from_second: the stretch begins with the first note at or after this moment; None for the whole file's
             beginning.
@@ -125,117 +87,138 @@ def stretch_of(
     Raises:
         UserError: there is no note in the stretch.
     """
-    chosen, drums = _chosen_notes(rows, clock, name, from_second, seconds)
-    onsets = [rows[on].tick for on, _ in chosen]
-    joint = max(onsets)
-    start = 0 if from_second is None else _bar_line(rows, min(onsets), clock)
-    released = max(rows[off].tick for _, off in chosen)
-    pedal, held = _kept_pedal(rows, joint if open_pedal else released, open_pedal)
+    rows, tick = song.stream.rows, song.stream.tick
+    inside = _inside(song, name, from_second, seconds)
+    chosen = inside & song.has_end & ~song.is_drum
+    pairs = list(zip(song.pairs.on[chosen].tolist(), song.pairs.off[chosen].tolist(), strict=True))
+    first, joint = rows[pairs[0][0]].tick, rows[pairs[-1][0]].tick
+    released = int(tick[song.pairs.off[chosen]].max())
+    pedal, held = _kept_pedal(song, joint if open_pedal else released, open_pedal)
     end = max([released, *(rows[index].tick for index in pedal)])
-    kept = {index for pair in chosen for index in pair} | pedal
-    kept |= {index for index, row in enumerate(rows) if row.tick <= end and _is_setting(row)}
-    releases = []
+    notes, releases = _with_own_ends(rows, pairs)
+    settings = _settings(song, end)
+    if open_pedal and held:  # a reset would lift what is to stay down
+        settings -= {index for index in settings if rows[index].tick > joint and _is_reset(rows[index])}
+    kept = notes | pedal | settings
     if not open_pedal:
-        for channel in _channels_down(rows[index] for index in in_time(rows, pedal)):
-            track = max(rows[index].track for index in pedal if rows[index].channel == channel)
-            releases.append(Row(end, track, bytes((CONTROL | channel, SUSTAIN, 0))))
+        for voice in _voices_down(song, pedal):
+            last = max(index for index in pedal if rows[index].voice == voice)
+            lift = bytes((CONTROL | voice & 0x0F, SUSTAIN, 0))
+            releases.append(rows[last]._replace(tick=end, event=lift))
+    start = 0 if from_second is None else _bar_line(rows, first, song.clock)
     return Stretch(
-        _chased(rows, kept, start), tuple(releases), start, joint, held if open_pedal else (), drums
+        kept=tuple(rows[index] for index in _chased(rows, kept, start)),
+        releases=tuple(releases),
+        start=start,
+        joint=joint,
+        held=held if open_pedal else (),
+        drum_notes=int(np.count_nonzero(inside & song.is_drum)),
+        endless_notes=int(np.count_nonzero(inside & ~song.has_end & ~song.is_drum)),
     )
 
 
-def _chosen_notes(
-    rows: list[Row], clock: Clock, label: str, from_second: float | None, seconds: float | None
-) -> tuple[list[tuple[int, int]], int]:
-    """Where the notes of the stretch begin and end, and how many of drums are in it.
+def _inside(
+    song: Song, label: str, from_second: float | None, seconds: float | None
+) -> npt.NDArray[np.bool_]:
+    """(N,) which notes begin in the stretch, drums and those before its first note too.
 
     Raises:
-        UserError: there is none but of drums.
+        UserError: there is none but of drums or without an end.
     """
-    pairs = note_pairs(rows)
-    played = [pair for pair in pairs if rows[pair[0]].channel != DRUMS]
-    if not played:
-        got = f"{len(pairs):,} of drums" if pairs else "none"
-        raise UserError(Fault(label, "must have notes that are not drums", got))
-    onset = clock.seconds(np.array([rows[on].tick for on, _ in pairs], np.int64))
-    is_drum = np.array([rows[on].channel == DRUMS for on, _ in pairs])
-    later = onset[~is_drum & (onset >= (from_second or 0.0))]
+    played = song.has_end & ~song.is_drum
+    if not played.any():
+        raise UserError(Fault(label, "must have notes that are not drums", without_notes(song)))
+    onset = song.clock.seconds(song.stream.tick[song.pairs.on])
+    later = onset[played & (onset >= (from_second or 0.0))]
     if not len(later):
-        last = f"its last note at {onset[~is_drum].max():.2f} s"
+        last = f"its last note at {onset[played].max():.2f} s"
         raise UserError(Fault(label, f"must have a note at or after second {from_second:g}", last))
-    inside = (onset >= later.min()) & (onset < later.min() + (np.inf if seconds is None else seconds))
-    chosen = [pairs[index] for index in np.flatnonzero(inside & ~is_drum)]
-    if from_second is None:
-        inside |= onset < later.min()
-    return chosen, int(np.count_nonzero(inside & is_drum))
+    first = later.min()
+    inside = onset < first + (np.inf if seconds is None else seconds)
+    return np.asarray(inside if from_second is None else inside & (onset >= first))
 
 
-def note_pairs(rows: list[Row]) -> list[tuple[int, int]]:
-    """Where each note begins and ends; of notes of one key that overlap the first to begin ends first, as
-    everywhere here. A note without an end is none.
-    """
-    sounding: dict[tuple[int, int, int], deque[int]] = defaultdict(deque)
-    pairs = []
-    for index, row in enumerate(rows):
-        if row.kind not in (NOTE_ON, NOTE_OFF):
-            continue
-        begun = sounding[row.track, row.channel, row.event[1]]
-        if row.is_onset:
-            begun.append(index)
-        elif begun:
-            pairs.append((begun.popleft(), index))
-    return pairs
+def _with_own_ends(rows: list[Row], pairs: list[tuple[int, int]]) -> tuple[set[int], list[Row]]:
+    """The events that begin and end notes, and ends to be added."""
+    kept: set[int] = set()
+    added = []
+    for on, off in pairs:
+        kept.add(on)
+        if off > on and off not in kept and rows[off].kind != CONTROL:
+            kept.add(off)
+        else:
+            end = bytes((NOTE_OFF | rows[on].channel, rows[on].event[1], 0))
+            added.append(rows[on]._replace(tick=rows[off].tick, event=end))
+    return kept, added
 
 
-def in_time(rows: list[Row], indices: Iterable[int]) -> list[int]:
-    """In the order of time, the tracks of a file merged as a player merges them."""
-    return sorted(sorted(indices), key=lambda index: rows[index].tick)
+def _is_reset(row: Row) -> bool:
+    """Whether it resets all controllers, which lifts the pedal."""
+    return row.kind == CONTROL and row.event[1] == RESET
 
 
-def _channels_down(rows: Iterable[Row]) -> list[int]:
-    """The channels whose pedal is down after some events in the order of time."""
-    value = {row.channel: row.event[2] for row in rows if row.is_pedal}
-    return sorted(channel for channel, last in value.items() if last >= DOWN_FROM)
+def _voices_down(song: Song, kept: Iterable[int]) -> list[int]:
+    """The voices whose pedal is down after some of its moves."""
+    found, value = song.pedal_moves
+    chosen = np.isin(found, np.array(list(kept), np.int64))
+    last = dict(zip(song.stream.voice[found[chosen]].tolist(), value[chosen].tolist(), strict=True))
+    return sorted(voice for voice, value in last.items() if value >= DOWN_FROM)
 
 
-def _kept_pedal(rows: list[Row], last: int, open_pedal: bool) -> tuple[set[int], tuple[int, ...]]:
-    """The movements of the pedal that are kept, and the channels where it is down at tick `last`."""
-    moves = in_time(rows, (index for index, row in enumerate(rows) if row.is_pedal and row.channel != DRUMS))
-    kept = {index for index in moves if rows[index].tick <= last}
-    held = _channels_down(rows[index] for index in moves if index in kept)
+def _kept_pedal(song: Song, last: int, open_pedal: bool) -> tuple[set[int], tuple[int, ...]]:
+    """The movements of the pedal that are kept, and the voices where it is down at tick `last`."""
+    found, values = song.pedal_moves
+    tick, voice = song.stream.tick[found], song.stream.voice[found]
+    kept = set(found[tick <= last].tolist())
+    held = tuple(_voices_down(song, kept))
     waiting = set() if open_pedal else set(held)
-    for index in moves:
-        if rows[index].tick > last and rows[index].channel in waiting:
+    for index, at, of, value in zip(*(each.tolist() for each in (found, tick, voice, values)), strict=True):
+        if at > last and of in waiting:
             kept.add(index)
-            if rows[index].event[2] < DOWN_FROM:
-                waiting.remove(rows[index].channel)
-    return kept, tuple(held)
+            if value < DOWN_FROM:
+                waiting.remove(of)
+    return kept, held
 
 
-def _is_setting(row: Row) -> bool:
-    """Neither a note nor the pedal nor anything of drums."""
-    return row.kind not in (NOTE_ON, NOTE_OFF) and not row.is_pedal and row.channel != DRUMS
+def _settings(song: Song, end: int) -> set[int]:
+    """What is neither a note nor the pedal, up to a tick, and of no channel that plays nothing but drums."""
+    stream, kind = song.stream, song.stream.kind
+    is_note = (kind == NOTE_ON) | (kind == NOTE_OFF)
+    is_pedal = (kind == CONTROL) & (stream.first == SUSTAIN)
+    is_channel = stream.status < 0xF0
+    plays = np.unique(stream.voice[song.pairs.on[~song.is_drum]])
+    kit = np.unique(stream.voice[song.of_drums])
+    of_kit = is_channel & np.isin(stream.voice, kit) & ~np.isin(stream.voice, plays)
+    return set(np.flatnonzero(~is_note & ~is_pedal & ~of_kit & (stream.tick <= end)).tolist())
 
 
 def _bar_line(rows: list[Row], tick: int, clock: Clock) -> int:
     """The last bar line at or before a tick, by the time signatures of the file; 4/4 before the first."""
     begin, beats, power = 0, 4, 2
-    for index in in_time(rows, range(len(rows))):
-        row = rows[index]
+    for row in rows:
         if row.tick <= tick and row.event[:3] == bytes((META, TIME_SIGNATURE, 4)):
             begin, beats, power = row.tick, row.event[3], row.event[4]
     bar = max(1, 4 * clock.resolution * max(1, beats) >> min(power, 16))
     return begin + (tick - begin) // bar * bar
 
 
-def _chased(rows: list[Row], kept: set[int], start: int) -> set[int]:
-    """What is kept, but of what stands before `start` only the settings that still hold there."""
+def _chased(rows: list[Row], kept: set[int], start: int) -> list[int]:
+    """What is kept, in the order of time, but of what stands before `start` only the settings that still hold
+    there.
+    """
     holding: dict[object, int] = {}
-    for index in in_time(rows, (index for index in kept if rows[index].tick < start)):
-        key = _setting_key(rows[index], index)
-        if key is not None:
+    for index in sorted(kept):
+        row = rows[index]
+        if row.tick >= start:
+            continue
+        if _is_reset(row):  # what it undid is not set, so that it need not be undone
+            for number in _UNDONE_BY_RESET:
+                holding.pop((row.port, CONTROL | row.channel, number), None)
+            for kind in (_BEND, _PRESSURE):
+                holding.pop((row.port, kind | row.channel, 0), None)
+        elif (key := _setting_key(row, index)) is not None:
             holding[key] = index
-    return {index for index in kept if rows[index].tick >= start} | set(holding.values())
+    return sorted({index for index in kept if rows[index].tick >= start} | set(holding.values()))
 
 
 def _setting_key(row: Row, index: int) -> object:
@@ -243,8 +226,8 @@ def _setting_key(row: Row, index: int) -> object:
     first, second = row.event[:2]
     if first == META:
         return (META, second) if second in OF_MUSIC else (row.track, second) if second in _OF_TRACK else None
-    if row.kind == 0xA0:
+    if row.kind == 0xA0 or (row.kind == CONTROL and second in ALL_OFF):
         return None
     if row.channel < 0 or (row.kind == CONTROL and second in _NUMBERED):
         return index
-    return (first, second if row.kind == CONTROL else 0)
+    return (row.port, first, second if row.kind == CONTROL else 0)

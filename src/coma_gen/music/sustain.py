@@ -8,6 +8,9 @@ import numpy.typing as npt
 SUSTAIN = 64
 """The controller number of the sustain pedal."""
 
+RESET = 121
+"""The controller number of a reset of all controllers, which lifts it (RP-015)."""
+
 DOWN_FROM = 64
 """The least value of it that means down."""
 

@@ -1,4 +1,4 @@
-"""One track of a MIDI file as events, and events as a track.
+"""Events as a track of a MIDI file.
 
 An event is a tick and its bytes, status first: running status is written out, so that an event means the same
 wherever it is put.
@@ -9,7 +9,7 @@ Format: Standard MIDI Files 1.0 (MIDI Manufacturers Association, 1988).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -19,44 +19,8 @@ from coma_gen.music.sustain import SUSTAIN, Ticks
 Event = tuple[int, bytes]
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, META = 0x80, 0x90, 0xB0, 0xC0, 0xFF
 END_OF_TRACK, TRACK_NAME, TEMPO, TIME_SIGNATURE, KEY_SIGNATURE = 0x2F, 0x03, 0x51, 0x58, 0x59
-_SYSEX = (0xF0, 0xF7)
-_ONE_BYTE = (0xC0, 0xD0)
-"""Program changes and channel pressure carry one byte of data, other channel messages two."""
-
-
-def track_chunks(content: bytes) -> Iterator[bytes]:
-    """The bytes of each track of a MIDI file."""
-    at = 8 + int.from_bytes(content[4:8], "big")
-    while at + 8 <= len(content):
-        kind, length = struct.unpack_from(">4sI", content, at)
-        if kind == b"MTrk":
-            yield content[at + 8 : at + 8 + length]
-        at += 8 + length
-
-
-def track_events(track: bytes) -> Iterator[Event]:
-    """The events of a track in their order, up to its end or to where it is damaged."""
-    at, tick, running, size = 0, 0, 0, len(track)
-    try:
-        while at < size:
-            delta, at = _number(track, at)
-            tick += delta
-            status = track[at]
-            if status == META or status in _SYSEX:
-                if status == META and track[at + 1] == END_OF_TRACK:
-                    return
-                length, start = _number(track, at + (2 if status == META else 1))
-                event, at = track[at : start + length], start + length
-            else:
-                if status >= NOTE_OFF:
-                    running, at = status, at + 1
-                end = at + (1 if running & 0xF0 in _ONE_BYTE else 2)
-                event, at = bytes((running,)) + track[at:end], end
-            if at > size or event[0] < NOTE_OFF:
-                return
-            yield tick, event
-    except IndexError:
-        return
+PORT = 0x21
+"""The meta event that puts what follows in its track on another port, with 16 channels of its own."""
 
 
 def track_chunk(events: Iterable[Event]) -> bytes:
@@ -104,14 +68,3 @@ def variable_length(value: int) -> bytes:
     while value := value >> 7:
         digits.append(value & 0x7F | 0x80)
     return bytes(reversed(digits))
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length quantity and the position behind it."""
-    value = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, at

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from coma_gen.errors import Fault, UserError
-from coma_gen.music.facts import file_facts
-from coma_gen.music.midi import read_notes
+from coma_gen.music.facts import file_facts, file_losses
+from coma_gen.music.midi import notes_of, read_song
 from coma_gen.music.notes import Notes
+from coma_gen.music.song import without_notes
 from coma_gen.tokenizer.fidelity import fidelity
 from coma_gen.tokenizer.remi import Tokenizer
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
@@ -27,28 +28,27 @@ def inspected(content: bytes, tokenizer: Tokenizer, *, name: str, shown: int) ->
         shown: how many of its first tokens to spell out.
 
     Returns:
-        file (see `file_facts`), music, tokens, lost (see `fidelity`, and how many notes are outside of the
-        tokenizer's pitches or struck twice within one position) and first_tokens.
+        file (see `file_facts`), music, tokens, lost (see `file_losses` and `fidelity`, and how many notes are
+        outside of the tokenizer's pitches or struck twice within one position) and first_tokens.
 
     Raises:
         UserError: the file cannot be read, or has no notes but of drums.
     """
-    notes = read_notes(content, name=name)
-    facts = file_facts(content, name=name)
-    drums = sum(track["notes"] for track in facts["tracks"] if track["instrument"] == "drums")
+    song = read_song(content, name=name)
+    notes = notes_of(song)
     if not len(notes):
-        got = f"{drums:,} of drums" if drums else "none"
-        raise UserError(Fault(name, "must have notes that are not drums", got))
+        raise UserError(Fault(name, "must have notes that are not drums", without_notes(song)))
     vocabulary = tokenizer.vocabulary
     ids = tokenizer.encode(notes)
     low, high = vocabulary.pitch_range
     outside = int(np.count_nonzero((notes.pitch < low) | (notes.pitch > high)))
     round_trip = fidelity(tokenizer, [notes])
     return {
-        "file": facts,
-        "music": _music(notes) | {"drum_notes_left_out": drums},
+        "file": file_facts(song),
+        "music": _music(notes) | {"drum_notes_left_out": song.drum_notes},
         "tokens": _tokens(ids, notes, vocabulary),
         "lost": {
+            **file_losses(song),
             "outside_of_pitches": outside,
             "lowest_and_highest_pitch": [low, high],
             "struck_twice_within_a_position": len(notes) - outside - len(tokenizer.grid(notes)),
