@@ -31,6 +31,7 @@ from recorded import OF_MLFLOW, STAGES, metrics_of, model_versions, recorded_run
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
 ALL = (
+    "check",
     "download",
     "split",
     "fit_tokenizer",

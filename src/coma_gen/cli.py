@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -85,12 +86,15 @@ def _write_any_text() -> None:
 
 def _is_unread() -> bool:
     """Whether nobody reads what is printed any more, as behind `| head`; then nothing more is."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
-        return True
-    return False
+    if sys.stdout is None:
+        return False
+    output = sys.stdout.fileno()
+    asked = select.poll()
+    asked.register(output, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what is flushed at the end
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:

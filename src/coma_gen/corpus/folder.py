@@ -182,7 +182,7 @@ def _found(source: Path) -> tuple[list[Path], list[Fault]]:
                 got = "a link to nothing" if path.is_symlink() else "a pipe or a device"
                 faults.append(Fault(str(path), "must be a file", got, "remove it"))
             found.append(path)
-    return sorted(found), faults
+    return sorted(found), sorted(faults, key=str)
 
 
 def _is_inside(path: Path, source: Path) -> bool:
