@@ -133,5 +133,5 @@ class TestAgain:
     def test_another_seed_gives_another_lock(self, built: Built, tmp_path: Path) -> None:
         checkout = clone(built.folder, tmp_path / "other")
         set_params(checkout, {"download": {"synthetic_seed": 7}})
-        dvc(checkout, "repro", "-s", "download")
+        dvc(checkout, "repro", "download")
         assert locked_outs(checkout)["data/corpus"] != locked_outs(built.folder)["data/corpus"]

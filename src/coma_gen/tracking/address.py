@@ -105,7 +105,7 @@ def _check_driver(address: Address) -> None:
         make_url(address.uri).get_dialect().import_dbapi()
     except ImportError as error:
         rule = "must be an address whose driver is installed"
-        remedy = f".venv/bin/python -m pip install the driver's package, or unset {URI}"
+        remedy = f"install the driver's package (.venv/bin/python -m pip install ...), or unset {URI}"
         raise UserError(Fault(URI, rule, f"{address.shown}: {error}", remedy)) from None
     except (SQLAlchemyError, ValueError) as error:
         raise UserError(Fault(URI, "must be a database's address", f"{address.shown}: {error}")) from None

@@ -39,8 +39,8 @@ def python(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("python", problem, ".venv/bin/coma-gen doctor looks at that one", False)
     elif interpreter.is_symlink():
         yield Finding("python", ".venv leads to an interpreter that is gone", f"rm -r .venv; {again}")
-    elif (found := shutil.which("python3")) is None or Path(found).parent != Path(sys.executable).parent:
-        problem = f"`dvc` would run stages with {found or 'no python3'}, not in {sys.prefix} as this"
+    elif (first := shutil.which("python3")) is None or Path(first).parent != Path(sys.executable).parent:
+        problem = f"`dvc` would run stages with {first or 'no python3'}, not in {sys.prefix} as this"
         yield Finding("python", problem, f"activate this environment before `dvc`; or {again}")
 
 
