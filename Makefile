@@ -24,6 +24,8 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out
+	@git cat-file -e HEAD:./params.yaml 2>/dev/null || { echo "this is no git clone, which DVC and the demo need:"; \
+		echo "  git clone coma-gen; or, of what an archive held:  git init && git add -A && git commit -m begin"; exit 1; }
 	@git diff --quiet HEAD -- params.yaml || { echo "params.yaml is not the committed one, which the demo is:"; \
 		echo "  git restore params.yaml    returns to it;    $(BIN)/dvc repro    runs yours"; exit 1; }
 	@find .dvc/tmp -maxdepth 1 -name rwlock -size 0 -delete 2>/dev/null || true # a crash can leave it empty, and dvc stuck
@@ -57,7 +59,7 @@ serve: $(READY) ## the best model over HTTP, on this machine only; ARGS='--port 
 	@$(BIN)/coma-gen serve $(ARGS)
 
 bench: $(READY) ## how fast it is, beside others, in under five minutes; ARGS='--device cuda' on a GPU
-	@$(BIN)/python -m benchmarks.all --short $(ARGS)
+	@PYTHONSAFEPATH= $(BIN)/python -m benchmarks.all --short $(ARGS)
 
 verify: $(READY) ## holds this build against the committed one
 	@$(BIN)/coma-gen verify

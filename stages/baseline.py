@@ -1,5 +1,9 @@
 """baseline: what models without any learning of their own cost on the same tokens; metrics only."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

@@ -1,5 +1,9 @@
 """download: brings the corpus of `download.corpus` into data/corpus, in the shape of MAESTRO."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

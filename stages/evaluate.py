@@ -1,5 +1,9 @@
 """evaluate: how likely the model finds the validation and test performances, each token scored once."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

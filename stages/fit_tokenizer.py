@@ -1,5 +1,9 @@
 """fit_tokenizer: builds the REMI tokenizer from the train split, and measures what a round trip loses."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

@@ -1,5 +1,9 @@
 """report: one page that shows what came out: figures, curves, piano rolls and sound; it works offline."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

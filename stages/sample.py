@@ -1,5 +1,9 @@
 """sample: music from nothing, and continuations of the first seconds of test performances, as MIDI."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

@@ -2,6 +2,10 @@
 split.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

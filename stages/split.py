@@ -1,5 +1,9 @@
 """split: divides the corpus into train, validation and test, and reads every MIDI file once."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

@@ -1,5 +1,9 @@
 """track: makes this run's record in MLflow complete, computed here or restored from a cache."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 

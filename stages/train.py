@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
 
@@ -11,11 +12,13 @@ def train(params, workspace) -> None:
     """Trains in the resume folder of this combination of params, data and code, in as many processes as asked
     for.
 
-    MLflow follows from a process of its own. That module is named, not imported: nothing that training
-    computes depends on it, so that an edit of it must not train again.
+    MLflow follows from a process of its own. Its modules are named, not imported: nothing that training
+    computes depends on them, so that an edit of them must not train again.
     """
     from coma_gen.training.launch import is_first_rank, is_rank, launch_ranks
 
+    if not is_rank() and workspace.data("corpus").exists():  # elsewhere nobody tells MLflow
+        import_module("coma_gen.tracking.address").check_address(workspace.home)
     if params.runtime.processes > 1 and not is_rank():
         launch_ranks([sys.executable, str(Path(__file__).resolve())], processes=params.runtime.processes)
         return

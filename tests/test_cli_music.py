@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -417,3 +422,82 @@ def test_help_tells_the_defaults_that_hold(capfd: pytest.CaptureFixture[str]) ->
         "max-empty-bars": str(request.max_empty_bars),
         "threads": "1",
     }
+
+
+class TestNames:
+    @pytest.fixture
+    def odd(self, desk: Path) -> Path:
+        """A file whose name is no UTF-8, as older systems wrote them."""
+        path = Path(os.fsdecode(b"caf\xe9.mid"))
+        try:
+            shutil.copy("band.mid", path)
+        except OSError:
+            pytest.skip("this file system takes UTF-8 only")
+        return path
+
+    def test_one_that_is_no_utf_8_is_rendered_and_gone_on_with(
+        self, odd: Path, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert ended("render", odd) == 0 and ended("inspect", odd, "--model", model) == 0
+        assert odd.with_suffix(".png").exists() and odd.with_suffix(".flac").exists()
+        assert ended("generate", "--prompt", odd, "--model", model, *SHORT, "--audio", "none") == 0
+        (folder,) = (desk / "generated").iterdir()
+        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        assert settings["prompt"]["file"] == "caf\\xe9.mid"
+        written = settings["command"].split("--prompt ")[1].split(" --")[0]
+        typed = subprocess.run(["bash", "-c", f"printf %s {written}"], capture_output=True, check=True).stdout
+        assert typed == os.fsencode(odd)
+        assert "Traceback" not in capfd.readouterr().err
+
+    def test_one_that_the_terminal_cannot_show_is_shown_otherwise(
+        self, desk: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copy("band.mid", "\u5f26.mid")
+        terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert ended("render", "\u5f26.mid", "--audio", "none") == 0
+        assert terminal.buffer.getvalue() == b"\\u5f26.png\n"
+
+    def test_the_longest_that_systems_hold(
+        self, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        room, longest = Path("r" * 250 + ".mid"), Path("x" * 251 + ".mid")
+        for path in (room, longest):
+            shutil.copy("band.mid", path)
+            assert ended("generate", "--prompt", path, "--model", model, *SHORT, "--audio", "none") == 0
+        assert len(list((desk / "generated").glob("*/piece-01.mid"))) == 2
+        assert ended("render", room) == 0 and room.with_suffix(".flac").exists()
+        assert "must leave room for the names of picture and sound (255 bytes" in refusal(
+            capfd, "render", longest
+        )
+        out = "o" * 255
+        assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out) == 0
+        assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out, "--force") == 0
+        assert not list(desk.glob(".*"))
+
+
+@pytest.mark.parametrize("command", ["render", "inspect", "generate"])
+def test_a_pipe_is_not_waited_for(
+    command: str, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo("pipe.mid")
+    words = {"generate": ["--model", model, "--prompt"], "inspect": ["--model", model]}.get(command, [])
+    assert "pipe.mid: must be a file, got a pipe or a device" in refusal(capfd, command, *words, "pipe.mid")
+    assert not (desk / "generated").exists()
+
+
+def test_a_soundfont_that_is_a_pipe_is_not_waited_for(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("piano.sf2")
+    assert "piano.sf2: must be a file" in refusal(capfd, "render", "band.mid", "--soundfont", "piano.sf2")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reads_on(unbuffered: str, desk: Path, model: Path) -> None:
+    """As behind `| head -0`: the pipe is closed before anything is printed."""
+    heard, told = os.pipe()
+    os.close(heard)
+    command = [sys.executable, "-m", "coma_gen.cli", "inspect", "band.mid", "--model", str(model)]
+    source = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=told, stderr=subprocess.PIPE, env=source, check=False)
+    os.close(told)
+    assert done.stderr == b"" and done.returncode == 128 + signal.SIGPIPE

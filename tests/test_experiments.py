@@ -34,7 +34,7 @@ QUEUED = {
     "q4": ("model.num_layers", "2"),
 }
 """Name -> the param that it changes; the last one makes what experiment b has made."""
-LATE_STAGES = ["train", "evaluate", "sample", "report", "track"]
+LATE_STAGES = ["check", "train", "evaluate", "sample", "report", "track"]
 
 
 @dataclass

@@ -90,7 +90,7 @@ class TestOwnMusic:
             },
         )
         output = dvc(fresh, "repro", "shard")
-        assert stages_run(output) == ["download", "split", "fit_tokenizer", "shard"]
+        assert stages_run(output) == ["check", "download", "split", "fit_tokenizer", "shard"]
         split = yaml.safe_load((fresh / "metrics" / "split.json").read_text())
         assert sum(split[name]["performances"] for name in ("train", "validation", "test")) == 12
         assert "didn't change" in dvc(fresh, "repro", "download")

@@ -21,6 +21,7 @@ from coma_gen.files import (
     rounded,
     sha256_bytes,
     sha256_file,
+    without_links,
     write_atomic,
     write_json,
 )
@@ -146,3 +147,32 @@ def test_digests_of_bytes_and_file_agree(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_file(tmp_path / "a") == sha256_bytes(b"abc") == expected
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "music [1]", "a*b"])
+def test_any_name_that_systems_hold(name: str, tmp_path: Path) -> None:
+    """Also what a process that was killed left beside it goes."""
+    for _ in range(2):
+        with replacing_folder(tmp_path / name) as building:
+            write_atomic(building / name, "whole")
+        left = building.with_name(building.name)
+        left.mkdir()
+    with replacing_folder(tmp_path / name) as building:
+        write_atomic(building / name, "whole again")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / name).read_text() == "whole again"
+
+
+def test_links_are_followed_for_those_who_take_none(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "12").write_text("content")
+    folder = tmp_path / "model"
+    (folder / "deep").mkdir(parents=True)
+    with without_links(folder) as plain:
+        assert plain == folder
+    (folder / "deep" / "weights").symlink_to(tmp_path / "cache" / "12")
+    for path, inner in ((folder, "deep/weights"), (folder / "deep" / "weights", "")):
+        with without_links(path) as plain:
+            assert plain.name == path.name and not plain.is_symlink()
+            assert (plain / inner).read_text() == "content" and not (plain / inner).is_symlink()
+        assert not plain.exists()

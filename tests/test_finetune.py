@@ -60,6 +60,12 @@ def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
     ):
         with pytest.raises(SystemExit, match=reason):
             main(["finetune", *words])
+    (place / "deep").mkdir()
+    monkeypatch.chdir(place / "deep")
+    with pytest.raises(SystemExit, match=f"{place}/deep/songs: must be a folder of MIDI files"):
+        main(["finetune", "songs"])
+    with pytest.raises(SystemExit, match="must be a model's folder"):
+        main(["finetune", "../songs"])
     assert not (place / ".downloads").exists()
 
 
@@ -98,7 +104,7 @@ def test_a_folder_of_midi_from_the_model_of_the_last_run_on(built: Built, tmp_pa
     brief = ("-S", "train.steps=6", "-S", "train.warmup_steps=1", "-S", "train.validate_every=3")
     status, output = coma_gen(checkout, "finetune", str(tmp_path / "songs"), *brief, "train")
     assert status == 0, output
-    assert stages_run(output) == ["download", "split", "fit_tokenizer", "shard", "train"]
+    assert stages_run(output) == ["check", "download", "split", "fit_tokenizer", "shard", "train"]
     assert read_manifest(checkout / "data" / "model", kind="model").made_from["init_from"] == start
     assert read_json(checkout / "metrics" / "download.json")["performances"] == 25
     assert "broken.mid: must be a MIDI file, which begins with 'MThd', got b'no m'" in output

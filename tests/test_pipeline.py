@@ -31,6 +31,7 @@ from recorded import OF_MLFLOW, STAGES, metrics_of, model_versions, recorded_run
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
 ALL = (
+    "check",
     "download",
     "split",
     "fit_tokenizer",
@@ -132,5 +133,5 @@ class TestAgain:
     def test_another_seed_gives_another_lock(self, built: Built, tmp_path: Path) -> None:
         checkout = clone(built.folder, tmp_path / "other")
         set_params(checkout, {"download": {"synthetic_seed": 7}})
-        dvc(checkout, "repro", "-s", "download")
+        dvc(checkout, "repro", "download")
         assert locked_outs(checkout)["data/corpus"] != locked_outs(built.folder)["data/corpus"]

@@ -70,7 +70,7 @@ def params(another: Path) -> Iterator[Path]:
 def test_param(section: str, key: str, value: object, stages: set[str], another: Path, params: Path) -> None:
     assert read_yaml(params)[section][key] != value
     set_params(another, {section: {key: value}})
-    assert changed_stages(another) == stages | {"track"}
+    assert changed_stages(another) == stages | {"check", "track"}
 
 
 def test_every_section_is_tried(another: Path) -> None:

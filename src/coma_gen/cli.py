@@ -6,7 +6,11 @@ Each sub-command imports what it needs when it runs, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import select
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -46,12 +50,20 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 1 and the faults where the input is at fault."""
+    _write_any_text()
     options, rest = _parser().parse_known_args(arguments)
     if rest and not getattr(options, "takes_more", False):
         _parser().error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
     try:
         workspace = _checkout(needed=not getattr(options, "anywhere", False))
-        sys.exit(options.run(workspace, options, rest))
+        status = options.run(workspace, options, rest)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where it can be told that nobody reads it
+        sys.exit(status)
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         sys.exit(f"coma-gen: {error}")
     except KeyboardInterrupt:
@@ -64,6 +76,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (fault := memory_fault(error)) is None:
             raise
         sys.exit(f"coma-gen: {fault}")
+
+
+def _write_any_text() -> None:
+    """Lets a name be printed that the terminal's encoding lacks, or whose bytes are no text at all."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads what is printed any more, as behind `| head`; then nothing more is."""
+    if sys.stdout is None:
+        return False
+    output = sys.stdout.fileno()
+    asked = select.poll()
+    asked.register(output, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what is flushed at the end
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:

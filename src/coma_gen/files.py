@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -17,6 +18,9 @@ from coma_gen.errors import Fault, UserError
 
 FORMER = ".former.partial"
 """How the name ends of a folder that is moved aside for a moment, while another takes its place."""
+
+LONGEST_BESIDE = 200
+"""Bytes of a name that longer names may begin with."""
 
 SIGNIFICANT_DIGITS = 6
 """Digits kept of every float in a metrics file: enough to compare, few enough not to show the last bits."""
@@ -50,7 +54,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_beside(path), suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -61,6 +65,60 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _beside(path: Path) -> str:
+    """How the names begin of what is written beside `path` before it takes its name.
+
+    A name near the longest that systems know (255 bytes) leaves no room for more; a digest stands for it.
+    """
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST_BESIDE:
+        name = f"{sha256_bytes(os.fsencode(name))[:32]}"
+    return f".{name}."
+
+
+@contextmanager
+def without_links(path: Path) -> Iterator[Path]:
+    """A file or folder as one that holds no links, for programs that refuse them.
+
+    DVC puts links to its cache in place of files where its `cache.type` says so.
+
+    Yields:
+        `path` itself where it holds none, else a copy that is gone when the block ends.
+    """
+    is_linked = path.is_symlink() or any(each.is_symlink() for each in path.rglob("*"))
+    if not is_linked:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        plain = Path(temporary) / path.name
+        if path.is_dir():
+            shutil.copytree(path, plain)
+        else:
+            shutil.copyfile(path, plain)
+        yield plain
+
+
+def shown_name(path: Path) -> str:
+    """The name of a file as text that can be written and drawn, also where its bytes are not UTF-8."""
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
+
+
+def check_file(path: Path, name: str | None = None) -> None:
+    """Proves that what is there is a file: a pipe would be waited for without end, a device may have none.
+
+    Nothing there is not looked at here: whoever opens it says so.
+
+    Args:
+        path: what is to be read.
+        name: what the fault calls it; the path by default.
+
+    Raises:
+        UserError: it is something else than a file or a folder.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(Fault(name or str(path), "must be a file", "a pipe or a device", "save it as one"))
 
 
 def settle(finished: Path, path: Path) -> None:
@@ -87,12 +145,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         The temporary folder to write into.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.partial"):  # of a process that was killed
+    for left in path.parent.glob(f"{glob.escape(_beside(path))}*.partial"):  # of a process that was killed
         if left.name.endswith(FORMER) and not path.exists():
             left.replace(path)
         else:
             shutil.rmtree(left, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    building = Path(tempfile.mkdtemp(prefix=_beside(path), suffix=".partial", dir=path.parent))
     former = building.with_name(building.name.removesuffix(".partial") + FORMER)
     try:
         yield building

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coma_gen.corpus.performance import Performance, read_table, write_table
+from coma_gen.corpus.performance import Performance, plain_text, read_table, write_table
 from coma_gen.errors import UserError
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration"
@@ -120,7 +121,8 @@ def test_the_table_round_trips(
         for name, (composer, title) in rows.items()
     ]
     write_table(table, written)
-    assert read_table(table) == sorted(written, key=lambda each: each.midi_filename)
+    plain = [replace(row, composer=plain_text(row.composer), title=plain_text(row.title)) for row in written]
+    assert read_table(table) == sorted(plain, key=lambda each: each.midi_filename)
     first = table.read_bytes()
     write_table(table, reversed(written))
     assert table.read_bytes() == first

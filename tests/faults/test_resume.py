@@ -139,7 +139,7 @@ def test_a_stopped_run_is_no_result(way: str, history: History) -> None:
     stopped = history.stopped[way]
     assert stopped.status != 0
     assert "Traceback" not in stopped.output
-    assert stages_run(stopped.output) == ["train"]
+    assert stages_run(stopped.output) in (["train"], ["check", "train"])  # the latter after other settings
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "SIGKILL to the trainer"])

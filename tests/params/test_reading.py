@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,9 @@ def test_faults_name_file_and_line(tmp_path: Path) -> None:
 def test_no_tag_makes_an_object() -> None:
     with pytest.raises(UserError, match="YAML"):
         parse_yaml("a: !!python/object/apply:builtins.len ['']\n", name="p")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match=r"params\.yaml: must be a file, got a pipe or a device"):
+        read_yaml(tmp_path / "params.yaml")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A checkout in which everything has run and nothing is wrong."""
     for name in ("DVC_ROOT", ARCHIVE_VARIABLE, "GIT_AUTHOR_EMAIL"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     root = tmp_path / "check out"
@@ -321,3 +323,35 @@ class TestCommand:
         (workspace.home / ".dvc" / "tmp" / "rwlock").write_text("")
         assert self.ended("--json") == 1
         assert [Finding(**each).what for each in json.loads(capsys.readouterr().out)] == ["dvc"]
+
+
+class TestEnvironment:
+    def test_another_python_before_the_project_s_own_is_named(
+        self, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = tmp_path / "conda" / "python3"
+        other.parent.mkdir()
+        other.symlink_to(sys.executable)
+        monkeypatch.setenv("PATH", os.pathsep.join([str(other.parent), os.environ["PATH"]]))
+        (finding,) = examine(workspace)
+        assert finding.is_wrong and f"`dvc` would run stages with {other}" in finding.problem
+
+    def test_stages_run_in_the_venv_wherever_this_runs(self, workspace: Workspace) -> None:
+        python = workspace.root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to(sys.executable)
+        (finding,) = examine(workspace)
+        assert not finding.is_wrong and "stages run in .venv" in finding.problem
+        python.unlink()
+        python.symlink_to(workspace.root / "gone")
+        (finding,) = examine(workspace)
+        assert finding.is_wrong and finding.todo == "rm -r .venv; make .venv/.installed"
+
+    def test_an_address_of_no_use_is_named(
+        self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(workspace.root)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+        with pytest.raises(SystemExit) as stopped:
+            main(["doctor"])
+        assert stopped.value.code == 1 and "MLFLOW_TRACKING_URI: must be" in capsys.readouterr().out

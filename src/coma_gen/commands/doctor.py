@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from coma_gen.errors import UserError
+
 if TYPE_CHECKING:
     from coma_gen.workspace.paths import Workspace
 
@@ -22,7 +24,7 @@ def add_command(commands: Any) -> None:
     doctor = commands.add_parser(
         "doctor",
         help="what is wrong with this checkout, and what to type",
-        description="Looks at Python, git, DVC, disk, params, archives, data, cache and checkpoints.",
+        description="Looks at Python, git, DVC, disk, params, archives, data, cache, checkpoints, MLflow.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,13 +34,18 @@ def add_command(commands: Any) -> None:
 
 
 def _doctor(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.tracking.address import check_address
     from coma_gen.workspace.doctor import examine, told
-    from coma_gen.workspace.findings import size_of
+    from coma_gen.workspace.findings import Finding, size_of
     from coma_gen.workspace.holdings import sweep
 
     if options.sweep:
         for folder, size in sweep(workspace):
             print(f"removed {folder.relative_to(workspace.home)} ({size_of(size)})")
     findings = examine(workspace)
+    try:
+        check_address(workspace.home)
+    except UserError as error:
+        findings[:0] = [Finding("mlflow", str(fault), fault.remedy) for fault in error.faults]
     print(json.dumps([asdict(finding) for finding in findings], indent=2) if options.json else told(findings))
     return 1 if any(finding.is_wrong for finding in findings) else 0

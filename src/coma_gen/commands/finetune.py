@@ -49,10 +49,12 @@ def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> i
     """Keeps the model, and runs the experiment."""
     from coma_gen.tracking.fetch import named_model
 
-    music = workspace.own_folder(options.folder).resolve()
+    music = Path(options.folder).expanduser().resolve()  # a word on a command line starts where one is
     if not music.is_dir():
         got = "a file" if music.exists() else "nothing there"
-        raise UserError(Fault(options.folder, "must be a folder of MIDI files", got))
+        raise UserError(Fault(str(music), "must be a folder of MIDI files", got))
+    if not _is_utf8(music):
+        raise UserError(Fault(str(music), "must have a name in UTF-8, as params.yaml has", "", "rename it"))
     with named_model(options.model, workspace) as folder:
         manifest = open_artefact(folder, kind="model")
         _check_tokens(workspace, folder)
@@ -74,6 +76,14 @@ def unreadable_files(workspace: Workspace) -> Iterator[str]:
     if files := found["files"]:
         yield f"left out, as they cannot be read: {len(files):,} files"
         yield from (f"  {line}" for line in files)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def keep(workspace: Workspace, folder: Path, manifest: Manifest) -> Path:

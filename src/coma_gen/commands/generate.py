@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -34,6 +35,8 @@ EXAMPLES = """examples:
 Each piece comes as MIDI, picture and sound, with settings.json beside them, which says how to repeat them:
 the same command gives the same bytes. The prompt's notes, tempi and bars stay as they are in its file.
 """
+LONGEST_STEM = 200
+"""Bytes of the prompt's name that a folder of pieces is named by."""
 VERSIONS = ("coma-gen", "torch", "numpy", "symusic", "matplotlib", "soundfile")
 """Packages that the bytes depend on."""
 
@@ -127,14 +130,18 @@ def _default_folder(options: argparse.Namespace) -> Path:
     stem = (
         re.sub(r"[^\w.-]+", "-", Path(options.prompt).stem).strip("-.") if options.prompt is not None else ""
     )
+    while len(os.fsencode(stem)) > LONGEST_STEM:
+        stem = stem[:-1]
     return Path("generated") / f"{stem or 'from-nothing'}-{options.seed or 0}"
 
 
 def _prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) -> Prompt | None:
+    from coma_gen.files import check_file
     from coma_gen.music.prompt import read_prompt
 
     if options.prompt is None:
         return None
+    check_file(Path(options.prompt), options.prompt)
     cut = {"from_second": request.from_second, "seconds": request.prompt_seconds}
     return read_prompt(Path(options.prompt), name=options.prompt, open_pedal=open_pedal, **cut)
 
@@ -157,10 +164,11 @@ def _written(
     prompt: Prompt | None,
     pieces: list[Piece],
 ) -> int:
+    from coma_gen.files import shown_name
     from coma_gen.generation.continuation import piece_midi
     from coma_gen.render.pieces import write_pieces
 
-    source = None if options.prompt is None else Path(options.prompt).name
+    source = None if options.prompt is None else shown_name(Path(options.prompt))
     title = f"{source}, continued" if source else "Music from nothing"
     described = write_pieces(
         out.resolve(),
@@ -179,6 +187,7 @@ def _settings(
     options: argparse.Namespace, request: Request, composer: Composer, prompt: Prompt | None
 ) -> dict[str, Any]:
     """What repeats the pieces: no dates, and no paths of this machine."""
+    from coma_gen.files import shown_name
     from coma_gen.tracking.fetch import is_uri
 
     settings = {
@@ -197,12 +206,21 @@ def _settings(
             words += [f"--{name.replace('_', '-')}", str(value)]
     manifest = composer.loaded.manifest
     return {
-        "command": shlex.join(words),
+        "command": " ".join(map(_typed, words)),
         "model": {"digest": manifest.digest, "tokenizer": composer.tokenizer.digest},
-        "prompt": prompt and {"file": Path(options.prompt).name, "sha256": prompt.digest},
+        "prompt": prompt and {"file": shown_name(Path(options.prompt)), "sha256": prompt.digest},
         "settings": settings,
         "versions": {name: _version(name) for name in VERSIONS},
     }
+
+
+def _typed(word: str) -> str:
+    """A word as one types it in a shell; by its bytes where they are not UTF-8."""
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(word)) + "'"
+    return shlex.quote(word)
 
 
 def _version(package: str) -> str | None:

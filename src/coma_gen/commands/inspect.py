@@ -43,11 +43,12 @@ def add_command(commands: Any) -> None:
 
 def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
     """Prints what there is to know."""
-    from coma_gen.files import rounded
+    from coma_gen.files import check_file, rounded
     from coma_gen.music.midi import read_bytes
 
     if not 0 <= options.tokens <= MOST_TOKENS:
         raise UserError(Fault("--tokens", f"must be 0 to {MOST_TOKENS:,}", str(options.tokens)))
+    check_file(Path(options.file), options.file)
     content = read_bytes(Path(options.file), options.file)
     tokenizer = _tokenizer(options.model, workspace)
 

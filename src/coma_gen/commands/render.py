@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ EXAMPLES = """examples:
 Without a SoundFont a built-in piano plays all notes but drums, and honours the pedal; the same file gives the
 same bytes on every machine.
 """
+
+LONGEST_NAME = 255
+"""Bytes of a file's name that common systems hold."""
 
 
 def add_command(commands: Any) -> None:
@@ -40,6 +44,7 @@ def add_command(commands: Any) -> None:
 
 def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
     """Writes the picture and the sound: both, or neither."""
+    from coma_gen.files import check_file, shown_name
     from coma_gen.music.heard import read_heard
     from coma_gen.music.midi import notes_of, read_bytes, read_song
     from coma_gen.music.song import without_notes
@@ -48,6 +53,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     from coma_gen.render.soundfont import check_soundfont, write_soundfont_sound
 
     source = Path(options.file)
+    check_file(source, options.file)
     content = read_bytes(source, options.file)
     song = read_song(content, name=options.file)
     notes = notes_of(song)
@@ -61,9 +67,9 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     targets = _targets(source, options)
     folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{source.stem}.", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".render.", dir=folder) as temporary:
         made = [Path(temporary) / target.name for target in targets]
-        write_roll(made[0], notes, title=source.name)
+        write_roll(made[0], notes, title=shown_name(source))
         for sound in made[1:]:
             if soundfont is None:
                 write_sound(sound, read_heard(content, name=options.file))
@@ -81,11 +87,18 @@ def _targets(source: Path, options: argparse.Namespace) -> list[Path]:
     Raises:
         UserError: one fault for each that is there already and may not be replaced.
     """
+    from coma_gen.files import shown_name
+
     folder = Path(options.out) if options.out else source.parent
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault("--out", "must be a folder", f"{folder}, which is a file"))
     endings = [".png"] + ([f".{options.audio}"] if options.audio != "none" else [])
     targets = [folder / f"{source.stem}{ending}" for ending in endings]
+    long = [target for target in targets if len(os.fsencode(target.name)) > LONGEST_NAME]
+    if long:
+        rule = f"must leave room for the names of picture and sound ({LONGEST_NAME} bytes at most)"
+        got = f"{shown_name(source)}, from which {len(os.fsencode(long[0].name))} would come"
+        raise UserError(Fault("the file's name", rule, got, "give it a shorter one"))
     taken = [target for target in targets if target.exists() and (target.is_dir() or not options.force)]
     remedy = "replace it with --force, or name a folder with --out"
     if taken:

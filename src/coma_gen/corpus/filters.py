@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from coma_gen.corpus.performance import Performance, refuse
+from coma_gen.corpus.performance import Performance, plain_text, refuse
 from coma_gen.errors import Fault, UserError
 from coma_gen.params.sections import SplitParams
 
@@ -17,23 +17,21 @@ def keep_composers(rows: Sequence[Performance], split: SplitParams) -> list[Perf
         UserError: a composer whom the corpus does not know (with the nearest names), or nobody left.
     """
     known = {row.composer for row in rows}
+    wanted, unwanted = (
+        [plain_text(name) for name in names] for names in (split.composers_keep, split.composers_drop)
+    )
     refuse(
         [
             _unknown(f"split.{key}", name, known)
             for key, names in (
-                ("composers_keep", split.composers_keep),
-                ("composers_drop", split.composers_drop),
+                ("composers_keep", wanted),
+                ("composers_drop", unwanted),
             )
             for name in names
             if name not in known
         ]
     )
-    kept = [
-        row
-        for row in rows
-        if (not split.composers_keep or row.composer in split.composers_keep)
-        and row.composer not in split.composers_drop
-    ]
+    kept = [row for row in rows if (not wanted or row.composer in wanted) and row.composer not in unwanted]
     if split.composers_top is not None:
         best = _ranking(kept, split.composers_top_by)[: split.composers_top]
         kept = [row for row in kept if row.composer in best]

@@ -7,6 +7,7 @@ add columns. Whatever is wrong with a table is reported at once, each fault with
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import re
 import unicodedata
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from coma_gen.errors import Fault, UserError
-from coma_gen.files import write_atomic
+from coma_gen.files import check_file, write_atomic
 
 SPLITS = ("train", "validation", "test")
-MIDI_SUFFIXES = (".mid", ".midi")
+MIDI_SUFFIXES = (".mid", ".midi", ".smf", ".kar", ".rmi")
+"""Names of MIDI files; those that hold something else (.rmi wraps its music) are refused by the split."""
 CORPUS_TABLE = "corpus.csv"
 REQUIRED = ("canonical_composer", "canonical_title", "midi_filename", "duration")
 COLUMNS = (
@@ -31,10 +33,17 @@ COLUMNS = (
     "duration",
     "sha256",
 )
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+"""Characters that turn the direction of writing: a name with them reads as another."""
+NOTES = "notes"
+"""A column that the split adds."""
 MAX_FAULTS = 20
 """More faults than this are counted, not listed."""
 
 MAX_BYTES = 256 * 2**20
+NEAR = 0.8
+"""How like a name of a column (0 to 1) a header must be to be one that was mistyped."""
+
 MAX_DURATION = 86_400.0
 """Seconds of one performance."""
 
@@ -67,8 +76,10 @@ class Performance:
 
 
 def read_table(path: Path, *, folder: Path | None = None) -> list[Performance]:
-    """Reads a table of performances; UTF-8 with or without a byte order mark, any line ends, further columns
-    ignored.
+    """Reads a table of performances; UTF-8 with or without a byte order mark, any line ends.
+
+    A column's name is taken in any case and with spaces around it; one that is nearly ours is refused;
+    further columns are ignored. Composers and titles come in one form of Unicode (`plain_text`).
 
     Args:
         path: a CSV with at least the columns `REQUIRED`.
@@ -110,7 +121,7 @@ def write_table(path: Path, performances: Iterable[Performance]) -> None:
     counted = bool(rows) and all(row.notes is not None for row in rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, "notes"] if counted else COLUMNS)
+    writer.writerow([*COLUMNS, NOTES] if counted else COLUMNS)
     for row in rows:
         cells = [row.composer, row.title, row.split, row.year, row.midi_filename, row.audio_filename]
         cells += [repr(float(row.duration)), row.sha256]
@@ -133,6 +144,7 @@ def refuse(faults: Sequence[Fault]) -> None:
 
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and cells by column of every row that is not empty."""
+    check_file(path)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -150,8 +162,10 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
         raise UserError(Fault(where, "must be a row of CSV", str(error))) from None
+    header = [column_name(cell) for cell in header]
     got = ", ".join(header) or "an empty file"
-    faults = [
+    faults = [*_mistyped(path, header)]
+    faults += [
         Fault(str(path), f"must have a column '{name}'", got) for name in REQUIRED if name not in header
     ]
     faults += [
@@ -163,13 +177,36 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
 
 
+def column_name(cell: str) -> str:
+    """A column's name as we write it, where only case, spaces or what cannot be seen is otherwise."""
+    seen = "".join(each for each in cell if unicodedata.category(each) != "Cf").strip()
+    return seen.casefold() if seen.casefold() in (*COLUMNS, NOTES) else seen
+
+
+def _mistyped(path: Path, header: Sequence[str]) -> list[Fault]:
+    """Columns whose names are nearly those of columns that are not there."""
+    absent = [name for name in (*COLUMNS, NOTES) if name not in header]
+    faults = []
+    for name in header:
+        if name in (*COLUMNS, NOTES):
+            continue
+        if near := difflib.get_close_matches(name.casefold(), absent, n=1, cutoff=NEAR):
+            remedy = f"rename it to '{near[0]}', or to something else"
+            faults.append(Fault(str(path), "must not have a column that is nearly one of ours", name, remedy))
+    return faults
+
+
 def _row_faults(where: str, row: dict[str, str]) -> list[Fault]:
     checks: list[tuple[str, Callable[[str], bool], str]] = [
         ("canonical_composer", _is_text, "must be text, not empty, without control characters"),
         ("canonical_title", _is_text, "must be text, not empty, without control characters"),
         ("split", lambda cell: cell in ("", *SPLITS), f"must be one of {', '.join(SPLITS)}, or empty"),
         ("year", _is_year, "must be a year of four digits, or empty"),
-        ("midi_filename", is_midi_name, "must be a path with / to a .mid or .midi file below the folder"),
+        (
+            "midi_filename",
+            is_midi_name,
+            "must be a path with / to a MIDI file (.mid, .midi) below the folder",
+        ),
         ("audio_filename", _is_clean, "must be without control characters"),
         ("duration", _is_seconds, f"must be seconds, 0 to {MAX_DURATION:,.0f}"),
         ("sha256", _is_digest, "must be 64 hexadecimal digits, or empty"),
@@ -184,8 +221,8 @@ def _row_faults(where: str, row: dict[str, str]) -> list[Fault]:
 
 def _performance(row: dict[str, str]) -> Performance:
     return Performance(
-        composer=row["canonical_composer"],
-        title=row["canonical_title"],
+        composer=plain_text(row["canonical_composer"]),
+        title=plain_text(row["canonical_title"]),
         split=row.get("split", ""),
         year=row.get("year", ""),
         midi_filename=row["midi_filename"],
@@ -194,6 +231,15 @@ def _performance(row: dict[str, str]) -> Performance:
         notes=int(row["notes"]) if row.get("notes") else None,
         audio_filename=row.get("audio_filename", ""),
     )
+
+
+def plain_text(text: str) -> str:
+    """A composer or title in one form: composed letters, and plain spaces for those of other widths.
+
+    Two ways to write one name would be two composers, and one composition could land in two splits.
+    """
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(" " if unicodedata.category(each) == "Zs" else each for each in composed)
 
 
 def _is_clean(cell: str) -> bool:
@@ -224,13 +270,14 @@ def _is_count(cell: str) -> bool:
 
 
 def is_midi_name(cell: str) -> bool:
-    """Whether a path to a MIDI file is relative, posix, printable and stays below its folder."""
+    """Whether a path to a MIDI file is relative, posix, legible, and stays below its folder."""
     path = PurePosixPath(cell)
     return (
         path.suffix.lower() in MIDI_SUFFIXES
         and not path.is_absolute()
         and not re.match(r"[A-Za-z]:", cell)
         and "\\" not in cell
-        and cell.isprintable()
+        and _is_clean(cell)
+        and not any(unicodedata.bidirectional(each) in TURNING for each in cell)
         and not any(part in ("", ".", "..") for part in cell.split("/"))
     )

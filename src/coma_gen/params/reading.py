@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from coma_gen.errors import Fault, UserError
+from coma_gen.files import check_file
 
 BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 INT = re.compile(r"^(?:[-+]?0b[0-1_]+|[-+]?0o?[0-7_]+|[-+]?[0-9_]+|[-+]?0x[0-9a-fA-F_]+)$")
@@ -137,6 +138,7 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UserError: when it is missing, too large, not text or not YAML.
     """
+    check_file(path)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -12,6 +12,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import wave
 from collections.abc import Iterable, Iterator
@@ -172,7 +173,7 @@ def write_blocks(path: Path, blocks: Iterable[Pcm], *, sample_rate: int, channel
             Fault(str(path), "a sound file's name must end in .wav or .flac", suffix or "no ending")
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".sound.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
         write = _write_wav if suffix == ".wav" else _write_flac
         write(partial, blocks, sample_rate, channels)
@@ -195,6 +196,6 @@ def _write_wav(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: in
 def _write_flac(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: int) -> None:
     import soundfile  # loads libsndfile, which a .wav does without
 
-    with soundfile.SoundFile(path, "w", sample_rate, channels, "PCM_16", format="FLAC") as file:
+    with soundfile.SoundFile(os.fsencode(path), "w", sample_rate, channels, "PCM_16", format="FLAC") as file:
         for block in blocks:
             file.write(block)

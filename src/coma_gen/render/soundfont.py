@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from coma_gen.errors import Fault, UserError
+from coma_gen.files import check_file
 from coma_gen.render.sound import Pcm, write_blocks
 
 SAMPLE_RATE = 44_100
@@ -30,6 +31,7 @@ def check_soundfont(soundfont: Path) -> str:
     Raises:
         UserError: there is no FluidSynth, or the file is no SoundFont.
     """
+    check_file(soundfont)
     faults = []
     try:
         with soundfont.open("rb") as file:

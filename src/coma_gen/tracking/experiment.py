@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coma_gen.errors import Fault, UserError
-from coma_gen.files import read_json, sha256_bytes, sha256_file
+from coma_gen.files import read_json, sha256_bytes, sha256_file, without_links
 from coma_gen.tracking.door import Dataset, DatasetInput, InputTag
 from coma_gen.tracking.flatten import Measures, flat_metrics
 from coma_gen.tracking.mirror import FINISHED, ContradictionError, Mirror, open_mirror
@@ -151,7 +151,8 @@ def _send_artifacts(mirror: Mirror, artifacts: Mapping[str, Path]) -> None:
         if present == digest and folder.split("/")[0] in listed:
             continue
         send = client.log_artifacts if path.is_dir() else client.log_artifact
-        mirror.store.ask(partial(send, mirror.run_id, str(path), folder))
+        with without_links(path) as plain:
+            mirror.store.ask(partial(send, mirror.run_id, str(plain), folder))
     mirror.set_tags({ARTIFACTS_TAG: digest})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coma_gen.artefact import MANIFEST
 from coma_gen.errors import Fault, UserError
-from coma_gen.tracking.address import SQLITE, Address, tracking_address
+from coma_gen.tracking.address import SQLITE, Address, check_address
 from coma_gen.workspace.paths import Workspace
 
 
@@ -78,7 +78,7 @@ def kept_models(uri: str, home: Path) -> Address:
     Raises:
         UserError: no runs are kept.
     """
-    address = tracking_address(home)
+    address = check_address(home)
     if address.artifacts is not None and not Path(address.uri.removeprefix(SQLITE)).exists():
         remedy = "run `dvc repro`, or set MLFLOW_TRACKING_URI to the store that has it"
         raise UserError(Fault(uri, f"must be in the store at {address.shown}", "no store there", remedy))
@@ -91,7 +91,7 @@ def _download(uri: str, home: Path, destination: Path) -> None:
     from coma_gen.tracking.door import MlflowException, SQLAlchemyError
     from coma_gen.tracking.register import as_default
 
-    address = tracking_address(home)
+    address = check_address(home)
     try:
         with as_default(address):
             download_artifacts(artifact_uri=uri, dst_path=str(destination))

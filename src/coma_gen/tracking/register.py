@@ -27,6 +27,7 @@ from pathlib import Path
 
 import coma_gen.errors
 from coma_gen.artefact import open_artefact
+from coma_gen.files import without_links
 from coma_gen.tracking.address import MODEL, Address
 from coma_gen.tracking.door import LoggedModelOutput, LoggedModelStatus, MlflowException, ModelVersion
 from coma_gen.tracking.served import Limits
@@ -137,9 +138,9 @@ def _packed(store: Store, run_id: str, folder: Path, digest: str) -> str:
         return str(made.model_id)
 
     model_id = store.ask(found_or_made)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, without_links(folder) as plain:
         packed = Path(temporary) / "model"
-        _pack(packed, folder=folder, model_id=model_id, run_id=run_id)
+        _pack(packed, folder=plain, model_id=model_id, run_id=run_id)
         store.ask(lambda: client.log_model_artifacts(model_id, str(packed)))
     store.ask(lambda: client.finalize_logged_model(model_id, LoggedModelStatus.READY))
     return model_id

@@ -19,7 +19,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from coma_gen.errors import Fault, UserError
-from coma_gen.tracking.address import ARTIFACTS, DATABASE, EXPERIMENT, LOCKS, Address, tracking_address
+from coma_gen.tracking.address import ARTIFACTS, DATABASE, EXPERIMENT, LOCKS, Address, check_address
 from coma_gen.tracking.door import MlflowClient, MlflowException, SQLAlchemyError
 
 PATIENCE = 90.0
@@ -77,7 +77,7 @@ def open_store(home: Path, *, patience: float = PATIENCE) -> Store:
     Raises:
         UserError: when the store cannot be reached or used.
     """
-    address = tracking_address(home)
+    address = check_address(home)
     with _locked(home, "store", patience=patience):
         client, experiment_id = _ask(lambda: _opened(address), address=address, patience=patience)
     return Store(address=address, home=home, client=client, experiment_id=experiment_id, patience=patience)

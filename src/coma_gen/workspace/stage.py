@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from coma_gen.determinism import pin_cpu
 from coma_gen.errors import UserError, memory_fault
 from coma_gen.params.load import load_params
 from coma_gen.params.sections import Params
+from coma_gen.workspace.ground import check_writable, way_back
 from coma_gen.workspace.paths import Workspace
 
 
@@ -31,18 +33,26 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 """Signals that ask a stage to end."""
 
 
-def run_stage(stage: Stage, root: Path) -> None:
-    """Runs one stage and exits: 0 when done, 1 with the faults of the input, 130 or 143 when interrupted."""
+def run_stage(stage: Stage, root: Path, *, parent: int | None = None, by_dvc: bool = False) -> None:
+    """Runs one stage and exits: 0 when done, 1 with the faults of the input, 130 or 143 when interrupted.
+
+    Args:
+        stage: what to run.
+        root: the checkout that it works in.
+        parent: the process that started this one, as the script's first line saw it; None asks now.
+        by_dvc: whether that was `dvc`.
+    """
     try:
         workspace = Workspace.here(root)
+        signal.signal(signal.SIGTERM, _interrupt)
+        _end_with_parent(os.getppid() if parent is None else parent, workspace.root if by_dvc else None)
         os.chdir(workspace.root)
         params = load_params(workspace.params)
+        check_writable(workspace)
         pin_cpu(pin=params.runtime.pin_cpu, threads=params.runtime.threads)
-        _end_with_parent()
-        signal.signal(signal.SIGTERM, _interrupt)
         stage(params, workspace)
     except UserError as error:
-        sys.exit(f"\n{error}\n")
+        sys.exit("\n".join(["", str(error), *filter(None, [way_back(root)]), ""]))
     except KeyboardInterrupt as error:
         for number in ENDING:  # it is ending: one more would only add a traceback
             signal.signal(number, signal.SIG_IGN)
@@ -62,14 +72,19 @@ def _interrupt(signum: int, _frame: object) -> None:
     raise Interrupted(signal.Signals(signum))
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int, dvc_root: Path | None) -> None:
     """Ends this process, as SIGTERM would, soon after `dvc` has ended: a stage without it would run on
     unseen.
+
+    What ended while this process was still starting shows in two ways: its parent is another one by now; or
+    it was already when the script's first line asked, and then it is not the one that DVC's lock names.
 
     Not where a signal came before: who stops the whole group, `dvc` with its stage, asks once, and a second
     signal would cut off what the first one lets the stage save.
     """
-    parent = os.getppid()
+    if os.getppid() != parent or (dvc_root is not None and _is_orphan(parent, dvc_root)):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
@@ -84,3 +99,16 @@ def _end_with_parent() -> None:
                 return
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _is_orphan(parent: int, root: Path) -> bool:
+    """Whether `dvc`, which says in its lock which process writes what, is another process than our parent.
+
+    Where there is no lock to be read, nobody can tell.
+    """
+    try:
+        held = json.loads((root / ".dvc" / "tmp" / "rwlock").read_bytes())["write"]
+        writers = {int(info["pid"]) for info in held.values()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return False
+    return bool(writers) and parent not in writers

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from coma_gen.workspace.findings import Finding, size_of, typed
@@ -21,13 +22,26 @@ LEAST_FREE = 2 * 2**30
 LISTED = 8
 
 
-def python(_: Workspace) -> Iterator[Finding]:
-    """The interpreter."""
+def python(workspace: Workspace) -> Iterator[Finding]:
+    """The interpreter, here and of the stages."""
     if sys.version_info < PYTHON:
         found, needed = (".".join(map(str, each)) for each in (sys.version_info[:3], PYTHON))
         yield Finding(
             "python", f"this is {found}; {needed} or newer is needed", f"make PYTHON=python{needed} demo"
         )
+
+    own = workspace.home / ".venv"
+    interpreter = own / "bin" / "python"
+    again = "make .venv/.installed"
+    if interpreter.exists():
+        if Path(sys.prefix).resolve() != own.resolve():
+            problem = f"this runs in {sys.prefix}; stages run in .venv, whatever is activated"
+            yield Finding("python", problem, ".venv/bin/coma-gen doctor looks at that one", False)
+    elif interpreter.is_symlink():
+        yield Finding("python", ".venv leads to an interpreter that is gone", f"rm -r .venv; {again}")
+    elif (first := shutil.which("python3")) is None or Path(first).parent != Path(sys.executable).parent:
+        problem = f"`dvc` would run stages with {first or 'no python3'}, not in {sys.prefix} as this"
+        yield Finding("python", problem, f"activate this environment before `dvc`; or {again}")
 
 
 def packages(workspace: Workspace) -> Iterator[Finding]:

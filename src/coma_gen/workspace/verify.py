@@ -21,7 +21,7 @@ from coma_gen.errors import Fault, UserError
 from coma_gen.params.reading import parse_yaml, read_yaml
 
 DATA, MODEL, IDENTICAL = "data", "model", "identical"
-DATA_TIER = ("download", "split", "fit_tokenizer", "shard")
+DATA_TIER = ("check", "download", "split", "fit_tokenizer", "shard")
 UNCOMPARED = ("track",)
 PROCESSOR = ".dvc/processor.json"
 """Committed beside dvc.lock: {"vendor": what `read_vendor` gave where the committed build was made}.
