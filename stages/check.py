@@ -11,6 +11,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # under PYTHONSAFEPATH Python does not
 from _start import run
 
+WARNING = """
+runtime.threads above 1: threads wait for each other by spinning, so that beside other work, such as a second
+experiment, training is several times slower. Processes share cores without that: runtime.processes.
+"""
+
 
 def check(params, workspace) -> None:
     """Looks at what no range of a key can say: places that settings name, and the address of the runs."""
@@ -19,6 +24,8 @@ def check(params, workspace) -> None:
 
     check_places(params, workspace)
     check_address(workspace.home)
+    if params.runtime.threads > 1:
+        print(WARNING)
     workspace.data("checked.txt").write_text("params.yaml can be used\n")
 
 

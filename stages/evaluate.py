@@ -13,6 +13,7 @@ def evaluate(params, workspace) -> None:
     """
     from coma_gen.artefact import read_manifest, seal
     from coma_gen.evaluation.evaluate import score_model
+    from coma_gen.model.processes import chosen_processes
 
     metrics = score_model(
         params.evaluate,
@@ -21,6 +22,7 @@ def evaluate(params, workspace) -> None:
         workspace.data("evaluation"),
         device=params.runtime.device,
         threads=params.runtime.threads,
+        processes=chosen_processes(params.runtime),
     )
     made_from = {"model": read_manifest(workspace.data("model"), kind="model").digest}
     seal(workspace.data("evaluation"), kind="evaluation", made_from=made_from, settings={})

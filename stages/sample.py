@@ -12,6 +12,7 @@ def sample(params, workspace) -> None:
     from coma_gen.artefact import seal
     from coma_gen.evaluation.samples import sample_metrics
     from coma_gen.generation.samples import write_samples
+    from coma_gen.model.processes import chosen_processes
 
     pieces = write_samples(
         params.sample,
@@ -21,6 +22,7 @@ def sample(params, workspace) -> None:
         workspace.data("samples"),
         device=params.runtime.device,
         threads=params.runtime.threads,
+        processes=chosen_processes(params.runtime),
     )
     metrics = sample_metrics(
         params.sample,

@@ -13,7 +13,7 @@ from coma_gen.params.sections import Params
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 LIBRARY = ROOT / "src" / "coma_gen"
-GROUND = {"errors", "files", "artefact", "workers", "guarded", "determinism"}
+GROUND = {"errors", "files", "artefact", "workers", "guarded", "determinism", "cores"}
 MAY_IMPORT = {
     "params": set(),
     "music": {"params"},

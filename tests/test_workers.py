@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coma_gen.workers import AHEAD, available_workers, map_bounded, stream_bounded
+from coma_gen.cores import available_cores
+from coma_gen.workers import AHEAD, map_bounded, stream_bounded
 
 
 def square(number: int) -> int:
@@ -47,4 +48,4 @@ class Counted(list[int]):
 
 def test_nothing_to_do_and_at_least_one_worker() -> None:
     assert map_bounded(square, [], desc="none") == []
-    assert available_workers() >= 1
+    assert available_cores() >= 1

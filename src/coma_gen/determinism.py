@@ -22,7 +22,9 @@ AVX2_ONLY = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
 }
-"""Environment that keeps torch, MKL, numpy and OpenBLAS to AVX2 (MKL honours it on Intel only)."""
+"""Environment that keeps torch, MKL, numpy and OpenBLAS to AVX2 (MKL honors it on Intel only, and is not used
+where this is set: `coma_gen.model.portable`).
+"""
 
 
 def pin_cpu(*, pin: bool, threads: int) -> None:
@@ -37,6 +39,11 @@ def pin_cpu(*, pin: bool, threads: int) -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     if pin and _is_x86():
         os.environ.update(AVX2_ONLY)
+
+
+def is_pinned() -> bool:
+    """Whether this process keeps to the one instruction set, as `pin_cpu` asked it to."""
+    return _is_x86() and all(os.environ.get(name) == value for name, value in AVX2_ONLY.items())
 
 
 def _is_x86() -> bool:

@@ -17,7 +17,8 @@ from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
-from coma_gen.workers import MIN_ITEMS_PER_WORKER, available_workers
+from coma_gen.cores import available_cores
+from coma_gen.workers import MIN_ITEMS_PER_WORKER
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,7 +79,7 @@ def map_guarded(
 
     with tqdm(total=len(items), desc=desc, unit=unit, disable=None) as bar:
         try:
-            for _ in range(min(workers or available_workers(), max(1, len(items) // MIN_ITEMS_PER_WORKER))):
+            for _ in range(min(workers or available_cores(), max(1, len(items) // MIN_ITEMS_PER_WORKER))):
                 go_on(None)
             while busy:
                 for connection in wait(list(busy)):

@@ -13,7 +13,7 @@ from coma_gen.workspace.paths import Workspace
 FIGURES = ("fit_tokenizer", "shard", "train", "evaluate")
 EXAMPLES = """examples:
   coma-gen ablation queue model     every cell with every seed, as experiments of DVC's queue
-  dvc queue start -j 2              let two workers run them; dvc queue status, dvc queue logs NAME
+  dvc queue start -j 1              let one worker run them; dvc queue status, dvc queue logs NAME
   coma-gen ablation table model     what came out so far, and what is missing
 
 presets/ablations/ has the ablations; docs/ablations.md says how to read the table.
@@ -41,6 +41,9 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
     """Queues what is neither there nor waiting; every cell's params are checked before anything is queued."""
     from coma_gen.ablation.experiments import enqueue, find_experiments, queue_statuses
     from coma_gen.ablation.plan import FOLDER, read_ablation
+    from coma_gen.cores import available_cores
+    from coma_gen.model.processes import carried_experiments, chosen_processes
+    from coma_gen.params.load import check_params
     from coma_gen.workspace.presets import check_ground
 
     root = workspace.root
@@ -56,7 +59,12 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
         enqueue(root, run)
         queued += 1
         print(f"{run.name}: queued", flush=True)
-    print(f"\n{queued} queued, {len(ablation.runs) - queued} skipped. Start them: dvc queue start -j 2")
+    runtime = check_params(ablation.runs[0].params).runtime
+    workers, cores = carried_experiments(runtime), available_cores()
+    print(f"\n{queued} queued, {len(ablation.runs) - queued} skipped.")
+    print(f"Start them: dvc queue start -j {workers}")
+    each = f"{chosen_processes(runtime)} processes of {runtime.threads} threads"
+    print(f"({cores} cores carry {workers} at a time, of {each} each, at full speed; more share them fairly)")
     return 0
 
 

@@ -129,11 +129,11 @@ def _work(workspace: Workspace, options: argparse.Namespace, parts: Parts) -> in
 
 
 def _write(options: argparse.Namespace, parts: Parts, tasks: range) -> None:
+    from coma_gen.cores import available_cores
     from coma_gen.shards.executors import run_local
-    from coma_gen.workers import available_workers
 
     if tasks:
-        run_local(parts, workers=options.workers or available_workers(), tasks=tasks)
+        run_local(parts, workers=options.workers or available_cores(), tasks=tasks)
 
 
 def _submit(options: argparse.Namespace, parts: Parts) -> int:

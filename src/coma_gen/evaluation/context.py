@@ -39,6 +39,11 @@ class ContextCurve:
         self._tokens += np.bincount(bins, minlength=BINS)
         self._nats += np.bincount(bins, weights=nats, minlength=BINS)
 
+    def include(self, other: ContextCurve) -> None:
+        """Adds the tokens of another curve."""
+        self._tokens += other._tokens
+        self._nats += other._nats
+
     def rows(self) -> Iterator[dict[str, float]]:
         """context_from, context_to (both included), tokens and nll_per_token of each bin that has tokens."""
         for place in np.flatnonzero(self._tokens):

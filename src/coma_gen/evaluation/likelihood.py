@@ -35,14 +35,14 @@ from coma_gen.evaluation.scorer import Ids, Nats, Scorer
 from coma_gen.model.conformer import Conformer
 
 
-def model_scorer(model: Conformer, *, batch: int, chunk: int, desc: str = "score") -> Scorer:
+def model_scorer(model: Conformer, *, batch: int, chunk: int, desc: str | None = "score") -> Scorer:
     """A scorer of a trained model by the reference protocol; the model is put into evaluation mode.
 
     Args:
         model: the conformer.
         batch: performances (or windows) scored side by side.
         chunk: tokens of one forward pass.
-        desc: what the progress bar says.
+        desc: what the progress bar says; None for no bar.
     """
 
     def score(pieces: Sequence[Ids]) -> list[Nats]:
@@ -66,7 +66,13 @@ def model_scorer(model: Conformer, *, batch: int, chunk: int, desc: str = "score
 
 
 def score_windows(
-    model: Conformer, pieces: Sequence[Ids], *, batch: int, window: int, stride: int, desc: str = "score"
+    model: Conformer,
+    pieces: Sequence[Ids],
+    *,
+    batch: int,
+    window: int,
+    stride: int,
+    desc: str | None = "score",
 ) -> tuple[list[Nats], ContextCurve]:
     """Scores pieces by the windowed protocol; the model is put into evaluation mode.
 
@@ -76,7 +82,7 @@ def score_windows(
         batch: windows scored side by side.
         window: tokens of a window.
         stride: tokens between two windows, at most `window`.
-        desc: what the progress bar says.
+        desc: what the progress bar says; None for no bar.
 
     Returns:
         The nats of every token of each piece; and the curve over the position within the window, to which
@@ -112,10 +118,10 @@ def windows(length: int, window: int, stride: int) -> Iterator[tuple[int, int, i
         counted = end
 
 
-def _bar(pieces: Sequence[Ids], desc: str) -> tqdm[Any]:
+def _bar(pieces: Sequence[Ids], desc: str | None) -> tqdm[Any]:
     """Progress in scored tokens."""
     total = sum(len(piece) - 1 for piece in pieces)
-    return tqdm(total=total, desc=desc, unit="token", unit_scale=True, disable=None)
+    return tqdm(total=total, desc=desc, unit="token", unit_scale=True, disable=True if desc is None else None)
 
 
 def _nats(logits: torch.Tensor, targets: torch.Tensor) -> Nats:

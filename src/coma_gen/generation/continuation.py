@@ -76,28 +76,30 @@ def compose(
     seed: int,
     max_tokens: int,
     max_empty_bars: int = MAX_EMPTY_BARS,
-    desc: str = "sample",
+    desc: str | None = "sample",
     name: str | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Piece]:
     """Writes one piece for each prompt; None asks for music from nothing.
 
     Args:
         composer: model and tokenizer.
-        prompts: B prompts. Piece i depends on its prompt, the seed and i alone.
+        prompts: B prompts. Piece i depends on its prompt, the seed and its number alone.
         seconds: of new music: it begins within them.
         choice: how tokens are chosen.
         seed: of all random numbers.
         max_tokens: bound on the new tokens of one piece.
         max_empty_bars: bound on the empty bars in a row.
-        desc: what the progress bar says.
+        desc: what the progress bar says; None for no bar.
         name: how faults call the prompt, where all are the same; their numbers by default.
+        numbers: of the pieces; 0 to B - 1 by default.
 
     Raises:
         UserError: a prompt has no note that the model knows.
     """
     written: dict[int, tuple[list[int], tuple[int, ...]]] = {}
     sequences = []
-    for index, prompt in enumerate(prompts):
+    for index, prompt in zip(numbers or range(len(prompts)), prompts, strict=True):
         if id(prompt) not in written:
             written[id(prompt)] = _written(composer.tokenizer, prompt, name or f"prompt {index + 1}")
         read, spelled = written[id(prompt)]

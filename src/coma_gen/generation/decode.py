@@ -36,7 +36,7 @@ def grow(
     seed: int,
     max_tokens: int,
     max_empty_bars: int,
-    desc: str = "sample",
+    desc: str | None = "sample",
 ) -> None:
     """Lets every sequence grow until it has finished.
 
@@ -48,7 +48,8 @@ def grow(
         seed: with a sequence's index it names the random numbers.
         max_tokens: bound on the new tokens of one sequence.
         max_empty_bars: bound on the empty bars in a row.
-        desc: what the progress bar says, which counts seconds of music: the mean over the sequences.
+        desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
+            for no bar.
     """
     places = Places(grammar, sequences, max_empty_bars)
     reader = Reader(model, sequences)
@@ -83,11 +84,16 @@ def grow(
 class _Progress:
     """A progress bar that counts seconds of music."""
 
-    def __init__(self, sequences: Sequence[Growing], starts: npt.NDArray[np.float64], desc: str) -> None:
+    def __init__(
+        self, sequences: Sequence[Growing], starts: npt.NDArray[np.float64], desc: str | None
+    ) -> None:
         self._sequences, self._starts = sequences, starts.tolist()
         total = self._mean([sequence.until for sequence in sequences])
         self._bar: tqdm[Any] = tqdm(
-            total=int(total) if np.isfinite(total) else None, desc=desc, unit=" s of music", disable=None
+            total=int(total) if np.isfinite(total) else None,
+            desc=desc,
+            unit=" s of music",
+            disable=True if desc is None else None,
         )
 
     def __enter__(self) -> _Progress:

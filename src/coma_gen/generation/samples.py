@@ -4,7 +4,10 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,15 @@ from coma_gen.files import replacing_folder, write_atomic, write_json
 from coma_gen.generation.composer import Composer
 from coma_gen.generation.continuation import Piece, compose
 from coma_gen.generation.filters import Choice
-from coma_gen.model.device import deterministic
+from coma_gen.model.device import choose_device, deterministic
 from coma_gen.music.midi import midi_bytes
 from coma_gen.music.notes import Notes
 from coma_gen.params.sections import SampleParams
+from coma_gen.workers import share_work
 
 INDEX = "samples.json"
+SIDE_BY_SIDE = 16
+"""Samples that one process draws at a time: fewer would each wait as long for their next token."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ def write_samples(
     *,
     device: str,
     threads: int,
+    processes: int = 1,
 ) -> list[Piece]:
     """Writes `<name>.mid` for every sample, and `samples.json` with what each is.
 
@@ -71,7 +78,8 @@ def write_samples(
         corpus: the MIDI files.
         destination: the folder to write.
         device: as `runtime.device`.
-        threads: as `runtime.threads`.
+        threads: as `runtime.threads`, of each process.
+        processes: that share the work; the result does not depend on it.
 
     Returns:
         The pieces, in the order of the files.
@@ -85,22 +93,49 @@ def write_samples(
         start = notes.end * places[:number].count(place) / places.count(place)
         prompt = excerpt(notes, start, params.prompt_seconds)
         wanted.append(Wanted(f"continued-{number + 1:02d}", prompt, table[place]))
-    with deterministic(threads):
-        pieces = compose(
-            Composer.load(model, device=device),
-            [sample.prompt for sample in wanted],
-            seconds=params.seconds,
-            choice=Choice.of(params),
-            seed=params.seed,
-            max_tokens=params.max_tokens,
-            max_empty_bars=params.max_empty_bars,
-        )
+    groups = [
+        range(first, min(first + SIDE_BY_SIDE, len(wanted))) for first in range(0, len(wanted), SIDE_BY_SIDE)
+    ]
+    drawn = share_work(
+        partial(_draw, params, len(groups) == 1),
+        [{number: wanted[number].prompt for number in group} for group in groups],
+        costs=[float(len(group)) for group in groups],
+        prepare=partial(_prepared, model, device, threads),
+        processes=processes,
+        desc="sample",
+        unit="piece",
+    )
+    pieces = [piece for group in drawn for piece in group]
     with replacing_folder(destination) as folder:
         for sample, piece in zip(wanted, pieces, strict=True):
             write_atomic(folder / f"{sample.name}.mid", midi_bytes(piece.notes))
         described = [_described(sample, piece) for sample, piece in zip(wanted, pieces, strict=True)]
         write_json(folder / INDEX, {"settings": params.model_dump(mode="json"), "samples": described})
     return pieces
+
+
+@contextmanager
+def _prepared(model: Path, device: str, threads: int) -> Iterator[Composer]:
+    """Reads the model; what it writes is the same again within."""
+    with deterministic(threads, choose_device(device)):
+        yield Composer.load(model, device=device)
+
+
+def _draw(
+    params: SampleParams, alone: bool, composer: Composer, prompts: dict[int, Notes | None]
+) -> list[Piece]:
+    """The samples of some numbers; a bar of their own where there are no others."""
+    return compose(
+        composer,
+        list(prompts.values()),
+        seconds=params.seconds,
+        choice=Choice.of(params),
+        seed=params.seed,
+        max_tokens=params.max_tokens,
+        max_empty_bars=params.max_empty_bars,
+        desc="sample" if alone else None,
+        numbers=list(prompts),
+    )
 
 
 def _described(sample: Wanted, piece: Piece) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from coma_gen.model.attention import SMALLEST_NORM, MultiScaleAttention
+from coma_gen.model.portable import products_of
 from coma_gen.model.state import Kept, KeyValues
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class AttentionOfOne:
     """
 
     def __init__(self, attention: MultiScaleAttention, *, room: int) -> None:
+        self.products = products_of(attention.qkv.weight)
         self.norm, self.qkv, self.out = (
             Norm(attention.norm),
             attention.qkv.weight.t(),
@@ -118,7 +119,7 @@ class AttentionOfOne:
     def __call__(self, desk: Desk, kept: Sequence[Kept], moment: Moment) -> None:
         """From the desk's input to its output, both (B, D); takes the token into what is kept."""
         heads, fresh = desk.heads[len(self.windows)], moment.fresh
-        torch.mm(self.norm(desk.input), self.qkv, out=heads.fused)
+        self.products.multiply_into(self.norm(desk.input), self.qkv, out=heads.fused)
         self._place(heads, fresh)
         attended = []
         for scale, part in enumerate(cast("Sequence[KeyValues]", kept)):
@@ -126,14 +127,14 @@ class AttentionOfOne:
             keys, values = part.write(heads.keys_values[scale], fresh=fresh, visible=sight.visible)
             mask = sight.exists if self.position_bias is None else self._bias(scale, sight)
             attended.append(
-                F.scaled_dot_product_attention(
+                self.products.attend(
                     heads.queries[scale], keys, values, attn_mask=mask, scale=self.softmax_scale
                 )
             )
         joined = torch.cat(attended, dim=1).view(desk.output.shape[0], -1)
         if self.shares is not None:
             joined.mul_(self.shares)
-        torch.mm(joined, self.out, out=desk.output)
+        self.products.multiply_into(joined, self.out, out=desk.output)
 
     def _place(self, heads: Heads, fresh: int) -> None:
         """Normalises and turns queries and keys, in place."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from coma_gen.determinism import is_pinned
 from coma_gen.errors import Fault, UserError
+from coma_gen.model.portable import replace_kernels
 
 
 def choose_device(name: str) -> torch.device:
@@ -33,15 +36,17 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+CPU = torch.device("cpu")
 deterministic_settings: Any = torch.utils.deterministic
 
 
 @contextmanager
-def deterministic(threads: int) -> Iterator[None]:
+def deterministic(threads: int, device: torch.device = CPU) -> Iterator[None]:
     """Deterministic algorithms and a fixed number of threads inside the block; the former settings after it.
 
     An operation without a deterministic implementation raises RuntimeError. Sums depend on the number of
-    threads, so the same result needs the same `threads`.
+    threads, so the same result needs the same `threads`. On the CPU of a process that `pin_cpu` has pinned,
+    products are numpy's, and stay so: attention is made of them, as the fused kernel calls MKL from inside.
     """
     threads_before = torch.get_num_threads()
     mode_before = torch.get_deterministic_debug_mode()
@@ -53,7 +58,11 @@ def deterministic(threads: int) -> Iterator[None]:
     torch.backends.cudnn.benchmark = False
     deterministic_settings.fill_uninitialized_memory = False
     try:
-        yield
+        with ExitStack() as stack:
+            if device.type == "cpu" and is_pinned():
+                replace_kernels()
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            yield
     finally:
         torch.set_num_threads(threads_before)
         torch.set_deterministic_debug_mode(mode_before)

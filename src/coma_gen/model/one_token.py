@@ -26,6 +26,7 @@ from coma_gen.model.branches import Branch
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import FeedForward
 from coma_gen.model.hyper_connections import SMALLEST_NORM, HyperConnection
+from coma_gen.model.portable import products_of
 from coma_gen.model.state import BlockState, DecodingState, Kept, RecentInputs
 from coma_gen.params.sections import ModelParams
 
@@ -80,6 +81,7 @@ class _Connection:
             return
         read, write = connection.dynamic_scale.unbind()
         shares = torch.cat((read.new_ones(count + 1), read.new_full((1,), share)))
+        self.products = products_of(connection.dynamic)
         self.weight = connection.dynamic * (connection.gain * connection.gain.numel() ** 0.5)[:, None]
         self.static = connection.static * shares
         self.scale = torch.cat((read.expand(count + 1), write[None])) * shares
@@ -89,10 +91,10 @@ class _Connection:
         if self.is_plain:
             return
         torch.linalg.vector_norm(desk.flat, dim=-1, keepdim=True, out=desk.norm)
-        torch.mm(desk.flat, self.weight, out=desk.flat_dynamic)
+        self.products.multiply_into(desk.flat, self.weight, out=desk.flat_dynamic)
         desk.flat_dynamic.div_(desk.norm.clamp_min_(SMALLEST_NORM)).tanh_()
         torch.addcmul(self.static, desk.dynamic, self.scale, out=desk.coefficients)
-        torch.bmm(desk.mix, desk.streams, out=desk.mixed)
+        self.products.multiply_into(desk.mix, desk.streams, out=desk.mixed)
 
     def write(self, desk: Desk) -> None:
         """Adds the branch's output to the streams."""
@@ -106,20 +108,21 @@ class _FeedForward:
     """A feed-forward without its share."""
 
     def __init__(self, feed_forward: FeedForward) -> None:
-        self.norm = Norm(feed_forward.norm)
+        self.norm, self.products = Norm(feed_forward.norm), products_of(feed_forward.up.weight)
         self.up, self.up_bias = feed_forward.up.weight.t(), feed_forward.up.bias
         self.down, self.down_bias = feed_forward.down.weight.t(), feed_forward.down.bias
 
     def __call__(self, desk: Desk, _kept: Sequence[Kept], _moment: Moment) -> None:
         """From the desk's input to its output, both (B, D)."""
-        hidden = torch.addmm(self.up_bias, self.norm(desk.input), self.up)
-        torch.addmm(self.down_bias, F.silu(hidden, inplace=True), self.down, out=desk.output)
+        hidden = self.products.add(self.up_bias, self.norm(desk.input), self.up)
+        self.products.add_into(self.down_bias, F.silu(hidden, inplace=True), self.down, out=desk.output)
 
 
 class _Convolution:
     """The convolution module."""
 
     def __init__(self, convolution: CausalConvolution) -> None:
+        self.products = products_of(convolution.expand.weight)
         self.norm, self.channel_norm = Norm(convolution.norm), Norm(convolution.channel_norm)
         self.expand, self.expand_bias = convolution.expand.weight.t(), convolution.expand.bias
         self.contract, self.contract_bias = convolution.contract.weight.t(), convolution.contract.bias
@@ -128,11 +131,13 @@ class _Convolution:
     def __call__(self, desk: Desk, kept: Sequence[Kept], moment: Moment) -> None:
         """From the desk's input to its output, both (B, D)."""
         newest, seen = cast("RecentInputs", kept[0]).place(moment.fresh)
-        content, gate = torch.addmm(self.expand_bias, self.norm(desk.input), self.expand).chunk(2, dim=1)
+        content, gate = self.products.add(self.expand_bias, self.norm(desk.input), self.expand).chunk(
+            2, dim=1
+        )
         torch.mul(content, gate.sigmoid_(), out=newest)
         convolved = (seen * self.taps).sum(1).add_(self.bias)
         inner = self.channel_norm(F.silu(convolved, inplace=True))
-        torch.addmm(self.contract_bias, inner, self.contract, out=desk.output)
+        self.products.add_into(self.contract_bias, inner, self.contract, out=desk.output)
 
 
 def _for_one(branch: Branch, *, room: int) -> AttentionOfOne | _Convolution | _FeedForward:
@@ -178,6 +183,7 @@ class OneToken:
     @torch.no_grad()
     def __init__(self, model: Conformer, *, room: int) -> None:
         self.params, self.norm, self.logits = model.params, Norm(model.norm), model.logits.weight.t()
+        self.products = products_of(model.logits.weight)
         everything = [None] if model.params.global_attention_layers else []
         self.windows = {*everything, *model.params.window_sizes}
         self.blocks = [_Block(cast("Block", block), room=room) for block in model.blocks]
@@ -195,4 +201,4 @@ class OneToken:
             for block, kept in zip(self.blocks, state.blocks, strict=True):
                 block(desk, kept, moment)
             state.fresh += 1
-            return torch.mm(self.norm(desk.streams.sum(1)), self.logits)[:, None]
+            return self.products.multiply(self.norm(desk.streams.sum(1)), self.logits)[:, None]

@@ -119,7 +119,8 @@ def _model_and_train(model: ModelParams, train: TrainParams) -> Iterator[Fault]:
 
 
 def _processes(runtime: RuntimeParams, model: ModelParams, train: TrainParams) -> Iterator[Fault]:
-    yield from misfits(runtime.processes, model, train)
+    if runtime.processes != "auto":
+        yield from misfits(runtime.processes, model, train)
 
 
 def misfits(processes: int, model: ModelParams, train: TrainParams) -> Iterator[Fault]:

@@ -33,7 +33,7 @@ class RuntimeParams(Section):
     threads: Annotated[StrictInt, Field(ge=1, le=1024)]
     pin_cpu: StrictBool
     device: Literal["cpu", "cuda", "mps", "auto"]
-    processes: Annotated[StrictInt, Field(ge=1, le=64)]
+    processes: Annotated[StrictInt, Field(ge=1, le=64)] | Literal["auto"]
 
 
 class DownloadParams(Section):

@@ -54,7 +54,7 @@ def accumulate_gradient(
     Returns:
         The summed nll in nats and the number of targets, of these windows.
     """
-    total = torch.zeros((), device=device)
+    sums = []
     cut = zip(np.split(inputs, micro_batches), np.split(targets, micro_batches), strict=True)
     for number, (micro_inputs, micro_targets) in enumerate(cut):
         reseed(device, torch_seed(seed, "dropout", step, first_micro_batch + number))
@@ -64,8 +64,8 @@ def accumulate_gradient(
         with model.no_sync() if is_kept else nullcontext():  # type: ignore[operator]
             nll = nll_sum(model, input_ids, wanted, bf16=bf16)
             nll.backward()  # type: ignore[no-untyped-call]
-        total = total + nll.detach()
-    return float(total), int((targets != IGNORE).sum())
+        sums.append(nll.detach())
+    return sum(map(float, sums)), int((targets != IGNORE).sum())
 
 
 def clip_gradient(

@@ -5,6 +5,7 @@ Shapes: B windows, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -95,14 +96,15 @@ def split_nll(
     """
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0.0
+    sums: list[float] = []
+    tokens = 0
     with torch.no_grad():
         for inputs, wanted in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
             input_ids, targets = torch.from_numpy(inputs).to(device), torch.from_numpy(wanted).to(device)
-            total += float(nll_sum(model, input_ids, targets, bf16=bf16))
+            sums.append(float(nll_sum(model, input_ids, targets, bf16=bf16)))
             tokens += int((wanted != IGNORE).sum())
     model.train(was_training)
-    total, tokens = ranks.total(total, tokens)
-    if tokens == 0:
+    count, most = ranks.total(tokens, len(sums))
+    if not count:
         raise UserError(Fault("validation split", "must have at least one token to predict", "none"))
-    return total / tokens
+    return math.fsum(ranks.each(sums, most=int(most))) / count

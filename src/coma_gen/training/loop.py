@@ -97,7 +97,7 @@ def train_model(
             )
     place = ranks.device(device)
     lock = sole_trainer(resume) if ranks.is_first else nullcontext()
-    with lock, deterministic(threads), StopRequest(patient=ranks.size > 1) as stop:
+    with lock, deterministic(threads, place), StopRequest(patient=ranks.size > 1) as stop:
         trainee = Trainee(model.to(place), params, resume=resume, key=key, ranks=ranks)
         run = _Run(
             trainee=trainee,

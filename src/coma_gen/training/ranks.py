@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -129,6 +129,17 @@ class Ranks:
         summed = torch.tensor(numbers, dtype=torch.float64)
         dist.all_reduce(summed)
         return [float(number) for number in summed]
+
+    def each(self, numbers: Sequence[float], *, most: int) -> list[float]:
+        """The numbers of all ranks, the same list on each of them, filled up with zeros. Waits for them.
+
+        Args:
+            numbers: this rank's, at most `most`.
+            most: the same on all ranks.
+        """
+        laid_out = [0.0] * (self.size * most)
+        laid_out[self.rank * most : self.rank * most + len(numbers)] = numbers
+        return self.total(*laid_out)
 
     def from_first(self, content: bytes) -> bytes:
         """What the first rank has, on every rank; the others' own is dropped."""

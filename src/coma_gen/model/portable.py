@@ -1,0 +1,158 @@
+"""The same bits on the processors of every maker: matrix products, `exp` and `log` of numpy for torch's own.
+
+With the instruction set pinned (`coma_gen.determinism`) and one thread, all that torch computes here has the
+same bits on Intel and AMD but for what it leaves to MKL, which chooses its code by the maker: matrix
+products, and `exp` and `log` of whole tensors. numpy's OpenBLAS takes the code that it is told to take.
+
+`python -m benchmarks.portable` prints digests that say whether a processor computes these bits, and what the
+exchange costs beside MKL.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.library import Library, get_kernel
+from torch.nn import functional
+
+REPLACED = (torch.float32, torch.float64)
+"""What numpy multiplies; other types keep torch's own kernels."""
+
+
+@cache
+def replace_kernels() -> Library:
+    """Replaces torch's CPU kernels of products, exp and log, once, for the rest of the process.
+
+    Returns:
+        What keeps them registered: torch drops them with the last reference to it.
+    """
+    kernels: dict[str, Callable[..., Tensor]] = {"exp": _exp, "log": _log, "dot": multiply}
+    for name, with_sum in (("mm", "addmm"), ("bmm", "baddbmm"), ("mv", "addmv")):
+        kernels |= {name: multiply, f"{name}.out": multiply_into}
+        kernels |= {with_sum: add_product, f"{with_sum}_": _add_in_place, f"{with_sum}.out": add_product_into}
+    library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    for name, kernel in kernels.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch warns of each kernel that is replaced
+            library.impl(  # type: ignore[no-untyped-call]
+                name, _for_floats(name, kernel), "CPU", with_keyset=True, allow_override=True
+            )
+    return library
+
+
+class Products(NamedTuple):
+    """Products of matrices and attention, called without torch's dispatch where they are numpy's."""
+
+    multiply: Callable[..., Tensor]
+    multiply_into: Callable[..., Tensor]
+    add: Callable[..., Tensor]
+    add_into: Callable[..., Tensor]
+    attend: Callable[..., Tensor]
+
+
+def products_of(like: Tensor) -> Products:
+    """What multiplies such tensors in this process: numpy once `replace_kernels` was called."""
+    if like.device.type == "cpu" and like.dtype in REPLACED and replace_kernels.cache_info().currsize:
+        return Products(multiply, multiply_into, add_product, add_product_into, attend)
+    return Products(
+        torch.matmul, torch.matmul, torch.addmm, torch.addmm, functional.scaled_dot_product_attention
+    )
+
+
+def _for_floats(name: str, kernel: Callable[..., Tensor]) -> Callable[..., Any]:
+    """The kernel for `REPLACED`, torch's own for other types."""
+    original = get_kernel(f"aten::{name}", "CPU")
+
+    def choose(keys: Any, first: Tensor, *arguments: Any, **options: Any) -> Any:
+        if first.dtype in REPLACED:
+            return kernel(first, *arguments, **options)
+        return original.call_boxed(keys, first, *arguments, **options)
+
+    return choose
+
+
+def _numbers(x: Tensor) -> Any:
+    """A tensor as numpy has it, in an order that BLAS can read: rows or columns without gaps in them."""
+    numbers = (x.detach() if x.requires_grad else x).numpy()
+    if numbers.ndim > 1 and not numbers.flags.forc:
+        (*_, rows, columns), (*_, down, across) = numbers.shape, numbers.strides
+        size = numbers.itemsize
+        if not ((across == size and down >= size * columns) or (down == size and across >= size * rows)):
+            numbers = np.ascontiguousarray(numbers)
+    return numbers
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """The product of matrices (..., M, K) and (..., K, N), or of vectors, as `REPLACED` types."""
+    return torch.from_numpy(np.asarray(np.matmul(_numbers(a), _numbers(b))))
+
+
+def multiply_into(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
+    """`multiply` into a tensor."""
+    if out.dim() == a.dim() and a.shape[-2] == out.shape[-2] and b.shape[-1] == out.shape[-1]:
+        np.matmul(_numbers(a), _numbers(b), out=(out.detach() if out.requires_grad else out).numpy())
+        return out
+    return _written(multiply(a, b), out)
+
+
+def add_product(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """The sum of beta times `c` and alpha times the product of `a` and `b`."""
+    product = multiply(a, b)
+    if alpha != 1:
+        product.mul_(alpha)
+    return product.add_(c, alpha=beta) if beta else product
+
+
+def add_product_into(
+    c: Tensor, a: Tensor, b: Tensor, *, out: Tensor, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    """`add_product` into a tensor."""
+    if alpha == 1 == beta and out.data_ptr() != c.data_ptr():
+        return multiply_into(a, b, out=out).add_(c)
+    return _written(add_product(c, a, b, beta=beta, alpha=alpha), out)
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, *, attn_mask: Tensor | None, scale: float
+) -> Tensor:
+    """Softmax attention (..., T, d) of queries (..., T, d) over keys and values (..., N, d), as torch's.
+
+    Args:
+        queries: of `REPLACED` types.
+        keys: of the same.
+        values: of the same.
+        attn_mask: bool, False where a key is not seen, or what is added to the scaled products.
+        scale: what the products are multiplied by.
+    """
+    logits = multiply(queries, keys.mT).mul_(scale)
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            logits.masked_fill_(~attn_mask, float("-inf"))
+        else:
+            logits.add_(attn_mask)
+    return multiply(logits.softmax(-1), values)
+
+
+def _exp(x: Tensor) -> Tensor:
+    return torch.from_numpy(np.asarray(np.exp(x.detach().numpy())))
+
+
+def _log(x: Tensor) -> Tensor:
+    with np.errstate(divide="ignore", invalid="ignore"):  # log(0) is -inf in torch, without a word
+        return torch.from_numpy(np.asarray(np.log(x.detach().numpy())))
+
+
+def _add_in_place(c: Tensor, a: Tensor, b: Tensor, **factors: float) -> Tensor:
+    return c.copy_(add_product(c, a, b, **factors))
+
+
+def _written(value: Tensor, out: Tensor) -> Tensor:
+    if out.shape != value.shape:
+        out.resize_(value.shape)
+    return out.copy_(value)
