@@ -1,0 +1,145 @@
+"""How fast does training go alone, beside a second training, and beside other work on every core?
+
+    python -m benchmarks.busy          three ways to use two cores, in each of these situations
+
+Threads of one process wait for each other by spinning: whoever else could have used that core goes without,
+and the wait lasts as long as the other thread is kept from its core. Processes of one thread meet once a
+step.
+Each training takes steps of the demo's model on random tokens; what it has done between two moments on the
+clock is counted, after a start of the same length for all. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from coma_gen.cores import available_cores
+from coma_gen.determinism import pin_cpu
+from coma_gen.training.launch import is_rank, launch_ranks
+from coma_gen.workspace.verify import read_vendor
+
+ROOT = Path(__file__).resolve().parents[1]
+VOCABULARY, WINDOWS = 328, 4
+
+
+class Way(NamedTuple):
+    """A way to use the cores: the rank count, threads of each, and whose products."""
+
+    name: str
+    processes: int
+    threads: int
+    library: str
+
+
+WAYS = (
+    Way("1 process of 2 threads, products by MKL", 1, 2, "mkl"),
+    Way("1 process of 2 threads", 1, 2, "openblas"),
+    Way("2 processes of 1 thread (the default)", 2, 1, "openblas"),
+)
+
+
+def train(way: Way, first: float, last: float) -> None:
+    """One rank: takes steps until `last` on the clock; the first prints how many tokens a second all have
+    trained on since `first`.
+    """
+    import torch
+
+    from coma_gen.model.conformer import Conformer
+    from coma_gen.model.device import deterministic
+    from coma_gen.params.load import load_params
+    from coma_gen.training.gradient import accumulate_gradient, clip_gradient
+    from coma_gen.training.optimizer import build_optimizer
+    from coma_gen.training.ranks import joined_ranks
+
+    params = load_params(ROOT / "params.yaml")
+    cpu = torch.device("cpu")
+    torch.set_num_threads(way.threads)
+    with joined_ranks() as ranks, deterministic(way.threads) if way.library != "mkl" else nullcontext():
+        model = Conformer(params=params.model, vocab_size=VOCABULARY, seed=0)
+        optimizer = build_optimizer(model, params.train)
+        shared = ranks.shared(model, cpu) if ranks.size > 1 else model
+        dice = np.random.default_rng(ranks.rank)
+        windows = WINDOWS // ranks.size
+        steps, since, now = 0, 0.0, time.time()
+        while now < last:
+            ids = dice.integers(0, VOCABULARY, (windows, params.train.seq_len + 1))
+            optimizer.zero_grad(set_to_none=True)
+            accumulate_gradient(
+                shared, ids[:, :-1], ids[:, 1:], micro_batches=1, seed=0, step=1, device=cpu, bf16=False
+            )
+            clip_gradient(list(model.parameters()), 1.0, divisor=windows * params.train.seq_len)
+            optimizer.step()
+            (summed,) = ranks.total(time.time())
+            now = summed / ranks.size
+            steps += bool(since)
+            since = since or (now if now >= first else 0.0)
+        if ranks.is_first:
+            print(json.dumps(steps * WINDOWS * params.train.seq_len / (now - since)), flush=True)
+
+
+def measure(way: Way, *, trainings: int, neighbors: int, start: float, seconds: float) -> list[float]:
+    """Tokens a second of each of the trainings that run at once, beside so many processes that only spin."""
+    first = time.time() + start
+    last = first + seconds
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbors)]
+    command = [sys.executable, "-m", "benchmarks.busy", "--job", json.dumps([*way, first, last])]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(trainings)]
+    try:
+        return [float(json.loads(job.communicate()[0])) for job in jobs]
+    finally:
+        everyone: list[subprocess.Popen[Any]] = [*spinning, *jobs]
+        for process in everyone:
+            process.kill()
+            process.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.busy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seconds", type=float, default=15, help="that are measured (default: 15)")
+    parser.add_argument("--start", type=float, default=20, help="seconds before them (default: 20)")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    typed = parser.parse_args(arguments)
+    if typed.job:
+        *settings, first, last = json.loads(typed.job)
+        way = Way(*settings)
+        pin_cpu(pin=True, threads=way.threads)
+        if way.processes > 1 and not is_rank():
+            launch_ranks(
+                [sys.executable, "-m", "benchmarks.busy", "--job", typed.job], processes=way.processes
+            )
+        else:
+            train(way, first, last)
+        return
+    cores = available_cores()
+    print(f"{read_vendor()}, {cores} cores; tokens a second on the clock")
+    print("| | alone | of the first | two at once, each | their sum, of alone | busy neighbors | of alone |")
+    print("|---|---|---|---|---|---|---|")
+    base = None
+    for way in WAYS:
+        (alone,) = measure(way, trainings=1, neighbors=0, start=typed.start, seconds=typed.seconds)
+        two = measure(way, trainings=2, neighbors=0, start=typed.start, seconds=typed.seconds)
+        (busy,) = measure(way, trainings=1, neighbors=cores, start=typed.start, seconds=typed.seconds)
+        base = base or alone
+        each = " and ".join(f"{rate:,.0f}" for rate in two)
+        ratios = (alone / base, sum(two) / alone, busy / alone)
+        of_first, of_sum, of_busy = (f"{ratio:.2f}x" for ratio in ratios)
+        print(f"| {way.name} | {alone:,.0f} | {of_first} | {each} | {of_sum} | {busy:,.0f} | {of_busy} |")
+
+
+if __name__ == "__main__":
+    main()
