@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,18 +32,17 @@ VOCABULARY, WINDOWS = 328, 4
 
 
 class Way(NamedTuple):
-    """A way to use the cores: the rank count, threads of each, and whose products."""
+    """A way to use the cores: how many processes, and threads of each."""
 
     name: str
     processes: int
     threads: int
-    library: str
 
 
 WAYS = (
-    Way("1 process of 2 threads, products by MKL", 1, 2, "mkl"),
-    Way("1 process of 2 threads", 1, 2, "openblas"),
-    Way("2 processes of 1 thread (the default)", 2, 1, "openblas"),
+    Way("1 process of 2 threads", 1, 2),
+    Way("1 process of 1 thread", 1, 1),
+    Way("2 processes of 1 thread (the default)", 2, 1),
 )
 
 
@@ -63,8 +61,7 @@ def train(way: Way, first: float, last: float) -> None:
 
     params = load_params(ROOT / "params.yaml")
     cpu = torch.device("cpu")
-    torch.set_num_threads(way.threads)
-    with joined_ranks() as ranks, deterministic(way.threads) if way.library != "mkl" else nullcontext():
+    with joined_ranks() as ranks, deterministic(way.threads):
         model = Conformer(params=params.model, vocab_size=VOCABULARY, seed=0)
         optimizer = build_optimizer(model, params.train)
         shared = ranks.shared(model, cpu) if ranks.size > 1 else model

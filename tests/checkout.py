@@ -20,7 +20,7 @@ from jobs import attempt, run
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
-    "runtime": {"threads": 1},
+    "runtime": {"threads": 1, "processes": 1},
     "download": {"corpus": "synthetic", "synthetic_performances": 6, "synthetic_seconds": 12.0},
     "tokenizer": {"fidelity_performances": 2},
     "model": {

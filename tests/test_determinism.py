@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coma_gen.determinism import generator, pin_cpu, torch_seed
+from coma_gen.determinism import generator, is_pinned, pin_cpu, torch_seed
 
 counters = st.lists(st.integers(0, 2**40), max_size=3)
 
@@ -52,7 +52,9 @@ def test_pinning_sets_threads_and_instruction_set(monkeypatch: pytest.MonkeyPatc
     pin_cpu(pin=False, threads=3)
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert "MKL_CBWR" not in os.environ
+    assert not is_pinned()
     pin_cpu(pin=True, threads=3)
+    assert is_pinned() == (os.uname().machine == "x86_64")
     assert (os.environ.get("MKL_CBWR") == "AVX2") == (os.uname().machine == "x86_64")
 
 

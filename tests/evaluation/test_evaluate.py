@@ -17,10 +17,12 @@ from small_corpus import SPLITS, Made
 Scores = tuple[dict[str, Any], dict[str, pd.DataFrame], Path]
 
 
-def scored(made: Made, folder: Path, **changes: int) -> Scores:
+def scored(made: Made, folder: Path, *, processes: int = 1, **changes: int) -> Scores:
     settings = {"batch": 2, "chunk": 64, "window": 32, "stride": 16, "bootstrap_resamples": 100}
     params = made.params.evaluate.model_copy(update={**settings, **changes})
-    metrics = score_model(params, made.model, made.shards, folder, device="cpu", threads=1)
+    metrics = score_model(
+        params, made.model, made.shards, folder, device="cpu", threads=1, processes=processes
+    )
     return metrics, {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}, folder
 
 
@@ -110,3 +112,12 @@ def test_baselines_have_the_same_figures_over_the_same_tokens(made: Made, scores
     assert rounded(metrics) == rounded(
         score_baselines(made.params.baseline, made.shards, made.tokenizer, resamples=100)
     )
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_no_byte(made: Made, scores: Scores, tmp_path: Path) -> None:
+    metrics, _, folder = scored(made, tmp_path / "evaluation", processes=2)
+    assert metrics == scores[0]
+    for name in TABLES:
+        file = f"{name}.parquet"
+        assert (folder / file).read_bytes() == (scores[2] / file).read_bytes()

@@ -77,7 +77,7 @@ def test_wrong_params_stop_it_before_any_work(tmp_path: Path) -> None:
         (ROOT / "params.yaml")
         .read_text()
         .replace("  steps:", "  stepps:")
-        .replace("threads: 2", "threads: 0")
+        .replace("threads: 1", "threads: 0")
     )
     (tmp_path / "params.yaml").write_text(text)
     done = subprocess.run(script(tmp_path, "pass"), capture_output=True, text=True, check=False)

@@ -45,8 +45,9 @@ def deterministic(threads: int, device: torch.device = CPU) -> Iterator[None]:
     """Deterministic algorithms and a fixed number of threads inside the block; the former settings after it.
 
     An operation without a deterministic implementation raises RuntimeError. Sums depend on the number of
-    threads, so the same result needs the same `threads`. On the CPU of a process that `pin_cpu` has pinned,
-    products are numpy's, and stay so: attention is made of them, as the fused kernel calls MKL from inside.
+    threads, so the same result needs the same `threads`. With one, on the CPU of a process that `pin_cpu`
+    has pinned, products are numpy's, and stay so: attention is made of them, as the fused kernel calls MKL
+    from inside. With more, OpenBLAS's threads and OpenMP's would be in each other's way.
     """
     threads_before = torch.get_num_threads()
     mode_before = torch.get_deterministic_debug_mode()
@@ -59,7 +60,7 @@ def deterministic(threads: int, device: torch.device = CPU) -> Iterator[None]:
     deterministic_settings.fill_uninitialized_memory = False
     try:
         with ExitStack() as stack:
-            if device.type == "cpu" and is_pinned():
+            if device.type == "cpu" and threads == 1 and is_pinned():
                 replace_kernels()
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             yield
