@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from coma_gen.cores import available_cores
 from coma_gen.determinism import pin_cpu
 from coma_gen.training.launch import is_rank, launch_ranks
@@ -50,6 +48,7 @@ def train(way: Way, first: float, last: float) -> None:
     """One rank: takes steps until `last` on the clock; the first prints how many tokens a second all have
     trained on since `first`.
     """
+    import numpy as np
     import torch
 
     from coma_gen.model.conformer import Conformer
@@ -74,6 +73,8 @@ def train(way: Way, first: float, last: float) -> None:
             accumulate_gradient(
                 shared, ids[:, :-1], ids[:, 1:], micro_batches=1, seed=0, step=1, device=cpu, bf16=False
             )
+            if ranks.size > 1:
+                ranks.average(model.parameters())
             clip_gradient(list(model.parameters()), 1.0, divisor=windows * params.train.seq_len)
             optimizer.step()
             (summed,) = ranks.total(time.time())
@@ -114,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if typed.job:
         *settings, first, last = json.loads(typed.job)
         way = Way(*settings)
+        if "numpy" in sys.modules:
+            sys.exit("numpy was imported before its threads were set")
         pin_cpu(pin=True, threads=way.threads)
         if way.processes > 1 and not is_rank():
             launch_ranks(

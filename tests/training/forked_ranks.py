@@ -195,7 +195,7 @@ def all_runs(folder: Path) -> dict[str, Sequence[dict[str, Any]]]:
         ],
         "worse": [run_ranks(folder / "worse", 1, **WORSE)],
         "worse in two": [run_ranks(folder / "worse in two", 2, **WORSE)],
-        "poisoned": [run_ranks(folder / "poisoned", 2, poison={1: 5}, **FEW)],
+        "poisoned": [run_ranks(folder / "poisoned", 2, poison={1: 4}, **FEW)],
         "other key": [run_ranks(folder / "other key", 2, keys={1: "b" * 64})],
     }
 

@@ -189,7 +189,8 @@ class _Run:
         self.trainee.model.train()
         if self.ranks.size > 1 and not self.is_over:
             self.shared = self.ranks.shared(self.trainee.model, self.device)
-            self.accumulate(self.trainee.progress.step)
+            if self.shared is not self.trainee.model:
+                self.accumulate(self.trainee.progress.step)
 
     def end_if_asked(self, curve: Curve, stop: StopRequest) -> None:
         """Ends the run with a checkpoint, on all ranks, where one of them was asked to stop."""
@@ -237,7 +238,7 @@ class _Run:
             first=part.first,
         )
         self.trainee.optimizer.zero_grad(set_to_none=True)
-        return accumulate_gradient(
+        summed = accumulate_gradient(
             self.shared,
             inputs,
             targets,
@@ -248,6 +249,9 @@ class _Run:
             device=self.device,
             bf16=self.bf16,
         )
+        if self.ranks.size > 1 and self.shared is self.trainee.model:
+            self.ranks.average(self.trainee.learning)
+        return summed
 
     def after_step(self, curve: Curve, grad_norm: float) -> None:
         """Validates, writes a row and a checkpoint, where each is due."""

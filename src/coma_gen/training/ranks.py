@@ -7,9 +7,10 @@ at its place; dropout is drawn by micro-batch; the loss is summed over all and w
     ranks of 2              0    |    1           whole micro-batches each
     ranks of 4            0   1  |  2   3         or an equal part of one, where there is no dropout
 
-Gradients are summed by DistributedDataParallel (Li et al. 2020, arXiv 2006.15704), while the backward pass
-still runs: over NCCL between GPUs, over gloo between CPUs. All else that ranks say to each other is a few
-numbers a step, over gloo.
+Between GPUs gradients are summed by DistributedDataParallel (Li et al. 2020, arXiv 2006.15704) over NCCL,
+while the backward pass still runs. Between CPUs they are summed in one piece over gloo, after it: there an
+exchange at the same time would only take the core from the backward pass. All else that ranks say to each
+other is a few numbers a step, over gloo.
 
 The first rank alone has files: it holds the run's lock, reads and writes checkpoints, writes curve, metrics
 and model, and says what is to be said. The others follow it.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -110,17 +111,31 @@ class Ranks:
         return torch.device("cuda", self.local_rank)
 
     def shared(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model with the weights of the first rank. Each backward pass that is not within `no_sync` ends
-        with the average of the gradient over all ranks.
+        """The model with the weights of the first rank. On a GPU each backward pass that is not within
+        `no_sync` ends with the average of the gradient over all ranks; elsewhere `average` is to be called.
         """
-        is_gpu = device.type == "cuda"
+        if device.type != "cuda":
+            for weight in model.state_dict().values():
+                dist.broadcast(weight, 0)
+            return model
         return DistributedDataParallel(
             model,
-            device_ids=[device.index] if is_gpu else None,
-            process_group=dist.new_group(backend="nccl") if is_gpu else None,
+            device_ids=[device.index],
+            process_group=dist.new_group(backend="nccl"),
             forward_sync_buffers=False,
             gradient_as_bucket_view=True,
         )
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Averages the gradients of a model on CPUs over all ranks. Waits for them."""
+        learning = [parameter for parameter in parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(together)
+        together.div_(self.size)
+        parts = torch.split(together, [gradient.numel() for gradient in gradients])
+        for parameter, part in zip(learning, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
 
     def total(self, *numbers: float) -> list[float]:
         """Each number summed over all ranks, the same on each of them. Waits for them."""
