@@ -67,7 +67,7 @@ def train(way: Way, first: float, last: float) -> None:
         dice = np.random.default_rng(ranks.rank)
         windows = WINDOWS // ranks.size
         steps, since, now = 0, 0.0, time.time()
-        while now < last:
+        while now < last or not steps:
             ids = dice.integers(0, VOCABULARY, (windows, params.train.seq_len + 1))
             optimizer.zero_grad(set_to_none=True)
             accumulate_gradient(

@@ -96,7 +96,7 @@ def test_a_fault_in_another_process_is_raised_here() -> None:
 
 
 def test_another_process_that_is_killed_is_told_of() -> None:
-    with pytest.raises(UserError, match=r"times ten: .* beside this one was killed; It may .*processes=1"):
+    with pytest.raises(UserError, match=r"times ten: .* beside this one was killed\. It may .*processes=1"):
         shared([1000, 999], 2)
 
 
