@@ -36,7 +36,7 @@ def environment() -> dict[str, str]:
     """This process's environment, without what would tell a stage of another run or of this source, with
     this interpreter first, with no git identity, and with the plainest shell.
     """
-    others = ("DVC_", "GIT_", "MLFLOW_", "PYTHON", "SHELL", "XDG_")
+    others = ("COMA_GEN_", "DVC_", "GIT_", "MLFLOW_", "PYTHON", "SHELL", "XDG_")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(others)}
     binaries = Path(sys.executable).parent
     return kept | {
