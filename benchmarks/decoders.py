@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.peers import imported
 from benchmarks.sizes import FLOAT32_BYTES, Size
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.one_token import OneToken
 from coma_gen.model.state import DecodingState
 
 PREFILL_CHUNK = 1024
@@ -40,20 +41,20 @@ class Ours:
 
     def __init__(self, model: Conformer, read: DecodingState, *, batch: int, tokens: int) -> None:
         self.model, self.batch, self.tokens = model, batch, tokens
-        self.start = read.take([0] * batch)
+        self.start, self.step = read.take([0] * batch), OneToken(model)
         self.first = model.token_embedding.weight.new_zeros(batch, 1, dtype=torch.int64)
         self.state = self.start.copy()
 
     def rewind(self) -> None:
         """Takes the history's state again, and a token, so that what is made once is there."""
         self.state = self.start.copy()
-        self.model(self.first, self.state)
+        self.step(self.first, self.state)
 
     def decode(self) -> None:
         """One token a forward."""
         token = self.first
         for _ in range(self.tokens):
-            token = self.model(token, self.state)[:, -1].argmax(-1, keepdim=True)
+            token = self.step(token, self.state).argmax(-1, keepdim=True)
 
     def remembered(self) -> int:
         """Bytes of the state's buffers."""
@@ -62,7 +63,9 @@ class Ours:
     def beside_weights(self) -> int:
         """Bytes that decoding needs once, for all sequences, beside the weights."""
         counted = tensor_bytes([*self.model.parameters(), self.state.blocks])
-        return sum(count for at, count in tensor_bytes(self.state).items() if at not in counted)
+        return sum(
+            count for at, count in tensor_bytes([vars(self.step), self.state]).items() if at not in counted
+        )
 
 
 class ReEncoding:

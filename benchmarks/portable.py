@@ -48,6 +48,7 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
 
     from coma_gen.model.conformer import Conformer
     from coma_gen.model.device import deterministic
+    from coma_gen.model.one_token import OneToken
     from coma_gen.params.load import load_params
     from coma_gen.training.likelihood import nll_sum
     from coma_gen.training.optimizer import build_optimizer
@@ -77,10 +78,11 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
         with torch.inference_mode():
             for name, tokens in (("score", 128), ("decode", 1)):
                 state, logits = scored.empty_state(2), []
+                read = OneToken(scored) if tokens == 1 else scored
                 for step in range(DIGEST_STEPS + steps):
                     ids = draw(step, 2, tokens)
                     start = time.process_time()
-                    logits.append(scored(ids, state))
+                    logits.append(read(ids, state))
                     times[name].append(time.process_time() - start)
                 got[f"{name}d"] = _digest(logits[:DIGEST_STEPS])
     timed = {name: 1000 * statistics.median(of[DIGEST_STEPS:] or of) for name, of in times.items()}

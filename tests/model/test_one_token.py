@@ -1,4 +1,4 @@
-"""One token at a time: when the short way is taken, and what it is worked out from."""
+"""One token at a time: what the model gives, from weights that were folded once."""
 
 from __future__ import annotations
 
@@ -7,42 +7,65 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from coma_gen.errors import UserError
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.one_token import OneToken
 
 
-def test_the_short_way_is_for_single_tokens_without_gradients(
+def test_the_model_does_not_know_it(
     make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
-    model, ids = make_model(ff_dropout=0.5), some_ids(2, 6)
+    """A chunk of one token goes the way of every other, with gradients; both give the same."""
+    model, ids = make_model(), some_ids(2, 6)
     state = model.empty_state(2)
     with torch.no_grad():
-        model(ids[:, :3], state)
-        assert state.one_token is None
-        model.train()
-        model(ids[:, 3:4], state)
-        assert state.one_token is None
-    model.eval()
-    model(ids[:, 4:5], state).sum().backward()
-    assert state.one_token is None
+        model(ids[:, :5], state)
+        other = state.copy()
+    logits = model(ids[:, 5:], state)
+    logits.sum().backward()
     assert model.blocks[1].branches[1].qkv.weight.grad is not None
-    with torch.no_grad():
-        model(ids[:, 5:], state)
-    assert state.one_token is not None
-    assert state.copy().one_token is state.one_token
+    stepped = OneToken(model)(ids[:, 5:], other)
+    torch.testing.assert_close(stepped, logits[:, 0].detach(), rtol=0, atol=1e-9)
+    assert state.lengths == other.lengths == (6, 6)
 
 
-def test_a_new_state_sees_new_weights(
+def test_a_learned_position_embedding_has_an_end(
     make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
-    """What is worked out from the weights belongs to a state: when they have changed, in place or not, a new
-    state gives what the model gives.
+    model, ids = make_model(position_embedding="learned", max_seq_len=2), some_ids(1, 3)
+    state, step = model.empty_state(1), OneToken(model)
+    for token in ids[:, :2].split(1, dim=1):
+        step(token, state)
+    with pytest.raises(UserError, match=r"max_seq_len.* 2 tokens.*3 tokens"):
+        step(ids[:, 2:], state)
+    assert state.lengths == (2,)
+
+
+def test_one_serves_batches_of_any_size(
+    make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
+) -> None:
+    model, ids = make_model(), some_ids(3, 20)
+    state, step = model.empty_state(3), OneToken(model)
+    for token in ids[:, :10].split(1, dim=1):
+        logits = step(token, state)
+    state = state.take([2, 0])
+    for token in ids[[2, 0], 10:].split(1, dim=1):
+        logits = step(token, state)
+    torch.testing.assert_close(logits, model(ids[[2, 0]])[:, -1].detach(), rtol=0, atol=1e-9)
+
+
+def test_a_new_one_sees_new_weights(
+    make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
+) -> None:
+    """What is folded from the weights does not follow them: when they have changed, in place or not, a new
+    one gives what the model gives.
     """
     model, ids = make_model(), some_ids(1, 12)
 
     def decoded() -> torch.Tensor:
-        state = model.empty_state(1)
+        state, step = model.empty_state(1), OneToken(model)
         with torch.inference_mode():
-            return torch.cat([model(token, state) for token in ids.split(1, dim=1)], dim=1)
+            return torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
 
     before = decoded()
     with torch.no_grad():
@@ -66,9 +89,9 @@ def test_streams_of_zeros_are_no_division_by_zero(
             block.branches[1].norm.bias.zero_()
             block.branches[0].down.bias.zero_()
             block.branches[0].down.weight.zero_()
-    state = model.empty_state(1)
+    state, step = model.empty_state(1), OneToken(model)
     with torch.inference_mode():
-        decoded = torch.cat([model(token, state) for token in ids.split(1, dim=1)], dim=1)
+        decoded = torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
         torch.testing.assert_close(decoded, model(ids), rtol=0, atol=1e-9)
 
 
@@ -77,9 +100,9 @@ def test_under_autocast_it_keeps_the_precision_of_the_weights(
     position: str, make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
     model, ids = make_model(attention_position=position).float(), some_ids(1, 40)
-    state, plain = model.empty_state(1), model.empty_state(1)
+    state, plain, step = model.empty_state(1), model.empty_state(1), OneToken(model)
     with torch.inference_mode():
         for token in ids.split(1, dim=1):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = model(token, state)
-            assert torch.equal(logits, model(token, plain))
+                logits = step(token, state)
+            assert torch.equal(logits, step(token, plain))

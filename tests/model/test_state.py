@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.one_token import OneToken
 from coma_gen.model.positions import Rotation
 from coma_gen.model.state import DecodingState
 
@@ -28,7 +29,13 @@ LENGTH = 110
 def in_chunks(
     model: Conformer, input_ids: torch.Tensor, lengths: list[int], state: DecodingState
 ) -> torch.Tensor:
-    return torch.cat([model(chunk, state) for chunk in input_ids.split(lengths, dim=1)], dim=1)
+    """As chunks of these lengths: those of one token as decoding reads them."""
+    step = OneToken(model)
+    chunks = input_ids.split(lengths, dim=1)
+    return torch.cat(
+        [step(chunk, state)[:, None] if chunk.shape[1] == 1 else model(chunk, state) for chunk in chunks],
+        dim=1,
+    )
 
 
 def bytes_of(state: DecodingState) -> int:
@@ -164,11 +171,11 @@ def test_a_prefilled_prompt_then_greedy_tokens(
     model = make_model(**changes).float()
     ids, state = some_ids(1, 25), model.empty_state(1)
     with torch.inference_mode():
-        logits = model(ids, state)[:, -1:]
+        logits, step = model(ids, state)[:, -1], OneToken(model)
         for _ in range(50):
-            ids = torch.cat((ids, logits.argmax(-1)), dim=1)
-            logits = model(ids[:, -1:], state)
-            again = model(ids)[:, -1:]
+            ids = torch.cat((ids, logits.argmax(-1, keepdim=True)), dim=1)
+            logits = step(ids[:, -1:], state)
+            again = model(ids)[:, -1]
             torch.testing.assert_close(logits, again, rtol=0, atol=1e-4)
             assert torch.equal(logits.argmax(-1), again.argmax(-1))
 
@@ -292,19 +299,24 @@ def test_a_state_passes_between_the_ways_of_turning_gradients_off(
 ) -> None:
     """Begun, taken and joined in inference mode, it goes on outside of it, with gradients too."""
     model, ids = make_model(global_attention_layers=(1,)), some_ids(1, 70)
+    step = OneToken(model)
+
+    def steps(tokens: torch.Tensor, state: DecodingState) -> list[torch.Tensor]:
+        return [step(token, state)[:, None] for token in tokens.split(1, dim=1)]
+
     with torch.inference_mode():
         state = model.empty_state(1)
-        results = [model(token, state) for token in ids[:, :10].split(1, dim=1)]
+        results = steps(ids[:, :10], state)
     with torch.no_grad():
-        results += [model(chunk, state) for chunk in ids[:, 10:20].split([1, 1, 8], dim=1)]
+        results += steps(ids[:, 10:12], state)
+        results.append(model(ids[:, 12:20], state))
     with torch.inference_mode():
         state = DecodingState.joined([state.copy()])
-        results.append(model(ids[:, 20:21], state))
+        results += steps(ids[:, 20:21], state)
         state = state.copy()
-    with torch.no_grad():
-        results += [model(token, state) for token in ids[:, 21:60].split(1, dim=1)]
+    results += steps(ids[:, 21:60], state)
     results.append(model(ids[:, 60:65], state).detach())
     results.append(model(ids[:, 65:66], state).detach())
     with torch.inference_mode():
-        results += [model(token, state) for token in ids[:, 66:].split(1, dim=1)]
+        results += steps(ids[:, 66:], state)
     torch.testing.assert_close(torch.cat(results, dim=1), model(ids).detach(), rtol=0, atol=1e-9)

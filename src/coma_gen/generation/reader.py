@@ -16,6 +16,7 @@ import torch
 
 from coma_gen.generation.growing import Growing
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.one_token import OneToken
 from coma_gen.model.state import DecodingState
 
 PREFILL = 2048
@@ -33,6 +34,7 @@ class Reader:
         self._device = next(model.parameters()).device
         self._bound = model.params.max_seq_len if model.params.position_embedding == "learned" else None
         self.logits: Reals = np.zeros((0, 0))
+        self._step = OneToken(model)
         self._state = self._primed([sequence.prompt for sequence in sequences])
 
     def _primed(self, prompts: Sequence[Sequence[int]]) -> DecodingState:
@@ -56,7 +58,9 @@ class Reader:
 
     def _forward(self, tokens: Tokens, state: DecodingState) -> Reals:
         """(B, V) logits behind the last of tokens (B, T)."""
-        logits = self._model(torch.from_numpy(tokens).to(self._device), state)[:, -1]
+        input_ids = torch.from_numpy(tokens).to(self._device)
+        is_one = tokens.shape[1] == 1
+        logits = self._step(input_ids, state) if is_one else self._model(input_ids, state)[:, -1]
         return np.asarray(logits.float().cpu().numpy(), np.float64)
 
     def read(self, sequences: Sequence[Growing], rows: Sequence[int]) -> None:

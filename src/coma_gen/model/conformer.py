@@ -30,7 +30,6 @@ from coma_gen.model.branches import Branch, build_branch
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import FeedForward
 from coma_gen.model.hyper_connections import HyperConnection
-from coma_gen.model.one_token import OneToken
 from coma_gen.model.state import BlockState, DecodingState
 from coma_gen.params.sections import ModelParams
 
@@ -135,19 +134,7 @@ class Conformer(nn.Module):
             )
         if state is not None and state.batch != input_ids.shape[0]:
             raise ValueError(f"the state is of {state.batch} rows, input_ids of {input_ids.shape[0]}")
-        embedded = self.token_embedding(input_ids)
-        if self.position_embedding is not None:
-            embedded = embedded + self.position_embedding(self._positions(input_ids, state))
-        if state is None:
-            return self._chunk(embedded, None)
-        is_one = input_ids.shape[1] == 1 and not self.training and not torch.is_grad_enabled()
-        logits = self._token(embedded, state) if is_one else self._chunk(embedded, state)
-        state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
-        return logits
-
-    def _chunk(self, embedded: Tensor, state: DecodingState | None) -> Tensor:
-        """The logits (B, T, V) of any chunk, from its embeddings (B, T, D)."""
-        embedded = self.embedding_dropout(embedded)
+        embedded = self.embedding_dropout(self.embed(input_ids, state))
         streams = embedded[:, :, None].repeat(1, 1, self.params.num_streams, 1)
         if state is None:
             for block in self.blocks:
@@ -156,16 +143,22 @@ class Conformer(nn.Module):
             state.settle()
             for block, kept in zip(self.blocks, state.blocks, strict=True):
                 streams = block(streams, kept, state.lengths)
+            state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
         logits: Tensor = self.logits(
             self.norm(sum(streams.unbind(2)))
         )  # the gradient of .sum(2) is slow to multiply
         return logits
 
-    def _token(self, embedded: Tensor, state: DecodingState) -> Tensor:
-        """The same of a chunk of one token, many times faster; without dropouts and gradients."""
-        if state.one_token is None:
-            state.one_token = OneToken(self, room=state.room)
-        return state.one_token(embedded, state)
+    def embed(self, input_ids: Tensor, state: DecodingState | None) -> Tensor:
+        """The embeddings (B, T, D) of a chunk (B, T), with their positions where those are learned.
+
+        Raises:
+            UserError: as `forward`.
+        """
+        embedded: Tensor = self.token_embedding(input_ids)
+        if self.position_embedding is not None:
+            embedded = embedded + self.position_embedding(self._positions(input_ids, state))
+        return embedded
 
     def _positions(self, input_ids: Tensor, state: DecodingState | None) -> Tensor:
         """The position of each token in its row, (B, T)."""
@@ -185,12 +178,16 @@ class Conformer(nn.Module):
 
     def empty_state(self, batch: int) -> DecodingState:
         """The state of `batch` rows before their first token, on the model's device and in its precision."""
+        blocks, room = cast("Sequence[Block]", self.blocks), self.room
+        return DecodingState([block.empty_state(batch, room=room) for block in blocks], (0,) * batch, room)
+
+    @property
+    def room(self) -> int:
+        """Fresh tokens that a state can take."""
         attentions = [module for module in self.modules() if isinstance(module, MultiScaleAttention)]
         rotations = [rotation for attention in attentions for rotation in attention.rotations if rotation]
         bounds = [rotation.max_queries // 2 for rotation in rotations]
-        room = min([max(SMALLEST_ROOM, max(self.params.window_sizes) // 4), *bounds])
-        blocks = cast("Sequence[Block]", self.blocks)
-        return DecodingState([block.empty_state(batch, room=room) for block in blocks], (0,) * batch, room)
+        return min([max(SMALLEST_ROOM, max(self.params.window_sizes) // 4), *bounds])
 
     @property
     def receptive_field(self) -> int | None:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """Where the numbers of one token lie while it passes: the residual streams, the input and the output
-    (B, D) of the branch in hand, and what goes between. Each state has its own.
+    """Scratch buffers for one decoding step: the residual streams (B, S, D), the input and the output (B, D)
+    of a branch, and what goes between.
 
     Args:
         params: the model's shape.
@@ -47,7 +47,7 @@ class Desk:
     @torch.inference_mode(False)
     @torch.no_grad()
     def __init__(self, params: ModelParams, *, batch: int, like: Tensor) -> None:
-        count, dim = params.num_streams, params.dim
+        self.batch, count, dim = batch, params.num_streams, params.dim
         self.streams, self.output = like.new_empty(batch, count, dim), like.new_empty(batch, dim)
         self.flat, self.written = self.streams.view(-1, dim), self.output[:, None]
         self.norm = like.new_empty(batch * count, 1)
@@ -173,32 +173,44 @@ class _Block:
 
 
 class OneToken:
-    """A conformer that moves states on by one token of each row at a time.
+    """A conformer that moves states on by one token of each row at a time; for one thread at a time.
 
     Args:
         model: whose weights these are; what is folded does not follow later changes.
-        room: fresh tokens that a state can take.
     """
 
     @torch.no_grad()
-    def __init__(self, model: Conformer, *, room: int) -> None:
+    def __init__(self, model: Conformer) -> None:
+        self.model, room = model, model.room
+        self.desk: Desk | None = None
         self.params, self.norm, self.logits = model.params, Norm(model.norm), model.logits.weight.t()
         self.products = products_of(model.logits.weight)
         everything = [None] if model.params.global_attention_layers else []
         self.windows = {*everything, *model.params.window_sizes}
         self.blocks = [_Block(cast("Block", block), room=room) for block in model.blocks]
 
-    def __call__(self, embedded: Tensor, state: DecodingState) -> Tensor:
-        """The logits (B, 1, V) after the newest token of each row, whose embedding is (B, 1, D)."""
+    @torch.no_grad()
+    def __call__(self, input_ids: Tensor, state: DecodingState) -> Tensor:
+        """The logits (B, V) after the newest token of each row, as the model gives them in evaluation mode.
+
+        Args:
+            input_ids: (B, 1).
+            state: of the model; moved on in place.
+
+        Raises:
+            UserError: when a row grows longer than a learned position embedding.
+        """
+        embedded = self.model.embed(input_ids, state)
         if state.fresh == state.room:
             state.settle()
-        if state.desk is None:
-            state.desk = Desk(self.params, batch=state.batch, like=self.logits)
-        desk, device = state.desk, embedded.device
+        if self.desk is None or self.desk.batch != state.batch:
+            self.desk = Desk(self.params, batch=state.batch, like=self.logits)
+        desk, device = self.desk, embedded.device
         moment = Moment.after(state.lengths, fresh=state.fresh, windows=self.windows, device=device)
         with torch.autocast(device.type, enabled=False):
             desk.streams.copy_(embedded)
             for block, kept in zip(self.blocks, state.blocks, strict=True):
                 block(desk, kept, moment)
             state.fresh += 1
-            return self.products.multiply(self.norm(desk.streams.sum(1)), self.logits)[:, None]
+            state.lengths = tuple(length + 1 for length in state.lengths)
+            return self.products.multiply(self.norm(desk.streams.sum(1)), self.logits)

@@ -32,16 +32,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from coma_gen.model.positions import Rotation
-
-if TYPE_CHECKING:
-    from coma_gen.model.one_token import Desk, OneToken
 
 
 class Seen(NamedTuple):
@@ -248,17 +245,12 @@ class DecodingState:
         lengths: tokens that each row has seen.
         room: fresh tokens that the buffers can take.
         fresh: tokens since what is kept was last moved to the front.
-        one_token: the model laid out for one token at a time, made when first wanted; shared with what is
-            taken and joined from this state.
-        desk: where a token's numbers lie while it passes, made when first wanted.
     """
 
     blocks: Sequence[BlockState]
     lengths: tuple[int, ...]
     room: int
     fresh: int = 0
-    one_token: OneToken | None = field(default=None, repr=False, compare=False)
-    desk: Desk | None = field(default=None, repr=False, compare=False)
 
     @property
     def batch(self) -> int:
@@ -282,7 +274,7 @@ class DecodingState:
         index = torch.tensor(list(rows))
         blocks = [[[kept.take(index) for kept in branch] for branch in block] for block in self.blocks]
         lengths = tuple(self.lengths[row] for row in rows)
-        return DecodingState(blocks, lengths, self.room, self.fresh, self.one_token)
+        return DecodingState(blocks, lengths, self.room, self.fresh)
 
     def copy(self) -> DecodingState:
         """A state that can go another way from here."""
@@ -302,5 +294,4 @@ class DecodingState:
             for blocks in zip(*(state.blocks for state in states), strict=True)
         ]
         lengths = tuple(length for state in states for length in state.lengths)
-        one_token = next((state.one_token for state in states if state.one_token is not None), None)
-        return DecodingState(blocks, lengths, states[0].room, one_token=one_token)
+        return DecodingState(blocks, lengths, states[0].room)
