@@ -142,14 +142,23 @@ def test_stage_lists_exactly_the_params_it_reads(stage: str) -> None:
         read |= {section for section in Params.model_fields if f"params.{section}" in text}
     if stage in FLOATING:
         read.add("runtime")
-    assert {name.split(".")[0] for name in STAGES[stage]["params"]} == read
+    assert {name.split(".")[0] for name in STAGES[stage].get("params", [])} == read
 
 
 def test_every_section_of_params_belongs_to_a_stage() -> None:
     listed = {
-        name.split(".")[0] for stage in STAGES.values() for name in stage["params"] if isinstance(name, str)
+        name.split(".")[0]
+        for stage in STAGES.values()
+        for name in stage.get("params", [])
+        if isinstance(name, str)
     }
     assert listed == set(Params.model_fields)
+
+
+def test_dvc_lists_the_headline_only() -> None:
+    assert [_path(out) for stage in STAGES.values() for out in stage.get("metrics", [])] == [
+        "metrics/headline.json"
+    ]
 
 
 def test_data_flows_forward_only() -> None:

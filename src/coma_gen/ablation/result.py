@@ -16,6 +16,7 @@ from coma_gen.ablation.experiments import STAGES, has_run
 from coma_gen.ablation.table import bits_of, of_the_test
 from coma_gen.errors import Fault, UserError
 from coma_gen.evaluation.bootstrap import ratio_interval
+from coma_gen.evaluation.headline import telling
 from coma_gen.params.reading import parse_yaml
 
 BITS = "bits_per_note_10ms"
@@ -246,13 +247,8 @@ def _overlap(run: Finished, measure: str) -> Mapping[str, Any]:
 
 def _telling(run: Finished, measures: Sequence[str]) -> str:
     """How many measures find samples farther from the test music than nearly all draws of real music are."""
-    found = [_found(run, "sample", "music", measure) for measure in measures if _overlap(run, measure)]
-    told = sum(
-        of["overlap"]["with_test"] < of["overlap"]["of_real_low"]
-        or of["divergence"]["from_test"] > of["divergence"]["of_real_high"]
-        for of in found
-    )
-    return f"{told} of {len(found)}" if found else ""
+    told, of = telling({name: _found(run, "sample", "music", name) or {} for name in measures})
+    return f"{told} of {of}" if of else ""
 
 
 def _memorisation(runs: Sequence[Finished]) -> Iterator[str]:
