@@ -120,7 +120,7 @@ def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
     """
     runs = {run.name: run for run in ablation.runs}
     chosen: dict[str, Experiment] = {}
-    for name, experiment in _all_experiments(root):
+    for name, experiment in all_experiments(root):
         if name in runs and name not in chosen and experiment.is_of(runs[name]):
             chosen[name] = experiment
     return chosen
@@ -132,7 +132,7 @@ def experiment_of(root: Path, name: str) -> Experiment:
     Raises:
         UserError: there is none.
     """
-    found = _all_experiments(root)
+    found = all_experiments(root)
     for other, experiment in found:
         if other == name:
             return experiment
@@ -145,7 +145,7 @@ def head(root: Path) -> str:
     return _git(root, "rev-parse", "HEAD").strip()
 
 
-def _all_experiments(root: Path) -> list[tuple[str, Experiment]]:
+def all_experiments(root: Path) -> list[tuple[str, Experiment]]:
     """All that git holds, with their names: those that began at the checkout's own commit come first."""
     listing, own, found = "%(refname) %(objectname) %(committerdate:unix)", head(root), []
     for line in _git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
