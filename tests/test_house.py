@@ -121,11 +121,16 @@ def test_every_stage_stands_on_the_check_of_all_params() -> None:
     first, *others = STAGES
     assert first == "check" and STAGES[first]["params"] == [{"params.yaml": None}]
     stand = {first}
-    made = {name: set(map(_path, stage.get("outs", []))) for name, stage in STAGES.items()}
+    made = {name: set(_written(stage)) for name, stage in STAGES.items()}
     for name in others:
         if any(made[below] & set(STAGES[name]["deps"]) for below in stand):
             stand.add(name)
     assert stand == set(STAGES)
+
+
+def _written(stage: dict[str, list[str | dict[str, object]]]) -> list[str]:
+    """All that a stage writes."""
+    return [_path(out) for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
 
 
 def _path(out: str | dict[str, object]) -> str:
@@ -168,5 +173,4 @@ def test_data_flows_forward_only() -> None:
             path for path in stage["deps"] if path.startswith(("data/", "metrics/")) and "$" not in path
         }
         assert needed <= made, name
-        for kind in ("outs", "metrics", "plots"):
-            made |= {path if isinstance(path, str) else next(iter(path)) for path in stage.get(kind, [])}
+        made |= set(_written(stage))
