@@ -13,7 +13,17 @@ from typing import Any
 from coma_gen.tracking.address import DATABASE, EXPERIMENT, MODEL, tracking_address
 from coma_gen.tracking.flatten import flat_metrics, flat_params
 
-STAGES = ("download", "split", "fit_tokenizer", "shard", "baseline", "train", "evaluate", "sample")
+STAGES = (
+    "download",
+    "split",
+    "fit_tokenizer",
+    "shard",
+    "baseline",
+    "train",
+    "evaluate",
+    "sample",
+    "headline",
+)
 OF_MLFLOW = (
     "ignore:The ``noload`` loader strategy is deprecated",
     "ignore:.*Any type hint is inferred as AnyType:UserWarning",

@@ -22,9 +22,10 @@ from checkout import (
     stages_restored,
     stages_run,
 )
+from coma_gen.ablation.experiments import experiment_of
 from coma_gen.params.reading import read_yaml
 from jobs import attempt, end_processes, run, wait_until
-from recorded import OF_MLFLOW, Recorded, metrics_of, model_versions, recorded_runs
+from recorded import OF_MLFLOW, STAGES, Recorded, metrics_of, model_versions, recorded_runs
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
 QUEUED = {
@@ -34,7 +35,7 @@ QUEUED = {
     "q4": ("model.num_layers", "2"),
 }
 """Name -> the param that it changes; the last one makes what experiment b has made."""
-LATE_STAGES = ["check", "train", "evaluate", "sample", "report", "track"]
+LATE_STAGES = ["check", "train", "evaluate", "sample", "headline", "report", "track"]
 
 
 @dataclass
@@ -132,7 +133,9 @@ class TestEveryExperiment:
         shown = show_experiments(tried.folder)
         assert set(shown) == {"a", "b", "again", *QUEUED}
         for name, said in shown.items():
-            metrics = {Path(file).stem: of["data"] for file, of in said["metrics"].items()}
+            experiment = experiment_of(tried.folder, name)
+            metrics = {stage: experiment.metrics(stage) for stage in STAGES}
+            assert said["metrics"] == {"metrics/headline.json": {"data": metrics["headline"]}}
             params = said["params"]["params.yaml"]["data"]
             assert tried.recorded(name).lacks(params, metrics) == [], name
 

@@ -40,6 +40,7 @@ ALL = (
     "train",
     "evaluate",
     "sample",
+    "headline",
     "report",
     "track",
 )

@@ -17,7 +17,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from coma_gen.commands import ablation, doctor, finetune, generate, inspect, render, result, serve, shard
+from coma_gen.commands import (
+    ablation,
+    doctor,
+    experiments,
+    finetune,
+    generate,
+    inspect,
+    render,
+    result,
+    serve,
+    shard,
+)
 from coma_gen.errors import Fault, UserError, memory_fault
 from coma_gen.workspace.paths import Workspace
 
@@ -28,6 +39,7 @@ EXAMPLES = """examples:
   coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
   coma-gen experiment maestro -n small -S model.num_layers=2
   coma-gen experiment maestro shard           only its data stages
+  coma-gen experiments                        which run is best, by how much, and why (see its own --help)
   coma-gen ablation queue model               what each part of the model is worth (see its own --help)
   coma-gen result maestro-cpu                 figures of finished runs, as tables (see its own --help)
   coma-gen finetune /music/midi               go on training with your own music
@@ -122,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         help="fail, too, on any changed or new file that a build does not explain (for CI)",
     )
     verify.set_defaults(run=_verify)
-    for command in (ablation, result, shard, doctor, finetune, serve):
+    for command in (experiments, ablation, result, shard, doctor, finetune, serve):
         command.add_command(commands)
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
     ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")

@@ -222,7 +222,7 @@ def test_queue_skips_what_is_there_and_what_waits(
         assert line in said
     (command,) = asked
     assert command[:6] == ("exp", "run", "--queue", "--force", "--name", "small-base-4")
-    assert command[6:-1] == tuple(small.runs[2].flags) and command[-1] == "evaluate"
+    assert command[6:-1] == tuple(small.runs[2].flags) and command[-1] == "headline"
 
 
 def test_nothing_is_queued_on_what_an_experiment_left_behind(

@@ -27,9 +27,11 @@ TASK = re.compile(r"^[0-9a-f]{7,}\s+(\S+)\s.*\s(\w+)$", re.MULTILINE)
 """A row of `dvc queue status`: task, name, when, status."""
 DVC = (sys.executable, "-m", "dvc")
 STAGES = ("download", "split", "fit_tokenizer", "shard", "train", "evaluate")
-"""What an ablation needs; the last is the target."""
+"""What an ablation needs."""
+TARGET = "headline"
+"""Up to where an ablation's runs go: what `dvc exp show` lists of them is theirs."""
 UNRELATED = ("baseline", "sample", "report")
-"""Sections that change nothing up to the target."""
+"""Sections that change nothing that an ablation needs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def has_run(lock: Any, params: Any, names: Sequence[str]) -> bool:
     stages = [locked[name] for name in names]
     made = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
     used = [each for stage in stages for each in stage["deps"] if each["path"] in made]
-    read = [item for stage in stages for item in stage["params"]["params.yaml"].items()]
+    read = [item for stage in stages for item in stage.get("params", {}).get("params.yaml", {}).items()]
     return all(made[each["path"]] == each["md5"] for each in used) and all(
         _setting(params, name) == value for name, value in read
     )
@@ -118,7 +120,7 @@ def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
     """
     runs = {run.name: run for run in ablation.runs}
     chosen: dict[str, Experiment] = {}
-    for name, experiment in _all_experiments(root):
+    for name, experiment in all_experiments(root):
         if name in runs and name not in chosen and experiment.is_of(runs[name]):
             chosen[name] = experiment
     return chosen
@@ -130,7 +132,7 @@ def experiment_of(root: Path, name: str) -> Experiment:
     Raises:
         UserError: there is none.
     """
-    found = _all_experiments(root)
+    found = all_experiments(root)
     for other, experiment in found:
         if other == name:
             return experiment
@@ -143,7 +145,7 @@ def head(root: Path) -> str:
     return _git(root, "rev-parse", "HEAD").strip()
 
 
-def _all_experiments(root: Path) -> list[tuple[str, Experiment]]:
+def all_experiments(root: Path) -> list[tuple[str, Experiment]]:
     """All that git holds, with their names: those that began at the checkout's own commit come first."""
     listing, own, found = "%(refname) %(objectname) %(committerdate:unix)", head(root), []
     for line in _git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
@@ -164,7 +166,7 @@ def enqueue(root: Path, run: Run) -> None:
     Raises:
         UserError: DVC refuses.
     """
-    _dvc(root, "exp", "run", "--queue", "--force", "--name", run.name, *run.flags, STAGES[-1])
+    _dvc(root, "exp", "run", "--queue", "--force", "--name", run.name, *run.flags, TARGET)
 
 
 def _setting(params: Any, name: str) -> Any:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 
 from coma_gen.ablation.experiments import STAGES, has_run
-from coma_gen.ablation.table import bits_of, of_the_test
+from coma_gen.ablation.table import between, shown_difference
 from coma_gen.errors import Fault, UserError
-from coma_gen.evaluation.bootstrap import ratio_interval
+from coma_gen.evaluation.headline import telling
 from coma_gen.params.reading import parse_yaml
 
 BITS = "bits_per_note_10ms"
@@ -135,15 +134,8 @@ def finished(name: str, kept: Kept) -> Finished:
     if not has_run(lock, params, tuple(dict.fromkeys([*STAGES, *SCORED]))):
         rule = "must say of every stage that it ran on the one before, under these params"
         raise UserError(Fault(f"{name}: dvc.lock", rule, "", "run `dvc repro`"))
-    outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
-    metrics = {}
-    for stage in SCORED:
-        path = f"metrics/{stage}.json"
-        content = kept.text(path)
-        if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs[path]:
-            rule = "must be what dvc.lock has of it"
-            raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
-        metrics[stage] = json.loads(content)
+    metrics = {stage: metrics_of(kept, stage, lock, name=name) for stage in SCORED}
+    outs = outs_of(lock)
     return Finished(
         name=name,
         params=params,
@@ -152,6 +144,26 @@ def finished(name: str, kept: Kept) -> Finished:
         lock=hashlib.sha256(text.encode()).hexdigest(),
         weights=outs["data/model"].removesuffix(".dir"),
     )
+
+
+def outs_of(lock: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> digest of everything that a lock says was written."""
+    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+
+
+def metrics_of(kept: Kept, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """metrics/<stage>.json of a run whose lock says that the stage ran.
+
+    Raises:
+        UserError: it is missing, or not what the lock has of it.
+    """
+    path = f"metrics/{stage}.json"
+    content = kept.text(path)
+    if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs_of(lock)[path]:
+        rule = "must be what dvc.lock has of it"
+        raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
+    found: dict[str, Any] = json.loads(content)
+    return found
 
 
 def markdown(runs: Sequence[Finished], *, resamples: int = RESAMPLES) -> str:
@@ -214,16 +226,11 @@ def _difference(run: Finished, first: Finished, resamples: int) -> str:
     """What a run's test costs more, with its interval: the same compositions are drawn for both."""
     if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
         return "another treatment of the pedal writes other music down, which bits do not rank"
-    ours, theirs = (of_the_test(each.kept.performances()) for each in (run, first))
-    if not ours[["midi_filename", "notes"]].equals(theirs[["midi_filename", "notes"]]):
+    difference = between(run.kept.performances(), first.kept.performances(), resamples=resamples)
+    if difference is None:
         rule = f"must be scored on the same test performances as {first.name}"
         raise UserError(Fault(run.name, rule, "others", "name runs of one corpus and split"))
-    more = bits_of(ours) - bits_of(theirs)
-    notes = theirs["notes"].to_numpy(np.float64)
-    works = list(zip(theirs["composer"], theirs["title"], strict=True))
-    interval = ratio_interval(more, notes, works, resamples=resamples)
-    brackets = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
-    return f"{more.sum() / notes.sum():+.2f}{brackets} bits per note"
+    return f"{shown_difference(difference)} bits per note"
 
 
 def _music(runs: Sequence[Finished]) -> Iterator[str]:
@@ -246,13 +253,8 @@ def _overlap(run: Finished, measure: str) -> Mapping[str, Any]:
 
 def _telling(run: Finished, measures: Sequence[str]) -> str:
     """How many measures find samples farther from the test music than nearly all draws of real music are."""
-    found = [_found(run, "sample", "music", measure) for measure in measures if _overlap(run, measure)]
-    told = sum(
-        of["overlap"]["with_test"] < of["overlap"]["of_real_low"]
-        or of["divergence"]["from_test"] > of["divergence"]["of_real_high"]
-        for of in found
-    )
-    return f"{told} of {len(found)}" if found else ""
+    told, of = telling({name: _found(run, "sample", "music", name) or {} for name in measures})
+    return f"{told} of {of}" if of else ""
 
 
 def _memorisation(runs: Sequence[Finished]) -> Iterator[str]:

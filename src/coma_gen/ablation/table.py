@@ -13,6 +13,7 @@ import pandas as pd
 
 from coma_gen.ablation.plan import Ablation
 from coma_gen.errors import Fault, UserError
+from coma_gen.evaluation.bootstrap import ratio_interval
 from coma_gen.evaluation.paired import Difference, paired_difference
 
 BITS = "bits_per_note_10ms"
@@ -187,6 +188,25 @@ def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int)
     )
 
 
+def between(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Difference | None:
+    """What one run's test costs more than another's, in bits per note at 10 ms; the same compositions are
+    drawn for both. None where they were scored on different music.
+
+    Args:
+        ours: the evaluate stage's row for each performance.
+        theirs: the same of the other run.
+        resamples: draws of the confidence.
+    """
+    one, other = of_the_test(ours), of_the_test(theirs)
+    if not one[["midi_filename", "notes"]].equals(other[["midi_filename", "notes"]]):
+        return None
+    more, notes = bits_of(one) - bits_of(other), other["notes"].to_numpy(np.float64)
+    works = list(zip(other["composer"], other["title"], strict=True))
+    interval = ratio_interval(more, notes, works, resamples=resamples)
+    low, high = interval or (None, None)
+    return Difference(float(more.sum() / notes.sum()), low, high)
+
+
 def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the test split, in the order of their file names."""
     return table[table["split"] == "test"].sort_values("midi_filename", ignore_index=True)
@@ -244,7 +264,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{figures['tokens_per_note'].mean:.2f}",
         f"{figures['tokens_per_cpu_second'].mean:,.0f}" if "tokens_per_cpu_second" in figures else "",
         *(_spread(figures[name]) for name in ("validation", "test", "windowed")),
-        _difference(row.difference) if row.is_comparable else "other music",
+        shown_difference(row.difference) if row.is_comparable else "other music",
     )
 
 
@@ -252,7 +272,8 @@ def _spread(figure: Spread) -> str:
     return f"{figure.mean:.2f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.2f}")
 
 
-def _difference(difference: Difference | None) -> str:
+def shown_difference(difference: Difference | None) -> str:
+    """A difference with its interval in brackets, where it has one."""
     if difference is None:
         return ""
     if difference.low is None or difference.high is None:

@@ -73,7 +73,7 @@ def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> i
 def unreadable_files(workspace: Workspace) -> Iterator[str]:
     """What the split of the last run left out because it could not be read, and why."""
     found = read_json(workspace.root / "metrics" / "split.json")["unreadable"]
-    if files := found["files"]:
+    if files := found.get("files"):
         yield f"left out, as they cannot be read: {len(files):,} files"
         yield from (f"  {line}" for line in files)
 

@@ -84,5 +84,7 @@ def _collect(download: DownloadParams, building: Path, *, cache: Path, own_folde
         rows = synthetic.write_synthetic(building, performances=count, seconds=seconds, seed=seed)
         return _Collected(rows, settings={"performances": count, "seconds": seconds, "seed": seed})
     music = own.write_folder(own_folder, building)
-    surplus = {"not_in_table": len(music.not_in_table), "not_in_table_named": music.not_in_table[:LISTED]}
-    return _Collected(music.performances, figures={"twins": music.twins, **surplus})
+    names = music.not_in_table
+    surplus = {"not_in_table_named": names[:LISTED]} if names else {}
+    figures = {"twins": music.twins, "not_in_table": len(names), **surplus}
+    return _Collected(music.performances, figures=figures)

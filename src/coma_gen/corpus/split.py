@@ -38,7 +38,7 @@ def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[st
     Returns:
         metrics: for each split performances, hours and notes; unreadable (performances, files by reason,
             each file with its reason); filtered (performances, composers); compositions_in_two_splits and
-            the first of them; moved.
+            the first of them; moved. Lists are there where something is in them.
 
     Raises:
         UserError: a changed corpus, an unknown composer, too many unreadable files, or a split that would be
@@ -93,13 +93,12 @@ def _left_out(
 ) -> dict[str, Any]:
     reasons = Counter(reading.reason for reading in unreadable.values())
     composers = sorted({row.composer for row in rows} - {row.composer for row in chosen})
+    files = [str(Fault(name, reading.reason, reading.got)) for name, reading in sorted(unreadable.items())]
     return {
         "unreadable": {
             "performances": len(unreadable),
             "reasons": dict(sorted(reasons.items())),
-            "files": [
-                str(Fault(name, reading.reason, reading.got)) for name, reading in sorted(unreadable.items())
-            ],
+            **_listed("files", files),
         },
         "filtered": {"performances": len(rows) - len(chosen), "composers": len(composers)},
     }
@@ -115,9 +114,17 @@ def _overlap(placed: Sequence[Performance]) -> dict[str, Any]:
         f"{composer}, {title} ({', '.join(name for name in SPLITS if name in where[composer, title])})"
         for composer, title in shared
     ]
-    return {"compositions_in_two_splits": len(shared), "compositions_in_two_splits_named": names[:LISTED]}
+    return {
+        "compositions_in_two_splits": len(shared),
+        **_listed("compositions_in_two_splits_named", names[:LISTED]),
+    }
 
 
 def _moved(moves: Sequence[Move]) -> dict[str, Any]:
     named = [f"{move.midi_filename}: {move.source} to {move.target}" for move in moves]
-    return {"moved": len(moves), "moved_named": named[:LISTED]}
+    return {"moved": len(moves), **_listed("moved_named", named[:LISTED])}
+
+
+def _listed(name: str, items: list[str]) -> dict[str, list[str]]:
+    """A list under its name, where something is in it: DVC cannot read an empty one among plots."""
+    return {name: items} if items else {}

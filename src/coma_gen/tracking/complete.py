@@ -26,7 +26,17 @@ from coma_gen.tracking.store import open_store
 from coma_gen.workspace.key import training_digest
 from coma_gen.workspace.paths import Workspace
 
-STAGES = ("download", "split", "fit_tokenizer", "shard", "baseline", "train", "evaluate", "sample")
+STAGES = (
+    "download",
+    "split",
+    "fit_tokenizer",
+    "shard",
+    "baseline",
+    "train",
+    "evaluate",
+    "sample",
+    "headline",
+)
 """Those that write metrics/<stage>.json."""
 ARTIFACTS = ("samples", "report", "evaluation")
 ARTEFACTS = ("corpus", "tokenizer", "model")

@@ -63,10 +63,10 @@ def _places(workspace: Workspace) -> Iterator[str]:
     yield f"  look and listen   {_shown(workspace, 'report')}/index.html"
     yield f"  samples           {_shown(workspace, 'samples')}/*.mid ({samples})"
     yield f"  pictures, sound   {_shown(workspace, 'report')}/*.png, *.flac"
-    yield "  all metrics       metrics/*.json, or `.venv/bin/dvc metrics show`"
+    yield "  headline figures  `.venv/bin/dvc metrics show`; all of them: metrics/*.json"
     yield "  runs in MLflow    `make ui`, then open the address that it prints"
     yield "  your experiment   `.venv/bin/dvc exp run -S train.learning_rate=1e-3`, then"
-    yield "                    `.venv/bin/dvc exp show`"
+    yield "                    `.venv/bin/dvc exp show --only-changed`"
 
 
 def _shown(workspace: Workspace, name: str) -> str:
