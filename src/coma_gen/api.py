@@ -161,20 +161,19 @@ def load_model(
 ) -> MusicModel:
     """Loads a trained model.
 
-    In a process that has not imported numpy yet, numpy and torch are told by environment variables to use
-    `threads` threads and one instruction set (AVX2 on x86), before they are imported. Then `generate` gives
-    the same bytes as `coma-gen generate` with the same model, prompt, settings and versions, on Intel and
-    AMD alike. Where numpy was imported before, as in most notebooks, it has chosen its kernels already: the
-    same call gives the same music again in such a process, but it may differ from that of the command line
-    and of another machine. `MusicModel.is_pinned` says which holds.
+    In a process that has not imported numpy yet, this first sets environment variables that keep numpy and
+    torch to one instruction set (AVX2 on x86) and to `threads` threads. Then `generate` gives the same bytes
+    as `coma-gen generate` with the same model, prompt, settings and versions. Where numpy was imported
+    before, as in most notebooks, it has chosen its kernels already: the same call gives the same music again
+    on that machine, but it may differ from that of the command line and of another machine.
+    `MusicModel.is_pinned` says which holds.
 
     Args:
         model: the folder of a model, or an MLflow URI such as models:/coma-gen@champion; None for data/model
             of the checkout that contains the working directory.
         device: cpu, cuda, mps or auto. Only cpu gives the bytes of the command line.
         threads: of the CPU; results depend on it.
-        pin: False leaves environment variables, instruction set and number of threads of the process as they
-            are outside of calls.
+        pin: False leaves the instruction set and the number of threads of the process alone.
 
     Raises:
         UserError: there is no such model or device, or the folder is not whole.
