@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -69,3 +70,16 @@ def test_the_lines_of_a_page_run_as_they_stand(
     (tmp_path / "page.py").write_text(code)
     run_python(tmp_path / "page.py", folder=tmp_path)
     assert written <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(model: Path, tmp_path: Path) -> None:
+    notebook = json.loads((EXAMPLES / "explore.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) >= 5 and not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    code = "\n".join("".join(cell["source"]) for cell in cells) + "\nprint(len(piece._repr_html_()))"
+    code = re.sub(r"seconds=\d+", "seconds=0.3", code).replace("load_model()", f"load_model({str(model)!r})")
+    (tmp_path / "prompts").symlink_to(EXAMPLES / "prompts")
+    (tmp_path / "cells.py").write_text(code)
+    *lines, page = run_python(tmp_path / "cells.py", folder=tmp_path).splitlines()
+    assert [line.split()[0] for line in lines] == ["waltz", "prelude", "chorale", *["temperature"] * 3]
+    assert int(page) > 1000
