@@ -28,6 +28,17 @@ MAY_IMPORT = {
     "workspace": {"corpus", "params"},
     "tracking": {"workspace", "generation", "params"},
     "ablation": {"evaluation", "params", "workspace"},
+    "generated_piece": {"render", "music"},
+    "api": {
+        "generated_piece",
+        "tracking",
+        "workspace",
+        "evaluation",
+        "generation",
+        "tokenizer",
+        "model",
+        "music",
+    },
     "commands": {
         "ablation",
         "tracking",
@@ -41,6 +52,7 @@ MAY_IMPORT = {
         "params",
     },
     "cli": {"commands", "tracking", "workspace"},
+    "__init__": set(),
 }
 """Package -> what it may import beside itself and the ground; the order is that of the layers, lowest first.
 """
@@ -93,7 +105,7 @@ def test_the_layers_have_no_circle() -> None:
         seen.add(package)
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("__init__.py")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*/__init__.py")), ids=lambda path: path.parent.name)
 def test_packages_open_with_a_docstring_only(path: Path) -> None:
     body = ast.parse(path.read_text()).body
     assert len(body) == 1 and isinstance(body[0], ast.Expr)

@@ -6,16 +6,22 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.cli.parser import get_main_parser
 
 from coma_gen.cli import main
+from coma_gen.files import read_json, write_atomic
 from coma_gen.params.reading import read_yaml
+from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.summary import summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "music" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text(encoding="utf-8")
 FENCED = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"`((?:\.venv/bin/)?(?:make|dvc|coma-gen)(?: [^`]*)?)`")
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -104,8 +110,57 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_readme_is_short_enough_to_be_read() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+class TestFirstScreen:
+    """What somebody sees before they scroll: some thirty lines."""
+
+    SCREEN = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:30])
+
+    def test_shows_a_picture_that_loads_at_once(self) -> None:
+        text, target = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", self.SCREEN)[0]
+        picture = (ROOT / target).read_bytes()
+        assert picture.startswith(b"\x89PNG") and len(picture) < 300_000 and len(text) > 40
+        assert int.from_bytes(picture[16:20], "big") >= 1600  # pixels: full width, also on a dense screen
+
+    def test_has_a_command_that_runs_and_what_it_prints(self) -> None:
+        (language, command), (_, printed), *_ = FENCED.findall(self.SCREEN + "\n```")
+        assert (language, command.strip()) == ("sh", "make demo") and command.strip().split()[1] in TARGETS
+        assert printed.startswith("coma-gen: maestro-mini")
+
+    def test_what_the_demo_prints_is_what_is_committed(self, tmp_path: Path) -> None:
+        for name in ("download", "train", "baseline", "evaluate"):
+            done = subprocess.run(
+                ["git", "show", f"HEAD:./metrics/{name}.json"], cwd=ROOT, capture_output=True, check=False
+            )
+            if done.returncode:
+                pytest.skip("this is no git checkout")
+            write_atomic(tmp_path / "metrics" / f"{name}.json", done.stdout)
+        wanted = summary(Workspace.here(tmp_path)).splitlines()
+        printed = next(body for _, body in FENCED.findall(README) if body.startswith("coma-gen: "))
+        shown = [line for line in printed.splitlines() if "samples" not in line and line.strip() != "..."]
+        assert len(shown) > 8 and set(shown) <= set(wanted)
+        test = read_json(tmp_path / "metrics" / "evaluate.json")["test"]["bits_per_note_10ms"]
+        assert f"| **{test:.2f}** |" in README
+
+
+def test_pictures_are_light() -> None:
+    pictures = {target for page in PAGES for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text())}
+    assert len(pictures) > 10
+    for picture in pictures:
+        found = [path for path in (ROOT / picture, ROOT / "docs" / picture) if path.exists()]
+        assert found and found[0].stat().st_size < 300_000, picture
+
+
+def test_the_picture_of_the_pipeline_has_every_stage() -> None:
+    picture = (ROOT / "docs" / "pictures" / "pipeline.svg").read_text(encoding="utf-8")
+    drawn = re.findall(r'<text class="name"[^>]*>([^<]+)</text>', picture)
+    assert set(read_yaml(ROOT / "dvc.yaml")["stages"]) == set(drawn) - {"the model"}
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"] and citation["license"] == project["license"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
 
 
 @pytest.mark.parametrize(

@@ -145,11 +145,9 @@ def _parser() -> argparse.ArgumentParser:
 def _checkout(*, needed: bool) -> Workspace | None:
     """The checkout that one is in; None where there is none and none is needed."""
     here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "dvc.yaml").exists() and (folder / "params.yaml").exists():
-            return Workspace.here(folder)
-    if not needed:
-        return None
+    workspace = Workspace.around(here)
+    if workspace is not None or not needed:
+        return workspace
     remedy = "go to the folder that you cloned coma-gen into"
     raise UserError(
         Fault(str(here), "must be in a coma-gen checkout (with dvc.yaml and params.yaml)", "", remedy)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from coma_gen import load_model
 from coma_gen.artefact import open_artefact, seal
 from coma_gen.errors import UserError
 from coma_gen.tracking.fetch import fetched_model, is_uri
 from coma_gen.tracking.mirror import find_or_start_run
 from coma_gen.tracking.register import register_model
 from coma_gen.tracking.store import Store
+from small_models import written_model
 
 
 @pytest.fixture
@@ -55,6 +57,18 @@ def test_what_is_not_there_is_refused_in_one_line(uri: str, words: str, register
         pass
     assert str(caught.value).startswith(f"{uri}: must name a model") and words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_python_api_loads_a_registered_model(
+    store: Store, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = written_model(tmp_path / "trained")
+    register_model(store, find_or_start_run(store, key="a-1", name="a"), folder=folder, score=None)
+    monkeypatch.chdir(home)
+    loaded = load_model("models:/coma-gen@champion")
+    assert loaded.digest == load_model(folder).digest
+    settings = {"seconds": 1, "tokens": 60, "seed": 2}
+    assert loaded.generate(**settings).midi == load_model(folder).generate(**settings).midi
 
 
 def test_no_store_is_made_where_there_is_none(tmp_path: Path) -> None:

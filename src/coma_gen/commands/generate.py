@@ -235,7 +235,7 @@ def _told(out: Path, composer: Composer, prompt: Prompt | None, described: list[
     lines = []
     if prompt is not None:
         low, high = composer.tokenizer.vocabulary.pitch_range
-        outside = int(((prompt.notes.pitch < low) | (prompt.notes.pitch > high)).sum())
+        outside = composer.tokenizer.vocabulary.count_outside(prompt.notes.pitch)
         lines.append(f"prompt: {len(prompt.notes):,} notes, {prompt.notes.end:.1f} s")
         if prompt.drum_notes:
             lines.append(f"  left out: {prompt.drum_notes:,} notes of drums")

@@ -41,7 +41,7 @@ def inspected(content: bytes, tokenizer: Tokenizer, *, name: str, shown: int) ->
     vocabulary = tokenizer.vocabulary
     ids = tokenizer.encode(notes)
     low, high = vocabulary.pitch_range
-    outside = int(np.count_nonzero((notes.pitch < low) | (notes.pitch > high)))
+    outside = vocabulary.count_outside(notes.pitch)
     round_trip = fidelity(tokenizer, [notes])
     return {
         "file": file_facts(song),

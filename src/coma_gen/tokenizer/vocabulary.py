@@ -172,6 +172,11 @@ class Vocabulary:
             base[index] = fixed + math.log2(step / COMMON_TIME_STEP)
         return np.array([math.fsum(base[index] for index in piece) for piece in self.pieces])
 
+    def count_outside(self, pitch: npt.NDArray[np.uint8]) -> int:
+        """How many of some notes have a pitch (N,) that no token stands for."""
+        low, high = self.pitch_range
+        return int(np.count_nonzero((pitch < low) | (pitch > high)))
+
     def total_resolution_bits(self, ids: npt.ArrayLike) -> float:
         """The sum of `resolution_bits` over ids (T,), rounded so that no machine's last bit shows."""
         counts = np.bincount(np.asarray(ids, np.int64), minlength=len(self))

@@ -20,12 +20,13 @@ def is_uri(text: str) -> bool:
 
 
 @contextmanager
-def named_model(named: str | None, workspace: Workspace | None) -> Iterator[Path]:
+def named_model(named: str | None, workspace: Workspace | None, *, option: str = "--model") -> Iterator[Path]:
     """The folder of a model.
 
     Args:
         named: a folder or an MLflow URI; None for the one that the checkout's train stage wrote.
         workspace: the checkout that one is in; None outside of any.
+        option: how the caller names a model, for the remedy of a fault.
 
     Raises:
         UserError: there is none, or MLflow does not give it.
@@ -35,16 +36,14 @@ def named_model(named: str | None, workspace: Workspace | None) -> Iterator[Path
             yield folder
         return
     if named is None and workspace is None:
-        remedy = "name a model's folder with --model, or go to the folder that you cloned coma-gen into"
-        raise UserError(
-            Fault("--model", "outside of a coma-gen checkout a model must be named", "none", remedy)
-        )
+        remedy = f"name a model's folder with {option}, or go to the folder that you cloned coma-gen into"
+        raise UserError(Fault(option, "outside of a coma-gen checkout a model must be named", "none", remedy))
     folder = workspace.data("model") if named is None and workspace is not None else Path(named or "")
     if not (folder / MANIFEST).is_file():
         got = "nothing"
         if folder.exists():
             got = f"a folder without {MANIFEST}" if folder.is_dir() else "a file"
-        remedy = "train one with `dvc repro`, or name one with --model"
+        remedy = f"train one with `dvc repro`, or name one with {option}"
         raise UserError(
             Fault(str(folder), "must be a model's folder, as the train stage writes it", got, remedy)
         )

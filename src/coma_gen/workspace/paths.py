@@ -34,6 +34,15 @@ class Workspace:
         resolved = root.resolve()
         return cls(root=resolved, home=Path(os.environ.get("DVC_ROOT") or resolved).resolve())
 
+    @classmethod
+    def around(cls, folder: Path) -> Workspace | None:
+        """The checkout that `folder` lies in; None outside of any."""
+        start = folder.resolve()
+        for parent in (start, *start.parents):
+            if (parent / "dvc.yaml").exists() and (parent / "params.yaml").exists():
+                return cls.here(parent)
+        return None
+
     @property
     def params(self) -> Path:
         """The settings."""

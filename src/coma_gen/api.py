@@ -1,0 +1,209 @@
+"""The Python API: load a trained model, generate music with it, and score MIDI files.
+
+    from coma_gen import load_model
+
+    model = load_model("models:/coma-gen@champion")
+    piece = model.generate(prompt="my.mid", seconds=30, seed=1)
+    piece.save("out.mid")
+    print(model.score("my.mid").bits_per_note_10ms)
+
+This module imports neither numpy nor torch: both choose their CPU kernels when they are imported, and
+`load_model` pins those kernels first. See `load_model` for when a piece has the same bytes as that of
+`coma-gen generate`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from coma_gen import determinism
+from coma_gen.errors import Fault, UserError
+from coma_gen.generated_piece import GeneratedPiece
+from coma_gen.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    from typing import TypeAlias, Unpack
+
+    from coma_gen.evaluation.midi_score import Score
+    from coma_gen.generation.composer import Composer
+    from coma_gen.generation.continuation import Piece
+    from coma_gen.generation.request import Request
+    from coma_gen.generation.settings import GenerateSettings
+    from coma_gen.music.notes import Notes
+    from coma_gen.music.prompt import Prompt
+    from coma_gen.tokenizer.remi import Tokenizer
+
+    Source: TypeAlias = str | os.PathLike[str] | bytes | Notes
+
+MAX_THREADS = 1024
+
+
+class MusicModel:
+    """A trained model with its tokenizer. Use `load_model`.
+
+    Attributes:
+        is_pinned: whether numpy and torch keep to one instruction set in this process, so that the same seed
+            gives the bytes of `coma-gen generate` on every machine.
+    """
+
+    def __init__(self, composer: Composer, *, threads: int) -> None:
+        self._composer, self._threads = composer, threads
+        self.is_pinned = determinism.is_pinned()
+
+    def __repr__(self) -> str:
+        return f"<MusicModel {self.digest[:12]}: {self.num_parameters:,} parameters>"
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the model was trained with."""
+        return self._composer.tokenizer
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model's manifest, which names its weights."""
+        return self._composer.loaded.manifest.digest
+
+    @property
+    def num_parameters(self) -> int:
+        """How many weights the model has."""
+        return sum(parameter.numel() for parameter in self._composer.loaded.model.parameters())
+
+    @overload
+    def generate(
+        self, prompt: Source | None = None, *, num: None = None, **settings: Unpack[GenerateSettings]
+    ) -> GeneratedPiece: ...
+
+    @overload
+    def generate(
+        self, prompt: Source | None = None, *, num: int, **settings: Unpack[GenerateSettings]
+    ) -> list[GeneratedPiece]: ...
+
+    def generate(
+        self, prompt: Source | None = None, *, num: int | None = None, **settings: Unpack[GenerateSettings]
+    ) -> GeneratedPiece | list[GeneratedPiece]:
+        """Continues a prompt, or makes music from nothing.
+
+        Args:
+            prompt: a MIDI file (its path, or its content as bytes), or `Notes`; None for music from nothing.
+            num: how many pieces; their list is returned, also for 1. None returns one piece by itself.
+                Piece k does not depend on `num`.
+            **settings: see `coma_gen.generation.settings.GenerateSettings`.
+
+        Raises:
+            UserError: the prompt cannot be read or has no note that the model knows, or a setting is of the
+                wrong kind or out of range; every such setting is named.
+            TypeError: there is no setting of that name.
+        """
+        from coma_gen.generation.continuation import compose_request
+        from coma_gen.generation.settings import build_request
+        from coma_gen.model.device import deterministic
+
+        request = build_request({"num": num, **settings}, has_prompt=prompt is not None)
+        read = None if prompt is None else self._read_prompt(prompt, request)
+        with deterministic(self._threads):
+            generated = compose_request(self._composer, read, request)
+        pieces = [self._finish(piece, read, number, request.num) for number, piece in enumerate(generated, 1)]
+        return pieces[0] if num is None else pieces
+
+    def _read_prompt(self, source: Source, request: Request) -> Prompt:
+        from coma_gen.music.prompt import read_prompt
+
+        content, name = _read_midi(source, "prompt")
+        return read_prompt(
+            content,
+            name=name,
+            from_second=request.from_second,
+            seconds=request.prompt_seconds,
+            open_pedal=self._composer.writes_pedal,
+        )
+
+    def _finish(self, piece: Piece, prompt: Prompt | None, number: int, num: int) -> GeneratedPiece:
+        """A piece as users see it, with the title that `coma-gen generate` gives its picture."""
+        from coma_gen.files import shown_name
+        from coma_gen.generation.continuation import piece_midi
+
+        title = "Music from nothing" if prompt is None else f"{shown_name(Path(prompt.name))}, continued"
+        left_out = {"new_notes_on_held_keys": piece.left_out}
+        if prompt is not None:
+            left_out |= {"drum_notes": prompt.drum_notes, "notes_without_an_end": prompt.endless_notes}
+            left_out["notes_outside_of_pitches"] = self.tokenizer.vocabulary.count_outside(prompt.notes.pitch)
+        return GeneratedPiece(
+            notes=piece.notes,
+            new_notes=piece.added,
+            prompt_seconds=piece.joint,
+            midi=piece_midi(piece, prompt),
+            title=f"{title} ({number} of {num})" if num > 1 else title,
+            left_out=left_out,
+        )
+
+    def score(self, source: Source) -> Score:
+        """Measures how well the model predicts a piece, as the evaluate stage does.
+
+        Args:
+            source: a MIDI file (its path, or its content as bytes), or `Notes`.
+
+        Raises:
+            UserError: it cannot be read, or has no notes but of drums.
+        """
+        from coma_gen.evaluation.midi_score import score_midi
+        from coma_gen.model.device import deterministic
+
+        content, name = _read_midi(source, "MIDI data")
+        with deterministic(self._threads):
+            return score_midi(self._composer, content, name=name)
+
+
+def load_model(
+    model: str | os.PathLike[str] | None = None, *, device: str = "cpu", threads: int = 1, pin: bool = True
+) -> MusicModel:
+    """Loads a trained model.
+
+    In a process that has not imported numpy yet, this first sets environment variables that keep numpy and
+    torch to one instruction set (AVX2 on x86) and to `threads` threads. Then `generate` gives the same bytes
+    as `coma-gen generate` with the same model, prompt, settings and versions. Where numpy was imported
+    before, as in most notebooks, it has chosen its kernels already: the same call gives the same music again
+    on that machine, but it may differ from that of the command line and of another machine.
+    `MusicModel.is_pinned` says which holds.
+
+    Args:
+        model: the folder of a model, or an MLflow URI such as models:/coma-gen@champion; None for data/model
+            of the checkout that contains the working directory.
+        device: cpu, cuda, mps or auto. Only cpu gives the bytes of the command line.
+        threads: of the CPU; results depend on it.
+        pin: False leaves the instruction set and the number of threads of the process alone.
+
+    Raises:
+        UserError: there is no such model or device, or the folder is not whole.
+    """
+    if not 1 <= threads <= MAX_THREADS:
+        raise UserError(Fault("threads", f"must be 1 to {MAX_THREADS}", str(threads)))
+    if pin and "numpy" not in sys.modules:
+        determinism.pin_cpu(pin=True, threads=threads)
+
+    from coma_gen.generation.composer import Composer
+    from coma_gen.tracking.fetch import named_model
+
+    name = None if model is None else os.fspath(model)
+    with named_model(name, Workspace.around(Path.cwd()), option="load_model(...)") as folder:
+        return MusicModel(Composer.load(folder, device=device), threads=threads)
+
+
+def _read_midi(source: Source, unnamed: str) -> tuple[bytes, str]:
+    """The content of a MIDI file, and what faults call it."""
+    from coma_gen.files import check_file
+    from coma_gen.music.midi import midi_bytes, read_bytes
+    from coma_gen.music.notes import Notes
+
+    if isinstance(source, bytes):
+        return source, unnamed
+    if isinstance(source, Notes):
+        return midi_bytes(source), unnamed
+    if not isinstance(source, str | os.PathLike):
+        rule = "must be the path of a MIDI file, its content as bytes, or Notes"
+        raise UserError(Fault(unnamed, rule, type(source).__name__))
+    name = os.fspath(source)
+    check_file(Path(name), name)
+    return read_bytes(Path(name), name), name

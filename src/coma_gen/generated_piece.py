@@ -1,0 +1,130 @@
+"""A generated piece as the Python API returns it: to save, to hear, and to show in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from coma_gen.errors import Fault, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from coma_gen.music.notes import Notes
+
+
+class Audio(NamedTuple):
+    """Sound: (samples, channels) floats from -1 to 1, and how many samples make a second."""
+
+    samples: npt.NDArray[np.float32]
+    sample_rate: int
+
+
+@dataclass(frozen=True, repr=False)
+class GeneratedPiece:
+    """One generated piece: the prompt with its continuation, or music from nothing.
+
+    Attributes:
+        notes: prompt and continuation together, as arrays of onsets, durations, pitches and velocities.
+        new_notes: the continuation alone, at its times behind the prompt.
+        prompt_seconds: when the last note of the prompt begins; None where there is no prompt.
+        midi: the piece as a MIDI file. The prompt's tracks are as they were in its own file.
+        title: the heading of pictures.
+        left_out: how many notes are missing and why: drums and notes without an end of the prompt, notes
+            that the model did not read because of their pitch (they stay in the file), and new notes on keys
+            that the prompt still held.
+    """
+
+    notes: Notes
+    new_notes: Notes
+    prompt_seconds: float | None
+    midi: bytes
+    title: str
+    left_out: dict[str, int]
+
+    def __repr__(self) -> str:
+        given = len(self.notes) - len(self.new_notes)
+        start = f"{given:,} prompt notes + " if self.prompt_seconds is not None else ""
+        return f"<GeneratedPiece: {start}{len(self.new_notes):,} new notes, {self.notes.end:.1f} s>"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the piece, atomically; a file that is there is replaced.
+
+        Args:
+            path: its ending says what to write: .mid or .midi (music), .png (piano roll), .flac or .wav
+                (sound).
+
+        Returns:
+            The path.
+
+        Raises:
+            UserError: the ending is another one.
+        """
+        from coma_gen.files import write_atomic
+
+        target = Path(path)
+        suffix = target.suffix.lower()
+        if suffix in (".mid", ".midi"):
+            write_atomic(target, self.midi)
+        elif suffix == ".png":
+            write_atomic(target, self._repr_png_())
+        elif suffix in (".flac", ".wav"):
+            self._write_sound(target)
+        else:
+            rule = "must end in .mid, .midi, .png, .flac or .wav"
+            raise UserError(Fault(str(target), rule, suffix or "no ending"))
+        return target
+
+    def to_audio(self) -> Audio:
+        """Plays the piece on the built-in piano: what `save("out.wav")` writes, stereo at 22,050 Hz."""
+        import numpy as np
+
+        from coma_gen.music.heard import read_heard
+        from coma_gen.render.sound import SAMPLE_RATE, sound
+
+        pcm = sound(read_heard(self.midi, name=self.title))
+        return Audio(pcm.astype(np.float32) / np.float32(32_767), SAMPLE_RATE)
+
+    def show(self) -> None:
+        """Shows a piano roll and an audio player in a Jupyter notebook.
+
+        Raises:
+            UserError: IPython is not installed.
+        """
+        try:
+            from IPython.display import display
+        except ImportError:
+            remedy = "run `pip install notebook`, or write files with .save('out.png') and .save('out.flac')"
+            raise UserError(Fault("show", "needs IPython", "an environment without it", remedy)) from None
+        display(self)
+
+    def _repr_png_(self) -> bytes:
+        """The piano roll, which Jupyter shows where it cannot show HTML."""
+        from coma_gen.render.roll import roll_png
+
+        return roll_png(self.notes, title=self.title, prompt_seconds=self.prompt_seconds)
+
+    def _repr_html_(self) -> str:
+        """The piano roll and an audio player, which Jupyter shows for a piece that ends a cell."""
+        with tempfile.TemporaryDirectory(prefix="coma-gen-show-") as folder:
+            sound = Path(folder) / "piece.flac"
+            self._write_sound(sound)
+            flac = base64.b64encode(sound.read_bytes()).decode("ascii")
+        picture = base64.b64encode(self._repr_png_()).decode("ascii")
+        return (
+            f'<img alt="{html.escape(self.title)}" style="max-width: 100%" '
+            f'src="data:image/png;base64,{picture}"><br>'
+            f'<audio controls src="data:audio/flac;base64,{flac}"></audio>'
+        )
+
+    def _write_sound(self, path: Path) -> None:
+        from coma_gen.music.heard import read_heard
+        from coma_gen.render.sound import write_sound
+
+        write_sound(path, read_heard(self.midi, name=self.title))

@@ -1,0 +1,83 @@
+"""Settings of a request as Python code gives them: by name, as Python's or numpy's numbers."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import fields
+from numbers import Real
+from typing import SupportsIndex, TypedDict
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.generation.request import Request
+
+WHOLE_NUMBERS = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
+"""Settings that must be whole numbers."""
+
+
+class GenerateSettings(TypedDict, total=False):
+    """What `MusicModel.generate` may be told, by name; None means the default, as if it were left out.
+
+    Attributes:
+        seconds: of new music; 30 by default, or no limit where `tokens` is given.
+        tokens: the largest number of new tokens of each piece; no limit by default.
+        seed: the same seed gives the same music; 0 by default.
+        temperature: 0 takes the most likely token, above 1 is wilder, below 1 is tamer; 1 by default.
+        top_k: sample from the k most likely tokens only; all by default.
+        top_p: sample from the most likely tokens that make up this probability; 0.95 by default, 1 for all.
+        min_p: drop tokens less than this many times as likely as the most likely one; none by default.
+        max_empty_bars: the most bars (of 2 s) without an event in a row; 20 by default.
+        from_second: the prompt begins with the first note at or after this second of the file.
+        prompt_seconds: the length of the prompt, from its first note on; the whole file by default.
+    """
+
+    seconds: float | None
+    tokens: int | None
+    seed: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    max_empty_bars: int | None
+    from_second: float | None
+    prompt_seconds: float | None
+
+
+def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
+    """The request that settings make.
+
+    Raises:
+        UserError: one fault for each setting that is of the wrong kind or out of range.
+        TypeError: a setting is unknown.
+    """
+    known = Request.__dataclass_fields__
+    if unknown := sorted(set(given) - set(known)):
+        raise TypeError(f"generate() has no setting {unknown[0]!r}; it has {', '.join(known)}")
+    settings, faults = {}, []
+    for name, value in given.items():
+        number = None if value is None else _number(value, whole=name in WHOLE_NUMBERS)
+        if number is None and value is not None:
+            kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
+            faults.append(Fault(name, f"must be {kind}", repr(value)))
+        settings[name] = number
+    request = Request.of(settings)
+    faults += request.faults() if not faults else []
+    if not has_prompt:
+        cuts = ("from_second", "prompt_seconds")
+        faults += [Fault(name, "is for a prompt only") for name in cuts if given.get(name) is not None]
+    if faults:
+        raise UserError(*faults)
+    return request
+
+
+def _number(value: object, *, whole: bool) -> float | None:
+    """A Python or numpy number as one of Python; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    if not whole:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return operator.index(value) if isinstance(value, SupportsIndex) else None
