@@ -51,13 +51,15 @@ def write_page(root: Path) -> Path:
     """Writes the page into a checkout, and makes `dvc plots` use it there.
 
     Raises:
-        UserError: vl-convert-python is not installed, or DVC refuses.
+        UserError: vl-convert-python is not installed, this is no checkout, or DVC refuses.
     """
     try:
         from vl_convert import javascript_bundle
     except ImportError:
         remedy = "make .venv/.installed, or `pip install vl-convert-python`"
         raise UserError(Fault("vl-convert-python", "must be installed", "", remedy)) from None
+    if not (root / ".dvc").is_dir():
+        raise UserError(Fault(".dvc", "must be there", "", "go to the folder that you cloned coma-gen into"))
     scripts = javascript_bundle(SNIPPET, vl_version=VEGA_LITE).replace("</script", "<\\/script")
     path = root / ".dvc" / PAGE
     path.parent.mkdir(exist_ok=True)
