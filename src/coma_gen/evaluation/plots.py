@@ -34,7 +34,10 @@ def plot_tables(
         "context.csv": (("context", "nll"), _by_context(contexts)),
         "types.csv": (
             ("type", "nll"),
-            [(name, f"{of['nll_per_token']:.6g}") for name, of in test["by_type"].items()],
+            [
+                (row["type"], f"{row['nll_per_token']:.6g}")
+                for row in _of_enough([{"type": name, **of} for name, of in test["by_type"].items()])
+            ],
         ),
     }
     return {name: _written(table) for name, table in tables.items()}
@@ -50,8 +53,12 @@ def _validations(curve: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, str]
 def _by_context(contexts: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """What a token of test costs by how many were before it in its window; each bin at its upper end."""
     of_test = [row for row in contexts if row["split"] == "test" and row["protocol"] == "windowed"]
-    rows = [row for row in of_test if row["tokens"] >= FEWEST_TOKENS] or of_test
-    return [(str(row["context_to"]), f"{row['nll_per_token']:.6g}") for row in rows]
+    return [(str(row["context_to"]), f"{row['nll_per_token']:.6g}") for row in _of_enough(of_test)]
+
+
+def _of_enough(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The rows of so many tokens that their cost says something; all, where none is."""
+    return [row for row in rows if row["tokens"] >= FEWEST_TOKENS] or rows
 
 
 def _written(table: Table) -> str:
