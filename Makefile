@@ -21,6 +21,7 @@ $(READY): pyproject.toml constraints.txt
 		git config user.name coma-gen && git config user.email coma-gen@localhost && \
 		echo "git knows no name for you, and dvc exp run keeps experiments as commits: in this clone it is coma-gen now." && \
 		echo "To be named yourself: git config user.name NAME; git config user.email ADDRESS" || true
+	@$(BIN)/python -m coma_gen.workspace.plots_page || true # `dvc plots` without a network
 	@touch $@
 
 demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out

@@ -1,4 +1,4 @@
-"""headline: the few figures that runs are compared by, out of the other stages' metrics."""
+"""headline: what runs are compared by, a few figures, and rows to draw, out of the other stages' results."""
 
 import sys
 from pathlib import Path
@@ -8,11 +8,23 @@ from _start import run
 
 
 def headline(_params, workspace) -> None:
-    """Writes what `dvc exp show` and `dvc metrics` show of a run."""
-    from coma_gen.evaluation import headline as figures
-    from coma_gen.files import read_json
+    """Writes what `dvc exp show`, `dvc metrics` and `dvc plots` show of a run."""
+    import csv
 
+    import pyarrow.parquet as pq
+
+    from coma_gen.artefact import open_artefact
+    from coma_gen.evaluation import headline as figures
+    from coma_gen.evaluation.plots import plot_tables
+    from coma_gen.files import read_json, write_atomic
+
+    evaluation = workspace.data("evaluation")
+    open_artefact(evaluation, kind="evaluation")
     metrics = {stage: read_json(workspace.metrics(f"{stage}.json")) for stage in figures.STAGES}
+    curve = csv.DictReader(workspace.metrics("curve.csv").read_text(encoding="utf-8").splitlines())
+    contexts = pq.read_table(evaluation / "contexts.parquet").to_pylist()
+    for name, text in plot_tables(metrics, curve, contexts).items():
+        write_atomic(workspace.metrics(name), text)
     workspace.write_metrics("headline", figures.headline(metrics))
 
 

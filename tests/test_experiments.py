@@ -139,6 +139,15 @@ class TestEveryExperiment:
             params = said["params"]["params.yaml"]["data"]
             assert tried.recorded(name).lacks(params, metrics) == [], name
 
+    def test_the_first_screen_has_the_headline_and_what_differs(self, tried: Tried) -> None:
+        shown = dvc(tried.folder, "exp", "show", "--only-changed", "--drop", "Created", "--md")
+        names = [cell.strip() for cell in shown.splitlines()[0].split("|")]
+        assert names[1:5] == ["Experiment", "bits", "low", "high"]
+        changed = {key for key, _ in QUEUED.values()}
+        places = [names.index(key) for key in changed]
+        assert max(map(names.index, ("validation", "nats", "illegal"))) < min(places)
+        assert len("|".join(shown.splitlines()[0].split("|")[: min(places) + 1])) < 160
+
     def test_has_the_commit_that_it_started_from(self, tried: Tried) -> None:
         head = run(tried.folder, "git", "rev-parse", "HEAD").strip()
         assert {found.tags["git.commit"] for found in recorded_runs(tried.folder)} == {head}

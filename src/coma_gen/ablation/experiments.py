@@ -79,7 +79,8 @@ class Experiment:
         path = "data/evaluation/performances.parquet"
         try:
             with DVCFileSystem(str(self.root), rev=self.commit).open(path, "rb") as file:
-                return pd.read_parquet(io.BytesIO(file.read()))
+                content = io.BytesIO(file.read())
+            return pd.read_parquet(content, use_threads=False, pre_buffer=False)
         except (FileNotFoundError, DataIndexDirError):
             remedy = "fetch it with `dvc exp pull`, or remove the experiment and queue it again"
             raise UserError(

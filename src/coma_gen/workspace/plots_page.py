@@ -1,0 +1,78 @@
+"""The page that DVC's plots are put into, with Vega inside: it asks no other machine for anything.
+
+DVC's own page fetches Vega from a server. `make` writes this one at the installation, and tells DVC in
+.dvc/config.local, which belongs to the clone. Vega and its kin are taken out of vl-convert-python (all under
+BSD-3-Clause), so that nothing of theirs has to be kept here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from coma_gen.errors import Fault, UserError
+from coma_gen.files import write_atomic
+
+PAGE = "plots/page.html"
+"""Below .dvc; git leaves it alone."""
+VEGA_LITE = "5.20"
+"""The schema that DVC's templates are written in is that of version 5."""
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+{refresh_tag}
+<title>coma-gen: plots</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem; display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
+body > div { max-width: 100%; overflow-x: auto; }
+img { width: 44vw; min-width: 20rem; }
+</style>
+<script>SCRIPTS</script>
+<script>
+// DVC puts in a place without a drawing for every file of figures that it knows.
+const draw = window.vegaEmbed;
+window.vegaEmbed = (place, spec) => {
+  if (spec.data) draw(place, spec, { actions: false, renderer: "svg" });
+  else document.querySelector(place).hidden = true;
+};
+</script>
+</head>
+<body>
+{plot_divs}
+</body>
+</html>
+"""
+
+
+def write_page(root: Path) -> Path:
+    """Writes the page into a checkout, and makes `dvc plots` use it there.
+
+    Raises:
+        UserError: vl-convert-python is not installed, this is no checkout, or DVC refuses.
+    """
+    try:
+        from vl_convert import javascript_bundle
+    except ImportError:
+        remedy = "make .venv/.installed, or `pip install vl-convert-python`"
+        raise UserError(Fault("vl-convert-python", "must be installed", "", remedy)) from None
+    if not (root / ".dvc").is_dir():
+        raise UserError(Fault(".dvc", "must be there", "", "go to the folder that you cloned coma-gen into"))
+    scripts = javascript_bundle(SNIPPET, vl_version=VEGA_LITE).replace("</script", "<\\/script")
+    path = root / ".dvc" / PAGE
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, TEMPLATE.replace("SCRIPTS", scripts))
+    command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", PAGE]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(Fault("dvc config", "must succeed", done.stderr.strip()))
+    return path
+
+
+if __name__ == "__main__":
+    try:
+        write_page(Path.cwd())
+    except UserError as error:
+        sys.exit(f"dvc plots will need a network: {error}")
