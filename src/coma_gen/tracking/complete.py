@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from coma_gen.artefact import open_artefact, read_manifest
@@ -54,8 +55,9 @@ def track_workspace(params: Params, workspace: Workspace) -> None:
     for kind in (*ARTEFACTS, *ARTIFACTS):
         open_artefact(workspace.data(kind), kind=kind)
     resume = workspace.resume / training_digest(workspace.root)
-    story = tell(params, workspace)
-    experiment = describe(params, workspace, story, speed=resume / "speed.csv")
+    name, key = identify(workspace.root)
+    story = tell(params, workspace, name)
+    experiment = describe(params, workspace, story, key=key, speed=resume / "speed.csv")
     store = open_store(workspace.home)
     tracked = sync_complete(store, experiment)
     note = partial(version_note, story, tracked.figures, tracked.page)
@@ -64,9 +66,8 @@ def track_workspace(params: Params, workspace: Workspace) -> None:
     _let_go(resume)
 
 
-def describe(params: Params, workspace: Workspace, story: Story, *, speed: Path) -> Experiment:
+def describe(params: Params, workspace: Workspace, story: Story, *, key: str, speed: Path) -> Experiment:
     """What the workspace's files say of its experiment."""
-    name, key = identify(workspace.root)
     digests = {kind: read_manifest(workspace.data(kind), kind=kind).digest for kind in ARTEFACTS}
     lock = _lock_digest(workspace.root / "dvc.lock")
     tags = {CHANGED_TAG: story.changes()} if story.changed is not None else {}
@@ -74,7 +75,7 @@ def describe(params: Params, workspace: Workspace, story: Story, *, speed: Path)
     tags |= {"digest.lock": lock} if lock else {}
     return Experiment(
         key=key,
-        name=name,
+        name=story.name,
         params=params.model_dump(mode="json"),
         metrics={stage: workspace.metrics(f"{stage}.json") for stage in STAGES},
         curve=workspace.metrics("curve.csv"),
@@ -102,9 +103,8 @@ def _lineage(params: Params, workspace: Workspace, split: str, use: str) -> Line
     )
 
 
-def tell(params: Params, workspace: Workspace) -> Story:
+def tell(params: Params, workspace: Workspace, name: str) -> Story:
     """What is to be told of the workspace's experiment in words."""
-    name, _ = identify(workspace.root)
     train = read_json(workspace.metrics("split.json"))["train"]
     try:
         settings, changed = params.model_dump(mode="json"), dict[str, dict[str, Any]]()
@@ -154,7 +154,12 @@ def _lock_digest(path: Path) -> str | None:
     """The digest of dvc.lock but for this stage, whose own entry is written after it has run."""
     if not path.exists():
         return None
-    stages = {name: stage for name, stage in read_yaml(path).get("stages", {}).items() if name != "track"}
+    try:  # by the parser in C: in Python, the lock alone takes half a second
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        content = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - both are safe
+    except yaml.YAMLError:
+        content = read_yaml(path)  # which says what is wrong with it
+    stages = {name: stage for name, stage in content.get("stages", {}).items() if name != "track"}
     return sha256_bytes(json.dumps(stages, sort_keys=True).encode("utf-8"))
 
 
