@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from coma_gen.tracking.address import DATABASE, EXPERIMENT, MODEL, tracking_address
+from coma_gen.tracking.figures import TABLE, headline
 from coma_gen.tracking.flatten import flat_metrics, flat_params
 
+TABLES = "metrics"
+CURVES = ("loss/train", "loss/validation", "optimizer/learning_rate", "optimizer/grad_norm")
 STAGES = (
     "download",
     "split",
@@ -41,6 +44,7 @@ class Recorded:
     metrics: dict[str, float]
     tags: dict[str, str]
     artifacts: set[str]
+    table: dict[str, float | str]
     datasets: list[str]
     models: int
 
@@ -54,19 +58,26 @@ class Recorded:
         flat = [flat_metrics(stage, content) for stage, content in metrics.items()]
         numbers = {name: value for part in flat for name, value in part.numbers.items()}
         texts = {name: text for part in flat for name, text in part.texts.items()}
-        faults = [f"{name} is {self.metrics.get(name)}" for name in numbers if not self._has(name, numbers)]
-        faults += [f"tag {name}" for name in texts if self.tags.get(name) != texts[name]]
+        figures = headline(numbers)
+        faults = [f"{name} is {self.metrics.get(name)}" for name in figures if not self._has(name, figures)]
+        faults += [
+            f"{name} in the table"
+            for name, cell in {**numbers, **texts}.items()
+            if self.table.get(name) != cell
+        ]
         if self.params != flat_params(params):
             faults.append(f"params {self.params.items() ^ flat_params(params).items()}")
-        wanted = {"dvc.exp", "dvc.key", "dvc.lock", "git.commit", "corpus.digest", "model.digest"}
-        faults += [f"tag {name}" for name in sorted(wanted | {"tokenizer.digest"}) if name not in self.tags]
+        digests = {f"digest.{name}" for name in ("artifacts", "corpus", "key", "lock", "model", "tokenizer")}
+        wanted = {"dvc.exp", "git.commit", "corpus", "changed", "mlflow.note.content", *digests}
+        faults += [f"tag {name}" for name in sorted(wanted) if name not in self.tags]
         complete = {
             "status": self.status == "FINISHED",
             "stages": set(metrics) == set(STAGES),
-            "artifacts": self.artifacts == {"samples", "report", "evaluation"},
-            "datasets": self.datasets == [self.tags.get("corpus.digest", "")[:36]],
+            "artifacts": self.artifacts == {"samples", "report", "evaluation", "metrics"},
+            "datasets": len(self.datasets) == 3,
             "models": self.models == 1,
-            "learning rates": "train/learning_rate" in self.metrics,
+            "learning rates": "optimizer/learning_rate" in self.metrics,
+            "few metrics": len(self.metrics) <= 15 + len(CURVES) + 2,
         }
         return faults + [name for name, good in complete.items() if not good]
 
@@ -76,6 +87,8 @@ class Recorded:
 
 def recorded_runs(checkout: Path) -> list[Recorded]:
     """All runs of a checkout's store, deleted ones left out, the oldest first."""
+    from mlflow.artifacts import load_dict
+
     client, experiment = _client(checkout)
     runs = client.search_runs([experiment], order_by=["attributes.start_time ASC"])
     return [
@@ -85,6 +98,7 @@ def recorded_runs(checkout: Path) -> list[Recorded]:
             params=dict(run.data.params),
             metrics=dict(run.data.metrics),
             tags=dict(run.data.tags),
+            table=dict(load_dict(f"{run.info.artifact_uri}/{TABLES}/{TABLE}")["data"]),
             artifacts={item.path for item in client.list_artifacts(run.info.run_id)},
             datasets=[used.dataset.digest for used in run.inputs.dataset_inputs],
             models=len(run.outputs.model_outputs),

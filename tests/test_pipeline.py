@@ -80,7 +80,7 @@ class TestOneRun:
         (recorded,) = recorded_runs(built.folder)
         assert recorded.name == "workspace"
         assert recorded.lacks(read_yaml(built.folder / "params.yaml"), metrics_of(built.folder)) == []
-        assert model_versions(built.folder) == [recorded.tags["model.digest"]]
+        assert model_versions(built.folder) == [recorded.tags["digest.model"]]
         assert not list((built.folder / ".resume").glob("*"))
 
     def test_a_second_time_nothing_runs(self, built: Built) -> None:

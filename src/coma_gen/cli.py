@@ -210,7 +210,8 @@ def _figures(workspace: Workspace, _options: argparse.Namespace, _rest: list[str
 
 
 def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    from coma_gen.tracking.address import RUNS_PAGE, ui_command
+    from coma_gen.tracking.address import ui_command
+    from coma_gen.tracking.view import RUNS_PAGE
 
     words = shlex.split(ui_command(workspace.home, port=options.port))
     if words[0] != "mlflow":

@@ -19,10 +19,11 @@ from coma_gen.errors import UserError
 from coma_gen.tracking.address import DATABASE
 from coma_gen.tracking.door import MlflowException
 from coma_gen.tracking.experiment import Experiment, sync_complete
+from coma_gen.tracking.figures import headline
 from coma_gen.tracking.flatten import flat_metrics
 from coma_gen.tracking.launch import start_follower
-from coma_gen.tracking.mirror import open_mirror
-from coma_gen.tracking.rows import read_rows
+from coma_gen.tracking.mirror import CURVES, open_mirror
+from coma_gen.tracking.rows import Row, read_rows
 from coma_gen.tracking.store import Store, open_store
 from faults.broken_disk import is_killed
 from faults.broken_server import Answer, BrokenServer, head, resets, sends, stalls
@@ -126,10 +127,19 @@ WAYS: dict[str, Callable[[int], Act]] = {
 def expected(experiment: Experiment) -> set[tuple[str, int, float]]:
     """Every point that the files hold."""
     rows = read_rows(experiment.curve)
-    curve = {(f"train/{name}", row.step, value) for row in rows for name, value in row.values.items()}
-    last = rows[-1].step
     measures = [flat_metrics(stage, content).numbers for stage, content in METRICS.items()]
-    return curve | {(name, last, value) for part in measures for name, value in part.items()}
+    figures = headline({name: value for part in measures for name, value in part.items()})
+    return curve(rows) | {(name, 0, value) for name, value in figures.items()}
+
+
+def curve(rows: list[Row]) -> set[tuple[str, int, float]]:
+    """Every point of a curve."""
+    return {
+        (CURVES[name], row.step, value)
+        for row in rows
+        for name, value in row.values.items()
+        if name != "tokens"
+    }
 
 
 def mirrored(store: Store, experiment: Experiment) -> None:
@@ -278,10 +288,8 @@ class TestTraining:
         with open_mirror(patient, key="workspace-1", name="workspace", params={}) as mirror:
             mirror.sync_curve(rows)
         thread.join()
-        found = [(name, step, value) for name, step, value in points() if name.startswith("train/")]
-        assert found == sorted(
-            (f"train/{name}", row.step, value) for row in rows for name, value in row.values.items()
-        )
+        found = [point for point in points() if point[0] in CURVES.values()]
+        assert found == sorted(curve(rows))
         tally(f"a store that is locked for {4 if form == SHORT else 60} s", ONCE, 1)
 
     @pytest.mark.faults

@@ -135,7 +135,7 @@ def test_the_figures_are_there(built: tuple[Path, str, Page]) -> None:
         "1.00012",
         "no notes: 2",
         "in two splits: 5",
-        "tags.`model.digest` = 'c0ffee'",
+        "tags.`digest.model` = 'c0ffee'",
         "a/b & c.midi",
     )
     wanted += ("Frédéric Chopin, Étude, Op. 10", "22.75", "2 performances", "tokens before")

@@ -95,7 +95,7 @@ def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
         "Unreadable files: 3; must have notes: 3.",
         "maestro-mini",
         "layer 1, 32 tokens: 12%; layer 1, all tokens: 88%; layer 2, 32 tokens: 100%",
-        "tags.`model.digest` = 'c0ffee'",
+        "tags.`digest.model` = 'c0ffee'",
     ]
     assert [piece for piece in wanted if piece not in text] == []
     names = {path.name for path in folders["destination"].iterdir()}

@@ -16,6 +16,7 @@ import coma_gen.errors
 from coma_gen.tracking.address import ARTIFACTS, DATABASE
 from coma_gen.tracking.experiment import Experiment, Lineage
 from coma_gen.tracking.store import Store, open_store
+from coma_gen.tracking.words import Story
 
 OF_MLFLOW = (
     "ignore:The ``noload`` loader strategy is deprecated",
@@ -98,8 +99,11 @@ PARAMS: dict[str, Any] = {
 METRICS: dict[str, Any] = {
     "split": {"train": {"performances": 962, "hours": 159.203, "notes": 5659328}, "unreadable": {}},
     "train": {"best": {"step": 50, "validation_nll": 4.1}, "tokens": 204800, "parameters": 423168},
+    "baseline": {
+        "test": {name: {"bits_per_note_10ms": bits} for name, bits in (("unigram", 9.5), ("bigram", 8.5))}
+    },
     "evaluate": {
-        "test": {"nll": 4.23457, "bits_per_note_10ms": 0.1 + 0.2, "tiny": 1.23456e-17},
+        "test": {"nll_per_token": 4.23457, "bits_per_note_10ms": 0.1 + 0.2, "tiny": 1.23456e-17},
         "corpus": "synthetic",
     },
     "sample": {"valid": [1, 0.5, None], "prompted": True},
@@ -132,6 +136,7 @@ def make_experiment(tmp_path: Path, write_curve: Callable[[Path, range], Path]) 
             curve=write_curve(folder / "curve.csv", range(10, steps + 1, 10)),
             artifacts={"samples": folder / "samples", "report": folder / "index.html"},
             datasets=[Lineage("maestro-mini", "ab" * 32, "https://example.org/archive.zip", {"hours": 2.8})],
+            story=Story(key.split("-")[0], "maestro-mini", changed={}),
             tags={"tokenizer.digest": "cd" * 32},
             git_commit="ef" * 20,
         )

@@ -45,7 +45,8 @@ def workspace(
     (home / "stages" / "train.py").write_text("")
     for kind in ("corpus", "split", "tokenizer", "shards", "model", "samples", "report", "evaluation"):
         (home / "data" / kind).mkdir(parents=True)
-        (home / "data" / kind / "test.csv").write_text(kind)
+        for split in ("train", "validation", "test"):
+            (home / "data" / kind / f"{split}.csv").write_text(f"{kind} {split}")
         seal(home / "data" / kind, kind=kind, made_from={}, settings={})
     (home / "metrics").mkdir()
     for stage in STAGES:
@@ -70,10 +71,15 @@ def test_track_makes_one_complete_run_and_lets_the_checkpoints_go(
     assert tracked(workspace) == content
     [run] = store.client.search_runs([store.experiment_id])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "workspace")
-    assert run.data.metrics["evaluate/test/bits_per_note_10ms"] == 21.5
+    assert run.data.metrics["bits_test"] == 21.5
     assert run.data.metrics["system/tokens_per_second"] == 9000
     assert run.data.params["train.learning_rate"] == str(load_params(workspace.params).train.learning_rate)
-    assert {"dvc.lock", "tokenizer.digest", "corpus.digest", "model.digest"} <= set(run.data.tags)
+    digests = {
+        f"digest.{name}"
+        for name in ("artifacts", "corpus", "experiment", "key", "lock", "model", "tokenizer")
+    }
+    assert {tag for tag in run.data.tags if tag.startswith("digest.")} == digests
+    assert run.data.tags["corpus"] == "maestro-mini"
     assert run.info.run_id not in content
     version = store.client.get_model_version_by_alias("coma-gen", "champion")
     assert version.tags["test.bits_per_note_10ms"] == "21.5"

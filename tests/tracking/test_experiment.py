@@ -14,6 +14,7 @@ import pytest
 from coma_gen.errors import UserError
 from coma_gen.tracking.address import DATABASE
 from coma_gen.tracking.experiment import Experiment, sync_complete
+from coma_gen.tracking.figures import headline
 from coma_gen.tracking.flatten import flat_metrics
 from coma_gen.tracking.mirror import open_mirror
 from coma_gen.tracking.rows import read_rows
@@ -46,27 +47,53 @@ def test_everything_is_there_and_equal(store: Store, make_experiment: Make, poin
     run = store.client.get_run(tracked.run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "workspace"
-    wanted = numbers(experiment)
+    wanted = headline(numbers(experiment))
     assert {name: run.data.metrics[name] for name in wanted} == wanted
-    assert run.data.metrics["evaluate/test/bits_per_note_10ms"] == 0.1 + 0.2
+    assert (run.data.metrics["bits_test"], run.data.metrics["bits_test_ngram"]) == (0.1 + 0.2, 8.5)
     assert run.data.params["train.clip_norm"] == "null"
     assert run.data.params["model.window_sizes"] == "[32, 128]"
     tags = run.data.tags
-    assert (tags["dvc.exp"], tags["dvc.key"]) == ("workspace", "workspace-1")
+    assert (tags["dvc.exp"], tags["digest.key"]) == ("workspace", "workspace-1")
     assert tags["git.commit"] == tags["mlflow.source.git.commit"] == "ef" * 20
     assert tags["tokenizer.digest"] == "cd" * 32
-    assert (tags["evaluate/corpus"], tags["sample/prompted"]) == ("synthetic", "true")
-    last = max(step for name, step, _ in points() if name == "train/train_loss")
-    assert [(step, value) for name, step, value in points() if name == "evaluate/test/nll"] == [
-        (last, 4.23457)
-    ]
+    assert tags["mlflow.note.content"].startswith(
+        "**0.30 bits per note** on the test split of maestro-mini, 8.20"
+    )
+    assert [(step, value) for name, step, value in points() if name == "nats_test"] == [(0, 4.23457)]
+
+
+def test_all_figures_are_in_one_table_that_mlflow_reads(store: Store, make_experiment: Make) -> None:
+    from mlflow.artifacts import load_dict
+
+    experiment = make_experiment()
+    run = store.client.get_run(sync_complete(store, experiment).run_id)
+    (shown,) = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+    assert shown == {"path": "metrics/figures.json", "type": "table"}
+    table = load_dict(f"{run.info.artifact_uri}/{shown['path']}")
+    cells = dict(table["data"])
+    assert table["columns"] == ["figure", "value"]
+    assert cells == {**numbers(experiment), "evaluate/corpus": "synthetic", "sample/prompted": "true"}
+    folder = Path(run.info.artifact_uri) / "metrics"
+    assert (folder / "curve.csv").read_bytes() == experiment.curve.read_bytes()
+    assert all((folder / path.name).read_bytes() == path.read_bytes() for path in experiment.metrics.values())
+
+
+def test_a_description_that_a_person_wrote_stays(store: Store, make_experiment: Make) -> None:
+    run_id = sync_complete(store, make_experiment()).run_id
+    store.client.set_tag(run_id, "mlflow.note.content", "the good one")
+    sync_complete(store, make_experiment())
+    assert store.client.get_run(run_id).data.tags["mlflow.note.content"] == "the good one"
 
 
 def test_artifacts_and_dataset_are_there(store: Store, make_experiment: Make) -> None:
     from mlflow.data import get_source
 
     run = store.client.get_run(sync_complete(store, make_experiment()).run_id)
-    assert {item.path for item in store.client.list_artifacts(run.info.run_id)} == {"samples", "report"}
+    assert {item.path for item in store.client.list_artifacts(run.info.run_id)} == {
+        "samples",
+        "report",
+        "metrics",
+    }
     folder = Path(run.info.artifact_uri)
     assert folder.is_relative_to(store.home / "mlartifacts")
     assert (folder / "samples" / "one.mid").read_bytes() == b"MThd"
@@ -96,7 +123,7 @@ def test_what_a_follower_sent_is_completed(store: Store, make_experiment: Make, 
     tracked = sync_complete(store, experiment)
     assert tracked.run_id == mirror.run_id
     assert store.client.get_run(tracked.run_id).info.status == "FINISHED"
-    losses = [(step, value) for name, step, value in points() if name == "train/train_loss"]
+    losses = [(step, value) for name, step, value in points() if name == "loss/train"]
     assert losses == [(row.step, row.values["train_loss"]) for row in read_rows(experiment.curve)]
 
 
@@ -133,31 +160,33 @@ def test_other_results_under_the_same_key_begin_a_new_run(
     store: Store, make_experiment: Make, count_runs: Callable[[], int]
 ) -> None:
     first = sync_complete(store, make_experiment())
-    for metrics in ({"evaluate": {"test": {"nll": 3.5}}}, {"evaluate": {"test": {"nll": 3.25}}}):
+    for nats in (3.5, 3.25):
+        metrics = {"evaluate": {"test": {"nll_per_token": nats}}}
         again = sync_complete(store, make_experiment(metrics=metrics))
         assert again.run_id != first.run_id
-        assert (
-            store.client.get_run(again.run_id).data.metrics["evaluate/test/nll"]
-            == metrics["evaluate"]["test"]["nll"]
-        )
+        assert store.client.get_run(again.run_id).data.metrics["nats_test"] == nats
     shorter = make_experiment(metrics=metrics, steps=50)
     third = sync_complete(store, shorter)
     assert third.run_id != again.run_id
-    assert len(store.client.get_metric_history(third.run_id, "train/train_loss")) == 5
+    assert len(store.client.get_metric_history(third.run_id, "loss/train")) == 5
     (shorter.artifacts["samples"] / "one.mid").write_bytes(b"other")
     fourth = sync_complete(store, shorter)
     assert fourth.run_id != third.run_id
     assert count_runs() == 1
 
 
-def test_a_measure_with_the_name_of_a_curve_has_the_last_word(store: Store, make_experiment: Make) -> None:
-    experiment = make_experiment(metrics={"train": {"train_loss": 1.25, "tokens": 204800}})
-    for _ in range(2):
+def test_what_a_machine_measured_is_the_first_and_no_contradiction(
+    store: Store, make_experiment: Make, tmp_path: Path, points: Points
+) -> None:
+    experiment = replace(make_experiment(), speed=tmp_path / "speed.csv")
+    for rate in (1024, 512):
+        (tmp_path / "speed.csv").write_text(f"step,tokens_per_second\n50,{rate}\n100,{rate}\n")
         run_id = sync_complete(store, experiment).run_id
     run = store.client.get_run(run_id)
-    assert run.data.metrics["train/train_loss"] == 1.25
-    assert len(store.client.get_metric_history(run_id, "train/train_loss")) == 10 + 1
-    assert len(store.client.get_metric_history(run_id, "train/tokens")) == 10
+    assert (run.data.metrics["tokens_per_second"], run.data.metrics["training_seconds"]) == (1024, 200)
+    assert [step for name, step, _ in points() if name == "training_seconds"] == [0]
+    (tmp_path / "speed.csv").unlink()
+    assert sync_complete(store, experiment).sent == 0
 
 
 def test_the_commit_may_be_told_later(store: Store, make_experiment: Make) -> None:

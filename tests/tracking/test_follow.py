@@ -102,7 +102,7 @@ def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
     points: Points,
 ) -> None:
     def losses() -> list[int]:
-        return [step for name, step, _ in points() if name == "train/train_loss"]
+        return [step for name, step, _ in points() if name == "loss/train"]
 
     training = start_training()
     curve = write_curve(home / "curve.csv", range(10, 51, 10))
@@ -216,7 +216,7 @@ def test_failed_passes_are_made_again(
     follow.follow(follower, Parent(os.getppid()), ended_well)
     follower.close()
     assert follower.passes > Failing.failures
-    assert len([name for name, _, _ in points() if name == "train/train_loss"]) == 3
+    assert len([name for name, _, _ in points() if name == "loss/train"]) == 3
 
 
 def test_files_that_have_not_changed_are_not_read_again(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.tracking.mirror import KILLED, RUNNING, Mirror, open_mirror
+from coma_gen.tracking.mirror import CURVES, KILLED, RUNNING, Mirror, find_or_start_run, open_mirror
 from coma_gen.tracking.rows import Row, read_rows
 from coma_gen.tracking.store import Store
 
@@ -17,7 +17,10 @@ PARAMS = {"train": {"steps": 100}}
 
 def expected(rows: list[Row]) -> list[tuple[str, int, float]]:
     return sorted(
-        (f"train/{column}", row.step, value) for row in rows for column, value in row.values.items()
+        (CURVES[column], row.step, value)
+        for row in rows
+        for column, value in row.values.items()
+        if column != "tokens"
     )
 
 
@@ -139,3 +142,58 @@ def test_hundreds_of_params_and_tags_go_in_batches(store: Store) -> None:
         run = mirror.run()
     assert len(run.data.params) == 250
     assert sum(name.startswith("tag") for name in run.data.tags) == 250
+
+
+class TestGoneOnWithUnderAnotherName:
+    """`dvc exp run` without a name invents one each time it is started."""
+
+    def interrupted(self, store: Store, curve: list[Row]) -> str:
+        with open_mirror(store, key="noisy-bulb-1", name="noisy-bulb", params=PARAMS) as mirror:
+            mirror.sync_curve(curve[:10])
+            return mirror.run_id
+
+    def test_it_is_one_run_with_the_new_name(self, store: Store, curve: list[Row], points: Points) -> None:
+        run_id = self.interrupted(store, curve)
+        for _ in range(2):
+            with open_mirror(store, key="loved-lamp-1", name="loved-lamp", params=PARAMS) as mirror:
+                mirror.sync_curve(curve)
+                run = mirror.run()
+        assert (run.info.run_id, run.info.run_name) == (run_id, "loved-lamp")
+        assert (run.data.tags["dvc.exp"], run.data.tags["digest.key"]) == ("loved-lamp", "loved-lamp-1")
+        assert points() == expected(curve)
+
+    @pytest.mark.parametrize("call", ["update_run", "log_batch"])
+    def test_also_where_that_was_interrupted(
+        self, call: str, store: Store, curve: list[Row], count_runs: Callable[[], int]
+    ) -> None:
+        run_id = self.interrupted(store, curve)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store.client, call, interrupted_call(getattr(store.client, call)))
+            with pytest.raises(KeyboardInterrupt):
+                find_or_start_run(store, key="loved-lamp-1", name="loved-lamp")
+        assert find_or_start_run(store, key="loved-lamp-1", name="loved-lamp") == run_id
+        assert store.client.get_run(run_id).info.run_name == "loved-lamp"
+        assert count_runs() == 1
+
+    def test_what_is_complete_stays_itself(self, store: Store, curve: list[Row]) -> None:
+        run_id = self.interrupted(store, curve)
+        store.client.set_tag(run_id, "digest.artifacts", "whole")
+        assert find_or_start_run(store, key="loved-lamp-1", name="loved-lamp") != run_id
+
+    def test_what_somebody_writes_to_stays_itself(self, store: Store) -> None:
+        with open_mirror(store, key="noisy-bulb-1", name="noisy-bulb", params=PARAMS) as mirror:
+            assert find_or_start_run(store, key="loved-lamp-1", name="loved-lamp") != mirror.run_id
+
+    def test_what_has_other_settings_stays_itself(self, store: Store, curve: list[Row]) -> None:
+        run_id = self.interrupted(store, curve)
+        assert find_or_start_run(store, key="loved-lamp-2", name="loved-lamp") != run_id
+
+
+def interrupted_call(call: Callable[..., object]) -> Callable[..., object]:
+    """A call that is made, and whose maker is interrupted before it returns."""
+
+    def made(*arguments: object, **options: object) -> None:
+        call(*arguments, **options)
+        raise KeyboardInterrupt
+
+    return made

@@ -11,7 +11,7 @@ from coma_gen.tracking.store import Store
 
 
 def test_the_best_row_of_the_newest_run_of_each_name(store: Store) -> None:
-    for key, name, speeds in (("a-1", "a", (1.0, 2.0)), ("a-2", "a", (10.0, 40.0, 20.0)), ("b-1", "b", ())):
+    for key, name, speeds in (("a-1", "a", (1.0, 2.0)), ("a-2", "a", (10.0, 40.0, 20.0)), ("b-3", "b", ())):
         with open_mirror(store, key=key, name=name, params={}) as mirror:
             mirror.sync_speed(
                 [Row(step, {"tokens_per_cpu_second": value}) for step, value in enumerate(speeds)]

@@ -22,9 +22,6 @@ SERVERS = ("http", "https")
 DATABASES = ("postgresql", "mysql", "mssql")
 OTHERS = ("databricks", "databricks-uc", "uc")
 ALLOWED = f"{SQLITE}mlflow.db (in the checkout), a server's http://HOST:PORT, or a database's address"
-RUNS_PAGE = "#/experiments/1/runs?workflowType=machine_learning"
-"""Where MLflow's UI lists the runs of the first experiment of a store, which is ours in a store of our own.
-"""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,25 @@ from typing import Any
 from coma_gen.errors import Fault, UserError
 from coma_gen.files import read_json, sha256_bytes, sha256_file, without_links
 from coma_gen.tracking.door import Dataset, DatasetInput, InputTag
+from coma_gen.tracking.figures import TABLE, headline, measured, write_table
 from coma_gen.tracking.flatten import Measures, flat_metrics
-from coma_gen.tracking.mirror import FINISHED, ContradictionError, Mirror, open_mirror
+from coma_gen.tracking.mirror import (
+    COMMIT_TAG,
+    COMPLETE_TAG,
+    FINISHED,
+    ContradictionError,
+    Mirror,
+    open_mirror,
+)
 from coma_gen.tracking.rows import Row, read_rows
 from coma_gen.tracking.store import Store
+from coma_gen.tracking.view import NOTE_TAG
+from coma_gen.tracking.words import Story, run_note
 
-ARTIFACTS_TAG = "dvc.artifacts"
+TABLES = "metrics"
+"""Folder of the run's artifacts that has what metrics/ has, and all of it as one table."""
+TABLES_TAG = "mlflow.loggedArtifacts"
+"""Where MLflow reads which artifacts it can show as tables, of several runs side by side."""
 MAX_DATASET_DIGEST = 36
 
 
@@ -26,7 +42,7 @@ class Lineage:
     """Data that an experiment used.
 
     Attributes:
-        name: such as "maestro-mini".
+        name: such as "maestro-mini, train".
         digest: SHA-256; MLflow shows its beginning, the whole stands in the profile.
         source: where it came from: an address, or words.
         profile: what there is of it, such as performances and hours.
@@ -55,6 +71,7 @@ class Experiment:
         datasets: what it was made from.
         tags: more to say of it, such as digests.
         git_commit: what the code was at, where there is one.
+        story: what to tell of it in words; None tells nothing.
     """
 
     key: str
@@ -67,14 +84,24 @@ class Experiment:
     datasets: Sequence[Lineage] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    story: Story | None = None
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """What came of it: the run, and the metric points that it still lacked."""
+    """What came of it.
+
+    Attributes:
+        run_id: the run.
+        sent: metric points that it still lacked.
+        page: of the run in MLflow, from `#` on.
+        figures: its headline.
+    """
 
     run_id: str
     sent: int
+    page: str
+    figures: Mapping[str, float]
 
 
 def sync_complete(store: Store, experiment: Experiment) -> Tracked:
@@ -90,31 +117,54 @@ def sync_complete(store: Store, experiment: Experiment) -> Tracked:
             *(Fault(str(path), "must be there to be tracked", "no such file or folder") for path in missing)
         )
     curve = read_rows(experiment.curve)
-    with open_mirror(store, key=experiment.key, name=experiment.name, params=experiment.params) as mirror:
+    with (
+        _with_tables(experiment, measures.values()) as whole,
+        open_mirror(store, key=experiment.key, name=experiment.name, params=experiment.params) as mirror,
+    ):
         try:
-            _send(mirror, experiment, curve, measures)
+            figures = _send(mirror, whole, curve, measures)
         except ContradictionError:
             mirror.begin_again()
-            _send(mirror, experiment, curve, measures)
-        return Tracked(run_id=mirror.run_id, sent=mirror.sent)
+            figures = _send(mirror, whole, curve, measures)
+        return Tracked(run_id=mirror.run_id, sent=mirror.sent, page=_page(mirror), figures=figures)
 
 
-def _send(mirror: Mirror, experiment: Experiment, curve: list[Row], measures: Mapping[str, Measures]) -> None:
+def _page(mirror: Mirror) -> str:
+    return f"#/experiments/{mirror.store.experiment_id}/runs/{mirror.run_id}"
+
+
+@contextmanager
+def _with_tables(experiment: Experiment, measures: Iterable[Measures]) -> Iterator[Experiment]:
+    """The experiment with one more folder of artifacts: all figures, as they are and as a table."""
+    with tempfile.TemporaryDirectory(prefix="coma-gen-tables-") as temporary:
+        folder = Path(temporary)
+        write_table(folder, measures)
+        shutil.copyfile(experiment.curve, folder / "curve.csv")
+        for stage, path in experiment.metrics.items():
+            shutil.copyfile(path, folder / f"{stage}.json")
+        yield replace(experiment, artifacts={**experiment.artifacts, TABLES: folder})
+
+
+def _send(
+    mirror: Mirror, experiment: Experiment, curve: list[Row], measures: Mapping[str, Measures]
+) -> dict[str, float]:
+    speed = [] if experiment.speed is None else read_rows(experiment.speed)
+    numbers = {name: value for part in measures.values() for name, value in part.numbers.items()}
+    figures = headline(numbers)
+    mirror.send_figures(figures, measured(curve, speed))
     mirror.sync_curve(curve)
     mirror.prove_curve(curve)
-    if experiment.speed is not None:
-        mirror.sync_speed(read_rows(experiment.speed))
-    last_step = max((row.step for row in curve), default=0)
-    numbers = {name: value for part in measures.values() for name, value in part.numbers.items()}
-    mirror.send_last(numbers, step=last_step)
+    mirror.sync_speed(speed)
+    tags = {**experiment.tags, TABLES_TAG: json.dumps([{"path": f"{TABLES}/{TABLE}", "type": "table"}])}
+    if experiment.git_commit is not None:
+        tags |= {COMMIT_TAG: experiment.git_commit, "mlflow.source.git.commit": experiment.git_commit}
+    if experiment.story is not None and NOTE_TAG not in mirror.run().data.tags:
+        tags[NOTE_TAG] = run_note(experiment.story, figures, _page(mirror))
+    mirror.set_tags(tags)
     _send_datasets(mirror, experiment.datasets)
     _send_artifacts(mirror, experiment.artifacts)
-    tags = {name: text for part in measures.values() for name, text in part.texts.items()}
-    tags |= experiment.tags
-    if experiment.git_commit is not None:
-        tags |= {"git.commit": experiment.git_commit, "mlflow.source.git.commit": experiment.git_commit}
-    mirror.set_tags(tags)
     mirror.mark(FINISHED)
+    return figures
 
 
 def _send_datasets(mirror: Mirror, datasets: Sequence[Lineage]) -> None:
@@ -143,7 +193,7 @@ def _send_artifacts(mirror: Mirror, artifacts: Mapping[str, Path]) -> None:
         ContradictionError: when the run has other files.
     """
     client, digest = mirror.store.client, _digest(artifacts)
-    present = mirror.run().data.tags.get(ARTIFACTS_TAG)
+    present = mirror.run().data.tags.get(COMPLETE_TAG)
     if present is not None and present != digest:
         raise ContradictionError
     listed = {item.path for item in mirror.store.ask(lambda: client.list_artifacts(mirror.run_id))}
@@ -153,7 +203,7 @@ def _send_artifacts(mirror: Mirror, artifacts: Mapping[str, Path]) -> None:
         send = client.log_artifacts if path.is_dir() else client.log_artifact
         with without_links(path) as plain:
             mirror.store.ask(partial(send, mirror.run_id, str(plain), folder))
-    mirror.set_tags({ARTIFACTS_TAG: digest})
+    mirror.set_tags({COMPLETE_TAG: digest})
 
 
 def _digest(artifacts: Mapping[str, Path]) -> str:

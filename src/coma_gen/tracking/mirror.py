@@ -1,6 +1,6 @@
 """The mirror: one flat MLflow run for one experiment, and what the files say sent to it once.
 
-A run is found by its tag `dvc.key` or started, under a lock, so that a follower of training and the track
+A run is found by its tag `digest.key` or started, under a lock, so that a follower of training and the track
 stage never make two. What the store holds is read before anything is sent, and only what it lacks is sent: a
 mirror that was interrupted, or is made twice, ends the same. One process at a time writes to a run.
 
@@ -25,8 +25,18 @@ from coma_gen.tracking.store import Store, lock_name
 METRICS_A_BATCH = 1000
 NAMES_A_BATCH = 100
 """What one request may hold: metrics; params or tags."""
-NAME_TAG, KEY_TAG = "dvc.exp", "dvc.key"
-CURVE_PREFIX, SPEED_PREFIX = "train/", "system/"
+NAME_TAG, COMMIT_TAG = "dvc.exp", "git.commit"
+KEY_TAG, EXPERIMENT_TAG, COMPLETE_TAG = "digest.key", "digest.experiment", "digest.artifacts"
+"""For people; and digests, for programs: the key, the key without a name, and what a complete run has."""
+CURVES = {
+    "train_loss": "loss/train",
+    "validation_nll": "loss/validation",
+    "learning_rate": "optimizer/learning_rate",
+    "grad_norm": "optimizer/grad_norm",
+}
+"""Column of the curve -> metric. MLflow sorts its charts by name and groups them by what stands before the
+slash: the losses come first."""
+SPEED_PREFIX = "system/"
 RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"
 
 Item = TypeVar("Item")
@@ -45,32 +55,40 @@ class ContradictionError(Exception):
     """The run holds something else than the files."""
 
 
-def find_or_start_run(store: Store, *, key: str, name: str) -> str:
+def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) -> str:
     """The id of the one run of an experiment.
+
+    `dvc exp run` without a name invents another one each time. So what was interrupted, and is gone on with
+    under another name, is found by the rest of its key, and gets that name.
 
     Args:
         store: where to look.
         key: what tells this experiment from all others: the experiment's name with the digest of all params,
             the code and the corpus.
         name: what to call the run: DVC's name of the experiment, or "workspace".
+        adopt: whether to take an interrupted run of another name.
 
     Raises:
         UserError: when the store does not answer.
     """
+    digest = key.removeprefix(f"{name}-")
 
     def found_or_started() -> str:
-        quote = '"' if "'" in key else "'"
+        quote = '"' if "'" in digest else "'"
         runs = store.client.search_runs(
             [store.experiment_id],
-            filter_string=f"tags.`{KEY_TAG}` = {quote}{key}{quote}",
+            filter_string=f"tags.`{EXPERIMENT_TAG}` = {quote}{digest}{quote}",
             order_by=["attributes.start_time ASC"],
-            max_results=1,
         )
-        if runs:
-            return str(runs[0].info.run_id)
+        for run in runs:
+            if run.data.tags.get(KEY_TAG) == key:
+                return str(run.info.run_id)
+        if adopt and (left := next((run for run in runs if _is_left(store, run)), None)):
+            return _adopted(store, left, key=key, name=name)
         tags = {
             NAME_TAG: name,
             KEY_TAG: key,
+            EXPERIMENT_TAG: digest,
             "mlflow.source.name": "dvc.yaml",
             "mlflow.source.type": "PROJECT",
         }
@@ -78,6 +96,18 @@ def find_or_start_run(store: Store, *, key: str, name: str) -> str:
 
     with store.lock("runs"):
         return store.ask(found_or_started)
+
+
+def _is_left(store: Store, run: Run) -> bool:
+    """Whether a run was interrupted: it never became complete, and nobody of this machine writes to it."""
+    return COMPLETE_TAG not in run.data.tags and store.is_free(lock_name(run.data.tags[KEY_TAG]))
+
+
+def _adopted(store: Store, run: Run, *, key: str, name: str) -> str:
+    run_id = str(run.info.run_id)
+    store.client.update_run(run_id, name=name)
+    store.client.log_batch(run_id, tags=[RunTag(NAME_TAG, name), RunTag(KEY_TAG, key)])
+    return run_id
 
 
 @contextmanager
@@ -127,12 +157,17 @@ class Mirror:
             self.begin_again()
 
     def sync_curve(self, rows: Sequence[Row]) -> None:
-        """Sends what the store lacks of the curve, as `train/<column>`.
+        """Sends what the store lacks of the curve, under the names of `CURVES`.
 
         Rows beyond the end of a curve that became shorter stay: a resumed training writes them again.
         """
-        points = {(column, row.step): value for row in rows for column, value in row.values.items()}
-        curve = [Point(CURVE_PREFIX + column, step, value) for (column, step), value in points.items()]
+        points = {
+            (CURVES[column], row.step): value
+            for row in rows
+            for column, value in row.values.items()
+            if column in CURVES
+        }
+        curve = [Point(name, step, value) for (name, step), value in points.items()]
         try:
             self._send(curve)
         except ContradictionError:
@@ -146,8 +181,8 @@ class Mirror:
             ContradictionError: when it holds others.
         """
         steps = {row.step for row in rows}
-        for name, held in self._held.items():
-            if name.startswith(CURVE_PREFIX) and not steps.issuperset(held):
+        for name in CURVES.values():
+            if not steps.issuperset(self._held.get(name, ())):
                 raise ContradictionError
 
     def sync_speed(self, rows: Sequence[Row]) -> None:
@@ -184,27 +219,33 @@ class Mirror:
         for some in _batches([tag for tag in new if present.get(tag.key) != tag.value], NAMES_A_BATCH):
             self._log(tags=some)
 
-    def send_last(self, numbers: Mapping[str, float], *, step: int) -> None:
-        """Sends measures that stand at the end, so that the run's last value of each is the given one.
+    def send_figures(self, figures: Mapping[str, float], measured: Mapping[str, float]) -> None:
+        """Sends what stands at the end, at step 0: MLflow draws a metric as bars unless a run has it later.
+
+        Args:
+            figures: what the files say.
+            measured: what this machine measured; what the run has of that stays.
 
         Raises:
-            ContradictionError: when the run holds another value of a measure that is no part of the curve.
+            ContradictionError: when the run holds another value of a figure.
         """
         present = self.run().data.metrics
-        new = [Point(name, step, value) for name, value in numbers.items() if not _has(present, name, value)]
-        if any(point.name in present and point.name not in self._held for point in new):
+        if any(name in present and not is_same(present[name], value) for name, value in figures.items()):
             raise ContradictionError
+        new = [
+            Point(name, 0, value) for name, value in {**figures, **measured}.items() if name not in present
+        ]
         for some in _batches(new, METRICS_A_BATCH):
             self._log_points(some)
 
     def begin_again(self) -> None:
         """Puts the run away and starts another in its place."""
         self.store.ask(lambda: self.store.client.delete_run(self.run_id))
-        self._find()
+        self._find(adopt=False)
         self._send_params()
 
-    def _find(self) -> None:
-        self.run_id = find_or_start_run(self.store, key=self.key, name=self.name)
+    def _find(self, *, adopt: bool = True) -> None:
+        self.run_id = find_or_start_run(self.store, key=self.key, name=self.name, adopt=adopt)
         self._held = {}
 
     def _send_params(self) -> None:
@@ -247,10 +288,6 @@ class Mirror:
         self, *, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()
     ) -> None:
         self.store.ask(lambda: self.store.client.log_batch(self.run_id, metrics, params, tags))
-
-
-def _has(present: Mapping[str, float], name: str, value: float) -> bool:
-    return name in present and is_same(present[name], value)
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,7 +34,10 @@ from coma_gen.tracking.served import Limits
 from coma_gen.tracking.store import Store
 
 CHAMPION = "champion"
-DESCRIPTION = "Continues piano performances: MIDI in, MIDI out."
+DESCRIPTION = (
+    "Continues piano performances: MIDI in, MIDI out. One version for each set of weights; `champion` is the "
+    "one with the fewest test bits per note. The versions' descriptions say how good each is, and its use."
+)
 DIGEST_TAG, ID_TAG = "model.digest", "model.id"
 BITS_TAG, SPLIT_TAG, NOTES_TAG = "test.bits_per_note_10ms", "test.split", "test.notes"
 REQUIREMENTS = (
@@ -52,8 +55,6 @@ REQUIREMENTS = (
     "tqdm",
 )
 """What continuing a prompt imports, besides the library itself, which is packed as code."""
-EXAMPLE = {"seconds": 20.0, "seed": 1}
-"""A request, to be shown with the model."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ class Registered:
     is_champion: bool
 
 
-def register_model(store: Store, run_id: str, *, folder: Path, score: Score | None) -> Registered:
+def register_model(
+    store: Store, run_id: str, *, folder: Path, score: Score | None, note: Callable[[int], str] | None = None
+) -> Registered:
     """Registers a run's model, unless its weights already have a version.
 
     Args:
@@ -94,6 +97,7 @@ def register_model(store: Store, run_id: str, *, folder: Path, score: Score | No
         run_id: the run that made it.
         folder: the model's folder, complete for sampling.
         score: how good it is; without one it never becomes the champion in another's place.
+        note: what describes a version, given its number; one that is described already stays so.
 
     Raises:
         UserError: when the folder is no whole model, or the store does not answer.
@@ -107,6 +111,9 @@ def register_model(store: Store, run_id: str, *, folder: Path, score: Score | No
         _link(store, run_id, version.tags[ID_TAG])
         number = int(version.version)
         _score(store, number, score)
+        if note is not None and not version.description:
+            text = note(number)
+            store.ask(lambda: store.client.update_model_version(MODEL, str(number), description=text))
         return Registered(version=number, is_new=is_new, is_champion=_crown(store, number, score))
 
 
@@ -149,7 +156,8 @@ def _packed(store: Store, run_id: str, folder: Path, digest: str) -> str:
 def _pack(packed: Path, *, folder: Path, model_id: str, run_id: str) -> None:
     """Writes an MLflow model: code, weights, requirements, limits; without torch or a network.
 
-    MLflow takes the signature from the type hints of `Continuation.predict`.
+    MLflow takes the signature from the type hints of `Continuation.predict`. It is given no example of a
+    request, since it would answer that here: with torch, and music of that length.
     """
     import mlflow.pyfunc
     from mlflow.models import Model
@@ -159,7 +167,6 @@ def _pack(packed: Path, *, folder: Path, model_id: str, run_id: str) -> None:
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"model": str(folder)},
         code_paths=[str(Path(coma_gen.errors.__file__).parent)],
-        input_example=[EXAMPLE],
         pip_requirements=requirements(),
         model_config=asdict(Limits()),
         mlflow_model=Model(model_id=model_id, model_uuid=model_id, run_id=run_id),

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from coma_gen.errors import Fault, UserError
 from coma_gen.tracking.address import ARTIFACTS, DATABASE, EXPERIMENT, LOCKS, Address, check_address
 from coma_gen.tracking.door import MlflowClient, MlflowException, SQLAlchemyError
+from coma_gen.tracking.view import experiment_tags
 
 PATIENCE = 90.0
 """Seconds that a locked or unreachable store is asked again: more than a minute of others."""
@@ -66,6 +67,15 @@ class Store:
         with _locked(self.home, name, patience=self.patience):
             yield
 
+    def is_free(self, name: str) -> bool:
+        """Whether no process of this machine does what `name` names."""
+        lock = FileLock(self.home / LOCKS / f"{name}.lock")
+        try:
+            with lock.acquire(timeout=0):
+                return True
+        except Timeout:
+            return False
+
 
 def open_store(home: Path, *, patience: float = PATIENCE) -> Store:
     """Opens the store of a checkout, and makes it when there is none.
@@ -89,7 +99,8 @@ def _opened(address: Address) -> tuple[MlflowClient, str]:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         location = None if address.artifacts is None else str(address.artifacts)
-        return client, client.create_experiment(EXPERIMENT, artifact_location=location)
+        tags = experiment_tags()
+        return client, client.create_experiment(EXPERIMENT, artifact_location=location, tags=tags)
     if not experiment.experiment_id:
         where, got = f"MLflow at {address.shown}", "an answer that names no experiment"
         raise UserError(Fault(where, "must be a tracking server", got, "see MLFLOW_TRACKING_URI"))
@@ -101,6 +112,9 @@ def _opened(address: Address) -> tuple[MlflowClient, str]:
         rule = f"must keep its artifacts in {address.artifacts}"
         remedy = f"the store was moved: move it back, or rename {DATABASE} and {ARTIFACTS} to begin a new one"
         raise UserError(Fault(where, rule, experiment.artifact_location, remedy))
+    for name, text in experiment_tags().items():
+        if name not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, name, text)
     return client, str(experiment.experiment_id)
 
 
