@@ -29,9 +29,9 @@ def test_the_link_shows_figures_and_draws_them_as_bars_beside_curves(
         sync_complete(store, make_experiment(f"{name}-1"))
     with browser(str(find_browser()), tmp_path) as chromium:
         page = chromium.page(f"{server}/{RUNS_PAGE}", width=1440, height=900)
-        page.wait(f"{HEADS}.includes('bits_test')")
-        heads = page.value(HEADS)
-        assert heads.index("changed") < heads.index("bits_test") and "Source" not in heads
+        for name in ("bits_test", "changed"):
+            page.wait(f"{HEADS}.includes('{name}')")
+        assert "Source" not in page.value(HEADS)
         page.close()
         page = chromium.page(f"{server}/{RUNS_PAGE}&compareRunsMode=CHART", width=1440, height=900)
         page.wait(f"{BARS} > 0 && {LINES} > 0")
