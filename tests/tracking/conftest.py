@@ -137,7 +137,7 @@ def make_experiment(tmp_path: Path, write_curve: Callable[[Path, range], Path]) 
             artifacts={"samples": folder / "samples", "report": folder / "index.html"},
             datasets=[Lineage("maestro-mini", "ab" * 32, "https://example.org/archive.zip", {"hours": 2.8})],
             story=Story(key.split("-")[0], "maestro-mini", changed={}),
-            tags={"tokenizer.digest": "cd" * 32},
+            tags={"digest.tokenizer": "cd" * 32, "changed": "nothing"},
             git_commit="ef" * 20,
         )
 

@@ -76,7 +76,7 @@ def test_track_makes_one_complete_run_and_lets_the_checkpoints_go(
     assert run.data.params["train.learning_rate"] == str(load_params(workspace.params).train.learning_rate)
     digests = {
         f"digest.{name}"
-        for name in ("artifacts", "corpus", "experiment", "key", "lock", "model", "tokenizer")
+        for name in ("artifacts", "corpus", "experiment", "key", "lock", "model", "place", "tokenizer")
     }
     assert {tag for tag in run.data.tags if tag.startswith("digest.")} == digests
     assert run.data.tags["corpus"] == "maestro-mini"

@@ -55,7 +55,7 @@ def test_everything_is_there_and_equal(store: Store, make_experiment: Make, poin
     tags = run.data.tags
     assert (tags["dvc.exp"], tags["digest.key"]) == ("workspace", "workspace-1")
     assert tags["git.commit"] == tags["mlflow.source.git.commit"] == "ef" * 20
-    assert tags["tokenizer.digest"] == "cd" * 32
+    assert tags["digest.tokenizer"] == "cd" * 32
     assert tags["mlflow.note.content"].startswith(
         "**0.30 bits per note** on the test split of maestro-mini, 8.20"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,14 @@ class TestGoneOnWithUnderAnotherName:
     def test_what_somebody_writes_to_stays_itself(self, store: Store) -> None:
         with open_mirror(store, key="noisy-bulb-1", name="noisy-bulb", params=PARAMS) as mirror:
             assert find_or_start_run(store, key="loved-lamp-1", name="loved-lamp") != mirror.run_id
+
+    def test_what_another_checkout_began_stays_itself(
+        self, store: Store, curve: list[Row], tmp_path: Path
+    ) -> None:
+        run_id = self.interrupted(store, curve)
+        (tmp_path / "theirs" / ".mlflow").mkdir(parents=True)
+        other = replace(store, home=tmp_path / "theirs")
+        assert find_or_start_run(other, key="loved-lamp-1", name="loved-lamp") != run_id
 
     def test_what_has_other_settings_stays_itself(self, store: Store, curve: list[Row]) -> None:
         run_id = self.interrupted(store, curve)

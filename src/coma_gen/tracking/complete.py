@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from coma_gen.artefact import open_artefact, read_manifest
@@ -164,12 +163,7 @@ def _lock_digest(path: Path) -> str | None:
     """The digest of dvc.lock but for this stage, whose own entry is written after it has run."""
     if not path.exists():
         return None
-    try:  # by the parser in C: in Python, the lock alone takes half a second
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        content = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - both are safe
-    except yaml.YAMLError:
-        content = read_yaml(path)  # which says what is wrong with it
-    stages = {name: stage for name, stage in content.get("stages", {}).items() if name != "track"}
+    stages = {name: stage for name, stage in read_yaml(path).get("stages", {}).items() if name != "track"}
     return sha256_bytes(json.dumps(stages, sort_keys=True).encode("utf-8"))
 
 

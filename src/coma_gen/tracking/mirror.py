@@ -26,8 +26,9 @@ METRICS_A_BATCH = 1000
 NAMES_A_BATCH = 100
 """What one request may hold: metrics; params or tags."""
 NAME_TAG, COMMIT_TAG = "dvc.exp", "git.commit"
-KEY_TAG, EXPERIMENT_TAG, COMPLETE_TAG = "digest.key", "digest.experiment", "digest.artifacts"
-"""For people; and digests, for programs: the key, the key without a name, and what a complete run has."""
+KEY_TAG, EXPERIMENT_TAG, PLACE_TAG = "digest.key", "digest.experiment", "digest.place"
+COMPLETE_TAG = "digest.artifacts"
+"""For people; and digests: the key, the key without a name, who began it, what only a complete run has."""
 CURVES = {
     "train_loss": "loss/train",
     "validation_nll": "loss/validation",
@@ -89,6 +90,7 @@ def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) 
             NAME_TAG: name,
             KEY_TAG: key,
             EXPERIMENT_TAG: digest,
+            PLACE_TAG: store.place,
             "mlflow.source.name": "dvc.yaml",
             "mlflow.source.type": "PROJECT",
         }
@@ -99,8 +101,10 @@ def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) 
 
 
 def _is_left(store: Store, run: Run) -> bool:
-    """Whether a run was interrupted: it never became complete, and nobody of this machine writes to it."""
-    return COMPLETE_TAG not in run.data.tags and store.is_free(lock_name(run.data.tags[KEY_TAG]))
+    """Whether a run of this checkout was interrupted: it never became complete, and nobody writes to it."""
+    tags = run.data.tags
+    is_ours = tags.get(PLACE_TAG) == store.place
+    return is_ours and COMPLETE_TAG not in tags and store.is_free(lock_name(tags[KEY_TAG]))
 
 
 def _adopted(store: Store, run: Run, *, key: str, name: str) -> str:

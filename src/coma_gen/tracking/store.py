@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,11 @@ class Store:
         """
         with _locked(self.home, name, patience=self.patience):
             yield
+
+    @property
+    def place(self) -> str:
+        """A digest of the machine and the checkout, which others that use the same server do not have."""
+        return hashlib.sha256(f"{platform.node()}:{self.home.resolve()}".encode()).hexdigest()
 
     def is_free(self, name: str) -> bool:
         """Whether no process of this machine does what `name` names."""
