@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from coma_gen.files import write_atomic
+from coma_gen.core.io import write_atomic
 
 SCRIPTS = ("train_step", "parts", "decode", "data")
 

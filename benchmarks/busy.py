@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coma_gen.cores import available_cores
-from coma_gen.determinism import pin_cpu
+from coma_gen.core.cores import available_cores
+from coma_gen.core.seeding import pin_cpu
 from coma_gen.training.launch import is_rank, launch_ranks
 from coma_gen.workspace.verify import read_vendor
 
@@ -51,16 +51,16 @@ def train(way: Way, first: float, last: float) -> None:
     import numpy as np
     import torch
 
+    from coma_gen.config.load import load_params
     from coma_gen.model.conformer import Conformer
     from coma_gen.model.device import deterministic
-    from coma_gen.params.load import load_params
-    from coma_gen.training.gradient import accumulate_gradient, clip_gradient
+    from coma_gen.training.distributed import init_distributed
+    from coma_gen.training.gradients import accumulate_gradient, clip_gradient
     from coma_gen.training.optimizer import build_optimizer
-    from coma_gen.training.ranks import joined_ranks
 
     params = load_params(ROOT / "params.yaml")
     cpu = torch.device("cpu")
-    with joined_ranks() as ranks, deterministic(way.threads):
+    with init_distributed() as ranks, deterministic(way.threads):
         model = Conformer(params=params.model, vocab_size=VOCABULARY, seed=0)
         optimizer = build_optimizer(model, params.train)
         shared = ranks.shared(model, cpu) if ranks.size > 1 else model

@@ -36,16 +36,16 @@ from benchmarks.timing import (
     table,
     times,
 )
-from coma_gen.corpus.sources import build_corpus
+from coma_gen.config.load import load_params
+from coma_gen.corpus.build import build_corpus
 from coma_gen.corpus.split import split_corpus
-from coma_gen.music.midi import read_notes
-from coma_gen.music.notes import Notes
-from coma_gen.params.load import load_params
+from coma_gen.midi.io import read_notes
+from coma_gen.midi.notes import Notes
 from coma_gen.shards.read import Ids, ShardedSplit, read_shifts
+from coma_gen.shards.stage import write_shards
 from coma_gen.shards.windows import draw_windows
-from coma_gen.shards.write import write_shards
-from coma_gen.tokenizer.fit import fit_tokenizer
 from coma_gen.tokenizer.remi import MIDITOK_FILE, Tokenizer
+from coma_gen.tokenizer.stage import fit_tokenizer
 
 CPU = torch.device("cpu")
 SLICES = 1000

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from benchmarks.peers import imported
 from benchmarks.sizes import FLOAT32_BYTES, Size
+from coma_gen.generation.token_decoder import TokenDecoder
+from coma_gen.model.cache import DecodeCache
 from coma_gen.model.conformer import Conformer
-from coma_gen.model.one_token import OneToken
-from coma_gen.model.state import DecodingState
 
 PREFILL_CHUNK = 1024
 """Tokens of a history that are read in one forward."""
@@ -39,9 +39,9 @@ class Decoder(Protocol):
 class Ours:
     """The conformer with its state."""
 
-    def __init__(self, model: Conformer, read: DecodingState, *, batch: int, tokens: int) -> None:
+    def __init__(self, model: Conformer, read: DecodeCache, *, batch: int, tokens: int) -> None:
         self.model, self.batch, self.tokens = model, batch, tokens
-        self.start, self.step = read.take([0] * batch), OneToken(model)
+        self.start, self.step = read.take([0] * batch), TokenDecoder(model)
         self.first = model.token_embedding.weight.new_zeros(batch, 1, dtype=torch.int64)
         self.state = self.start.copy()
 
@@ -162,9 +162,9 @@ def tensor_bytes(kept: Any) -> dict[int, int]:
     return found
 
 
-def prefilled(model: Conformer, history: Tensor) -> DecodingState:
+def prefilled(model: Conformer, history: Tensor) -> DecodeCache:
     """The state after a history (1, N)."""
-    state = model.empty_state(1)
+    state = model.init_cache(1)
     for chunk in torch.split(history, PREFILL_CHUNK, dim=1):
         model(chunk, state)
     return state

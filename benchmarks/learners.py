@@ -14,10 +14,10 @@ from torch.optim import AdamW
 from benchmarks.peers import AbsentError, gpt2_logits, local_transformer, seeded, x_transformer
 from benchmarks.reference import Reference, reference_weights
 from benchmarks.sizes import Size, train_params
-from coma_gen.model.compiled import compile_model
+from coma_gen.model.compile import compile_model
 from coma_gen.model.conformer import Conformer
-from coma_gen.training.gradient import clip_gradient
-from coma_gen.training.likelihood import nll_sum
+from coma_gen.training.gradients import clip_gradient
+from coma_gen.training.loss import sum_nll
 from coma_gen.training.optimizer import build_optimizer
 
 REFERENCE, X_TRANSFORMERS = "reference, fp32", "x-transformers Decoder, fp32"
@@ -134,7 +134,7 @@ def take_step(learner: Learner, size: Size, device: torch.device) -> Callable[[]
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        nll: Tensor = nll_sum(learner.model, input_ids, targets, bf16=learner.bf16)
+        nll: Tensor = sum_nll(learner.model, input_ids, targets, bf16=learner.bf16)
         nll.backward()  # type: ignore[no-untyped-call]
         clip_gradient(learning, params.clip_norm, divisor=targets.numel())
         optimizer.step()

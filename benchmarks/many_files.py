@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coma_gen.params.sections import Params
+    from coma_gen.config.schema import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = (500, 1000, 2500, 5000)
@@ -207,7 +207,7 @@ def _weight_rows(folder: Path, counts: Sequence[int]) -> Iterator[list[str]]:
 
 def killed_and_resumed(place: Path, workers: int) -> str:
     """Kills the writing of the parts half-way, lets it go on, and compares the result with the stage's."""
-    from coma_gen.artefact import open_artefact
+    from coma_gen.core.artifact import verify_artifact
 
     for left in ("parts", "in-parts"):
         shutil.rmtree(place / left)
@@ -222,7 +222,7 @@ def killed_and_resumed(place: Path, workers: int) -> str:
     kept = {part.name: part.stat().st_ino for part in (place / "parts" / "parts").glob("[0-9]*")}
     assert _fresh("shard, in parts", place, workers).wait() == 0
     after = {part.name: part.stat().st_ino for part in (place / "parts" / "parts").glob("[0-9]*")}
-    one, other = (open_artefact(place / name, kind="shards").digest for name in ("shards", "in-parts"))
+    one, other = (verify_artifact(place / name, kind="shards").digest for name in ("shards", "in-parts"))
     same = "the same bytes as" if one == other else "OTHER BYTES THAN"
     again = sum(after[name] != number for name, number in kept.items())
     return (
@@ -236,13 +236,13 @@ def _count(folder: Path) -> int:
 
 
 def _params() -> Params:
-    from coma_gen.params.load import load_params
+    from coma_gen.config.load import load_params
 
     return load_params(ROOT / "params.yaml")
 
 
 def _download(place: Path, _workers: int) -> None:
-    from coma_gen.corpus.sources import build_corpus
+    from coma_gen.corpus.build import build_corpus
 
     download = _params().download.model_copy(update={"corpus": "folder"})
     build_corpus(download, place / "corpus", cache=place, own_folder=place / "music")
@@ -255,31 +255,31 @@ def _split(place: Path, _workers: int) -> None:
 
 
 def _fit_tokenizer(place: Path, _workers: int) -> None:
-    from coma_gen.tokenizer.fit import fit_tokenizer
+    from coma_gen.tokenizer.stage import fit_tokenizer
 
     fit_tokenizer(_params().tokenizer, place / "split", place / "corpus", place / "tokenizer")
 
 
 def _fit_byte_pairs(place: Path, _workers: int) -> None:
-    from coma_gen.tokenizer.fit import fit_tokenizer
+    from coma_gen.tokenizer.stage import fit_tokenizer
 
     params = _params().tokenizer.model_copy(update={"vocab_size": 1000})
     fit_tokenizer(params, place / "split", place / "corpus", place / "byte-pairs")
 
 
 def _shard(place: Path, workers: int) -> None:
-    from coma_gen.shards.write import write_shards
+    from coma_gen.shards.stage import write_shards
 
     folders = [place / name for name in ("split", "corpus", "tokenizer", "shards")]
     write_shards(_params().shard, *folders, workers=workers)
 
 
 def _shard_in_parts(place: Path, workers: int) -> None:
+    from coma_gen.shards.encode import ShardInputs
     from coma_gen.shards.executors import run_local
-    from coma_gen.shards.parts import Parts
-    from coma_gen.shards.pieces import Source
+    from coma_gen.shards.tasks import Parts
 
-    source = Source.of(_params().shard, *(place / name for name in ("split", "corpus", "tokenizer")))
+    source = ShardInputs.of(_params().shard, *(place / name for name in ("split", "corpus", "tokenizer")))
     parts = Parts.divide(source, place / "parts", files_per_task=FILES_PER_TASK)
     run_local(parts, workers=workers)
     parts.join(place / "in-parts")

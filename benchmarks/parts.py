@@ -25,9 +25,9 @@ from benchmarks.reference import bucketed_attention
 from benchmarks.sizes import Size, sizes, train_params
 from benchmarks.timing import Variant, alternate, heading, milliseconds, parse_settings, percent, table, times
 from coma_gen.model.attention import QK_NORM_SCALE, decay_base
-from coma_gen.model.bands import banded_attention
+from coma_gen.model.local_attention import local_attention
 from coma_gen.model.positions import Rotation
-from coma_gen.training.gradient import clip_gradient
+from coma_gen.training.gradients import clip_gradient
 from coma_gen.training.optimizer import build_optimizer
 
 STEP = "whole step"
@@ -121,7 +121,7 @@ def attention_alone(size: Size, device: torch.device) -> list[Part]:
 
     def bands(queries: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
         rotation = Rotation(params.head_dim, decay_base(window))
-        return banded_attention(
+        return local_attention(
             queries, keys, values, window=window, rotation=rotation, softmax_scale=QK_NORM_SCALE
         )
 

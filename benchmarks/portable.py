@@ -2,7 +2,7 @@
 
     python -m benchmarks.portable      the demo's model, products by MKL and as the pipeline takes them
 
-With the pinned instruction set (`coma_gen.determinism`) and one thread, everything that torch computes here
+With the pinned instruction set (`coma_gen.core.seeding`) and one thread, everything that torch computes here
 has the same bits on Intel and AMD, except what it leaves to MKL, which chooses its code by the maker of the
 processor (`coma_gen.model.portable`). The model takes a few steps; then it scores tokens by chunks, and reads
 some one by one, as decoding does. The digests of its weights and of both kinds of logits must be `DIGESTS` on
@@ -25,7 +25,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from coma_gen.determinism import pin_cpu
+from coma_gen.core.seeding import pin_cpu
 from coma_gen.workspace.verify import read_vendor
 
 DIGESTS = {"weights": "2ec173fc1d423667", "scored": "6841ada98bbf4db2", "decoded": "911c749c12532e8c"}
@@ -46,11 +46,11 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
     """CPU milliseconds of a training step, of 128 tokens scored and of one decoded; and the digests."""
     import torch
 
+    from coma_gen.config.load import load_params
+    from coma_gen.generation.token_decoder import TokenDecoder
     from coma_gen.model.conformer import Conformer
     from coma_gen.model.device import deterministic
-    from coma_gen.model.one_token import OneToken
-    from coma_gen.params.load import load_params
-    from coma_gen.training.likelihood import nll_sum
+    from coma_gen.training.loss import sum_nll
     from coma_gen.training.optimizer import build_optimizer
 
     params = load_params(root / "params.yaml")
@@ -68,7 +68,7 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
             ids = draw(step, WINDOWS, params.train.seq_len + 1)
             start = time.process_time()
             optimizer.zero_grad(set_to_none=True)
-            nll = nll_sum(model, ids[:, :-1], ids[:, 1:], bf16=False) / ids[:, 1:].numel()
+            nll = sum_nll(model, ids[:, :-1], ids[:, 1:], bf16=False) / ids[:, 1:].numel()
             nll.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             times["train"].append(time.process_time() - start)
@@ -77,8 +77,8 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
                 scored = copy.deepcopy(model).eval()
         with torch.inference_mode():
             for name, tokens in (("score", 128), ("decode", 1)):
-                state, logits = scored.empty_state(2), []
-                read = OneToken(scored) if tokens == 1 else scored
+                state, logits = scored.init_cache(2), []
+                read = TokenDecoder(scored) if tokens == 1 else scored
                 for step in range(DIGEST_STEPS + steps):
                     ids = draw(step, 2, tokens)
                     start = time.process_time()

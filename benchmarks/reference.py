@@ -14,7 +14,7 @@ measured against:
     queries 3 4 5                   0 1 2  3 4 5
     queries 6 7 -                   3 4 5  6 7 -
 
-It is written for the configuration that is measured: xPos positions, normalised queries and keys, several
+It is written for the configuration that is measured: xPos positions, normalized queries and keys, several
 window sizes and streams, a conformer's branches, no global layers, no dropout, no state.
 
 Shapes: B batch, T tokens, D dim, S streams, H heads, d head dim, w window, N buckets, C channels, K kernel.
@@ -29,8 +29,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from coma_gen.model.plain import plain_hyper_connection
-from coma_gen.params.sections import ModelParams
+from coma_gen.config.schema import ModelParams
+from coma_gen.model.reference import plain_hyper_connection
 
 BRANCHES = ("half_feed_forward", "attention", "convolution", "half_feed_forward")
 

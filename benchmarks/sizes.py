@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coma_gen.params.load import load_params
-from coma_gen.params.sections import ModelParams, TrainParams
+from coma_gen.config.load import load_params
+from coma_gen.config.schema import ModelParams, TrainParams
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 FORWARD_AND_BACKWARD = 3

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coma_gen import Notes
-from coma_gen.music.midi import midi_bytes
+from coma_gen.midi.io import midi_bytes
 
 FOLDER = Path(__file__).parent / "prompts"
 

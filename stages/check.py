@@ -19,8 +19,8 @@ experiment, training is several times slower. Processes share cores without that
 
 def check(params, workspace) -> None:
     """Looks at what no range of a key can say: places that settings name, and the address of the runs."""
-    from coma_gen.tracking.address import check_address
-    from coma_gen.workspace.ground import check_places
+    from coma_gen.tracking.uri import check_address
+    from coma_gen.workspace.preflight import check_places
 
     check_places(params, workspace)
     check_address(workspace.home)

@@ -9,7 +9,7 @@ from _start import run
 
 def download(params, workspace) -> None:
     """Fetches or generates the performances, proves them, and lays them out beside their CSV."""
-    from coma_gen.corpus.sources import build_corpus
+    from coma_gen.corpus.build import build_corpus
 
     metrics = build_corpus(
         params.download,

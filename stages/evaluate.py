@@ -11,8 +11,8 @@ def evaluate(params, workspace) -> None:
     """Carries the state through whole performances, and through windows for comparison; writes the figures
     of splits, performances and composers.
     """
-    from coma_gen.artefact import read_manifest, seal
-    from coma_gen.evaluation.evaluate import score_model
+    from coma_gen.core.artifact import read_manifest, write_manifest
+    from coma_gen.evaluation.stage import score_model
     from coma_gen.model.processes import chosen_processes
 
     metrics = score_model(
@@ -25,7 +25,7 @@ def evaluate(params, workspace) -> None:
         processes=chosen_processes(params.runtime),
     )
     made_from = {"model": read_manifest(workspace.data("model"), kind="model").digest}
-    seal(workspace.data("evaluation"), kind="evaluation", made_from=made_from, settings={})
+    write_manifest(workspace.data("evaluation"), kind="evaluation", made_from=made_from, settings={})
     workspace.write_metrics("evaluate", metrics)
 
 

@@ -9,7 +9,7 @@ from _start import run
 
 def fit_tokenizer(params, workspace) -> None:
     """Trains byte-pair encoding where it is asked for; fails when the grid is too coarse for its limits."""
-    from coma_gen.tokenizer.fit import fit_tokenizer as fit
+    from coma_gen.tokenizer.stage import fit_tokenizer as fit
 
     metrics = fit(
         params.tokenizer, workspace.data("split"), workspace.data("corpus"), workspace.data("tokenizer")

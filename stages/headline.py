@@ -13,13 +13,13 @@ def headline(_params, workspace) -> None:
 
     import pyarrow.parquet as pq
 
-    from coma_gen.artefact import open_artefact
+    from coma_gen.core.artifact import verify_artifact
+    from coma_gen.core.io import read_json, write_atomic
     from coma_gen.evaluation import headline as figures
     from coma_gen.evaluation.plots import plot_tables
-    from coma_gen.files import read_json, write_atomic
 
     evaluation = workspace.data("evaluation")
-    open_artefact(evaluation, kind="evaluation")
+    verify_artifact(evaluation, kind="evaluation")
     metrics = {stage: read_json(workspace.metrics(f"{stage}.json")) for stage in figures.STAGES}
     curve = csv.DictReader(workspace.metrics("curve.csv").read_text(encoding="utf-8").splitlines())
     contexts = pq.read_table(evaluation / "contexts.parquet").to_pylist()

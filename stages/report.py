@@ -9,10 +9,10 @@ from _start import run
 
 def report(params, workspace) -> None:
     """Draws every picture, renders every sound, and puts them into data/report/index.html."""
-    from coma_gen.artefact import open_artefact, seal
-    from coma_gen.render.report import write_report
+    from coma_gen.core.artifact import verify_artifact, write_manifest
+    from coma_gen.report.stage import write_report
 
-    evaluation, _ = (open_artefact(workspace.data(kind), kind=kind) for kind in ("evaluation", "samples"))
+    evaluation, _ = (verify_artifact(workspace.data(kind), kind=kind) for kind in ("evaluation", "samples"))
     write_report(
         params.report,
         metrics=workspace.root / "metrics",
@@ -21,7 +21,7 @@ def report(params, workspace) -> None:
         destination=workspace.data("report"),
         model_digest=evaluation.made_from.get("model"),
     )
-    seal(workspace.data("report"), kind="report", made_from={}, settings={})
+    write_manifest(workspace.data("report"), kind="report", made_from={}, settings={})
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from _start import run
 
 def sample(params, workspace) -> None:
     """Draws every sample with its own seed, writes its settings beside it; holds them against real music."""
-    from coma_gen.artefact import seal
-    from coma_gen.evaluation.samples import sample_metrics
-    from coma_gen.generation.samples import write_samples
+    from coma_gen.core.artifact import write_manifest
+    from coma_gen.evaluation.sample_metrics import sample_metrics
+    from coma_gen.generation.stage import write_samples
     from coma_gen.model.processes import chosen_processes
 
     pieces = write_samples(
@@ -31,7 +31,7 @@ def sample(params, workspace) -> None:
         workspace.data("shards"),
         workspace.data("samples"),
     )
-    seal(workspace.data("samples"), kind="samples", made_from={}, settings={})
+    write_manifest(workspace.data("samples"), kind="samples", made_from={}, settings={})
     workspace.write_metrics("sample", metrics)
 
 

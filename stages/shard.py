@@ -11,7 +11,7 @@ from _start import run
 
 def shard(params, workspace) -> None:
     """Encodes the three splits in worker processes; the bytes do not depend on how many there are."""
-    from coma_gen.shards.write import write_shards
+    from coma_gen.shards.stage import write_shards
 
     metrics = write_shards(
         params.shard,

@@ -9,7 +9,7 @@ from _start import run
 
 def track(params, workspace) -> None:
     """Sends what the store lacks, then removes the checkpoints that a finished run no longer needs."""
-    from coma_gen.tracking.complete import track_workspace
+    from coma_gen.tracking.stage import track_workspace
 
     track_workspace(params, workspace)
 

@@ -19,13 +19,13 @@ def train(params, workspace) -> None:
     from coma_gen.training.launch import is_first_rank, is_rank, launch_ranks
 
     if not is_rank() and workspace.data("corpus").exists():  # elsewhere nobody tells MLflow
-        import_module("coma_gen.tracking.address").check_address(workspace.home)
+        import_module("coma_gen.tracking.uri").check_address(workspace.home)
     processes = 1 if is_rank() else chosen_ranks(params.runtime, params.train)
     if processes > 1:
         launch_ranks([sys.executable, str(Path(__file__).resolve())], processes=processes)
         return
-    from coma_gen.training.run import train_stage
-    from coma_gen.workspace.key import training_digest
+    from coma_gen.training.stage import train_stage
+    from coma_gen.workspace.fingerprint import training_digest
 
     key = training_digest(workspace.root)
     resume = workspace.resume / key

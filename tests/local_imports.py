@@ -6,7 +6,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_A_DEPENDENCY = ("src/coma_gen/params/",)
+NOT_A_DEPENDENCY = ("src/coma_gen/config/",)
 """Settings can be refused here but never changed: what a stage computes follows from params.yaml."""
 
 

@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from midi_builder import note, smf, track
+from small_models import SCALE, written_model
+from subprocess_utils import environment
 
 import coma_gen
 from coma_gen import GeneratedPiece, MusicModel, Notes, UserError, load_model
 from coma_gen.evaluation.likelihood import model_scorer
 from coma_gen.evaluation.summary import piece_table
-from coma_gen.generation.composer import Composer
+from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.request import Request
 from coma_gen.generation.settings import GenerateSettings
-from coma_gen.music.midi import midi_bytes, read_notes
-from jobs import environment
-from small_models import SCALE, written_model
-from smf import note, smf, track
+from coma_gen.midi.io import midi_bytes, read_notes
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = {"seconds": 2, "tokens": 120}
@@ -126,7 +126,7 @@ print(model.is_pinned)
             "--out",
             "typed",
         ]
-        run_python("import sys; from coma_gen.cli import main; main(sys.argv[1:])", *words, folder=here)
+        run_python("import sys; from coma_gen.cli.main import main; main(sys.argv[1:])", *words, folder=here)
         names = {f"piece-{number:02d}.{ending}" for number in (1, 2) for ending in ("mid", "png", "flac")}
         assert {path.name for path in (here / "python").iterdir()} == names
         for name in names:
@@ -231,7 +231,7 @@ class TestPiece:
 
 class TestScore:
     def test_is_what_the_evaluate_stage_measures(self, model: MusicModel, folder: Path, prompt: Path) -> None:
-        composer = Composer.load(folder)
+        composer = MusicGenerator.load(folder)
         tokenizer, nats = composer.tokenizer, model_scorer(composer.loaded.model, batch=3, chunk=7, desc=None)
         ids = np.array([tokenizer.bos_id, *tokenizer.encode(SCALE), tokenizer.eos_id], np.uint16)
         index = pd.DataFrame(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.cli import main
-from coma_gen.files import write_json
+from coma_gen.cli.main import main
+from coma_gen.core.io import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLIT = {"performances": 962, "hours": 159.244, "notes": 5659328}

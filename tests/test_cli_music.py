@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 import soundfile
 import symusic
-
-import coma_gen.render.pieces
-from coma_gen.cli import main
-from coma_gen.generation.request import Request
-from coma_gen.music import midi
-from coma_gen.music.midi import read_notes
-from situations import SITUATIONS
+from midi_builder import Event, note, pedal, program, smf, tempo, track
+from midi_situations import SITUATIONS
 from small_models import written_model
-from smf import Event, note, pedal, program, smf, tempo, track
+
+import coma_gen.report.export
+from coma_gen.cli.main import main
+from coma_gen.generation.request import Request
+from coma_gen.midi import io as midi
+from coma_gen.midi.io import read_notes
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ("--seconds", "2", "--tokens", "120")
@@ -146,7 +146,7 @@ def test_nothing_half_written_is_left(
         raise OSError(28, "No space left on device", str(path))
 
     before = set(desk.iterdir())
-    monkeypatch.setattr(coma_gen.render.pieces, "write_sound", full)
+    monkeypatch.setattr(coma_gen.report.export, "write_sound", full)
     assert "No space left on device" in refusal(capfd, "generate", "--model", model, *SHORT, "--out", "out")
     assert set(desk.iterdir()) == before
 

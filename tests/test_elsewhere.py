@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from checkout import DVC, ROOT, Built, copy_of, dvc
-from coma_gen.workspace.key import training_digest
-from jobs import run
+from subprocess_utils import run
+
+from coma_gen.workspace.fingerprint import training_digest
 
 pytestmark = pytest.mark.slow
 CARRIED = ("params.yaml", "dvc.yaml", "constraints.txt", "stages", "src", "data/shards", "data/tokenizer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coma_gen.errors import MAX_SHOWN, Fault, UserError
+from coma_gen.core.errors import MAX_SHOWN, Fault, UserError
 
 
 def test_it_says_where_what_must_hold_what_was_found_and_what_to_do() -> None:

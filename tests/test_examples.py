@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from coma_gen.music.midi import read_notes
-from jobs import environment
 from small_models import written_model
+from subprocess_utils import environment
+
+from coma_gen.midi.io import read_notes
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from checkout import (
     DVC,
     Built,
@@ -22,10 +21,11 @@ from checkout import (
     stages_restored,
     stages_run,
 )
-from coma_gen.ablation.experiments import experiment_of
-from coma_gen.params.reading import read_yaml
-from jobs import attempt, end_processes, run, wait_until
-from recorded import OF_MLFLOW, STAGES, Recorded, metrics_of, model_versions, recorded_runs
+from mlflow_records import OF_MLFLOW, STAGES, Recorded, metrics_of, model_versions, recorded_runs
+from subprocess_utils import attempt, end_processes, run, wait_until
+
+from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.experiments.dvc_experiments import experiment_of
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
 QUEUED = {

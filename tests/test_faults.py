@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from checkout import DVC, dvc, git_status, make_checkout, set_params, stages_run
+from subprocess_utils import attempt, run
+
 from coma_gen.corpus.synthetic import write_synthetic
-from jobs import attempt, run
 
 pytestmark = pytest.mark.slow
 

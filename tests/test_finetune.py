@@ -7,17 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from checkout import ROOT, Built, coma_gen, copy_of, stages_run
-from coma_gen.artefact import open_artefact, read_manifest
-from coma_gen.cli import main
-from coma_gen.commands.finetune import finetune_flags, keep, unreadable_files
-from coma_gen.files import read_json
-from coma_gen.music.midi import midi_bytes
-from coma_gen.params.load import load_params
-from coma_gen.workspace.paths import Workspace
+from midi_builder import note, program, smf, tempo, track
 from small_models import SCALE, written_model
-from smf import note, program, smf, tempo, track
+
+from coma_gen.cli.finetune import finetune_flags, keep, unreadable_files
+from coma_gen.cli.main import main
+from coma_gen.config.load import load_params
+from coma_gen.core.artifact import read_manifest, verify_artifact
+from coma_gen.core.io import read_json
+from coma_gen.midi.io import midi_bytes
+from coma_gen.workspace.paths import Workspace
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def place(tmp_path: Path) -> Path:
 
 def test_the_flags_name_the_music_the_model_and_its_shape(place: Path, tmp_path: Path) -> None:
     workspace, model = Workspace.here(place), written_model(tmp_path, window_sizes=(8, 512))
-    kept = keep(workspace, model, open_artefact(model, kind="model"))
+    kept = keep(workspace, model, verify_artifact(model, kind="model"))
     assert kept.is_relative_to(place / ".downloads")
     assert read_manifest(kept, kind="model").digest == read_manifest(model, kind="model").digest
-    assert keep(workspace, model, open_artefact(model, kind="model")) == kept
+    assert keep(workspace, model, verify_artifact(model, kind="model")) == kept
     flags = finetune_flags(workspace, place / "songs", kept)
     given = dict(flag.split("=", 1) for flag in flags[1::2])
     assert given["train.init_from"] == str(kept) and given["download.path"] == str(place / "songs")

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from checkout import (
     DVC,
     Built,
@@ -24,10 +23,11 @@ from checkout import (
     set_params,
     stages_run,
 )
-from coma_gen.params.reading import read_yaml
+from mlflow_records import OF_MLFLOW, STAGES, metrics_of, model_versions, recorded_runs
+from subprocess_utils import run
+
+from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.workspace.verify import compare
-from jobs import run
-from recorded import OF_MLFLOW, STAGES, metrics_of, model_versions, recorded_runs
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
 ALL = (

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from checkout import Built, copy_of, dvc
 from chromium import VARIABLE, browser, find_browser
-from coma_gen.params.reading import read_yaml
+
+from coma_gen.config.yaml_reader import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LOSSES = "Train_and_validation"
@@ -69,7 +69,7 @@ def test_validations_are_drawn_as_they_were(shown: Shown) -> None:
 
 
 def test_git_leaves_the_page_alone(shown: Shown) -> None:
-    from jobs import run
+    from subprocess_utils import run
 
     assert "page.html" not in run(shown.checkout, "git", "status", "--porcelain", "--untracked-files=all")
 

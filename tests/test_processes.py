@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from checkout import DVC, TINY, Built, copy_of, dvc, set_params
-from coma_gen.workspace.key import training_digest
-from jobs import attempt, run, started, wait_until
+from subprocess_utils import attempt, run, started, wait_until
+
+from coma_gen.workspace.fingerprint import training_digest
 
 pytestmark = pytest.mark.slow
 STEPS = 100

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from dvc.cli.parser import get_main_parser
 
-from coma_gen.cli import main
-from coma_gen.files import read_json, write_atomic
-from coma_gen.params.reading import read_yaml
+from coma_gen.cli.main import main
+from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.core.io import read_json, write_atomic
 from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.summary import summary
 

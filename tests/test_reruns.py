@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from checkout import Built, copy_of, edited, git_status, set_params
-from coma_gen.params.reading import read_yaml
+
+from coma_gen.config.yaml_reader import read_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -88,15 +88,15 @@ def test_the_same_values_written_otherwise_rerun_nothing(another: Path, params: 
 @pytest.mark.parametrize(
     "name",
     [
-        "src/coma_gen/files.py",
+        "src/coma_gen/core/io.py",
         "src/coma_gen/corpus/synthetic.py",
-        "src/coma_gen/music/pedal.py",
+        "src/coma_gen/midi/sustain.py",
         "src/coma_gen/model/attention.py",
         "src/coma_gen/training/loop.py",
         "src/coma_gen/evaluation/ngrams.py",
-        "src/coma_gen/render/report.css",
-        "src/coma_gen/tracking/mirror.py",
-        "src/coma_gen/cli.py",
+        "src/coma_gen/report/report.css",
+        "src/coma_gen/tracking/run_sync.py",
+        "src/coma_gen/cli/main.py",
         "stages/_start.py",
         "stages/sample.py",
     ],

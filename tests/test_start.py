@@ -12,8 +12,7 @@ import venv
 from pathlib import Path
 
 import pytest
-
-from jobs import environment, wait_until
+from subprocess_utils import environment, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 STUB = """

@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-
 from checkout import DVC, ROOT, Built, coma_gen, commit, copy_of, dvc, make_checkout, set_params, stages_run
-from coma_gen.files import sha256_file
-from jobs import attempt, environment, run, started, wait_until
-from recorded import OF_MLFLOW, metrics_of, recorded_runs
+from mlflow_records import OF_MLFLOW, metrics_of, recorded_runs
+from subprocess_utils import attempt, environment, run, started, wait_until
+
+from coma_gen.core.io import sha256_file
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
 LINKS = {

@@ -19,10 +19,10 @@ __all__ = [
 _MODULES = {
     "GeneratedPiece": "coma_gen.generated_piece",
     "MusicModel": "coma_gen.api",
-    "Notes": "coma_gen.music.notes",
+    "Notes": "coma_gen.midi.notes",
     "Score": "coma_gen.evaluation.midi_score",
     "Tokenizer": "coma_gen.tokenizer.remi",
-    "UserError": "coma_gen.errors",
+    "UserError": "coma_gen.core.errors",
     "load_model": "coma_gen.api",
 }
 

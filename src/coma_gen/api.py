@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from coma_gen import determinism
-from coma_gen.errors import Fault, UserError
+from coma_gen.core import seeding
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.generated_piece import GeneratedPiece
 from coma_gen.workspace.paths import Workspace
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from typing import TypeAlias, Unpack
 
     from coma_gen.evaluation.midi_score import Score
-    from coma_gen.generation.composer import Composer
-    from coma_gen.generation.continuation import Piece
+    from coma_gen.generation.generate import Continuation
+    from coma_gen.generation.music_generator import MusicGenerator
     from coma_gen.generation.request import Request
     from coma_gen.generation.settings import GenerateSettings
-    from coma_gen.music.notes import Notes
-    from coma_gen.music.prompt import Prompt
+    from coma_gen.midi.notes import Notes
+    from coma_gen.midi.prompt import Prompt
     from coma_gen.tokenizer.remi import Tokenizer
 
     Source: TypeAlias = str | os.PathLike[str] | bytes | Notes
@@ -49,9 +49,9 @@ class MusicModel:
             gives the bytes of `coma-gen generate` on every machine.
     """
 
-    def __init__(self, composer: Composer, *, threads: int) -> None:
+    def __init__(self, composer: MusicGenerator, *, threads: int) -> None:
         self._composer, self._threads = composer, threads
-        self.is_pinned = determinism.is_pinned()
+        self.is_pinned = seeding.is_pinned()
 
     def __repr__(self) -> str:
         return f"<MusicModel {self.digest[:12]}: {self.num_parameters:,} parameters>"
@@ -97,19 +97,19 @@ class MusicModel:
                 wrong kind or out of range; every such setting is named.
             TypeError: there is no setting of that name.
         """
-        from coma_gen.generation.continuation import compose_request
+        from coma_gen.generation.generate import generate_request
         from coma_gen.generation.settings import build_request
         from coma_gen.model.device import deterministic
 
         request = build_request({"num": num, **settings}, has_prompt=prompt is not None)
         read = None if prompt is None else self._read_prompt(prompt, request)
         with deterministic(self._threads):
-            generated = compose_request(self._composer, read, request)
+            generated = generate_request(self._composer, read, request)
         pieces = [self._finish(piece, read, number, request.num) for number, piece in enumerate(generated, 1)]
         return pieces[0] if num is None else pieces
 
     def _read_prompt(self, source: Source, request: Request) -> Prompt:
-        from coma_gen.music.prompt import read_prompt
+        from coma_gen.midi.prompt import read_prompt
 
         content, name = _read_midi(source, "prompt")
         return read_prompt(
@@ -120,10 +120,10 @@ class MusicModel:
             open_pedal=self._composer.writes_pedal,
         )
 
-    def _finish(self, piece: Piece, prompt: Prompt | None, number: int, num: int) -> GeneratedPiece:
+    def _finish(self, piece: Continuation, prompt: Prompt | None, number: int, num: int) -> GeneratedPiece:
         """A piece as users see it, with the title that `coma-gen generate` gives its picture."""
-        from coma_gen.files import shown_name
-        from coma_gen.generation.continuation import piece_midi
+        from coma_gen.core.io import shown_name
+        from coma_gen.generation.generate import piece_midi
 
         title = "Music from nothing" if prompt is None else f"{shown_name(Path(prompt.name))}, continued"
         left_out = {"new_notes_on_held_keys": piece.left_out}
@@ -133,7 +133,7 @@ class MusicModel:
         return GeneratedPiece(
             notes=piece.notes,
             new_notes=piece.added,
-            prompt_seconds=piece.joint,
+            prompt_seconds=piece.prompt_end,
             midi=piece_midi(piece, prompt),
             title=f"{title} ({number} of {num})" if num > 1 else title,
             left_out=left_out,
@@ -181,21 +181,21 @@ def load_model(
     if not 1 <= threads <= MAX_THREADS:
         raise UserError(Fault("threads", f"must be 1 to {MAX_THREADS}", str(threads)))
     if pin and "numpy" not in sys.modules:
-        determinism.pin_cpu(pin=True, threads=threads)
+        seeding.pin_cpu(pin=True, threads=threads)
 
-    from coma_gen.generation.composer import Composer
-    from coma_gen.tracking.fetch import named_model
+    from coma_gen.generation.music_generator import MusicGenerator
+    from coma_gen.tracking.model_store import named_model
 
     name = None if model is None else os.fspath(model)
     with named_model(name, Workspace.around(Path.cwd()), option="load_model(...)") as folder:
-        return MusicModel(Composer.load(folder, device=device), threads=threads)
+        return MusicModel(MusicGenerator.load(folder, device=device), threads=threads)
 
 
 def _read_midi(source: Source, unnamed: str) -> tuple[bytes, str]:
     """The content of a MIDI file, and what faults call it."""
-    from coma_gen.files import check_file
-    from coma_gen.music.midi import midi_bytes, read_bytes
-    from coma_gen.music.notes import Notes
+    from coma_gen.core.io import check_file
+    from coma_gen.midi.io import midi_bytes, read_bytes
+    from coma_gen.midi.notes import Notes
 
     if isinstance(source, bytes):
         return source, unnamed

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.errors import Fault, UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from coma_gen.music.notes import Notes
+    from coma_gen.midi.notes import Notes
 
 
 class Audio(NamedTuple):
@@ -66,7 +66,7 @@ class GeneratedPiece:
         Raises:
             UserError: the ending is another one.
         """
-        from coma_gen.files import write_atomic
+        from coma_gen.core.io import write_atomic
 
         target = Path(path)
         suffix = target.suffix.lower()
@@ -85,10 +85,10 @@ class GeneratedPiece:
         """Plays the piece on the built-in piano: what `save("out.wav")` writes, stereo at 22,050 Hz."""
         import numpy as np
 
-        from coma_gen.music.heard import read_heard
-        from coma_gen.render.sound import SAMPLE_RATE, sound
+        from coma_gen.audio.synth import SAMPLE_RATE, sound
+        from coma_gen.midi.playback import read_sounding_notes
 
-        pcm = sound(read_heard(self.midi, name=self.title))
+        pcm = sound(read_sounding_notes(self.midi, name=self.title))
         return Audio(pcm.astype(np.float32) / np.float32(32_767), SAMPLE_RATE)
 
     def show(self) -> None:
@@ -106,7 +106,7 @@ class GeneratedPiece:
 
     def _repr_png_(self) -> bytes:
         """The piano roll, which Jupyter shows where it cannot show HTML."""
-        from coma_gen.render.roll import roll_png
+        from coma_gen.report.piano_roll import roll_png
 
         return roll_png(self.notes, title=self.title, prompt_seconds=self.prompt_seconds)
 
@@ -124,7 +124,7 @@ class GeneratedPiece:
         )
 
     def _write_sound(self, path: Path) -> None:
-        from coma_gen.music.heard import read_heard
-        from coma_gen.render.sound import write_sound
+        from coma_gen.audio.synth import write_sound
+        from coma_gen.midi.playback import read_sounding_notes
 
-        write_sound(path, read_heard(self.midi, name=self.title))
+        write_sound(path, read_sounding_notes(self.midi, name=self.title))

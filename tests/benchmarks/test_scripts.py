@@ -11,7 +11,7 @@ import torch
 from benchmarks import all as every
 from benchmarks import data, decode, learners, parts, train_step
 from benchmarks.decoders import remembered_bytes, tensor_bytes
-from coma_gen.model.compiled import Switch
+from coma_gen.model.compile import Switch
 from coma_gen.model.conformer import Conformer
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_a_state_is_weighed_once_however_many_views_it_has() -> None:
 
 def test_the_bytes_that_must_be_read_are_at_most_those_that_are_kept(tiny: Size) -> None:
     model = Conformer(params=tiny.model, vocab_size=tiny.vocab_size, seed=0).eval()
-    state = model.empty_state(1)
+    state = model.init_cache(1)
     with torch.inference_mode():
         model(torch.zeros(1, 30, dtype=torch.int64), state)
     assert remembered_bytes(tiny, 30) <= sum(tensor_bytes(state).values())

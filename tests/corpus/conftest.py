@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.corpus.performance import Performance
-from coma_gen.music.midi import midi_bytes
-from coma_gen.music.notes import Notes
-from coma_gen.params.sections import DownloadParams, SplitParams
+from coma_gen.config.schema import DownloadParams, SplitParams
+from coma_gen.corpus.table import Performance
+from coma_gen.midi.io import midi_bytes
+from coma_gen.midi.notes import Notes
 
 Answer = tuple[int, dict[str, str], bytes]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from coma_gen.core.errors import UserError
 from coma_gen.corpus import archive
 from coma_gen.corpus.archive import Limits, read_tar_gz, read_zip
-from coma_gen.errors import UserError
 
 
 def a_zip(path: Path, entries: Sequence[tuple[str, bytes]], mode: int = stat.S_IFREG | 0o644) -> Path:

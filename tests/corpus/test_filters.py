@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from coma_gen.config.schema import SplitParams
+from coma_gen.core.errors import UserError
 from coma_gen.corpus.filters import keep_composers
-from coma_gen.corpus.performance import Performance
-from coma_gen.errors import UserError
-from coma_gen.params.sections import SplitParams
+from coma_gen.corpus.table import Performance
 
 ROWS = [
     Performance("Bach", "one", "", "", "1.mid", 10.0),

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.corpus.assignment import assign
+from coma_gen.config.load import load_params
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import sha256_file
 from coma_gen.corpus.filters import keep_composers
 from coma_gen.corpus.folder import write_folder
-from coma_gen.corpus.performance import Performance
-from coma_gen.errors import UserError
-from coma_gen.files import sha256_file
-from coma_gen.params.load import load_params
+from coma_gen.corpus.split_methods import assign
+from coma_gen.corpus.table import Performance
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "canonical_composer,canonical_title,split,midi_filename,duration"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import sha256_bytes
 from coma_gen.corpus import maestro
-from coma_gen.errors import UserError
-from coma_gen.files import sha256_bytes
 
 HEADER = "canonical_composer,canonical_title,split,year,midi_filename,audio_filename,duration\n"
 

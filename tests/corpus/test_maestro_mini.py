@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import sha256_bytes
 from coma_gen.corpus import maestro_mini
 from coma_gen.corpus.maestro_mini import MINI, SDIST, write_mini
-from coma_gen.errors import UserError
-from coma_gen.files import sha256_bytes
 
 
 class FakePip:

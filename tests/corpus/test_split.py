@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from coma_gen.artefact import open_artefact, seal
-from coma_gen.corpus.performance import SPLITS, Performance, read_table, write_table
+from coma_gen.config.schema import SplitParams
+from coma_gen.core.artifact import verify_artifact, write_manifest
+from coma_gen.core.errors import UserError
 from coma_gen.corpus.split import split_corpus
-from coma_gen.errors import UserError
-from coma_gen.music.midi import midi_bytes
-from coma_gen.music.notes import Notes
-from coma_gen.params.sections import SplitParams
+from coma_gen.corpus.table import SPLITS, Performance, read_table, write_table
+from coma_gen.midi.io import midi_bytes
+from coma_gen.midi.notes import Notes
 
 Params = Callable[..., SplitParams]
 
@@ -35,7 +35,7 @@ def corpus(tmp_path: Path) -> Callable[..., Path]:
             (folder / name).write_bytes(b"no music" if notes is None else midi_bytes(music))
             rows.append(Performance(composer, title, split, "", name, 1800.0, f"{index:064d}"))
         write_table(folder / "corpus.csv", rows)
-        seal(folder, kind="corpus", made_from={}, settings={})
+        write_manifest(folder, kind="corpus", made_from={}, settings={})
         return folder
 
     return make
@@ -66,9 +66,9 @@ def test_the_figures_are_those_of_the_table_and_the_files(
         ("A / B", "train", "0.mid", 5),
         ("C", "train", "1.mid", 6),
     ]
-    manifest = open_artefact(tmp_path / "split", kind="split")
+    manifest = verify_artifact(tmp_path / "split", kind="split")
     assert sorted(manifest.files) == ["test.csv", "train.csv", "validation.csv"]
-    assert manifest.made_from == {"corpus": open_artefact(folder, kind="corpus").digest}
+    assert manifest.made_from == {"corpus": verify_artifact(folder, kind="corpus").digest}
     assert manifest.settings == {}, "a setting that changes no table must not change what follows"
 
 
@@ -154,5 +154,5 @@ def test_the_same_split_gives_the_same_bytes(
     folder = corpus(*[("C", f"T{i}", "train", 3) for i in range(5)])
     for name in ("one", "two"):
         split_corpus(split_params(method), folder, tmp_path / name)
-    one, two = (open_artefact(tmp_path / name, kind="split") for name in ("one", "two"))
+    one, two = (verify_artifact(tmp_path / name, kind="split") for name in ("one", "two"))
     assert one.digest == two.digest

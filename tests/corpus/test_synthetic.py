@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coma_gen.core.io import sha256_bytes, sha256_file
 from coma_gen.corpus.synthetic import PROFILES, Dice, Profile, compose, write_synthetic
-from coma_gen.files import sha256_bytes, sha256_file
-from coma_gen.music.midi import midi_bytes, read_notes
+from coma_gen.midi.io import midi_bytes, read_notes
 
 PINNED = "79b95cc5dfc62376d31d69a279a00b900ac38d0584992b830e39493db20c70f8"
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-
-from coma_gen.evaluation.baseline import score_baselines
-from coma_gen.evaluation.evaluate import TABLES, score_model
-from coma_gen.files import rounded
 from small_corpus import SPLITS, Made
+
+from coma_gen.core.io import rounded
+from coma_gen.evaluation.baseline import score_baselines
+from coma_gen.evaluation.stage import TABLES, score_model
 
 Scores = tuple[dict[str, Any], dict[str, pd.DataFrame], Path]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from small_corpus import SECONDS, SPLITS, Made
 
 from coma_gen.evaluation.excerpts import excerpts, music_of
-from coma_gen.generation.samples import excerpt
-from coma_gen.music.midi import read_notes
+from coma_gen.generation.stage import excerpt
+from coma_gen.midi.io import read_notes
 from coma_gen.tokenizer.remi import Tokenizer
-from small_corpus import SECONDS, SPLITS, Made
 
 
 def test_music_of_the_shards_is_that_of_the_round_trip(made: Made) -> None:

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coma_gen.config.load import load_params
 from coma_gen.evaluation.likelihood import model_scorer, score_windows, windows
 from coma_gen.model.conformer import Conformer
-from coma_gen.params.load import load_params
 
 PARAMS = load_params(Path(__file__).resolve().parents[2] / "params.yaml").model
 SMALL = {"dim": 16, "num_layers": 2, "num_heads": 2, "head_dim": 8, "window_sizes": (4, 8), "kernel_size": 3}

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from coma_gen.config.load import load_params
 from coma_gen.evaluation.summary import by_composer, by_type, piece_table, split_metrics
-from coma_gen.music.notes import Notes
-from coma_gen.params.load import load_params
+from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.remi import Tokenizer
 from coma_gen.tokenizer.vocabulary import Vocabulary
 

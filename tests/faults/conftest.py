@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from faults.forms import MINUTES
+from faults.budgets import MINUTES
 
 BEGIN, END = "<!-- what `make faults` printed: begin -->", "<!-- end -->"
 Row = tuple[str, str, str]

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from coma_gen.tracking.rows import read_rows
+from coma_gen.tracking.csv_tail import read_rows
 from coma_gen.training import checkpoint
 from faults.broken_disk import KILLED, broken_disk, kill_at
 from training import trainer

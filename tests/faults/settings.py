@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from coma_gen.params.sections import DownloadParams, SplitParams
+from coma_gen.config.schema import DownloadParams, SplitParams
 
 DOWNLOAD = DownloadParams(
     corpus="synthetic",

@@ -6,7 +6,7 @@ import random
 import struct
 from dataclasses import dataclass, field
 
-from smf import Event, variable_length
+from midi_builder import Event, variable_length
 
 Key = tuple[int, int, int]
 """Port, channel, key."""

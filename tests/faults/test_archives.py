@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from coma_gen.core.errors import UserError
 from coma_gen.corpus import archive
 from coma_gen.corpus.archive import Limits, read_tar_gz, read_zip
-from coma_gen.errors import UserError
-from faults.forms import BOTH_FORMS, Form, search
+from faults.budgets import BOTH_FORMS, Form, search
 from faults.mutations import mutated
 
 Tally = Callable[[str, str, int], None]

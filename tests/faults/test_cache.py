@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from checkout import DVC, coma_gen, dvc, make_checkout
-from jobs import attempt
+from subprocess_utils import attempt
 
 pytestmark = pytest.mark.slow
 

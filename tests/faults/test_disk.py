@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from coma_gen.artefact import seal
+from coma_gen.core.artifact import write_manifest
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import atomic_dir, sha256_file, write_atomic
 from coma_gen.corpus import split as splitting
-from coma_gen.corpus.reading import Reading
-from coma_gen.corpus.sources import build_corpus
+from coma_gen.corpus.build import build_corpus
+from coma_gen.corpus.read import Reading
 from coma_gen.corpus.split import split_corpus
-from coma_gen.errors import UserError
-from coma_gen.files import replacing_folder, sha256_file, write_atomic
 from faults.broken_disk import broken_disk, full_at, is_killed
-from faults.forms import BOTH_FORMS, Form
+from faults.budgets import BOTH_FORMS, Form
 from faults.settings import DOWNLOAD, SPLIT
 
 Tally = Callable[[str, str, int], None]
@@ -31,11 +31,11 @@ def atomic_file(place: Path) -> None:
 
 
 def sealed_folder(place: Path) -> None:
-    with replacing_folder(place / "out") as building:
+    with atomic_dir(place / "out") as building:
         for name in ("a", "deep/b"):
             (building / name).parent.mkdir(exist_ok=True)
             (building / name).write_text("new")
-        seal(building, kind="corpus", made_from={}, settings={})
+        write_manifest(building, kind="corpus", made_from={}, settings={})
 
 
 def corpus(place: Path) -> None:
@@ -75,7 +75,7 @@ def old_one(work: Work, place: Path) -> None:
     (place / "out").mkdir()
     (place / "out" / "old").write_text("old")
     kind = "split" if work is split else "corpus"
-    seal(place / "out", kind=kind, made_from={}, settings={})
+    write_manifest(place / "out", kind=kind, made_from={}, settings={})
 
 
 def afresh(place: Path) -> None:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from coma_gen.corpus import fetch as fetching
-from coma_gen.corpus.fetch import CA_VARIABLE, Patience, fetch
-from coma_gen.errors import UserError
-from coma_gen.files import sha256_bytes
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import sha256_bytes
+from coma_gen.corpus import download as fetching
+from coma_gen.corpus.download import CA_VARIABLE, RetryPolicy, fetch
 from faults.broken_disk import broken_disk, full_at, is_killed
 from faults.broken_server import Answer, BrokenServer, drips, head, resets, sends, stalls
 
@@ -25,8 +25,8 @@ GOOD = sends(WHOLE)
 HALF = BODY[: len(BODY) // 2]
 FLIPPED = BODY[:1000] + bytes([BODY[1000] ^ 1]) + BODY[1001:]
 PAGE = b"<!DOCTYPE html><title>Log in to the wireless network</title>"
-PATIENCE = Patience(attempts=3, back_off=0.0, timeout=30.0)
-HASTE = Patience(attempts=6, back_off=0.0, timeout=0.25)
+PATIENCE = RetryPolicy(attempts=3, back_off=0.0, timeout=30.0)
+HASTE = RetryPolicy(attempts=6, back_off=0.0, timeout=0.25)
 """For servers that hang: where this machine is so busy that a good answer takes longer, it is asked again."""
 
 
@@ -52,7 +52,7 @@ class Way(NamedTuple):
     answers: list[Answer]
     words: str = ""
     asked: int | None = None
-    patience: Patience = PATIENCE
+    patience: RetryPolicy = PATIENCE
 
 
 WAYS = {
@@ -112,7 +112,7 @@ WAYS = {
 }
 
 
-def get(server: BrokenServer, folder: Path, *, patience: Patience = PATIENCE) -> Path:
+def get(server: BrokenServer, folder: Path, *, patience: RetryPolicy = PATIENCE) -> Path:
     place = folder / "cache" / "a.zip"
     remedy = "use another source"
     return fetch(f"{server.address}/a.zip", sha256_bytes(BODY), place, remedy=remedy, patience=patience)
@@ -170,7 +170,7 @@ def test_each_wait_is_twice_the_one_before(
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(fetching.time, "sleep", waits.append)
-    patience = Patience(attempts=5, back_off=0.5, timeout=30.0)
+    patience = RetryPolicy(attempts=5, back_off=0.5, timeout=30.0)
     with BrokenServer([resets()]) as server, pytest.raises(UserError, match="after 5 attempts"):
         get(server, tmp_path, patience=patience)
     assert waits == [0.5, 1.0, 2.0, 4.0]

@@ -9,22 +9,24 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
+from midi_builder import Event, note, pedal, program, smf, tempo, track
 
-from coma_gen.corpus import reading
-from coma_gen.corpus.reading import read_all, read_performance
-from coma_gen.corpus.sources import build_corpus
+from coma_gen.config.schema import TokenizerParams
+from coma_gen.core.errors import UserError
+from coma_gen.corpus import read as reading
+from coma_gen.corpus.build import build_corpus
+from coma_gen.corpus.read import read_all, read_performance
 from coma_gen.corpus.split import split_corpus
-from coma_gen.errors import UserError
-from coma_gen.music import clock, events, midi
-from coma_gen.music.midi import read_notes
-from coma_gen.music.prompt import read_prompt
-from coma_gen.params.sections import TokenizerParams
+from coma_gen.midi import io as midi
+from coma_gen.midi import smf as events
+from coma_gen.midi import tempo_map
+from coma_gen.midi.io import read_notes
+from coma_gen.midi.prompt import read_prompt
 from coma_gen.tokenizer.remi import Tokenizer
-from faults.forms import BOTH_FORMS, Form, search
+from faults.budgets import BOTH_FORMS, Form, search
 from faults.mutations import mutated
+from faults.runaway_workers import wild_read
 from faults.settings import DOWNLOAD, SPLIT, TOKENIZER
-from faults.wild import wild_read
-from smf import Event, note, pedal, program, smf, tempo, track
 
 Tally = Callable[[str, str, int], None]
 
@@ -119,10 +121,10 @@ def test_what_lasts_too_long_is_refused(monkeypatch: pytest.MonkeyPatch, tally: 
 def test_what_has_no_tempo_is_refused(monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
     def refuse(
         *_arguments: object, **_options: object
-    ) -> None:  # as it does a tempo of 0: tests/music/test_track.py
+    ) -> None:  # as it does a tempo of 0: tests/midi/test_smf_writer.py
         raise ValueError
 
-    monkeypatch.setattr(clock.Clock, "of", refuse)
+    monkeypatch.setattr(tempo_map.TempoMap, "of", refuse)
     for read in (read_notes, read_prompt):
         with pytest.raises(UserError, match="must have tempi above 0"):
             read(smf(track(tempo(0, 1_000), *note(0, 1))))
@@ -292,7 +294,7 @@ class TestACorpus:
     def test_a_file_that_changed_after_the_split_is_refused(
         self, corpus: Path, tmp_path: Path, tally: Tally
     ) -> None:
-        from coma_gen.corpus.performance import read_table
+        from coma_gen.corpus.table import read_table
 
         split_corpus(SPLIT, corpus, tmp_path / "split")
         rows = read_table(tmp_path / "split" / "train.csv")

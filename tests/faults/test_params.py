@@ -12,12 +12,12 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from coma_gen.errors import UserError
-from coma_gen.params import reading
-from coma_gen.params.load import check_params, load_params
-from coma_gen.params.reading import parse_yaml, read_yaml
-from coma_gen.params.sections import Params
-from faults.forms import BOTH_FORMS, Form, search
+from coma_gen.config import yaml_reader
+from coma_gen.config.load import check_params, load_params
+from coma_gen.config.schema import Params
+from coma_gen.config.yaml_reader import parse_yaml, read_yaml
+from coma_gen.core.errors import UserError
+from faults.budgets import BOTH_FORMS, Form, search
 from faults.mutations import mutated
 
 Tally = Callable[[str, str, int], None]
@@ -219,7 +219,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("pair", ["[]", "{}"])
     def test_what_is_nested_too_deep(self, pair: str, monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
-        monkeypatch.setattr(reading, "MAX_DEPTH", 4)
+        monkeypatch.setattr(yaml_reader, "MAX_DEPTH", 4)
         opened, closed = pair[0] + "a: " * (pair == "{}"), pair[1]
         parse_yaml(opened * 4 + "1" + closed * 4, name="p.yaml")
         text = refusal(opened * 5 + "1" + closed * 5)
@@ -240,9 +240,9 @@ class TestBounds:
 
     def test_aliases_that_stand_for_too_much(self, monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
         text = "a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]"
-        monkeypatch.setattr(reading, "MAX_VALUES", 29)
+        monkeypatch.setattr(yaml_reader, "MAX_VALUES", 29)
         assert parse_yaml(text, name="p.yaml")["c"] == [[[1, 1]] * 2] * 2
-        monkeypatch.setattr(reading, "MAX_VALUES", 28)
+        monkeypatch.setattr(yaml_reader, "MAX_VALUES", 28)
         assert "it stands for more than 28 values" in refusal(text)
         tally("aliases that stand for more values than the bound", "one clear line", 1)
 
@@ -256,7 +256,7 @@ class TestBounds:
         else:
             node = yaml.SequenceNode("tag:yaml.org,2002:seq", [])
             node.value.append(node)
-        assert reading._values(node, {}) > reading.MAX_VALUES
+        assert yaml_reader._values(node, {}) > yaml_reader.MAX_VALUES
         tally("a list or mapping that holds itself", "counted as more values than the bound", 1)
 
     @pytest.mark.parametrize("digits", ["9" * 641, "0x" + "f" * 600])
@@ -277,7 +277,7 @@ class TestBounds:
     def test_a_file_of_too_many_bytes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
     ) -> None:
-        monkeypatch.setattr(reading, "MAX_BYTES", 100)
+        monkeypatch.setattr(yaml_reader, "MAX_BYTES", 100)
         (tmp_path / "p.yaml").write_text("#" * 100)
         assert read_yaml(tmp_path / "p.yaml") is None
         (tmp_path / "p.yaml").write_text("#" * 101)

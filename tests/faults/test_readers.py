@@ -16,14 +16,14 @@ import mido
 import numpy as np
 import pytest
 
-from coma_gen.music.heard import read_heard
-from coma_gen.music.midi import notes_of, read_notes, read_song
-from coma_gen.music.notes import Notes
-from coma_gen.music.prompt import read_prompt
-from coma_gen.params.sections import TokenizerParams
-from coma_gen.tokenizer.inspection import inspected
+from coma_gen.config.schema import TokenizerParams
+from coma_gen.midi.io import notes_of, read_notes, read_song
+from coma_gen.midi.notes import Notes
+from coma_gen.midi.playback import read_sounding_notes
+from coma_gen.midi.prompt import read_prompt
+from coma_gen.tokenizer.inspect import inspect_tokens
 from coma_gen.tokenizer.remi import Tokenizer
-from faults.forms import BOTH_FORMS, SHORT, Form
+from faults.budgets import BOTH_FORMS, SHORT, Form
 from faults.settings import TOKENIZER
 from faults.songs import Meant, Written, written
 
@@ -108,12 +108,12 @@ def check(song: Written, tokenizer: Tokenizer) -> None:
         np.testing.assert_allclose(np.sort(notes.onset + notes.duration), np.sort(moments[1]), atol=1e-6)
     if not played:
         return
-    assert keys_of(read_heard(song.content, name="a.mid")) == keys_of(notes)
+    assert keys_of(read_sounding_notes(song.content, name="a.mid")) == keys_of(notes)
     prompt = read_prompt(song.content)
     assert keys_of(prompt.notes) == keys_of(notes) and prompt.endless_notes == song.endless
     np.testing.assert_allclose(np.sort(prompt.notes.duration), np.sort(notes.duration), atol=1e-9)
     _check_a_stretch(song.content, notes)
-    facts = inspected(song.content, tokenizer, name="a.mid", shown=0)
+    facts = inspect_tokens(song.content, tokenizer, name="a.mid", shown=0)
     assert (facts["music"]["notes"], facts["lost"]["notes_without_an_end"]) == (len(notes), song.endless)
 
 

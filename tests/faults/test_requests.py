@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-
-from coma_gen.errors import UserError
-from coma_gen.generation.request import Request
-from coma_gen.music.midi import midi_bytes
-from coma_gen.tracking.mirror import find_or_start_run
-from coma_gen.tracking.register import register_model
-from coma_gen.tracking.served import MIDI, SETTINGS, Limits, asked
-from coma_gen.tracking.server import Door, Message
-from coma_gen.tracking.store import open_store
-from faults.forms import BOTH_FORMS, Form, search
-from faults.mutations import mutated
 from small_models import SCALE, written_model
+
+from coma_gen.core.errors import UserError
+from coma_gen.generation.request import Request
+from coma_gen.midi.io import midi_bytes
+from coma_gen.serving.app import Message, RequestGuard
+from coma_gen.serving.schema import MIDI, SETTINGS, Limits, parse_request
+from coma_gen.tracking.registry import register_model
+from coma_gen.tracking.run_sync import find_or_start_run
+from coma_gen.tracking.store import open_store
+from faults.budgets import BOTH_FORMS, Form, search
+from faults.mutations import mutated
 from tracking.conftest import OF_MLFLOW, _own_address  # noqa: F401 - pytest finds it here
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in OF_MLFLOW]
@@ -67,7 +67,7 @@ GOOD = [
 def test_no_row_is_taken_that_is_out_of_bounds(form: Form, tally: Tally) -> None:
     def check(rows: object) -> None:
         try:
-            understood = asked(rows, LIMITS)
+            understood = parse_request(rows, LIMITS)
         except UserError as error:
             assert len(str(error).splitlines()) == len(error.faults)
             assert all(fault.where.startswith("inputs") for fault in error.faults)
@@ -104,7 +104,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         limits = {name: getattr(LIMITS, name) for name in LIMITS.__dataclass_fields__}
         model = mlflow.pyfunc.load_model("models:/coma-gen/1", model_config=limits)
         mlflow.set_tracking_uri(None)
-    door, loop = Door(init(model), max_body_bytes=LIMITS.max_body_bytes), asyncio.new_event_loop()
+    door, loop = RequestGuard(init(model), max_body_bytes=LIMITS.max_body_bytes), asyncio.new_event_loop()
     headers = [(b"host", b"127.0.0.1:5001"), (b"content-type", b"application/json")]
     scope: dict[str, Any] = {
         "type": "http", "method": "POST", "path": "/invocations", "headers": headers, "query_string": b"",

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from checkout import DVC, TINY, Built, copy_of, dvc, locked_outs, set_params, stages_run
-from jobs import Job, attempt, started, wait_until
+from subprocess_utils import Job, attempt, started, wait_until
 
 pytestmark = pytest.mark.slow
 LONGER = {"train": {"steps": 600, "validate_every": 200, "checkpoint_every": 10, "log_every": 10}}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.tracking.address import ui_command
+from coma_gen.tracking.uri import ui_command
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted(path for folder in ("src", "stages") for path in (ROOT / folder).rglob("*.py"))

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
+from coma_gen.config.schema import SplitParams
+from coma_gen.core.errors import UserError
 from coma_gen.corpus.folder import write_folder
-from coma_gen.corpus.performance import SPLITS, is_midi_name, read_table
 from coma_gen.corpus.split import split_corpus
 from coma_gen.corpus.synthetic import write_synthetic
-from coma_gen.errors import UserError
-from coma_gen.params.sections import SplitParams
-from faults.forms import BOTH_FORMS, Form, search
+from coma_gen.corpus.table import SPLITS, is_midi_name, read_table
+from faults.budgets import BOTH_FORMS, Form, search
 from faults.mutations import mutated
 
 Tally = Callable[[str, str, int], None]
@@ -195,13 +195,13 @@ class TestAFolderOfOnesOwn:
         )
 
     def test_an_empty_split_is_refused(self, own: Path, tmp_path: Path, tally: Tally) -> None:
-        from coma_gen.artefact import seal
-        from coma_gen.corpus.performance import write_table
+        from coma_gen.core.artifact import write_manifest
+        from coma_gen.corpus.table import write_table
 
         self.rows(own, "train", "train", "test")
         music = write_folder(own, tmp_path / "out")
         write_table(tmp_path / "out" / "corpus.csv", music.performances)
-        seal(tmp_path / "out", kind="corpus", made_from={}, settings={})
+        write_manifest(tmp_path / "out", kind="corpus", made_from={}, settings={})
         params = {"method": "official", "validation_fraction": 0.1, "test_fraction": 0.1, "seed": 0}
         filters = {
             "composers_keep": (),

@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_records import lock_store
 
-from coma_gen.errors import UserError
-from coma_gen.tracking.address import DATABASE
-from coma_gen.tracking.door import MlflowException
-from coma_gen.tracking.experiment import Experiment, sync_complete
+from coma_gen.core.errors import UserError
+from coma_gen.tracking.client import MlflowException
+from coma_gen.tracking.csv_tail import Row, read_rows
 from coma_gen.tracking.figures import headline
 from coma_gen.tracking.flatten import flat_metrics
 from coma_gen.tracking.launch import start_follower
-from coma_gen.tracking.mirror import CURVES, open_mirror
-from coma_gen.tracking.rows import Row, read_rows
+from coma_gen.tracking.run_record import Experiment, sync_complete
+from coma_gen.tracking.run_sync import CURVES, open_mirror
 from coma_gen.tracking.store import Store, open_store
+from coma_gen.tracking.uri import DATABASE
 from faults.broken_disk import is_killed
 from faults.broken_server import Answer, BrokenServer, head, resets, sends, stalls
-from faults.forms import BOTH_FORMS, SHORT, Form
-from recorded import lock_store
+from faults.budgets import BOTH_FORMS, SHORT, Form
 from tracking.conftest import (  # noqa: F401 - pytest finds them here
     METRICS,
     OF_MLFLOW,
@@ -145,9 +145,9 @@ def curve(rows: list[Row]) -> set[tuple[str, int, float]]:
 def mirrored(store: Store, experiment: Experiment) -> None:
     """What follower and track stage do, one after the other."""
     params = experiment.params
-    with open_mirror(store, key=experiment.key, name=experiment.name, params=params) as mirror:
-        mirror.mark("RUNNING")
-        mirror.sync_curve(read_rows(experiment.curve)[:5])
+    with open_mirror(store, key=experiment.key, name=experiment.name, params=params) as sync:
+        sync.mark("RUNNING")
+        sync.sync_curve(read_rows(experiment.curve)[:5])
     sync_complete(store, experiment)
 
 
@@ -285,8 +285,8 @@ class TestTraining:
         assert self.trained(tmp_path / "run", home) == whole
         rows = read_rows(tmp_path / "run" / "curve.csv")
         patient = open_store(home)
-        with open_mirror(patient, key="workspace-1", name="workspace", params={}) as mirror:
-            mirror.sync_curve(rows)
+        with open_mirror(patient, key="workspace-1", name="workspace", params={}) as sync:
+            sync.sync_curve(rows)
         thread.join()
         found = [point for point in points() if point[0] in CURVES.values()]
         assert found == sorted(curve(rows))

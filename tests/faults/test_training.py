@@ -21,19 +21,19 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from coma_gen.artefact import seal
-from coma_gen.errors import UserError
-from coma_gen.tracking.rows import read_rows
+from coma_gen.core.artifact import write_manifest
+from coma_gen.core.errors import UserError
+from coma_gen.tracking.csv_tail import read_rows
 from coma_gen.training import checkpoint
-from coma_gen.training import lock as training_lock
 from coma_gen.training import loop as training_loop
+from coma_gen.training import run_lock as training_lock
 from coma_gen.training.checkpoint import CHECKPOINTS, KIND
-from coma_gen.training.curve import SPEED_HEADER
-from coma_gen.training.lock import HOLDER, LOCK, sole_trainer
+from coma_gen.training.metrics_log import SPEED_HEADER
+from coma_gen.training.run_lock import HOLDER, LOCK, exclusive_run_lock
 from faults.broken_disk import broken_disk, full_at
-from faults.damages import DAMAGES, Damage
+from faults.budgets import BOTH_FORMS, SHORT, Form
+from faults.corruptions import DAMAGES, Damage
 from faults.dying_training import written_by_python
-from faults.forms import BOTH_FORMS, SHORT, Form
 from training import trainer
 
 Tally = Callable[[str, str, int], None]
@@ -62,7 +62,12 @@ class TestKill9:
     """The bits are compared, and so the curve: a row that was there twice would be seen."""
 
     def died(self, how: str, folder: Path, number: int) -> tuple[int, list[str]]:
-        source = [str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        source = [
+            str(ROOT / "src"),
+            str(ROOT / "tests" / "helpers"),
+            str(ROOT / "tests"),
+            os.environ.get("PYTHONPATH", ""),
+        ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(source)}
         command = [sys.executable, str(PROGRAM), how, str(folder), str(number)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -276,7 +281,7 @@ def slipped_in(path: Path) -> None:
 def sealed_nonsense(path: Path) -> None:
     """Its manifest agrees with what is no longer a file of tensors."""
     path.write_bytes(b"nonsense")
-    seal(path.parent, kind=KIND, made_from={"run": trainer.KEY}, settings={"step": 10})
+    write_manifest(path.parent, kind=KIND, made_from={"run": trainer.KEY}, settings={"step": 10})
 
 
 CHECKPOINT_DAMAGES: tuple[Damage, ...] = (*DAMAGES, slipped_in, sealed_nonsense)
@@ -334,8 +339,9 @@ class TestTwoAtOnce:
         tally: Tally,
     ) -> None:
         program = (
-            "import sys; from pathlib import Path; from coma_gen.training.lock import sole_trainer\n"
-            "with sole_trainer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+            "import sys; from pathlib import Path\n"
+            "from coma_gen.training.run_lock import exclusive_run_lock\n"
+            "with exclusive_run_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
         )
         command, pipe = [sys.executable, "-c", program, str(tmp_path / "run")], subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
@@ -366,6 +372,6 @@ class TestTwoAtOnce:
             held.release()
 
         threading.Timer(0.8, finish).start()
-        with sole_trainer(folder):
+        with exclusive_run_lock(folder):
             assert (folder / LOCK).exists()
         tally("a resume folder that is removed while a training waits for it", "made anew", 1)

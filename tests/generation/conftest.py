@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from coma_gen.generation.composer import Composer
-from coma_gen.music.notes import Notes
 from small_models import SCALE, written_model
+
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.midi.notes import Notes
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +18,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def composer(model_folder: Path) -> Composer:
-    return Composer.load(model_folder)
+def composer(model_folder: Path) -> MusicGenerator:
+    return MusicGenerator.load(model_folder)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from coma_gen.config.schema import ModelParams
 from coma_gen.model.conformer import Conformer
-from coma_gen.params.sections import ModelParams
 
 SMALL: dict[str, Any] = {
     "branches": ("half_feed_forward", "attention", "convolution", "half_feed_forward"),

@@ -1,11 +1,11 @@
-"""What a new token's query sees; that it computes what a chunk computes, test_state.py shows."""
+"""What a new token's query sees; that it computes what a chunk computes, test_cache.py shows."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from coma_gen.model.attention_of_one import Sight
+from coma_gen.generation.token_attention import VisibleSpan
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ from coma_gen.model.attention_of_one import Sight
 def test_what_the_new_tokens_see(
     lengths: tuple[int, ...], window: int | None, visible: int, missing: list[int] | None
 ) -> None:
-    sight = Sight.after(lengths, window=window, device=torch.device("cpu"))
-    assert sight.visible == visible
+    span = VisibleSpan.after(lengths, window=window, device=torch.device("cpu"))
+    assert span.visible == visible
     if missing is None:
-        assert sight.exists is None
+        assert span.exists is None
     else:
-        assert sight.exists is not None and sight.exists.shape == (len(lengths), 1, 1, visible)
-        for row, count in zip(sight.exists[:, 0, 0].tolist(), missing, strict=True):
+        assert span.exists is not None and span.exists.shape == (len(lengths), 1, 1, visible)
+        for row, count in zip(span.exists[:, 0, 0].tolist(), missing, strict=True):
             assert row == [False] * count + [True] * (visible - count)

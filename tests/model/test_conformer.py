@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from coma_gen.errors import UserError
+from coma_gen.config.schema import ModelParams
+from coma_gen.core.errors import UserError
+from coma_gen.generation.token_decoder import TokenDecoder
 from coma_gen.model.conformer import Conformer, decayed_parameters, num_parameters
-from coma_gen.model.one_token import OneToken
-from coma_gen.params.sections import ModelParams
 
 
 def reached(model: Conformer, input_ids: torch.Tensor, position: int) -> list[int]:
@@ -97,7 +97,7 @@ LARGE = {
 def test_number_of_parameters(make_params: Callable[..., ModelParams]) -> None:
     """The published shape at V = 434 has 36,861,356 parameters, and so has this model.
 
-    QK normalisation adds a gain for each dimension of a head, for queries and keys, of 3 scales in each
+    QK normalization adds a gain for each dimension of a head, for queries and keys, of 3 scales in each
     of 4 layers; without the position embedding 1024 x 512 fall away.
     """
     params = make_params(**LARGE, position_embedding="learned", qk_rmsnorm=False)
@@ -182,9 +182,9 @@ def test_thousands_of_tokens_in_float32(
         reference = exact(ids)
         model = exact.float()
         logits = model(ids)
-        state = model.empty_state(1)
+        state = model.init_cache(1)
         model(ids[:, :-40], state)
-        step = OneToken(model)
+        step = TokenDecoder(model)
         decoded = torch.stack([step(token, state) for token in ids[:, -40:].split(1, dim=1)], dim=1)
     assert torch.isfinite(logits).all()
     torch.testing.assert_close(logits.double(), reference, rtol=0, atol=2e-3)
@@ -200,7 +200,7 @@ def test_a_learned_position_embedding_has_an_end(
     assert model(ids[:, :20]).shape == (1, 20, 11)
     with pytest.raises(UserError, match=r"max_seq_len.* 20 tokens.*21 tokens"):
         model(ids)
-    state = model.empty_state(1)
+    state = model.init_cache(1)
     model(ids[:, :20], state)
     before = state.copy()
     with pytest.raises(UserError, match="Prime an empty state"):
@@ -218,7 +218,7 @@ def test_ids_and_states_of_the_wrong_shape_are_refused(
     with pytest.raises(ValueError, match="batch, tokens"):
         model(some_ids(3, 0))
     with pytest.raises(ValueError, match="of 2 rows"):
-        model(some_ids(3, 1), model.empty_state(2))
+        model(some_ids(3, 1), model.init_cache(2))
 
 
 @pytest.mark.parametrize("position", ["xpos", "dynamic"])
@@ -238,7 +238,7 @@ def test_bf16_autocast_trains_and_decodes(
     ids = some_ids(2, 150)
     expected = model(ids)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits, state = model(ids), model.empty_state(2)
+        logits, state = model(ids), model.init_cache(2)
         with torch.no_grad():
             decoded = torch.cat([model(chunk, state) for chunk in ids.split([100, 1, 1, 48], dim=1)], dim=1)
         model.train()

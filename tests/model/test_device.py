@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from coma_gen.errors import UserError
+from coma_gen.core.errors import UserError
 from coma_gen.model.device import choose_device, deterministic, reseed
 
 

@@ -7,7 +7,7 @@ import torch
 from hyper_connections.hyper_connections import HyperConnections
 from torch import Tensor
 
-from coma_gen.model.hyper_connections import HyperConnection, _ReadStreams
+from coma_gen.model.hyper_connections import HyperConnection, _HyperConnectionFn
 
 DIM = 10
 
@@ -59,7 +59,9 @@ def test_equals_the_package_with_any_dynamics(num_streams: int) -> None:
 
 def test_gradients_of_the_mixing() -> None:
     arguments = [vectors(3, 2, 5), vectors(5, 4, seed=1), vectors(2, 4, seed=2), vectors(4, seed=3)]
-    assert torch.autograd.gradcheck(_ReadStreams.apply, [argument.requires_grad_() for argument in arguments])
+    assert torch.autograd.gradcheck(
+        _HyperConnectionFn.apply, [argument.requires_grad_() for argument in arguments]
+    )
 
 
 def test_streams_of_zeros_have_finite_gradients() -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from coma_gen.errors import UserError
+from coma_gen.core.errors import UserError
+from coma_gen.generation.token_decoder import TokenDecoder
 from coma_gen.model.conformer import Conformer
-from coma_gen.model.one_token import OneToken
 
 
 def test_the_model_does_not_know_it(
@@ -17,14 +17,14 @@ def test_the_model_does_not_know_it(
 ) -> None:
     """A chunk of one token goes the way of every other, with gradients; both give the same."""
     model, ids = make_model(), some_ids(2, 6)
-    state = model.empty_state(2)
+    state = model.init_cache(2)
     with torch.no_grad():
         model(ids[:, :5], state)
         other = state.copy()
     logits = model(ids[:, 5:], state)
     logits.sum().backward()
     assert model.blocks[1].branches[1].qkv.weight.grad is not None
-    stepped = OneToken(model)(ids[:, 5:], other)
+    stepped = TokenDecoder(model)(ids[:, 5:], other)
     torch.testing.assert_close(stepped, logits[:, 0].detach(), rtol=0, atol=1e-9)
     assert state.lengths == other.lengths == (6, 6)
 
@@ -33,7 +33,7 @@ def test_a_learned_position_embedding_has_an_end(
     make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
     model, ids = make_model(position_embedding="learned", max_seq_len=2), some_ids(1, 3)
-    state, step = model.empty_state(1), OneToken(model)
+    state, step = model.init_cache(1), TokenDecoder(model)
     for token in ids[:, :2].split(1, dim=1):
         step(token, state)
     with pytest.raises(UserError, match=r"max_seq_len.* 2 tokens.*3 tokens"):
@@ -45,7 +45,7 @@ def test_one_serves_batches_of_any_size(
     make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
     model, ids = make_model(), some_ids(3, 20)
-    state, step = model.empty_state(3), OneToken(model)
+    state, step = model.init_cache(3), TokenDecoder(model)
     for token in ids[:, :10].split(1, dim=1):
         logits = step(token, state)
     state = state.take([2, 0])
@@ -63,7 +63,7 @@ def test_a_new_one_sees_new_weights(
     model, ids = make_model(), some_ids(1, 12)
 
     def decoded() -> torch.Tensor:
-        state, step = model.empty_state(1), OneToken(model)
+        state, step = model.init_cache(1), TokenDecoder(model)
         with torch.inference_mode():
             return torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
 
@@ -89,7 +89,7 @@ def test_streams_of_zeros_are_no_division_by_zero(
             block.branches[1].norm.bias.zero_()
             block.branches[0].down.bias.zero_()
             block.branches[0].down.weight.zero_()
-    state, step = model.empty_state(1), OneToken(model)
+    state, step = model.init_cache(1), TokenDecoder(model)
     with torch.inference_mode():
         decoded = torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
         torch.testing.assert_close(decoded, model(ids), rtol=0, atol=1e-9)
@@ -100,7 +100,7 @@ def test_under_autocast_it_keeps_the_precision_of_the_weights(
     position: str, make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
     model, ids = make_model(attention_position=position).float(), some_ids(1, 40)
-    state, plain, step = model.empty_state(1), model.empty_state(1), OneToken(model)
+    state, plain, step = model.init_cache(1), model.init_cache(1), TokenDecoder(model)
     with torch.inference_mode():
         for token in ids.split(1, dim=1):
             with torch.autocast("cpu", dtype=torch.bfloat16):

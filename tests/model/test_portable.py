@@ -12,7 +12,7 @@ import torch
 from coma_gen.model.portable import attend
 
 PINNED = """
-from coma_gen.determinism import is_pinned, pin_cpu
+from coma_gen.core.seeding import is_pinned, pin_cpu
 pin_cpu(pin=True, threads=1)
 import numpy as np
 import torch
@@ -56,9 +56,9 @@ for one, other in zip(before, after, strict=True):
 """
 ONE_BY_ONE = """
 import sys
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/helpers")
 from coma_gen.model.conformer import Conformer
-from coma_gen.model.one_token import OneToken
+from coma_gen.generation.token_decoder import TokenDecoder
 from small_models import small_params
 for position in ("xpos", "dynamic"):
     params = small_params(attention_position=position).model
@@ -68,8 +68,8 @@ for position in ("xpos", "dynamic"):
         plain = model(ids)
         with deterministic(1):
             assert torch.allclose(model(ids), plain, atol=1e-5)
-            state = model.empty_state(2)
-            step = OneToken(model)
+            state = model.init_cache(2)
+            step = TokenDecoder(model)
             stepped = torch.stack([step(ids[:, place : place + 1], state) for place in range(40)], dim=1)
     assert torch.allclose(stepped, plain, atol=1e-4), (stepped - plain).abs().max()
 """

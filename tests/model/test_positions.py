@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from coma_gen.model.positions import DynamicPositionBias, Rotation, _Turn, decay_rates, frequencies
+from coma_gen.model.positions import DynamicPositionBias, Rotation, _RotaryFn, decay_rates, frequencies
 
 
 def vectors(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_the_table_may_be_made_under_inference_mode() -> None:
 def test_gradients_of_the_turning() -> None:
     cosines, sines = vectors(5, 8), vectors(5, 8) + 1.0
     x = vectors(2, 3, 5, 8).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: _Turn.apply(x, cosines, sines), x)
+    assert torch.autograd.gradcheck(lambda x: _RotaryFn.apply(x, cosines, sines), x)
 
 
 def test_an_odd_head_cannot_be_turned() -> None:

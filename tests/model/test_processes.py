@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from small_models import small_params
 
+from coma_gen.config.schema import RuntimeParams
 from coma_gen.model import processes as module
 from coma_gen.model.processes import carried_experiments, chosen_processes, chosen_ranks
-from coma_gen.params.sections import RuntimeParams
-from small_models import small_params
 
 
 def runtime(**changes: object) -> RuntimeParams:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coma_gen.artefact import seal
-from coma_gen.corpus.performance import Performance, write_table
-from coma_gen.music.midi import midi_bytes
-from coma_gen.music.notes import Notes
-from coma_gen.params.sections import ShardParams, TokenizerParams
+from coma_gen.config.schema import ShardParams, TokenizerParams
+from coma_gen.core.artifact import write_manifest
+from coma_gen.corpus.table import Performance, write_table
+from coma_gen.midi.io import midi_bytes
+from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.remi import Tokenizer
 
 TRAIN = 64
@@ -45,8 +45,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         tables[name].append(row)
     for name, rows in tables.items():
         write_table(split / f"{name}.csv", rows)
-    made = seal(corpus, kind="corpus", made_from={}, settings={})
-    seal(split, kind="split", made_from={"corpus": made.digest}, settings={})
+    made = write_manifest(corpus, kind="corpus", made_from={}, settings={})
+    write_manifest(split, kind="split", made_from={"corpus": made.digest}, settings={})
     return split, corpus
 
 

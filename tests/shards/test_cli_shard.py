@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from subprocess_utils import attempt, started, wait_until
 
-from coma_gen.artefact import open_artefact
-from coma_gen.cli import main
-from coma_gen.commands import shard as command
-from coma_gen.files import read_json
-from coma_gen.params.load import load_params
-from coma_gen.shards.write import write_shards
-from jobs import attempt, started, wait_until
+from coma_gen.cli import shard as command
+from coma_gen.cli.main import main
+from coma_gen.config.load import load_params
+from coma_gen.core.artifact import verify_artifact
+from coma_gen.core.io import read_json
+from coma_gen.shards.stage import write_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "coma_gen.cli", "shard")
@@ -56,7 +56,7 @@ def test_killed_and_started_again(checkout: Path, tmp_path: Path) -> None:
     )
     assert read_json(checkout / "metrics" / "shard.json") == metrics
     folders = (checkout / "data" / "shards", tmp_path / "expected")
-    assert len({open_artefact(folder, kind="shards").digest for folder in folders}) == 1
+    assert len({verify_artifact(folder, kind="shards").digest for folder in folders}) == 1
     assert list((checkout / ".resume").iterdir()) == []
 
 
@@ -66,7 +66,7 @@ def test_machines_share_the_tasks(
 ) -> None:
     shares: list[range] = []
     monkeypatch.chdir(checkout)
-    monkeypatch.setattr("coma_gen.determinism.pin_cpu", lambda **_settings: None)
+    monkeypatch.setattr("coma_gen.core.seeding.pin_cpu", lambda **_settings: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "find_spec", lambda _name: True)
     monkeypatch.setattr(command, "_write", lambda _options, _parts, tasks: shares.append(tasks))

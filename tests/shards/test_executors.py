@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from coma_gen.artefact import open_artefact
-from coma_gen.errors import UserError
-from coma_gen.shards.parts import Parts
-from coma_gen.shards.pieces import Source
-from coma_gen.shards.write import write_shards
+from coma_gen.core.artifact import verify_artifact
+from coma_gen.core.errors import UserError
+from coma_gen.shards.encode import ShardInputs
+from coma_gen.shards.stage import write_shards
+from coma_gen.shards.tasks import Parts
 
 pytest.importorskip("datatrove", reason="an extra: pip install 'coma-gen[scale]'")
 pytestmark = pytest.mark.filterwarnings(
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture
 def parts(folders: Any, tokenizer_folder: Path, make_params: Any, tmp_path: Path) -> Parts:
-    source = Source.of(make_params(), *folders, tokenizer_folder)
+    source = ShardInputs.of(make_params(), *folders, tokenizer_folder)
     return Parts.divide(source, tmp_path / "parts", files_per_task=16)
 
 
@@ -32,12 +32,12 @@ def parts(folders: Any, tokenizer_folder: Path, make_params: Any, tmp_path: Path
 def expected(parts: Parts, tmp_path: Path) -> str:
     source, folder = parts.source, tmp_path / "expected"
     write_shards(source.shard, source.split, source.corpus, source.tokenizer, folder, workers=1)
-    return open_artefact(folder, kind="shards").digest
+    return verify_artifact(folder, kind="shards").digest
 
 
 def joined(parts: Parts, tmp_path: Path) -> str:
     parts.join(tmp_path / "shards")
-    return open_artefact(tmp_path / "shards", kind="shards").digest
+    return verify_artifact(tmp_path / "shards", kind="shards").digest
 
 
 def test_what_is_done_is_not_done_again(

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from coma_gen.artefact import Manifest
-from coma_gen.errors import UserError
+from coma_gen.core.artifact import Manifest
+from coma_gen.core.errors import UserError
 from coma_gen.shards.read import ShardedSplit, read_shifts
+from coma_gen.shards.stage import write_shards
 from coma_gen.shards.windows import IGNORE, draw_windows
-from coma_gen.shards.write import write_shards
 
 PAD = 0
 

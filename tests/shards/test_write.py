@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from coma_gen.artefact import open_artefact, seal
-from coma_gen.errors import UserError
-from coma_gen.music.augmentation import at_tempo
-from coma_gen.music.midi import read_notes
-from coma_gen.shards.copies import copies_of
-from coma_gen.shards.pieces import Piece
+from coma_gen.core.artifact import verify_artifact, write_manifest
+from coma_gen.core.errors import UserError
+from coma_gen.midi.augment import at_tempo
+from coma_gen.midi.io import read_notes
+from coma_gen.shards.augment import augmentations_for
+from coma_gen.shards.encode import EncodedPerformance
 from coma_gen.shards.read import ShardedSplit, read_shifts
-from coma_gen.shards.write import SCHEMA, write_shards, write_split
+from coma_gen.shards.stage import SCHEMA, write_shards, write_split
 from coma_gen.tokenizer.remi import Tokenizer
 
 
@@ -35,7 +35,7 @@ def test_two_workers_write_the_same_bytes(
 ) -> None:
     for workers in (1, 2):
         write_shards(make_params(), *folders, byte_pair_folder, tmp_path / str(workers), workers=workers)
-    one, two = (open_artefact(tmp_path / str(workers), kind="shards") for workers in (1, 2))
+    one, two = (verify_artifact(tmp_path / str(workers), kind="shards") for workers in (1, 2))
     assert one.files == two.files
     assert one.digest == two.digest
 
@@ -89,10 +89,10 @@ def test_no_piece_spans_two_files(written: Any) -> None:
     assert (split.index.groupby("shard")["offset"].min() == 0).all()
 
 
-def piece(size: int, **changes: Any) -> Piece:
+def piece(size: int, **changes: Any) -> EncodedPerformance:
     row = dict.fromkeys(SCHEMA.names, 0) | {"tokens": size, **changes}
     row |= dict.fromkeys(("midi_filename", "composer", "title", "split"), "x")
-    return Piece(row, np.zeros(size, np.uint16))
+    return EncodedPerformance(row, np.zeros(size, np.uint16))
 
 
 def test_a_long_piece_has_a_file_of_its_own(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_long_piece_has_a_file_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_index_is_written_as_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coma_gen.shards.write.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("coma_gen.shards.stage.ROWS_AT_ONCE", 4)
     pieces = [piece(3 + index % 5, copy=index % 3, notes=index) for index in range(11)]
     counts = write_split(tmp_path, "test", iter(pieces), tokens_per_file=10)
     index = pd.read_parquet(tmp_path / "test" / "index.parquet")
@@ -144,15 +144,19 @@ def test_byte_pairs_get_copies_instead_of_tables(
 
 def test_the_loudness_of_a_copy_depends_on_its_file_alone(make_params: Any) -> None:
     params = make_params(transpose=3, velocity_shift=8)
-    assert copies_of(params, "a.mid", byte_pairs=True) == copies_of(params, "a.mid", byte_pairs=True)
-    assert copies_of(params, "a.mid", byte_pairs=True) != copies_of(params, "b.mid", byte_pairs=True)
+    assert augmentations_for(params, "a.mid", byte_pairs=True) == augmentations_for(
+        params, "a.mid", byte_pairs=True
+    )
+    assert augmentations_for(params, "a.mid", byte_pairs=True) != augmentations_for(
+        params, "b.mid", byte_pairs=True
+    )
 
 
 def test_a_split_of_another_corpus_is_refused(
     folders: Any, tokenizer_folder: Path, make_params: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "corpus").mkdir()
-    seal(tmp_path / "corpus", kind="corpus", made_from={}, settings={})
+    write_manifest(tmp_path / "corpus", kind="corpus", made_from={}, settings={})
     with pytest.raises(UserError, match="split was made from"):
         write_shards(make_params(), folders[0], tmp_path / "corpus", tokenizer_folder, tmp_path / "shards")
     assert not (tmp_path / "shards").exists()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from symusic import Note, Pedal, Score, Tempo, TimeSignature, Track
 
-from coma_gen.music.notes import Notes
-from coma_gen.params.sections import TokenizerParams
+from coma_gen.config.schema import TokenizerParams
+from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.grid import Grid
 from coma_gen.tokenizer.vocabulary import Vocabulary
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coma_gen.music.notes import Notes
-from coma_gen.params.sections import TokenizerParams
+from coma_gen.config.schema import TokenizerParams
+from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.codec import decode_grid, encode_grid
-from coma_gen.tokenizer.grid import quantised, sounding
+from coma_gen.tokenizer.grid import quantize, to_notes
 from coma_gen.tokenizer.remi import Tokenizer, _build_remi
 
 SETTINGS: list[dict[str, Any]] = [
@@ -45,7 +45,7 @@ def test_the_codec_writes_what_miditok_writes(
     @settings(max_examples=40, deadline=None, derandomize=True)
     @given(music)
     def compare(drawn: Any) -> None:
-        grid = quantised(notes_of(drawn), vocabulary)
+        grid = quantize(notes_of(drawn), vocabulary)
         ids = encode_grid(grid, vocabulary)
         expected = remi.encode(score_of(grid, vocabulary), no_preprocess_score=True)
         assert ids.tolist() == expected[0].ids
@@ -89,15 +89,15 @@ def test_durations_and_velocities_come_back_within_half_a_bin(make_params: Any, 
 
 def test_a_key_that_is_struck_again_is_released_first(make_params: Any) -> None:
     vocabulary = Tokenizer.build(make_params()).vocabulary
-    grid = quantised(Notes.of([0, 1], [3, 1], [60, 60], [64, 64]), vocabulary)
-    assert sounding(grid, vocabulary).duration.tolist() == [1.0, 1.0]
+    grid = quantize(Notes.of([0, 1], [3, 1], [60, 60], [64, 64]), vocabulary)
+    assert to_notes(grid, vocabulary).duration.tolist() == [1.0, 1.0]
 
 
 def test_one_position_holds_a_pitch_once_the_longest(make_params: Any) -> None:
     vocabulary = Tokenizer.build(make_params()).vocabulary
-    grid = quantised(Notes.of([0.5, 0.501], [0.25, 1.0], [60, 60], [90, 20]), vocabulary)
+    grid = quantize(Notes.of([0.5, 0.501], [0.25, 1.0], [60, 60], [90, 20]), vocabulary)
     assert len(grid) == 1
-    assert sounding(grid, vocabulary).duration.tolist() == [1.0]
+    assert to_notes(grid, vocabulary).duration.tolist() == [1.0]
 
 
 def test_repedalling_within_a_position_survives(make_params: Any) -> None:
@@ -124,7 +124,7 @@ def test_a_pedal_that_is_never_released_lasts_to_the_end(make_params: Any) -> No
 
 def test_shifting_folds_pitches_back_by_octaves(make_params: Any) -> None:
     vocabulary = Tokenizer.build(make_params()).vocabulary
-    grid = quantised(Notes.of([0, 1, 2], [1, 1, 1], [21, 60, 108], [1, 64, 127]), vocabulary)
+    grid = quantize(Notes.of([0, 1, 2], [1, 1, 1], [21, 60, 108], [1, 64, 127]), vocabulary)
     assert grid.shifted(2, 1, vocabulary).pitch.tolist() == [23, 62, 98]
     assert grid.shifted(-2, 0, vocabulary).pitch.tolist() == [31, 58, 106]
     assert grid.shifted(0, 40, vocabulary).velocity.tolist() == [31, 31, 31]

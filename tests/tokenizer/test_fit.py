@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from coma_gen.artefact import seal
-from coma_gen.corpus.performance import Performance, write_table
-from coma_gen.errors import UserError
-from coma_gen.music.midi import midi_bytes
-from coma_gen.tokenizer.fit import evenly_spaced, fit_tokenizer
+from coma_gen.core.artifact import write_manifest
+from coma_gen.core.errors import UserError
+from coma_gen.corpus.table import Performance, write_table
+from coma_gen.midi.io import midi_bytes
 from coma_gen.tokenizer.remi import Tokenizer
+from coma_gen.tokenizer.stage import evenly_spaced, fit_tokenizer
 
 Write = Callable[[Path, int], tuple[Path, Path]]
 TRAIN = 4
@@ -34,7 +34,7 @@ def write(make_music: Callable[..., Any]) -> Write:
                 (corpus / file).write_bytes(midi_bytes(notes))
                 rows.append(Performance("Nobody", "Étude", name, "", file, notes.end, notes=len(notes)))
             write_table(split / f"{name}.csv", rows)
-        seal(split, kind="split", made_from={}, settings={})
+        write_manifest(split, kind="split", made_from={}, settings={})
         return split, corpus
 
     return write

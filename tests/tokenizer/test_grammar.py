@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coma_gen.music.notes import Notes
+from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.codec import decode_grid, encode_grid
 from coma_gen.tokenizer.grammar import FOLLOWS, Grammar
 from coma_gen.tokenizer.remi import Tokenizer, _build_remi

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from miditok import REMI
 
-from coma_gen.errors import UserError
-from coma_gen.files import sha256_file
-from coma_gen.music.augmentation import transposed
-from coma_gen.music.notes import Notes
-from coma_gen.params.rules import base_vocab_size
+from coma_gen.config.rules import base_vocab_size
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import sha256_file
+from coma_gen.midi.augment import transposed
+from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.remi import Tokenizer
 from coma_gen.tokenizer.vocabulary import FORBIDDEN, Vocabulary
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-import coma_gen.errors
-from coma_gen.tracking.address import ARTIFACTS, DATABASE
-from coma_gen.tracking.experiment import Experiment, Lineage
+import coma_gen.core.errors
+from coma_gen.tracking.run_record import Experiment, Lineage
 from coma_gen.tracking.store import Store, open_store
+from coma_gen.tracking.uri import ARTIFACTS, DATABASE
 from coma_gen.tracking.words import Story
 
 OF_MLFLOW = (
@@ -42,7 +42,7 @@ def _own_address(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def own_code() -> dict[str, str]:
     """An environment whose Python finds this library, wherever it is started."""
-    source = str(Path(coma_gen.errors.__file__).parents[1])
+    source = str(Path(coma_gen.core.errors.__file__).parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.artefact import seal
-from coma_gen.errors import UserError
-from coma_gen.params.load import load_params
-from coma_gen.tracking.complete import STAGES, track_workspace
+from coma_gen.config.load import load_params
+from coma_gen.core.artifact import write_manifest
+from coma_gen.core.errors import UserError
 from coma_gen.tracking.launch import follow_training
+from coma_gen.tracking.stage import STAGES, track_workspace
 from coma_gen.tracking.store import Store
-from coma_gen.workspace.key import training_digest
+from coma_gen.workspace.fingerprint import training_digest
 from coma_gen.workspace.paths import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def workspace(
         (home / "data" / kind).mkdir(parents=True)
         for split in ("train", "validation", "test"):
             (home / "data" / kind / f"{split}.csv").write_text(f"{kind} {split}")
-        seal(home / "data" / kind, kind=kind, made_from={}, settings={})
+        write_manifest(home / "data" / kind, kind=kind, made_from={}, settings={})
     (home / "metrics").mkdir()
     for stage in STAGES:
         (home / "metrics" / f"{stage}.json").write_text(json.dumps(METRICS.get(stage, {"count": 1})))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.files import read_json
+from coma_gen.core.io import read_json
+from coma_gen.tracking.csv_tail import Row
 from coma_gen.tracking.figures import FIGURES, HEADLINE, MEASURED, TABLE, headline, measured, write_table
 from coma_gen.tracking.flatten import Measures, flat_metrics
-from coma_gen.tracking.mirror import CURVES
-from coma_gen.tracking.rows import Row
-from coma_gen.training import curve
+from coma_gen.tracking.run_sync import CURVES
+from coma_gen.training import metrics_log
 
 METRICS = Path(__file__).parents[2] / "metrics"
 STAGES = ("download", "split", "fit_tokenizer", "shard", "baseline", "train", "evaluate", "sample")
@@ -58,7 +58,7 @@ def test_the_bits_to_compare_come_first_by_name() -> None:
 
 def test_the_curves_that_count_come_first_by_name() -> None:
     assert sorted(CURVES.values())[:2] == ["loss/train", "loss/validation"]
-    assert set(CURVES) == {field.name for field in fields(curve.Row)} - {"step", "tokens"}
+    assert set(CURVES) == {field.name for field in fields(metrics_log.MetricsRow)} - {"step", "tokens"}
 
 
 def test_seconds_are_those_of_each_row() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coma_gen.tracking.door import Metric, Param
+from coma_gen.tracking.client import Metric, Param
 from coma_gen.tracking.flatten import MAX_PARAM, MAX_TAG, flat_metrics, flat_params, shortened
 
 

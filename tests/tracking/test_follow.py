@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from coma_gen.errors import UserError
+from coma_gen.core.errors import UserError
 from coma_gen.tracking import follow
+from coma_gen.tracking.csv_tail import Row
 from coma_gen.tracking.follow import Follower, Parent
 from coma_gen.tracking.launch import start_follower
-from coma_gen.tracking.rows import Row
 from coma_gen.tracking.store import Store, open_store
 from tracking.conftest import HEADER, curve_text
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from chromium import browser, find_browser
-from coma_gen.tracking.experiment import Experiment, sync_complete
+
+from coma_gen.tracking.run_record import Experiment, sync_complete
 from coma_gen.tracking.store import Store
 from coma_gen.tracking.view import RUNS_PAGE
 from tracking.test_rest import server  # noqa: F401 - pytest finds it here

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from coma_gen.tracking.address import ui_command
-from coma_gen.tracking.experiment import Experiment, sync_complete
 from coma_gen.tracking.flatten import flat_params
-from coma_gen.tracking.mirror import find_or_start_run
+from coma_gen.tracking.run_record import Experiment, sync_complete
+from coma_gen.tracking.run_sync import find_or_start_run
 from coma_gen.tracking.store import Store, open_store
+from coma_gen.tracking.uri import ui_command
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coma_gen.errors import UserError
+from coma_gen.core.errors import UserError
 from coma_gen.generation.request import Request
-from coma_gen.tracking.served import SETTINGS, Limits, asked
+from coma_gen.serving.schema import SETTINGS, Limits, parse_request
 
 LIMITS = Limits()
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -22,18 +22,18 @@ ROWS = st.dictionaries(st.sampled_from(("midi", *SETTINGS, "other")), VALUES, ma
 
 
 def test_what_is_left_open_is_as_on_the_command_line() -> None:
-    (row,) = asked([{"seed": None, "midi": None}], LIMITS)
+    (row,) = parse_request([{"seed": None, "midi": None}], LIMITS)
     assert row.midi is None
     assert row.request == Request(tokens=LIMITS.max_tokens)
-    assert asked([{}], Limits(max_seconds=2.0))[0].request.seconds == 2.0
+    assert parse_request([{}], Limits(max_seconds=2.0))[0].request.seconds == 2.0
 
 
 def test_every_setting_of_a_request_comes_through_as_its_own_kind() -> None:
     request = Request(20.0, 500, 3, 2**62 + 1, 0.5, 5, 0.9, 0.1, 4, 1.0, 8.0)
     text = base64.b64encode(b"MThd").decode()
-    (row,) = asked(json.loads(json.dumps([{"midi": text, **asdict(request)}])), LIMITS)
+    (row,) = parse_request(json.loads(json.dumps([{"midi": text, **asdict(request)}])), LIMITS)
     assert (row.midi, row.request) == (b"MThd", request)
-    (row,) = asked([{"midi": text, "seconds": 20, "seed": 3.0}], LIMITS)
+    (row,) = parse_request([{"midi": text, "seconds": 20, "seed": 3.0}], LIMITS)
     assert [type(row.request.seconds), type(row.request.seed)] == [float, int]
 
 
@@ -66,14 +66,14 @@ def test_every_setting_of_a_request_comes_through_as_its_own_kind() -> None:
 )
 def test_what_cannot_be_met_is_refused_with_every_reason(rows: Any, reasons: list[str]) -> None:
     with pytest.raises(UserError, match="(?s)" + ".*".join(reasons)) as caught:
-        asked(rows, LIMITS)
+        parse_request(rows, LIMITS)
     assert len(caught.value.faults) == len(reasons)
 
 
 @given(VALUES | st.lists(ROWS, max_size=3))
 def test_whatever_is_asked_is_understood_within_limits_or_refused(rows: Any) -> None:
     try:
-        understood = asked(rows, LIMITS)
+        understood = parse_request(rows, LIMITS)
     except UserError:
         return
     for row in understood:

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from checkout import ROOT
-from coma_gen.cli import main
-from coma_gen.music.midi import midi_bytes, read_notes
-from coma_gen.tracking.mirror import find_or_start_run
-from coma_gen.tracking.register import register_model
-from coma_gen.tracking.server import DRAINED, Door, Message, Receive, Scope, Send
-from coma_gen.tracking.store import Store
-from jobs import Job, attempt, run, started, wait_until
 from small_models import SCALE, written_model
+from subprocess_utils import Job, attempt, run, started, wait_until
+
+from coma_gen.cli.main import main
+from coma_gen.midi.io import midi_bytes, read_notes
+from coma_gen.serving.app import DRAINED, Message, Receive, RequestGuard, Scope, Send
+from coma_gen.tracking.registry import register_model
+from coma_gen.tracking.run_sync import find_or_start_run
+from coma_gen.tracking.store import Store
 
 JSON = {"content-type": "application/json"}
 HERE = {"host": "127.0.0.1:5001"}
@@ -68,7 +68,7 @@ def through(
 
     encoded = [(name.encode(), text.encode()) for name, text in headers.items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": encoded}
-    asyncio.run(Door(app, max_body_bytes=MOST)(scope, receive, send))
+    asyncio.run(RequestGuard(app, max_body_bytes=MOST)(scope, receive, send))
     assert [message["type"] for message in sent].count("http.response.start") == 1
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent), read
 

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow_records import lock_store
 
-from coma_gen.errors import UserError
-from coma_gen.tracking.address import DATABASE
-from coma_gen.tracking.door import MlflowException
-from coma_gen.tracking.mirror import find_or_start_run
+from coma_gen.core.errors import UserError
+from coma_gen.tracking.client import MlflowException
+from coma_gen.tracking.run_sync import find_or_start_run
 from coma_gen.tracking.store import Store, open_store
-from recorded import lock_store
+from coma_gen.tracking.uri import DATABASE
 
 START_ONE = """
 import sys
 from pathlib import Path
-from coma_gen.tracking.mirror import find_or_start_run
+from coma_gen.tracking.run_sync import find_or_start_run
 from coma_gen.tracking.store import open_store
 print(find_or_start_run(open_store(Path(sys.argv[1])), key="it's-1", name="workspace"))
 """

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from coma_gen.tracking.figures import FIGURES, MEASURED
-from coma_gen.tracking.mirror import CURVES
+from coma_gen.tracking.run_sync import CURVES
 from coma_gen.tracking.store import Store, open_store
 from coma_gen.tracking.view import CHANGED_TAG, RUNS_PAGE, VIEW, experiment_tags
 

@@ -22,10 +22,10 @@ import trainer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from coma_gen.errors import UserError
-from coma_gen.training.interruption import TrainingInterrupted
+from coma_gen.core.errors import UserError
+from coma_gen.training.distributed import init_distributed
 from coma_gen.training.launch import PLACE, RENDEZVOUS, _loopback
-from coma_gen.training.ranks import joined_ranks
+from coma_gen.training.signals import TrainingInterrupted
 
 SETTINGS: dict[str, Any] = {
     "seq_len": 40,  # two of the three pieces are shorter, so that windows have unequal numbers of targets
@@ -65,7 +65,7 @@ def train_as_rank(
     """One rank of a run; the first notes what it gave."""
     model = Odd(trainer.make_model(**(DRY if dry else {})), pause, healthy)
     try:
-        with joined_ranks() as ranks:
+        with init_distributed() as ranks:
             result = trainer.train(
                 run, model=model, shards=run.with_name("shards"), ranks=ranks, **{**SETTINGS, **changes}
             )

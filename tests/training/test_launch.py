@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.errors import UserError
+from coma_gen.core.errors import UserError
 from coma_gen.training import launch
 from coma_gen.training.launch import LOST, RENDEZVOUS, is_first_rank, is_rank, launch_ranks
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from coma_gen.errors import UserError
-from coma_gen.training.likelihood import split_nll
+from coma_gen.core.errors import UserError
+from coma_gen.training.loss import validation_nll
 from coma_gen.training.schedule import learning_rate
 
 GETS_WORSE: dict[str, Any] = {
@@ -78,7 +78,7 @@ def test_best_weights_are_those_of_the_best_validation(trainer: ModuleType, tmp_
     model = trainer.make_model()
     model.load_state_dict(long.best_state)
     split = trainer.Tokens(trainer.VALIDATION)
-    nll = split_nll(model, split, seq_len=8, batch=2, pad_id=0, device=torch.device("cpu"), bf16=False)
+    nll = validation_nll(model, split, seq_len=8, batch=2, pad_id=0, device=torch.device("cpu"), bf16=False)
     assert nll == long.metrics["best"]["validation_nll"]
     assert nll < long.metrics["last"]["validation_nll"]
 
@@ -131,7 +131,7 @@ def test_a_finished_run_is_not_trained_again(
     trainer: ModuleType, tmp_path: Path, uninterrupted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer.train(tmp_path)
-    monkeypatch.setattr("coma_gen.training.loop._Run.take_step", None)
+    monkeypatch.setattr("coma_gen.training.loop._TrainLoop.take_step", None)
     assert trainer.digest(trainer.train(tmp_path)) == uninterrupted
 
 

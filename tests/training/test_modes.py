@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.attention import flex_attention as library
 
 from coma_gen.model.attention import MultiScaleAttention
-from coma_gen.model.compiled import compile_model
+from coma_gen.model.compile import compile_model
 from coma_gen.model.conformer import Conformer
-from coma_gen.model.flex import FlexBand, block_mask
-from coma_gen.model.plain import plain_logits
-from coma_gen.training.gradient import clip_gradient
-from coma_gen.training.likelihood import nll_sum
+from coma_gen.model.flex_attention import FlexBand, block_mask
+from coma_gen.model.reference import plain_logits
+from coma_gen.training.gradients import clip_gradient
+from coma_gen.training.loss import sum_nll
 from coma_gen.training.optimizer import build_optimizer
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def curve(
     way, losses = wrap(model), []
     for ids in windows(trainer.VOCABULARY):
         optimizer.zero_grad(set_to_none=True)
-        nll = nll_sum(way, ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), bf16=bf16)
+        nll = sum_nll(way, ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), bf16=bf16)
         nll.backward()  # type: ignore[no-untyped-call]
         clip_gradient(learning, params.clip_norm, divisor=BATCH * LENGTH)
         optimizer.step()

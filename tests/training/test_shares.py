@@ -10,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coma_gen.errors import UserError
-from coma_gen.params.load import check_params
-from coma_gen.params.reading import read_yaml
-from coma_gen.params.rules import misfits
-from coma_gen.params.sections import ModelParams, TrainParams
-from coma_gen.training import ranks as module
-from coma_gen.training.ranks import ALONE, Ranks, is_lost_peer
+from coma_gen.config.load import check_params
+from coma_gen.config.rules import check_world_size
+from coma_gen.config.schema import ModelParams, TrainParams
+from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.core.errors import UserError
+from coma_gen.training import distributed as module
+from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_peer
 
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 
@@ -40,14 +40,14 @@ def test_shares_are_a_partition_and_keep_to_micro_batches(
     micro_batch: int, grad_accum_steps: int, size: int, dry: bool
 ) -> None:
     params = train_params(micro_batch, grad_accum_steps)
-    faults = list(misfits(size, DRY if dry else WET, params))
+    faults = list(check_world_size(size, DRY if dry else WET, params))
     assert bool(faults) == (
         bool(grad_accum_steps % size)
         and (not dry or bool(size % grad_accum_steps) or bool(micro_batch * grad_accum_steps % size))
     )
     if faults:
         return
-    shares = [Ranks(rank, size, rank).share(params) for rank in range(size)]
+    shares = [Distributed(rank, size, rank).share(params) for rank in range(size)]
     windows = [window for share in shares for window in range(share.first, share.first + share.windows)]
     assert windows == list(range(micro_batch * grad_accum_steps))
     for share in shares:
@@ -86,10 +86,10 @@ def test_a_number_that_does_not_fit_is_refused_by_key(changes: dict[str, Any], w
 
 
 def test_one_process_asks_nobody() -> None:
-    assert ALONE.total(1.5, 2) == [1.5, 2]
+    assert SINGLE_PROCESS.total(1.5, 2) == [1.5, 2]
     error = ValueError()
-    assert ALONE.ended(error, 1) is error
-    other = Ranks(1, 2, 1).ended(error, 7)
+    assert SINGLE_PROCESS.ended(error, 1) is error
+    other = Distributed(1, 2, 1).ended(error, 7)
     assert isinstance(other, SystemExit) and other.code == 7
 
 
@@ -98,17 +98,17 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "choose_device", torch.device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert ALONE.device("cuda") == torch.device("cuda") and chosen == []
-    assert Ranks(5, 6, 1).device("cuda") == torch.device("cuda", 1) and chosen == [1]
+    assert SINGLE_PROCESS.device("cuda") == torch.device("cuda") and chosen == []
+    assert Distributed(5, 6, 1).device("cuda") == torch.device("cuda", 1) and chosen == [1]
     with pytest.raises(
         UserError, match=r"runtime\.processes: must not exceed the GPUs of a machine \(2 here\)"
     ):
-        Ranks(2, 4, 2).device("cuda")
+        Distributed(2, 4, 2).device("cuda")
     with pytest.raises(SystemExit):  # one rank has said it
-        Ranks(3, 4, 3).device("cuda")
-    assert Ranks(3, 4, 3).device("cpu") == torch.device("cpu")
+        Distributed(3, 4, 3).device("cuda")
+    assert Distributed(3, 4, 3).device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match=r"runtime\.device: must be cpu or cuda .* got mps"):
-        Ranks(0, 2, 0).device("mps")
+        Distributed(0, 2, 0).device("mps")
 
 
 def test_other_errors_are_no_lost_peer() -> None:

@@ -18,17 +18,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from coma_gen.artefact import seal
-from coma_gen.files import replacing_folder
+from coma_gen.config.schema import ModelParams, TrainParams
+from coma_gen.core.artifact import write_manifest
+from coma_gen.core.io import atomic_dir
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.device import deterministic
-from coma_gen.params.sections import ModelParams, TrainParams
 from coma_gen.shards.layout import INDEX, KIND, token_file
 from coma_gen.shards.read import ShardedSplit
-from coma_gen.training.interruption import TrainingInterrupted
+from coma_gen.training.distributed import SINGLE_PROCESS, Distributed
 from coma_gen.training.loop import train_model
 from coma_gen.training.progress import TrainingResult
-from coma_gen.training.ranks import ALONE, Ranks
+from coma_gen.training.signals import TrainingInterrupted
 
 VOCABULARY = 12
 PAD, BOS, EOS = 0, 1, 2
@@ -68,7 +68,7 @@ TRAIN, VALIDATION = noise(30, 21, 50, seed=1), noise(19, 10, seed=2)
 
 def write_shards(folder: Path, **splits: list[np.ndarray]) -> None:
     """Lays pieces on disk as the shard stage does, with as much of the index as training reads."""
-    with replacing_folder(folder) as building:
+    with atomic_dir(folder) as building:
         for split, pieces in splits.items():
             (building / split).mkdir()
             lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
@@ -83,7 +83,7 @@ def write_shards(folder: Path, **splits: list[np.ndarray]) -> None:
                 token_file(building, split, 0),
                 np.concatenate([*pieces, np.empty(0, np.uint16)]).astype(np.uint16),
             )
-        seal(building, kind=KIND, made_from={}, settings={"vocab_size": VOCABULARY, "pad_id": PAD})
+        write_manifest(building, kind=KIND, made_from={}, settings={"vocab_size": VOCABULARY, "pad_id": PAD})
 
 
 def make_params(**changes: Any) -> TrainParams:
@@ -157,7 +157,7 @@ def train(
     train_pieces: list[np.ndarray] = TRAIN,
     validation_pieces: list[np.ndarray] = VALIDATION,
     device: str = "cpu",
-    ranks: Ranks = ALONE,
+    ranks: Distributed = SINGLE_PROCESS,
     **changes: Any,
 ) -> Any:
     """Trains the tiny model with `folder` as its resume folder; `changes` go to its params.

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from coma_gen.artefact import seal
-from coma_gen.cli import main
+from coma_gen.cli.main import main
+from coma_gen.core.artifact import write_manifest
+from coma_gen.core.io import sha256_bytes
 from coma_gen.corpus.maestro import ARCHIVE_VARIABLE
 from coma_gen.corpus.maestro_mini import SDIST
-from coma_gen.files import sha256_bytes
-from coma_gen.workspace import holdings, surroundings
-from coma_gen.workspace.doctor import examine, told
-from coma_gen.workspace.findings import Finding
-from coma_gen.workspace.holdings import KINDS, sweep
+from coma_gen.workspace import data_checks, environment_checks
+from coma_gen.workspace.data_checks import KINDS, sweep
+from coma_gen.workspace.doctor import examine, format_findings
+from coma_gen.workspace.finding import Finding
 from coma_gen.workspace.paths import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,12 +50,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         (root / "data" / kind).mkdir(parents=True)
         (root / "data" / kind / "a").write_text(kind)
         made_from = dict([digests.popitem()]) if digests else {}
-        digests[kind] = seal(root / "data" / kind, kind=kind, made_from=made_from, settings={}).digest
+        digests[kind] = write_manifest(
+            root / "data" / kind, kind=kind, made_from=made_from, settings={}
+        ).digest
     (root / ".downloads").mkdir()
     (root / ".downloads" / SDIST).write_bytes(b"archive")
-    monkeypatch.setattr(holdings, "SDIST_SHA256", sha256_bytes(b"archive"))
+    monkeypatch.setattr(data_checks, "SDIST_SHA256", sha256_bytes(b"archive"))
     for digest in ("training_digest", "sharding_digest"):
-        monkeypatch.setattr(holdings, digest, lambda root: "f" * 64)
+        monkeypatch.setattr(data_checks, digest, lambda root: "f" * 64)
     (root / ".dvc" / "tmp").mkdir(parents=True)
     (root / ".dvc" / "tmp" / "rwlock").write_text("{}")
     git(root, "init", "-q", "-b", "main")
@@ -68,7 +70,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def test_a_good_checkout_has_nothing(workspace: Workspace) -> None:
     assert examine(workspace) == []
-    assert told([]) == "doctor: nothing is wrong"
+    assert format_findings([]) == "doctor: nothing is wrong"
 
 
 def edit_params(workspace: Workspace) -> None:
@@ -165,7 +167,7 @@ TROUBLES: dict[str, tuple[Callable[[Workspace], object], str, str, bool]] = {
         True,
     ),
     "another split": (
-        lambda w: seal(w.data("split"), kind="split", made_from={"corpus": "0"}, settings={}),
+        lambda w: write_manifest(w.data("split"), kind="split", made_from={"corpus": "0"}, settings={}),
         "data/split was made from another corpus",
         "dvc repro",
         False,
@@ -202,7 +204,7 @@ def test_each_trouble_is_named_with_what_to_type(trouble: str, workspace: Worksp
     make, problem, todo, is_wrong = TROUBLES[trouble]
     make(workspace)
     found = examine(workspace)
-    text = told(found)
+    text = format_findings(found)
     assert problem in text and todo in text
     assert any(problem in each.problem and todo in each.todo and each.is_wrong == is_wrong for each in found)
     assert any(each.is_wrong for each in found) == is_wrong, "and nothing else is wrong"
@@ -220,13 +222,15 @@ def test_a_cache_elsewhere_is_looked_at(workspace: Workspace, tmp_path: Path) ->
     path = tmp_path / "shared" / "files" / "md5" / "90" / "0150983cd24fb0d6963f7d28e17f72"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"abd")
-    assert "../shared/files/md5/90/0150983cd24fb0d6963f7d28e17f72 is damaged" in told(examine(workspace))
+    assert "../shared/files/md5/90/0150983cd24fb0d6963f7d28e17f72 is damaged" in format_findings(
+        examine(workspace)
+    )
 
 
 def test_many_damaged_files_are_counted(workspace: Workspace) -> None:
     for number in range(20):
         (workspace.data("model") / f"\x1b[2J{number}").touch()
-    text = told(examine(workspace))
+    text = format_findings(examine(workspace))
     assert "data/model: 12 more files like these" in text
     assert "\x1b" not in text and "\\x1b[2J0: is not named" in text
 
@@ -235,35 +239,37 @@ def test_a_shallow_clone(workspace: Workspace, tmp_path: Path) -> None:
     git(workspace.home, "commit", "-q", "--allow-empty", "-m", "more")
     shallow = tmp_path / "shallow"
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{workspace.home}", str(shallow))
-    found = list(surroundings.git(Workspace.here(shallow)))
+    found = list(environment_checks.git(Workspace.here(shallow)))
     assert [each.todo for each in found if "shallow" in each.problem] == ["git fetch --unshallow"]
 
 
 def test_other_versions_and_an_old_python(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     (workspace.root / "constraints.txt").write_text("numpy==0.0.1\nno-such-package==1\ntorch==2.13.0\n")
-    monkeypatch.setattr(surroundings, "version", lambda name: {"numpy": "2.4.0", "torch": "2.13.0+cpu"}[name])
-    monkeypatch.setattr(surroundings, "PackageNotFoundError", KeyError)
-    [found] = surroundings.packages(workspace)
+    monkeypatch.setattr(
+        environment_checks, "version", lambda name: {"numpy": "2.4.0", "torch": "2.13.0+cpu"}[name]
+    )
+    monkeypatch.setattr(environment_checks, "PackageNotFoundError", KeyError)
+    [found] = environment_checks.packages(workspace)
     assert "numpy 2.4.0 (not 0.0.1)" in found.problem and "torch" not in found.problem
     assert "-c constraints.txt" in found.todo
-    monkeypatch.setattr(surroundings, "PYTHON", (4, 0))
-    [found] = surroundings.python(workspace)
+    monkeypatch.setattr(environment_checks, "PYTHON", (4, 0))
+    [found] = environment_checks.python(workspace)
     assert "4.0 or newer is needed" in found.problem
 
 
 def test_a_full_disk_and_one_that_cannot_be_written(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(surroundings, "LEAST_FREE", 2**60)
-    monkeypatch.setattr(surroundings.os, "access", lambda *_: False)
-    assert [each.what for each in surroundings.disk(workspace)] == ["disk", "disk"]
+    monkeypatch.setattr(environment_checks, "LEAST_FREE", 2**60)
+    monkeypatch.setattr(environment_checks.os, "access", lambda *_: False)
+    assert [each.what for each in environment_checks.disk(workspace)] == ["disk", "disk"]
 
 
 def test_archives_that_are_named_and_not_there(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ARCHIVE_VARIABLE, "/nowhere/maestro.zip")
     text = workspace.params.read_text()
     workspace.params.write_text(text.replace("corpus: maestro-mini", "corpus: folder"))
-    problems = [each.problem for each in holdings.archives(workspace)]
+    problems = [each.problem for each in data_checks.archives(workspace)]
     assert len(problems) == 2
     assert "/nowhere/maestro.zip" in problems[0] and "music, which is no folder" in problems[1]
 
@@ -286,10 +292,10 @@ class TestSweep:
         folder = resume_folder(workspace, age=WEEKS)
         parts = workspace.resume / f"shard-{'e' * 16}"
         shutil.copytree(folder, parts, copy_function=shutil.copy2)
-        monkeypatch.setattr(holdings, "training_digest", lambda root: "0123abcd")
-        monkeypatch.setattr(holdings, "sharding_digest", lambda root: "e" * 64)
+        monkeypatch.setattr(data_checks, "training_digest", lambda root: "0123abcd")
+        monkeypatch.setattr(data_checks, "sharding_digest", lambda root: "e" * 64)
         assert sweep(workspace) == [] and folder.exists() and parts.exists()
-        monkeypatch.setattr(holdings, "sharding_digest", lambda root: "f" * 64)
+        monkeypatch.setattr(data_checks, "sharding_digest", lambda root: "f" * 64)
         assert [path for path, _ in sweep(workspace)] == [parts]
 
     def test_nothing_where_nobody_can_tell(
@@ -299,7 +305,7 @@ class TestSweep:
             raise ModuleNotFoundError("torch")
 
         folder = resume_folder(workspace, age=WEEKS)
-        monkeypatch.setattr(holdings, "training_digest", unknown)
+        monkeypatch.setattr(data_checks, "training_digest", unknown)
         assert sweep(workspace) == [] and folder.exists()
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from checkout import dvc
-from coma_gen.errors import UserError
+
+from coma_gen.core.errors import UserError
 from coma_gen.workspace.plots_page import write_page
 
 

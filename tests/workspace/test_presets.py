@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from dvc.utils.hydra import to_hydra_overrides
+from subprocess_utils import run
 
-from coma_gen.errors import UserError
-from coma_gen.params.reading import read_yaml
-from coma_gen.workspace.presets import as_flags, check_ground, merged, preset_flags, read_preset
-from jobs import run
+from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.core.errors import UserError
+from coma_gen.workspace.presets import as_flags, merged, preset_flags, read_preset, require_committed_params
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -105,19 +105,19 @@ def test_a_preset_stands_on_the_committed_params(checkout: Path) -> None:
     """What another experiment left behind is named, what the preset sets itself is not."""
     preset = {"train": {"steps": 7}}
     with pytest.raises(UserError, match=r"params\.yaml: must be committed"):
-        check_ground(checkout, "presets/p.yaml", preset)
+        require_committed_params(checkout, "presets/p.yaml", preset)
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "begin"]):
         run(checkout, "git", "-c", "user.name=a", "-c", "user.email=a@b", *words)
-    check_ground(checkout, "presets/p.yaml", preset)
+    require_committed_params(checkout, "presets/p.yaml", preset)
     path = checkout / "params.yaml"
     committed = path.read_text()
     path.write_text(committed.replace("  steps: 900", "  steps: 8"))
-    check_ground(checkout, "presets/p.yaml", preset)
+    require_committed_params(checkout, "presets/p.yaml", preset)
     path.write_text(committed.replace("device: cpu ", "device: cuda ").replace("  steps: 900", "  steps: 8"))
     with pytest.raises(UserError, match=r"where presets/p\.yaml says nothing, got runtime\.device\. `git"):
-        check_ground(checkout, "presets/p.yaml", preset)
+        require_committed_params(checkout, "presets/p.yaml", preset)
     path.write_text("")
     run(checkout, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-a", "-m", "nothing")
     path.write_text(committed)
     with pytest.raises(UserError, match=r"got runtime\.threads, runtime\.pin_cpu"):
-        check_ground(checkout, "presets/p.yaml", preset)
+        require_committed_params(checkout, "presets/p.yaml", preset)

@@ -16,7 +16,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {src!r})
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.stage import run_stage
 
 def stage(params, workspace):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from coma_gen.cli import main
-from coma_gen.errors import UserError
-from coma_gen.files import write_json
+from coma_gen.cli.main import main
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import write_json
 from coma_gen.workspace.verify import (
     changed_files,
     committed_vendor,

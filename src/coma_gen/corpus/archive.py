@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.errors import Fault, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def read_zip(path: Path, *, limits: Limits = LIMITS) -> Iterator[tuple[str, byte
             link or device, a name that stands twice (also in another case, or as a file and as a folder), or
             more than the limits.
     """
-    account = _Account(path, limits)
-    with account.damage("zip"), _Sips(path) as file, zipfile.ZipFile(file) as archive:
+    account = _InflateBudget(path, limits)
+    with account.damage("zip"), _CappedReader(path) as file, zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         for entry in entries:
             account.admit(entry.orig_filename, is_folder=entry.is_dir())
@@ -105,7 +105,7 @@ def read_tar_gz(path: Path, *, limits: Limits = LIMITS) -> Iterator[tuple[str, b
     Raises:
         UserError: as `read_zip`.
     """
-    account = _Account(path, limits)
+    account = _InflateBudget(path, limits)
     with account.damage("tar.gz"), gzip.open(path) as inflated:
         stream = _Bounded(inflated, account)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -129,7 +129,7 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Account:
+class _InflateBudget:
     """What has been seen of one archive so far, held against the limits.
 
     Attributes:
@@ -198,7 +198,7 @@ class _Account:
         return self.fault(f"must inflate to at most {self.most:,} bytes", f"more, at {self.at!r}")
 
 
-class _Sips(io.FileIO):
+class _CappedReader(io.FileIO):
     """A file that gives no large gulps: zipfile reads the table of entries at once, whatever its size."""
 
     def __init__(self, path: Path) -> None:
@@ -218,7 +218,7 @@ class _Bounded(io.RawIOBase):
         tail: the last block that was read; an archive's own is empty.
     """
 
-    def __init__(self, stream: _Readable, account: _Account) -> None:
+    def __init__(self, stream: _Readable, account: _InflateBudget) -> None:
         super().__init__()
         self._stream = stream
         self._account = account

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from coma_gen.corpus.performance import Performance, plain_text, refuse
-from coma_gen.errors import Fault, UserError
-from coma_gen.params.sections import SplitParams
+from coma_gen.config.schema import SplitParams
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.corpus.table import Performance, plain_text, refuse
 
 
 def keep_composers(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:

@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coma_gen.corpus.performance import (
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import sha256_bytes
+from coma_gen.corpus.read import read_all
+from coma_gen.corpus.table import (
     CORPUS_TABLE,
     MIDI_SUFFIXES,
     Performance,
@@ -25,10 +28,7 @@ from coma_gen.corpus.performance import (
     read_table,
     refuse,
 )
-from coma_gen.corpus.reading import read_all
-from coma_gen.errors import Fault, UserError
-from coma_gen.files import sha256_bytes
-from coma_gen.music.midi import MAX_BYTES
+from coma_gen.midi.io import MAX_BYTES
 
 UNKNOWN = "unknown"
 MAX_HEADER = 4096

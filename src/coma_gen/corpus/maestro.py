@@ -13,11 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import sha256_bytes
 from coma_gen.corpus.archive import read_zip
-from coma_gen.corpus.fetch import WITHOUT_NETWORK, fetch
-from coma_gen.corpus.performance import Performance, read_table
-from coma_gen.errors import Fault, UserError
-from coma_gen.files import sha256_bytes
+from coma_gen.corpus.download import WITHOUT_NETWORK, fetch
+from coma_gen.corpus.table import Performance, read_table
 
 ARCHIVE_VARIABLE = "COMA_MAESTRO_ARCHIVE"
 """The environment variable that may name a zip or folder to read instead of downloading."""

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import sha256_bytes, sha256_file
 from coma_gen.corpus.archive import read_tar_gz
-from coma_gen.corpus.fetch import WITHOUT_NETWORK
-from coma_gen.corpus.performance import Performance
-from coma_gen.errors import Fault, UserError
-from coma_gen.files import sha256_bytes, sha256_file
+from coma_gen.corpus.download import WITHOUT_NETWORK
+from coma_gen.corpus.table import Performance
 
 SDIST = "miditok-3.1.0.tar.gz"
 SDIST_SHA256 = "1f905b9be87a57dac28a86c1c7a7565674a5d2e57b2f650bc2fea97792f6bdef"

@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coma_gen.artefact import open_artefact, seal
-from coma_gen.corpus.assignment import Move, assign
+from coma_gen.config.schema import SplitParams
+from coma_gen.core.artifact import verify_artifact, write_manifest
+from coma_gen.core.errors import Fault
+from coma_gen.core.io import atomic_dir
 from coma_gen.corpus.filters import keep_composers
-from coma_gen.corpus.performance import CORPUS_TABLE, SPLITS, Performance, read_table, refuse, write_table
-from coma_gen.corpus.reading import Reading, read_all
-from coma_gen.errors import Fault
-from coma_gen.files import replacing_folder
-from coma_gen.params.sections import SplitParams
+from coma_gen.corpus.read import Reading, read_all
+from coma_gen.corpus.split_methods import Move, assign
+from coma_gen.corpus.table import CORPUS_TABLE, SPLITS, Performance, read_table, refuse, write_table
 
 KIND = "split"
 LISTED = 20
@@ -28,11 +28,11 @@ LISTED = 20
 
 
 def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[str, Any]:
-    """Divides data/corpus, as an artefact of kind "split": train.csv, validation.csv and test.csv.
+    """Divides data/corpus, as an artifact of kind "split": train.csv, validation.csv and test.csv.
 
     Args:
         split: method, fractions, filters and how many unreadable files to bear.
-        corpus: an artefact of kind "corpus".
+        corpus: an artifact of kind "corpus".
         destination: the folder to make; replaced as a whole, or left alone on a fault.
 
     Returns:
@@ -44,7 +44,7 @@ def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[st
         UserError: a changed corpus, an unknown composer, too many unreadable files, or a split that would be
             empty.
     """
-    manifest = open_artefact(corpus, kind="corpus")
+    manifest = verify_artifact(corpus, kind="corpus")
     rows = read_table(corpus / CORPUS_TABLE, folder=corpus)
     chosen = keep_composers(rows, split)
     readings = read_all([corpus / row.midi_filename for row in chosen])
@@ -58,11 +58,11 @@ def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[st
     }
     _check_unreadable(unreadable, split.max_unreadable)
     placed, moves = assign(good, split)
-    with replacing_folder(destination) as building:
+    with atomic_dir(destination) as building:
         for name in SPLITS:
             write_table(building / f"{name}.csv", [row for row in placed if row.split == name])
         made_from = {"corpus": manifest.digest}
-        seal(building, kind=KIND, made_from=made_from, settings={})  # the tables are all of it
+        write_manifest(building, kind=KIND, made_from=made_from, settings={})  # the tables are all of it
     return {**_sizes(placed), **_left_out(rows, chosen, unreadable), **_overlap(placed), **_moved(moves)}
 
 

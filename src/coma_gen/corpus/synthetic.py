@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coma_gen.corpus.performance import Performance
-from coma_gen.music.midi import TICKS_PER_SECOND, midi_bytes
-from coma_gen.music.notes import Notes
+from coma_gen.corpus.table import Performance
+from coma_gen.midi.io import TICKS_PER_SECOND, midi_bytes
+from coma_gen.midi.notes import Notes
 
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
 KEYS = ("C", "D-flat", "D", "E-flat", "E", "F", "F-sharp", "G", "A-flat", "A", "B-flat", "B")
@@ -57,7 +57,7 @@ class Dice:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SyntheticPiece:
     """What stays the same through a piece.
 
     Attributes:
@@ -77,18 +77,18 @@ class Piece:
         return self.tonic + 12 * (degree // 7) + self.scale[degree % 7]
 
 
-Texture = Callable[[Piece, float, int, int], list[Event]]
+Texture = Callable[[SyntheticPiece, float, int, int], list[Event]]
 """(piece, first beat of the bar, degree of its chord, anchor of the melody) -> the notes of the bar."""
 
 
-def _melody(piece: Piece, beat: float, anchor: int, octave: int = 7) -> list[Event]:
+def _melody(piece: SyntheticPiece, beat: float, anchor: int, octave: int = 7) -> list[Event]:
     return [
         (beat + start, length * 0.95, piece.pitch(anchor + steps + octave), 0.4 if start == 0 else 0.15)
         for start, length, steps in piece.motif
     ]
 
 
-def _chorale(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+def _chorale(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> list[Event]:
     voices = (degree - 7, degree + 2, degree + 4, anchor + 7)
     return [
         (beat + half, 1.9, piece.pitch(voice), 0.3 if voice == voices[-1] else -0.2)
@@ -97,18 +97,18 @@ def _chorale(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]
     ]
 
 
-def _nocturne(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+def _nocturne(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> list[Event]:
     figure = (-7, -3, 0, 2, 4, 2, 0, -3)
     left = [(beat + 0.5 * at, 0.5, piece.pitch(degree + step), -0.5) for at, step in enumerate(figure)]
     return left + _melody(piece, beat, anchor)
 
 
-def _waltz(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+def _waltz(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> list[Event]:
     chords = [(beat + at, 0.6, piece.pitch(degree + step), -0.5) for at in (1.0, 2.0) for step in (0, 2, 4)]
     return [(beat, 0.9, piece.pitch(degree - 7), 0.1), *chords, *_melody(piece, beat, anchor)]
 
 
-def _invention(piece: Piece, beat: float, degree: int, anchor: int) -> list[Event]:
+def _invention(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> list[Event]:
     answer = _melody(piece, beat + piece.beats / 2, degree, octave=-7)
     return _melody(piece, beat, anchor) + [event for event in answer if event[0] < beat + piece.beats]
 
@@ -166,8 +166,8 @@ def write_synthetic(folder: Path, *, performances: int, seconds: float, seed: in
 def compose(profile: Profile, dice: Dice, *, number: int, seconds: float) -> tuple[str, Notes]:
     """One piece of a composer, played: its title and its notes, exactly `seconds` long (to the tick)."""
     key, is_minor = dice.pick(profile.keys), dice.chance(0.4)
-    piece = Piece(48 + key - (12 if key > 6 else 0), MINOR if is_minor else MAJOR, profile.beats, ())
-    piece = Piece(piece.tonic, piece.scale, profile.beats, _motif(profile, dice))
+    piece = SyntheticPiece(48 + key - (12 if key > 6 else 0), MINOR if is_minor else MAJOR, profile.beats, ())
+    piece = SyntheticPiece(piece.tonic, piece.scale, profile.beats, _motif(profile, dice))
     player = _Player(profile, dice, last=seconds - FINAL_CHORD_SECONDS)
     half = True
     while not player.is_done:
@@ -190,7 +190,7 @@ def _motif(profile: Profile, dice: Dice) -> tuple[tuple[float, float, int], ...]
     return tuple(notes)
 
 
-def _phrase(profile: Profile, piece: Piece, dice: Dice, *, half: bool) -> list[list[Event]]:
+def _phrase(profile: Profile, piece: SyntheticPiece, dice: Dice, *, half: bool) -> list[list[Event]]:
     """Bars of events over a progression that closes on the dominant (half) or the tonic; beats count from
     0.
     """

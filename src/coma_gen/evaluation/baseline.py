@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coma_gen.artefact import open_artefact
-from coma_gen.errors import Fault, UserError
+from coma_gen.config.schema import BaselineParams
+from coma_gen.core.artifact import verify_artifact
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.evaluation.kneser_ney import kneser_ney
 from coma_gen.evaluation.ngrams import bigram, uniform, unigram
-from coma_gen.evaluation.splits import SCORED, played_pieces, scored_split
+from coma_gen.evaluation.splits import SCORED, original_sequences, score_split
 from coma_gen.evaluation.summary import Metrics
-from coma_gen.params.sections import BaselineParams
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
@@ -24,12 +24,12 @@ def score_baselines(params: BaselineParams, shards: Path, tokenizer: Path, *, re
     Raises:
         UserError: when a folder is not whole, or the tokenizer is not that of the shards.
     """
-    made_with = open_artefact(shards, kind="shards").made_from.get("tokenizer")
-    if open_artefact(tokenizer, kind="tokenizer").digest != made_with:
+    made_with = verify_artifact(shards, kind="shards").made_from.get("tokenizer")
+    if verify_artifact(tokenizer, kind="tokenizer").digest != made_with:
         rule = f"must be the tokenizer that {shards} were made with"
         raise UserError(Fault(str(tokenizer), rule, "another", "run `dvc repro`"))
     vocabulary = Vocabulary.load(tokenizer)
-    train = played_pieces(ShardedSplit.open(shards, "train"))
+    train = original_sequences(ShardedSplit.open(shards, "train"))
     size = len(vocabulary)
     scorers = {
         "uniform": uniform(size),
@@ -40,7 +40,7 @@ def score_baselines(params: BaselineParams, shards: Path, tokenizer: Path, *, re
     splits = [ShardedSplit.open(shards, name) for name in SCORED]
     return {
         split.split: {
-            key: scored_split(split, scorer(played_pieces(split)), vocabulary, resamples=resamples)[0]
+            key: score_split(split, scorer(original_sequences(split)), vocabulary, resamples=resamples)[0]
             for key, scorer in scorers.items()
         }
         for split in splits

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coma_gen.determinism import generator
+from coma_gen.core.seeding import generator
 
 LOW, HIGH = 2.5, 97.5
 

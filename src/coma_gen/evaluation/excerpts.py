@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from coma_gen.generation.samples import excerpt
-from coma_gen.music.notes import Notes
+from coma_gen.generation.stage import excerpt
+from coma_gen.midi.notes import Notes
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.codec import decode_grid
-from coma_gen.tokenizer.grid import sounding
+from coma_gen.tokenizer.grid import to_notes
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
 
@@ -34,7 +34,7 @@ class Excerpt:
 
 def music_of(split: ShardedSplit, row: int, vocabulary: Vocabulary) -> Notes:
     """A piece of the shards as music."""
-    return sounding(decode_grid(vocabulary.expanded(split.piece(row)), vocabulary), vocabulary)
+    return to_notes(decode_grid(vocabulary.expanded(split.piece(row)), vocabulary), vocabulary)
 
 
 def excerpts(split: ShardedSplit, vocabulary: Vocabulary, *, count: int, seconds: float) -> list[Excerpt]:

@@ -30,7 +30,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from coma_gen.evaluation.context import ContextCurve
+from coma_gen.evaluation.context_length import ContextCurve
 from coma_gen.evaluation.scorer import Ids, Nats, Scorer
 from coma_gen.model.conformer import Conformer
 
@@ -142,7 +142,7 @@ def _padded(model: Conformer, rows: Sequence[Ids]) -> torch.Tensor:
 def _carried(model: Conformer, pieces: Sequence[Ids], chunk: int, bar: tqdm[Any]) -> list[Nats]:
     """Scores pieces in rising order of length, with the state carried; rows that have ended are dropped."""
     nats = [np.zeros(len(piece)) for piece in pieces]
-    state = model.empty_state(len(pieces))
+    state = model.init_cache(len(pieces))
     live = list(range(len(pieces)))
     for start in range(0, max(map(len, pieces)) - 1, chunk):
         still = [row for row in live if len(pieces[row]) - 1 > start]

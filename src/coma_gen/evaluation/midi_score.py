@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.evaluation.likelihood import model_scorer
-from coma_gen.generation.composer import Composer
-from coma_gen.music.midi import notes_of, read_song
-from coma_gen.music.song import without_notes
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.midi.io import notes_of, read_song
+from coma_gen.midi.song import without_notes
 
 CHUNK = 512
 """Tokens of one forward pass; the state is carried, so it changes nothing but speed and memory."""
@@ -46,7 +46,7 @@ class Score:
         return math.exp(self.nats_per_token)
 
 
-def score_midi(composer: Composer, content: bytes, *, name: str) -> Score:
+def score_midi(composer: MusicGenerator, content: bytes, *, name: str) -> Score:
     """Scores a MIDI file.
 
     Args:

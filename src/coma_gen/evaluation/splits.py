@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from coma_gen.artefact import Manifest, open_artefact
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.artifact import Manifest, verify_artifact
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.evaluation.scorer import Ids, Nats
 from coma_gen.evaluation.summary import Metrics, piece_table, split_metrics
 from coma_gen.shards.read import ShardedSplit
@@ -17,23 +17,23 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 SCORED = ("validation", "test")
 
 
-def played_pieces(split: ShardedSplit) -> list[Ids]:
+def original_sequences(split: ShardedSplit) -> list[Ids]:
     """The performances as they were played, without copies made for training, in the index's order."""
     return [split.piece(int(row)) for row in split.originals]
 
 
-def scored_split(
+def score_split(
     split: ShardedSplit, nats: Sequence[Nats], vocabulary: Vocabulary, *, resamples: int
 ) -> tuple[Metrics, pd.DataFrame]:
     """The figures of a split, and the table of its performances.
 
     Args:
         split: the tokens, and what is known of each performance.
-        nats: (T,) what each token cost, for each of `played_pieces`.
+        nats: (T,) what each token cost, for each of `original_sequences`.
         vocabulary: of the tokens.
         resamples: of the confidence intervals.
     """
-    table = piece_table(split.index.iloc[split.originals], played_pieces(split), nats, vocabulary)
+    table = piece_table(split.index.iloc[split.originals], original_sequences(split), nats, vocabulary)
     return split_metrics(table, resamples=resamples), table
 
 
@@ -48,7 +48,7 @@ def check_tokens(shards: Path, model: Manifest, folder: Path) -> None:
     Raises:
         UserError: when the shards are not whole, or were made by another tokenizer than the model's.
     """
-    sealed = open_artefact(shards, kind="shards")
+    sealed = verify_artifact(shards, kind="shards")
     if sealed.made_from["tokenizer"] != model.made_from["tokenizer"]:
         rule = f"must have been trained on the tokens of {shards}"
         remedy = "run `dvc repro` so that both come from one tokenizer"

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coma_gen.files import rounded
+from coma_gen.core.io import rounded
 
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coma_gen.errors import Fault, UserError
-from coma_gen.generation.filters import Choice
-from coma_gen.music.midi import MAX_SECONDS
-from coma_gen.music.notes import Notes
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.generation.sampling import SamplingParams
+from coma_gen.midi.io import MAX_SECONDS
+from coma_gen.midi.notes import Notes
 
 LONGEST_SECONDS, LONGEST_PROMPT_SECONDS = 36_000.0, 3_600.0
 """Ten hours of new music behind an hour: a piece stays below what a MIDI file of ours may last."""
 MOST_TOKENS = 10_000_000
-MOST_PIECES = 256
+MAX_PIECES = 256
 MAX_EMPTY_BARS = 20
 """A bar lasts 2 s. Of MAESTRO's 1,276 performances 51% hold a gap of more than 4 s, all but one have at most
 20 empty bars in a row, and that one has 24."""
@@ -63,9 +63,9 @@ class Request:
         return cls(**settings)
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> SamplingParams:
         """How tokens are chosen."""
-        return Choice(self.temperature, self.top_k, self.top_p, self.min_p)
+        return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p)
 
     @property
     def most_tokens(self) -> int:
@@ -81,7 +81,7 @@ class Request:
                 self.tokens is None or 1 <= self.tokens <= MOST_TOKENS,
                 f"must be 1 to {MOST_TOKENS:,}",
             ),
-            "num": (1 <= self.num <= MOST_PIECES, f"must be 1 to {MOST_PIECES}"),
+            "num": (1 <= self.num <= MAX_PIECES, f"must be 1 to {MAX_PIECES}"),
             "seed": (0 <= self.seed < 2**63, "must be at least 0 and below 2**63"),
             "max_empty_bars": (0 <= self.max_empty_bars <= 18_000, "must be 0 to 18,000"),
             "from_second": (
@@ -104,10 +104,10 @@ class Request:
         Raises:
             UserError: prompt and new music together are too long.
         """
-        joint = 0.0 if prompt is None else prompt.end_of_onsets
-        room = LONGEST_SECONDS + LONGEST_PROMPT_SECONDS - joint
+        prompt_end = 0.0 if prompt is None else prompt.end_of_onsets
+        room = LONGEST_SECONDS + LONGEST_PROMPT_SECONDS - prompt_end
         if (self.seconds or 0.0) > room or room <= 0:
-            rule = f"prompt and new music must last at most {joint + room:,.0f} seconds together"
-            got = f"{joint:,.0f} and {self.seconds or 0:,.0f}"
+            rule = f"prompt and new music must last at most {prompt_end + room:,.0f} seconds together"
+            got = f"{prompt_end:,.0f} and {self.seconds or 0:,.0f}"
             raise UserError(Fault("seconds", rule, got, "take less of the prompt"))
         return room if self.seconds is None else self.seconds

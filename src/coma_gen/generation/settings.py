@@ -9,7 +9,7 @@ from dataclasses import fields
 from numbers import Real
 from typing import SupportsIndex, TypedDict
 
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.generation.request import Request
 
 WHOLE_NUMBERS = frozenset(field.name for field in fields(Request) if "int" in str(field.type))

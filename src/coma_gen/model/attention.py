@@ -2,7 +2,7 @@
 
 Each scale has its own queries, keys, values and output projection, and the outputs are summed with learned
 weights. All scales share one fused input projection and one fused output projection with the weights folded
-in. QK normalisation follows Henry et al. 2020 (arXiv 2010.04245) with a fixed softmax scale of 8.
+in. QK normalization follows Henry et al. 2020 (arXiv 2010.04245) with a fixed softmax scale of 8.
 
 Shapes: B batch, T tokens of the chunk, D model dim, G scales, H heads of a scale, d head dim.
 """
@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from coma_gen.model.bands import banded_attention
+from coma_gen.model.cache import KeysValues, KVCache
+from coma_gen.model.local_attention import local_attention
 from coma_gen.model.positions import GLOBAL_DECAY_BASE, DynamicPositionBias, Rotation
-from coma_gen.model.state import KeyValues, Seen
 
 if TYPE_CHECKING:
-    from coma_gen.model.flex import FlexBand
+    from coma_gen.model.flex_attention import FlexBand
 
 QK_NORM_SCALE = 8.0
-"""Softmax scale of normalised queries and keys, instead of 1 / sqrt(d)."""
+"""Softmax scale of normalized queries and keys, instead of 1 / sqrt(d)."""
 
 SMALLEST_NORM = 1e-12
 """Queries and keys shorter than this are divided by this."""
@@ -40,7 +40,7 @@ class MultiScaleAttention(nn.Module):
         head_dim: d.
         window_sizes: tokens that each scale sees before the current one; None sees all.
         position: "xpos" (decay base half the window), "rotary", "dynamic" or "none".
-        qk_rmsnorm: normalise queries and keys.
+        qk_rmsnorm: normalize queries and keys.
         dropout: of the attention weights, in training.
     """
 
@@ -92,7 +92,7 @@ class MultiScaleAttention(nn.Module):
             if gain is not None:
                 nn.init.ones_(gain)
 
-    def forward(self, x: Tensor, state: Sequence[KeyValues] = (), lengths: Sequence[int] = ()) -> Tensor:
+    def forward(self, x: Tensor, state: Sequence[KVCache] = (), lengths: Sequence[int] = ()) -> Tensor:
         """Attends from a chunk (B, T, D) to itself and to what `state`, one entry a scale, remembers of the
         `lengths` tokens that each row has seen; moves it on.
 
@@ -105,14 +105,14 @@ class MultiScaleAttention(nn.Module):
             biases = None if self.position_bias is None else self.position_bias(x.shape[1])
             attended = self.flex(queries, keys, values, biases)
             return F.linear(attended.flatten(2), self._out_weight())
-        seen = [Seen(key, value) for key, value in zip(keys, values, strict=True)]
+        seen = [KeysValues(key, value) for key, value in zip(keys, values, strict=True)]
         if state:
             seen = [
                 kept.extend(new.keys, new.values, lengths=lengths)
                 for kept, new in zip(state, seen, strict=True)
             ]
         parts = [
-            banded_attention(
+            local_attention(
                 query.to(scale.values.dtype),
                 scale.keys.to(scale.values.dtype),
                 scale.values,
@@ -130,10 +130,10 @@ class MultiScaleAttention(nn.Module):
         attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         return F.linear(attended.flatten(2), self._out_weight())
 
-    def empty_state(self, batch: int, *, room: int) -> list[KeyValues]:
+    def init_cache(self, batch: int, *, room: int) -> list[KVCache]:
         """What is kept of `batch` rows before their first token, one entry a scale."""
         return [
-            KeyValues.empty(
+            KVCache.empty(
                 batch=batch,
                 num_heads=self.num_heads,
                 head_dim=self.head_dim,
@@ -153,9 +153,9 @@ class MultiScaleAttention(nn.Module):
         queries, keys, values = parts[:scales], parts[scales : 2 * scales], parts[2 * scales :]
         if self.query_gain is not None and self.key_gain is not None:
             queries = [
-                _normalised(part, gain) for part, gain in zip(queries, self.query_gain.unbind(0), strict=True)
+                _normalized(part, gain) for part, gain in zip(queries, self.query_gain.unbind(0), strict=True)
             ]
-            keys = [_normalised(part, gain) for part, gain in zip(keys, self.key_gain.unbind(0), strict=True)]
+            keys = [_normalized(part, gain) for part, gain in zip(keys, self.key_gain.unbind(0), strict=True)]
         if turned:
             for scale, rotation in enumerate(self.rotations):
                 if rotation is not None:
@@ -167,7 +167,7 @@ class MultiScaleAttention(nn.Module):
         """Whether a sequence of this length can be turned about one origin."""
         return all(rotation is None or length <= rotation.max_queries for rotation in self.rotations)
 
-    def _biases(self, seen: list[Seen]) -> list[Tensor | None]:
+    def _biases(self, seen: list[KeysValues]) -> list[Tensor | None]:
         """The bias table (distances, H) of each scale, or None."""
         if self.position_bias is None:
             return [None] * len(seen)
@@ -189,16 +189,16 @@ def decay_base(window: int | None) -> float:
     return GLOBAL_DECAY_BASE if window is None else window / 2
 
 
-def _normalised(x: Tensor, gain: Tensor) -> Tensor:
+def _normalized(x: Tensor, gain: Tensor) -> Tensor:
     """Every vector of `x` (..., d) at length one, times the gains (d,); in float32 or better."""
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
     if torch.compiler.is_compiling():
         return exact * exact.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt() * gain
-    normalised: Tensor = _Normalisation.apply(exact, gain)  # type: ignore[no-untyped-call]
-    return normalised
+    normalized: Tensor = _QKNormFn.apply(exact, gain)  # type: ignore[no-untyped-call]
+    return normalized
 
 
-class _Normalisation(torch.autograd.Function):
+class _QKNormFn(torch.autograd.Function):
     """x / |x| * gain, with its gradient in few passes.
 
     With u = x / |x| and g the incoming gradient times the gain, dx = (g - u (u . g)) / |x|.

@@ -24,14 +24,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from coma_gen.errors import Fault, UserError
+from coma_gen.config.schema import ModelParams
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.model.attention import MultiScaleAttention
-from coma_gen.model.branches import Branch, build_branch
+from coma_gen.model.cache import BlockState, DecodeCache
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import FeedForward
 from coma_gen.model.hyper_connections import HyperConnection
-from coma_gen.model.state import BlockState, DecodingState
-from coma_gen.params.sections import ModelParams
+from coma_gen.model.sublayers import Branch, build_branch
 
 SMALLEST_ROOM = 32
 """Fresh tokens that a state can take, at least; otherwise a quarter of the longest window."""
@@ -75,10 +75,10 @@ class Block(nn.Module):
             streams = connection(streams, move)
         return streams
 
-    def empty_state(self, batch: int, *, room: int) -> BlockState:
+    def init_cache(self, batch: int, *, room: int) -> BlockState:
         """What is kept of `batch` rows before their first token, with room for so many fresh ones."""
         return [
-            [] if isinstance(branch, FeedForward) else branch.empty_state(batch, room=room)
+            [] if isinstance(branch, FeedForward) else branch.init_cache(batch, room=room)
             for branch in cast("Sequence[Branch]", self.branches)
         ]
 
@@ -111,9 +111,9 @@ class Conformer(nn.Module):
             self.norm = nn.LayerNorm(params.dim)
             self.logits = nn.Linear(params.dim, vocab_size, bias=False)
         self.to_empty(device="cpu")
-        initialise(self, seed=seed)
+        initialize(self, seed=seed)
 
-    def forward(self, input_ids: Tensor, state: DecodingState | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, state: DecodeCache | None = None) -> Tensor:
         """The logits of the token after each input.
 
         Args:
@@ -140,7 +140,7 @@ class Conformer(nn.Module):
             for block in self.blocks:
                 streams = block(streams)
         else:
-            state.settle()
+            state.compact()
             for block, kept in zip(self.blocks, state.blocks, strict=True):
                 streams = block(streams, kept, state.lengths)
             state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
@@ -149,7 +149,7 @@ class Conformer(nn.Module):
         )  # the gradient of .sum(2) is slow to multiply
         return logits
 
-    def embed(self, input_ids: Tensor, state: DecodingState | None) -> Tensor:
+    def embed(self, input_ids: Tensor, state: DecodeCache | None) -> Tensor:
         """The embeddings (B, T, D) of a chunk (B, T), with their positions where those are learned.
 
         Raises:
@@ -160,7 +160,7 @@ class Conformer(nn.Module):
             embedded = embedded + self.position_embedding(self._positions(input_ids, state))
         return embedded
 
-    def _positions(self, input_ids: Tensor, state: DecodingState | None) -> Tensor:
+    def _positions(self, input_ids: Tensor, state: DecodeCache | None) -> Tensor:
         """The position of each token in its row, (B, T)."""
         batch, length = input_ids.shape
         starts = (0,) * batch if state is None else state.lengths
@@ -176,10 +176,10 @@ class Conformer(nn.Module):
         offsets = torch.arange(length, device=input_ids.device)
         return torch.tensor(starts, device=input_ids.device)[:, None] + offsets
 
-    def empty_state(self, batch: int) -> DecodingState:
+    def init_cache(self, batch: int) -> DecodeCache:
         """The state of `batch` rows before their first token, on the model's device and in its precision."""
         blocks, room = cast("Sequence[Block]", self.blocks), self.room
-        return DecodingState([block.empty_state(batch, room=room) for block in blocks], (0,) * batch, room)
+        return DecodeCache([block.init_cache(batch, room=room) for block in blocks], (0,) * batch, room)
 
     @property
     def room(self) -> int:
@@ -228,7 +228,7 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
 
 
 @torch.no_grad()
-def initialise(model: Conformer, *, seed: int) -> None:
+def initialize(model: Conformer, *, seed: int) -> None:
     """Sets every parameter, as a function of the shapes and the seed alone.
 
     Linear layers and convolutions are uniform within 1 / sqrt(inputs), embeddings normal, gains one, biases

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from coma_gen.model.state import RecentInputs, zeros
+from coma_gen.model.cache import ConvCache, zeros
 
 GRADIENT_BLOCK = 32
 """Tokens of a block in the gradient of the depthwise weight."""
@@ -106,7 +106,7 @@ class CausalConvolution(nn.Module):
     def forward(
         self,
         x: Tensor,
-        state: Sequence[RecentInputs] = (),
+        state: Sequence[ConvCache] = (),
         lengths: Sequence[int] = (),  # noqa: ARG002
     ) -> Tensor:
         """Convolves a chunk (B, T, D) with what `state`, of one entry, remembers of the tokens before it, and
@@ -122,10 +122,10 @@ class CausalConvolution(nn.Module):
         result: Tensor = self.dropout(self.contract(self.channel_norm(F.silu(convolved))))
         return result
 
-    def empty_state(self, batch: int, *, room: int) -> list[RecentInputs]:
+    def init_cache(self, batch: int, *, room: int) -> list[ConvCache]:
         """What is kept of `batch` rows before their first token."""
         kept = self.kernel_size - 1
-        return [RecentInputs(zeros(self.depthwise_weight, batch, kept + room, self.channels), kept)]
+        return [ConvCache(zeros(self.depthwise_weight, batch, kept + room, self.channels), kept)]
 
     def _convolve(self, extended: Tensor) -> Tensor:
         """(B, T + K - 1, C) -> (B, T, C)."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from coma_gen.determinism import is_pinned
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.seeding import is_pinned
 from coma_gen.model.portable import replace_kernels
 
 

@@ -39,7 +39,7 @@ class Branch(Protocol):
         ...
 
 
-class _ReadStreams(torch.autograd.Function):
+class _HyperConnectionFn(torch.autograd.Function):
     """Branch input, carried streams and output weights, from the streams.
 
     With z = (R W) / |R|, t = tanh(z), C = static + t x scale and incoming gradients dx, dcarried, dbeta:
@@ -97,7 +97,7 @@ class _ReadStreams(torch.autograd.Function):
 
 
 def _read_streams(streams: Tensor, weight: Tensor, static: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-    """`_ReadStreams` as a formula, for a compiler to fuse; uncompiled it takes five times as long."""
+    """`_HyperConnectionFn` as a formula, for a compiler to fuse; uncompiled it takes five times as long."""
     inverse = streams.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
     coefficients = static + ((streams @ weight) * inverse).tanh() * scale
     mixed = (coefficients[:, :, :-1, None] * streams[:, :, None]).sum(1)
@@ -146,7 +146,7 @@ class HyperConnection(nn.Module):
             weight = self.dynamic * (self.gain * dim**0.5)[:, None]
             scale = torch.cat((self.dynamic_scale[:1].expand(count + 1), self.dynamic_scale[1:]))
             mix: Callable[..., tuple[Tensor, ...]] = (
-                _read_streams if torch.compiler.is_compiling() else _ReadStreams.apply
+                _read_streams if torch.compiler.is_compiling() else _HyperConnectionFn.apply
             )
             read, carried, beta = mix(streams.flatten(0, 1), weight, self.static, scale)
         output = branch(read.view(batch, length, dim))

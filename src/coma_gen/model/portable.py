@@ -1,6 +1,6 @@
 """The same bits on the processors of every maker: matrix products, `exp` and `log` of numpy for torch's own.
 
-With the instruction set pinned (`coma_gen.determinism`) and one thread, all that torch computes here has the
+With the instruction set pinned (`coma_gen.core.seeding`) and one thread, all that torch computes here has the
 same bits on Intel and AMD but for what it leaves to MKL, which chooses its code by the maker: matrix
 products, and `exp` and `log` of whole tensors. numpy's OpenBLAS takes the code that it is told to take.
 

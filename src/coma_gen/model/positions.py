@@ -77,7 +77,7 @@ def rotation_table(
     return _table(past, ahead, head_dim, decay_base, device, dtype)
 
 
-class _Turn(torch.autograd.Function):
+class _RotaryFn(torch.autograd.Function):
     """`x` with each pair of dimensions turned, and the gradient turned back, in few passes."""
 
     @staticmethod
@@ -108,7 +108,7 @@ def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
             part.chunk(2, dim=-1) for part in (x, cosines, sines)
         )
         return torch.cat((first * cos + second * sin, second * other_cos + first * other_sin), dim=-1)
-    turned: Tensor = _Turn.apply(x, cosines, sines)  # type: ignore[no-untyped-call]
+    turned: Tensor = _RotaryFn.apply(x, cosines, sines)  # type: ignore[no-untyped-call]
     return turned
 
 

@@ -6,8 +6,8 @@ spinning, which takes the core from whoever could have used it.
 
 from __future__ import annotations
 
-from coma_gen.cores import available_cores
-from coma_gen.params.sections import RuntimeParams, TrainParams
+from coma_gen.config.schema import RuntimeParams, TrainParams
+from coma_gen.core.cores import available_cores
 
 
 def chosen_processes(runtime: RuntimeParams) -> int:

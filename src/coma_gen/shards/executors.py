@@ -27,8 +27,8 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.utils.logging import setup_default_logger
 from tqdm import tqdm
 
-from coma_gen.errors import Fault, UserError
-from coma_gen.shards.parts import Parts
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.shards.tasks import Parts
 
 MARKS = "completions"
 OUTPUT = "output.txt"

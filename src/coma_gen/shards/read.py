@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from coma_gen.artefact import Manifest, open_artefact
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.artifact import Manifest, verify_artifact
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.shards.layout import INDEX, KIND, SHIFTS, SPLITS, token_file
 
 Ids = npt.NDArray[np.uint16]
@@ -55,7 +55,7 @@ class ShardedSplit:
         """
         if split not in SPLITS:
             raise UserError(Fault("split", f"must be one of {', '.join(SPLITS)}", split))
-        manifest = open_artefact(folder, kind=KIND)
+        manifest = verify_artifact(folder, kind=KIND)
         index = pd.read_parquet(folder / split / INDEX)
         return cls(
             folder, split, manifest, index if copies else index[index["copy"] == 0].reset_index(drop=True)

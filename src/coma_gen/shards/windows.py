@@ -20,8 +20,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from coma_gen.determinism import generator
-from coma_gen.errors import Fault, UserError
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.seeding import generator
 from coma_gen.shards.read import Ids, ShardedSplit
 
 Tokens = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from coma_gen.music.notes import Notes
+from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
 Positions = npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ def _pedal(intervals: Positions) -> Positions:
     return np.stack([pedal[first, 0], latest[last]], axis=1)
 
 
-def quantised(notes: Notes, vocabulary: Vocabulary) -> Grid:
+def quantize(notes: Notes, vocabulary: Vocabulary) -> Grid:
     """Notes on the grid of a vocabulary; the pedal too where it has pedal tokens."""
     low, high = vocabulary.pitch_range
     keep = (notes.pitch >= low) & (notes.pitch <= high)
@@ -93,7 +93,7 @@ def quantised(notes: Notes, vocabulary: Vocabulary) -> Grid:
     )
 
 
-def sounding(grid: Grid, vocabulary: Vocabulary) -> Notes:
+def to_notes(grid: Grid, vocabulary: Vocabulary) -> Notes:
     """The music of a grid in seconds; a key that is struck again is released first."""
     duration = np.asarray(vocabulary.durations, np.int64)[grid.duration]
     order = np.lexsort((grid.onset, grid.pitch))

@@ -18,17 +18,17 @@ from typing import Any
 import numpy.typing as npt
 from miditok import REMI, TokenizerConfig
 
-from coma_gen.artefact import Manifest, open_artefact, seal
-from coma_gen.errors import Fault, UserError
-from coma_gen.files import read_json, write_atomic
-from coma_gen.music.midi import SECONDS_PER_BAR, SECONDS_PER_BEAT
-from coma_gen.music.notes import Notes
-from coma_gen.music.pedal import extend
-from coma_gen.params.rules import broken_rules
-from coma_gen.params.sections import TokenizerParams
-from coma_gen.tokenizer.bytepairs import BytePairs, bar_words
+from coma_gen.config.rules import broken_rules
+from coma_gen.config.schema import TokenizerParams
+from coma_gen.core.artifact import Manifest, verify_artifact, write_manifest
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import read_json, write_atomic
+from coma_gen.midi.io import SECONDS_PER_BAR, SECONDS_PER_BEAT
+from coma_gen.midi.notes import Notes
+from coma_gen.midi.sustain import apply_sustain
+from coma_gen.tokenizer.bpe import BytePairs, bar_words
 from coma_gen.tokenizer.codec import decode_grid, encode_grid
-from coma_gen.tokenizer.grid import Grid, quantised, sounding
+from coma_gen.tokenizer.grid import Grid, quantize, to_notes
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
 
 KIND = "tokenizer"
@@ -94,7 +94,7 @@ class Tokenizer:
 
     def grid(self, notes: Notes) -> Grid:
         """Music as it is written down: with its pedal treated as the params say, on the grid."""
-        return quantised(extend(notes) if self.vocabulary.pedal == "extend" else notes, self.vocabulary)
+        return quantize(apply_sustain(notes) if self.vocabulary.pedal == "extend" else notes, self.vocabulary)
 
     def encode(self, notes: Notes) -> Ids:
         """(T,) ids of music, without BOS and EOS."""
@@ -109,7 +109,7 @@ class Tokenizer:
 
     def decode(self, ids: npt.ArrayLike) -> Notes:
         """The music of ids (T,), special ones and malformed runs passed over."""
-        return sounding(decode_grid(self.base_ids(ids), self.vocabulary), self.vocabulary)
+        return to_notes(decode_grid(self.base_ids(ids), self.vocabulary), self.vocabulary)
 
     def base_ids(self, ids: npt.ArrayLike) -> Ids:
         """(T',) the base ids that ids (T,) stand for."""
@@ -167,7 +167,7 @@ class Tokenizer:
 
     @property
     def digest(self) -> str:
-        """Digest of the artefact this tokenizer was read from or written to.
+        """Digest of the artifact this tokenizer was read from or written to.
 
         Raises:
             ValueError: when it has not been saved.
@@ -177,12 +177,12 @@ class Tokenizer:
         return self._manifest.digest
 
     def save(self, folder: Path, *, made_from: Mapping[str, str] | None = None) -> Manifest:
-        """Writes the tokenizer as an artefact: miditok's own file, `vocabulary.json` and the manifest."""
+        """Writes the tokenizer as an artifact: miditok's own file, `vocabulary.json` and the manifest."""
         write_atomic(folder / MIDITOK_FILE, self._miditok_json)
         self.vocabulary.save(folder)
         settings = {"vocab_size": self.vocab_size, "base_vocab_size": len(self.vocabulary.base)}
         settings |= {"pad_id": self.pad_id, "bos_id": self.bos_id, "eos_id": self.eos_id}
-        self._manifest = seal(folder, kind=KIND, made_from=made_from or {}, settings=settings)
+        self._manifest = write_manifest(folder, kind=KIND, made_from=made_from or {}, settings=settings)
         return self._manifest
 
     @classmethod
@@ -192,7 +192,7 @@ class Tokenizer:
         Raises:
             UserError: the folder is not a whole tokenizer.
         """
-        manifest = open_artefact(folder, kind=KIND)
+        manifest = verify_artifact(folder, kind=KIND)
         model = read_json(folder / MIDITOK_FILE).get("_model")
         return cls(
             Vocabulary.load(folder),

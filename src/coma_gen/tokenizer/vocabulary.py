@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coma_gen.files import read_json, write_json
+from coma_gen.core.io import read_json, write_json
 
 Ids = npt.NDArray[np.uint16]
 FORBIDDEN = 65535

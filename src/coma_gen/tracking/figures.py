@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coma_gen.files import write_atomic
+from coma_gen.core.io import write_atomic
+from coma_gen.tracking.csv_tail import Row
 from coma_gen.tracking.flatten import Measures
-from coma_gen.tracking.rows import Row
 
 HEADLINE, NGRAM = "bits_test", "bits_test_ngram"
 """The figure to compare models by, fewer is better; and the baseline's."""

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coma_gen.errors import UserError
-from coma_gen.tracking.rows import read_rows
+from coma_gen.core.errors import UserError
+from coma_gen.tracking.csv_tail import read_rows
 
 if TYPE_CHECKING:
-    from coma_gen.tracking.mirror import Mirror
+    from coma_gen.tracking.run_sync import RunSync
 
 ENDED_WELL = signal.SIGUSR1
 """Says that training has ended well. SIGTERM does not: schedulers send that to every process of a job."""
@@ -69,7 +69,7 @@ class Follower:
     name: str
     params: Path
     _held: ExitStack = field(init=False, default_factory=ExitStack)
-    _mirror: Mirror | None = field(init=False, default=None)
+    _mirror: RunSync | None = field(init=False, default=None)
     _seen: object = field(init=False, default=None)
 
     def send(self) -> None:
@@ -78,12 +78,12 @@ class Follower:
         Raises:
             UserError: when the store does not answer, or a file is malformed.
         """
-        mirror = self._mirror or self._open()
+        sync = self._mirror or self._open()
         now = [_stamp(path) for path in (self.curve, self.speed)]
         if now == self._seen:
             return
-        mirror.sync_curve(read_rows(self.curve))
-        mirror.sync_speed(read_rows(self.speed))
+        sync.sync_curve(read_rows(self.curve))
+        sync.sync_speed(read_rows(self.speed))
         self._seen = now
 
     def mark(self, *, finished: bool) -> None:
@@ -96,21 +96,21 @@ class Follower:
         self._held.close()
         self._mirror = None
 
-    def _open(self) -> Mirror:
-        from coma_gen.params.load import load_params
-        from coma_gen.tracking.mirror import RUNNING, open_mirror
+    def _open(self) -> RunSync:
+        from coma_gen.config.load import load_params
+        from coma_gen.tracking.run_sync import RUNNING, open_mirror
         from coma_gen.tracking.store import open_store
 
         params = load_params(self.params).model_dump(mode="json")
         store = open_store(self.home, patience=PATIENCE)
-        mirror = self._held.enter_context(open_mirror(store, key=self.key, name=self.name, params=params))
+        sync = self._held.enter_context(open_mirror(store, key=self.key, name=self.name, params=params))
         try:
-            mirror.mark(RUNNING)
+            sync.mark(RUNNING)
         except UserError:
             self.close()
             raise
-        self._mirror = mirror
-        return mirror
+        self._mirror = sync
+        return sync
 
 
 def follow(follower: Follower, parent: Parent, ended_well: list[int]) -> None:

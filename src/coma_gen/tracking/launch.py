@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from coma_gen.errors import UserError
+from coma_gen.core.errors import UserError
 from coma_gen.tracking.follow import ENDED_WELL
-from coma_gen.tracking.identity import identify
+from coma_gen.tracking.run_id import identify
 from coma_gen.workspace.paths import Workspace
 
 NULL = os.devnull

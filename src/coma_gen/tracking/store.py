@@ -19,9 +19,9 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from coma_gen.errors import Fault, UserError
-from coma_gen.tracking.address import ARTIFACTS, DATABASE, EXPERIMENT, LOCKS, Address, check_address
-from coma_gen.tracking.door import MlflowClient, MlflowException, SQLAlchemyError
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.tracking.client import MlflowClient, MlflowException, SQLAlchemyError
+from coma_gen.tracking.uri import ARTIFACTS, DATABASE, EXPERIMENT, LOCKS, Address, check_address
 from coma_gen.tracking.view import experiment_tags
 
 PATIENCE = 90.0

@@ -28,9 +28,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from coma_gen.artefact import open_artefact, seal
-from coma_gen.errors import Fault, UserError
-from coma_gen.files import read_json, replacing_folder, write_atomic
+from coma_gen.core.artifact import verify_artifact, write_manifest
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import atomic_dir, read_json, write_atomic
 
 KEPT = 3
 """Checkpoints that stay; older ones are removed."""
@@ -74,13 +74,13 @@ def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
         OSError: when the disk is full or read-only; the former checkpoints are untouched.
     """
     target = resume / CHECKPOINTS / f"step-{checkpoint.step:08d}"
-    with replacing_folder(target) as folder:
+    with atomic_dir(target) as folder:
         _write_tensors(folder / "weights.safetensors", checkpoint.weights)
         _write_tensors(folder / "best.safetensors", checkpoint.best)
         _write_tensors(folder / "optimizer.safetensors", checkpoint.optimizer)
         write_atomic(folder / "progress.json", json.dumps(dict(checkpoint.progress), allow_nan=False) + "\n")
         write_atomic(folder / "curve.csv", checkpoint.curve)
-        seal(folder, kind=KIND, made_from={"run": key}, settings={"step": checkpoint.step})
+        write_manifest(folder, kind=KIND, made_from={"run": key}, settings={"step": checkpoint.step})
     for old in _folders(resume)[:-KEPT]:
         _remove(old)
     return target
@@ -99,7 +99,7 @@ def latest_checkpoint(resume: Path, *, key: str) -> Checkpoint | None:
     damaged: list[tuple[Path, UserError]] = []
     for folder in reversed(_folders(resume)):
         try:
-            run = open_artefact(folder, kind=KIND).made_from.get("run", "")
+            run = verify_artifact(folder, kind=KIND).made_from.get("run", "")
             checkpoint = _read(folder) if run == key else None
         except UserError as error:
             damaged.append((folder, error))

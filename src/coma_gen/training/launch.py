@@ -22,8 +22,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from coma_gen.errors import Fault, UserError
-from coma_gen.training.interruption import StopRequest
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.training.signals import GracefulStop
 
 PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 """What tells a process that it is a rank, and which."""
@@ -62,7 +62,7 @@ def launch_ranks(command: Sequence[str], *, processes: int) -> None:
         UserError: when a rank was killed.
         SystemExit: with the status of a rank that failed or was stopped, and said so itself.
     """
-    with tempfile.TemporaryDirectory(prefix="coma-gen-ranks-") as folder, StopRequest() as stop:
+    with tempfile.TemporaryDirectory(prefix="coma-gen-ranks-") as folder, GracefulStop() as stop:
         shared = {**_loopback(), **os.environ, RENDEZVOUS: str(Path(folder, "rendezvous"))}
         ranks: list[subprocess.Popen[bytes]] = []
         try:
@@ -78,7 +78,7 @@ def launch_ranks(command: Sequence[str], *, processes: int) -> None:
         raise _ending(failed, ranks)
 
 
-def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: StopRequest) -> int | None:
+def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: GracefulStop) -> int | None:
     """Waits for all to end; returns the rank that failed first, for a reason of its own if one did.
 
     Ranks have all the time they need until one of them has failed or stopped; then `GRACE_SECONDS`.

@@ -25,23 +25,23 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from coma_gen.errors import Fault, UserError, memory_fault
+from coma_gen.config.schema import TrainParams
+from coma_gen.core.errors import Fault, UserError, memory_fault
 from coma_gen.model.conformer import num_parameters
 from coma_gen.model.device import deterministic
-from coma_gen.params.sections import TrainParams
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.shards.windows import draw_windows
-from coma_gen.training.curve import Curve, Row
-from coma_gen.training.gradient import accumulate_gradient, clip_gradient
-from coma_gen.training.interruption import StopRequest
-from coma_gen.training.likelihood import split_nll
-from coma_gen.training.lock import sole_trainer
+from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_peer
+from coma_gen.training.gradients import accumulate_gradient, clip_gradient
+from coma_gen.training.loss import validation_nll
+from coma_gen.training.metrics_log import MetricsLog, MetricsRow
 from coma_gen.training.progress import TrainingResult
-from coma_gen.training.ranks import ALONE, Ranks, is_lost_peer
+from coma_gen.training.run_lock import exclusive_run_lock
 from coma_gen.training.schedule import learning_rate
-from coma_gen.training.trainee import Trainee
+from coma_gen.training.signals import GracefulStop
+from coma_gen.training.state import TrainState
 
-EXPLODED = 100.0
+MAX_LOSS = 100.0
 """Nats per token. A model that knows nothing has ln(vocabulary), about 6; what is here gives the right token
 e^-100.
 """
@@ -59,7 +59,7 @@ def train_model(
     pad_id: int,
     resume: Path,
     key: str,
-    ranks: Ranks = ALONE,
+    ranks: Distributed = SINGLE_PROCESS,
 ) -> TrainingResult | None:
     """Trains a model, from where the resume folder left off if it holds a checkpoint of the same key.
 
@@ -96,12 +96,12 @@ def train_model(
                 )
             )
     place = ranks.device(device)
-    lock = sole_trainer(resume) if ranks.is_first else nullcontext()
-    with lock, deterministic(threads, place), StopRequest(patient=ranks.size > 1) as stop:
-        trainee = Trainee(model.to(place), params, resume=resume, key=key, ranks=ranks)
-        run = _Run(
-            trainee=trainee,
-            shared=trainee.model,
+    lock = exclusive_run_lock(resume) if ranks.is_first else nullcontext()
+    with lock, deterministic(threads, place), GracefulStop(patient=ranks.size > 1) as stop:
+        train_state = TrainState(model.to(place), params, resume=resume, key=key, ranks=ranks)
+        run = _TrainLoop(
+            train_state=train_state,
+            shared=train_state.model,
             train_split=train_split,
             validation_split=validation_split,
             shifts=shifts if params.augment else None,
@@ -110,22 +110,22 @@ def train_model(
             pad_id=pad_id,
             ranks=ranks,
         )
-        with Curve(resume if ranks.is_first else None, trainee.restore()) as curve:
+        with MetricsLog(resume if ranks.is_first else None, train_state.restore()) as curve:
             run.advance(curve, stop)
         return run.result(curve.path) if ranks.is_first else None
 
 
 @dataclass
-class _Run:
+class _TrainLoop:
     """A run between two interruptions.
 
     Attributes:
-        trainee: what learns.
+        train_state: what learns.
         shared: its model, as all ranks train it.
         ranks: those who do.
     """
 
-    trainee: Trainee
+    train_state: TrainState
     shared: nn.Module
     train_split: ShardedSplit
     validation_split: ShardedSplit
@@ -133,7 +133,7 @@ class _Run:
     params: TrainParams
     device: torch.device
     pad_id: int
-    ranks: Ranks
+    ranks: Distributed
 
     @property
     def bf16(self) -> bool:
@@ -143,12 +143,12 @@ class _Run:
     @property
     def is_over(self) -> bool:
         """Whether no step is left to take."""
-        progress = self.trainee.progress
+        progress = self.train_state.progress
         return progress.step >= self.params.steps or progress.stopped_early
 
-    def advance(self, curve: Curve, stop: StopRequest) -> None:
+    def advance(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Takes the steps that are left."""
-        params, progress = self.params, self.trainee.progress
+        params, progress = self.params, self.train_state.progress
         bar = tqdm(
             total=params.steps,
             initial=progress.step,
@@ -186,19 +186,19 @@ class _Run:
         DistributedDataParallel lays out its exchange anew after its first backward pass. One whose gradient
         is dropped lets every step, of a run and of one that goes on, add up in the same order.
         """
-        self.trainee.model.train()
+        self.train_state.model.train()
         if self.ranks.size > 1 and not self.is_over:
-            self.shared = self.ranks.shared(self.trainee.model, self.device)
-            if self.shared is not self.trainee.model:
-                self.accumulate(self.trainee.progress.step)
+            self.shared = self.ranks.shared(self.train_state.model, self.device)
+            if self.shared is not self.train_state.model:
+                self.accumulate(self.train_state.progress.step)
 
-    def end_if_asked(self, curve: Curve, stop: StopRequest) -> None:
+    def end_if_asked(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Ends the run with a checkpoint, on all ranks, where one of them was asked to stop."""
         (asked,) = self.ranks.total(stop.reason is not None)
         if asked:
             self.save(curve)
             self.ranks.total(0)  # nobody leaves before that: torchrun ends all others once one has ended
-            stopped = stop.interrupted(self.trainee.progress.step)
+            stopped = stop.interrupted(self.train_state.progress.step)
             raise self.ranks.ended(stopped, stopped.exit_status)
 
     def take_step(self, step: int) -> tuple[float, int, float]:
@@ -208,20 +208,22 @@ class _Run:
             UserError: when loss or gradient is not finite, or the loss has exploded; the weights are still
                 those of the step before.
         """
-        params, optimizer = self.params, self.trainee.optimizer
+        params, optimizer = self.params, self.train_state.optimizer
         loss_sum, count = self.ranks.total(*self.accumulate(step))
         tokens = int(count)
-        grad_norm = clip_gradient(self.trainee.learning, params.clip_norm, divisor=tokens / self.ranks.size)
+        grad_norm = clip_gradient(
+            self.train_state.learning, params.clip_norm, divisor=tokens / self.ranks.size
+        )
         if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
             got = f"loss {loss_sum / tokens:g} and gradient norm {grad_norm:g}"
             raise self.diverged(step, "loss and gradient must be finite", got)
-        if loss_sum / tokens > EXPLODED:
+        if loss_sum / tokens > MAX_LOSS:
             got = f"{loss_sum / tokens:g}"
-            raise self.diverged(step, f"loss must stay below {EXPLODED:g} nats per token", got)
+            raise self.diverged(step, f"loss must stay below {MAX_LOSS:g} nats per token", got)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, params)
         optimizer.step()
-        self.trainee.progress.count_step(loss_sum, tokens)
+        self.train_state.progress.count_step(loss_sum, tokens)
         return loss_sum / tokens, tokens, grad_norm
 
     def accumulate(self, step: int) -> tuple[float, int]:
@@ -237,7 +239,7 @@ class _Run:
             pad_id=self.pad_id,
             first=part.first,
         )
-        self.trainee.optimizer.zero_grad(set_to_none=True)
+        self.train_state.optimizer.zero_grad(set_to_none=True)
         summed = accumulate_gradient(
             self.shared,
             inputs,
@@ -249,30 +251,32 @@ class _Run:
             device=self.device,
             bf16=self.bf16,
         )
-        if self.ranks.size > 1 and self.shared is self.trainee.model:
-            self.ranks.average(self.trainee.learning)
+        if self.ranks.size > 1 and self.shared is self.train_state.model:
+            self.ranks.average(self.train_state.learning)
         return summed
 
-    def after_step(self, curve: Curve, grad_norm: float) -> None:
+    def after_step(self, curve: MetricsLog, grad_norm: float) -> None:
         """Validates, writes a row and a checkpoint, where each is due."""
-        params, progress = self.params, self.trainee.progress
+        params, progress = self.params, self.train_state.progress
         is_validated = progress.step == params.steps or progress.step % params.validate_every == 0
         nll = self.validate() if is_validated else None
         if is_validated or progress.step % params.log_every == 0:
             rate = learning_rate(progress.step, params)
-            curve.append(Row(progress.step, progress.tokens, progress.close_interval(), rate, grad_norm, nll))
+            curve.append(
+                MetricsRow(progress.step, progress.tokens, progress.close_interval(), rate, grad_norm, nll)
+            )
         if is_validated or progress.step % params.checkpoint_every == 0:
             self.save(curve)
 
-    def save(self, curve: Curve) -> None:
+    def save(self, curve: MetricsLog) -> None:
         """Leaves a checkpoint of this step.
 
         Raises:
             UserError: when a weight is not finite; what was saved before stays the newest.
         """
-        if not all(bool(weight.isfinite().all()) for weight in self.trainee.learning):
-            raise self.diverged(self.trainee.progress.step, "weights must be finite", "NaN or infinity")
-        self.trainee.save(curve.text)
+        if not all(bool(weight.isfinite().all()) for weight in self.train_state.learning):
+            raise self.diverged(self.train_state.progress.step, "weights must be finite", "NaN or infinity")
+        self.train_state.save(curve.text)
 
     def validate(self) -> float:
         """Scores the validation split, keeps the weights where they are the best, may end the run early.
@@ -280,9 +284,9 @@ class _Run:
         Raises:
             UserError: when the score is not finite.
         """
-        params, progress = self.params, self.trainee.progress
-        nll = split_nll(
-            self.trainee.model,
+        params, progress = self.params, self.train_state.progress
+        nll = validation_nll(
+            self.train_state.model,
             self.validation_split,
             seq_len=params.seq_len,
             batch=params.micro_batch,
@@ -293,32 +297,32 @@ class _Run:
         )
         if not math.isfinite(nll):
             raise self.diverged(progress.step, "validation nll must be finite", f"{nll:g}")
-        self.trainee.count_validation(nll)
+        self.train_state.count_validation(nll)
         if params.early_stopping is not None and progress.validations_without_better >= params.early_stopping:
             progress.stopped_early = progress.step < params.steps
         return nll
 
     def diverged(self, step: int, rule: str, got: str) -> BaseException:
         """What to raise at a step that gave no number, which all ranks see."""
-        saved = self.trainee.saved_step
+        saved = self.train_state.saved_step
         kept = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
         remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {kept}"
         return self.ranks.ended(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
 
     def result(self, curve: Path) -> TrainingResult:
         """What a finished run hands back."""
-        progress = self.trainee.progress
+        progress = self.train_state.progress
         metrics = {
             "steps": progress.step,
             "tokens": progress.tokens,
             "epochs": progress.tokens / self.train_split.num_tokens,
-            "parameters": num_parameters(self.trainee.model),
+            "parameters": num_parameters(self.train_state.model),
             "train_loss": progress.train_loss,
             "best": {"step": progress.best_step, "validation_nll": progress.best_nll},
             "last": {"validation_nll": progress.validation_nll},
             "stopped_early": progress.stopped_early,
         }
-        best = {name: value.clone() for name, value in self.trainee.best.items()}
+        best = {name: value.clone() for name, value in self.train_state.best.items()}
         return TrainingResult(
-            best_state=best, last_state=self.trainee.weights(), metrics=metrics, curve=curve
+            best_state=best, last_state=self.train_state.weights(), metrics=metrics, curve=curve
         )

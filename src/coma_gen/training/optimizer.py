@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from coma_gen.config.schema import TrainParams
 from coma_gen.model.conformer import decayed_parameters
-from coma_gen.params.sections import TrainParams
 
 
 def build_optimizer(model: nn.Module, params: TrainParams) -> AdamW:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from coma_gen.params.sections import TrainParams
+from coma_gen.config.schema import TrainParams
 
 
 def learning_rate(step: int, params: TrainParams) -> float:

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from coma_gen.errors import UserError
-from coma_gen.workspace import holdings, surroundings
-from coma_gen.workspace.findings import Finding
+from coma_gen.core.errors import UserError
+from coma_gen.workspace import data_checks, environment_checks
+from coma_gen.workspace.finding import Finding
 from coma_gen.workspace.paths import Workspace
 
 Check = Callable[[Workspace], Iterator[Finding]]
 CHECKS: tuple[Check, ...] = (
-    surroundings.python,
-    surroundings.packages,
-    surroundings.git,
-    surroundings.dvc_locks,
-    surroundings.disk,
-    holdings.settings,
-    holdings.archives,
-    holdings.artefacts,
-    holdings.cache,
-    holdings.checkpoints,
-    holdings.leftovers,
+    environment_checks.python,
+    environment_checks.packages,
+    environment_checks.git,
+    environment_checks.dvc_locks,
+    environment_checks.disk,
+    data_checks.settings,
+    data_checks.archives,
+    data_checks.artifacts,
+    data_checks.cache,
+    data_checks.checkpoints,
+    data_checks.leftovers,
 )
 
 
@@ -44,7 +44,7 @@ def examine(workspace: Workspace) -> list[Finding]:
     return sorted(dict.fromkeys(found), key=lambda finding: not finding.is_wrong)
 
 
-def told(findings: Sequence[Finding]) -> str:
+def format_findings(findings: Sequence[Finding]) -> str:
     """The findings as text: two lines each, and a count."""
     wrong = sum(finding.is_wrong for finding in findings)
     lines = []

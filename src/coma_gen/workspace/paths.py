@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coma_gen.files import write_json
+from coma_gen.core.io import write_json
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from coma_gen.errors import Fault, UserError
-from coma_gen.files import write_atomic
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import write_atomic
 
 PAGE = "plots/page.html"
 """Below .dvc; git leaves it alone."""

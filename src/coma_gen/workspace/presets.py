@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coma_gen.errors import Fault, UserError
-from coma_gen.params.load import check_params
-from coma_gen.params.reading import read_yaml
+from coma_gen.config.load import check_params
+from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.verify import changed_params
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -42,7 +42,7 @@ def preset_flags(root: Path, name: str) -> list[str]:
     return as_flags(preset)
 
 
-def check_ground(root: Path, where: str, settings: Settings) -> None:
+def require_committed_params(root: Path, where: str, settings: Settings) -> None:
     """Whether params.yaml is the committed one, but for what is set anyway.
 
     An experiment leaves its settings in params.yaml; a preset on top of another's would be neither.

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from coma_gen.determinism import pin_cpu
-from coma_gen.errors import UserError, memory_fault
-from coma_gen.params.load import load_params
-from coma_gen.params.sections import Params
-from coma_gen.workspace.ground import check_writable, way_back
+from coma_gen.config.load import load_params
+from coma_gen.config.schema import Params
+from coma_gen.core.errors import UserError, memory_fault
+from coma_gen.core.seeding import pin_cpu
 from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.preflight import check_writable, way_back
 
 
 class Interrupted(KeyboardInterrupt):

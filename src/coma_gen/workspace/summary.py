@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from coma_gen.files import read_json
+from coma_gen.core.io import read_json
 from coma_gen.workspace.paths import Workspace
 
 KEY = "bits_per_note_10ms"

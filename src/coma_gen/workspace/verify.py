@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coma_gen.errors import Fault, UserError
-from coma_gen.params.reading import parse_yaml, read_yaml
+from coma_gen.config.yaml_reader import parse_yaml, read_yaml
+from coma_gen.core.errors import Fault, UserError
 
 DATA, MODEL, IDENTICAL = "data", "model", "identical"
 DATA_TIER = ("check", "download", "split", "fit_tokenizer", "shard")

@@ -1,0 +1,1 @@
+"""Notes as sound: a piano made of numbers, its room, and SoundFonts."""

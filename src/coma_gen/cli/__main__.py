@@ -1,0 +1,5 @@
+"""Runs the command line: `python -m coma_gen.cli`."""
+
+from coma_gen.cli.main import main
+
+main()

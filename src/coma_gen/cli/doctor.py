@@ -1,0 +1,55 @@
+"""`coma-gen doctor`: what is wrong with this checkout, and what to type."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from coma_gen.core.errors import UserError
+
+if TYPE_CHECKING:
+    from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen doctor             look at everything; exits with 1 when something is wrong
+  coma-gen doctor --json      the same for a program
+  coma-gen doctor --sweep     remove checkpoints that nobody came back to for a week, then look
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to the parser."""
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is wrong with this checkout, and what to type",
+        description="Looks at Python, git, DVC, disk, params, archives, data, cache, checkpoints, MLflow.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("--json", action="store_true", help="a list of findings as JSON")
+    doctor.add_argument("--sweep", action="store_true", help="remove abandoned checkpoints")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.tracking.uri import check_address
+    from coma_gen.workspace.data_checks import sweep
+    from coma_gen.workspace.doctor import examine, format_findings
+    from coma_gen.workspace.finding import Finding, size_of
+
+    if options.sweep:
+        for folder, size in sweep(workspace):
+            print(f"removed {folder.relative_to(workspace.home)} ({size_of(size)})")
+    findings = examine(workspace)
+    try:
+        check_address(workspace.home)
+    except UserError as error:
+        findings[:0] = [Finding("mlflow", str(fault), fault.remedy) for fault in error.faults]
+    print(
+        json.dumps([asdict(finding) for finding in findings], indent=2)
+        if options.json
+        else format_findings(findings)
+    )
+    return 1 if any(finding.is_wrong for finding in findings) else 0

@@ -1,0 +1,131 @@
+"""`coma-gen finetune`: one's own music, from a trained model on, as one DVC experiment.
+
+The model to start from is copied out of data/, which DVC empties before it trains, to a folder named by its
+digest below .downloads; the rest is a preset. What is run is printed, so that it can be typed by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from coma_gen.core.artifact import Manifest, verify_artifact
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import atomic_dir, read_json
+from coma_gen.workspace.paths import Workspace
+
+PRESET = "finetune"
+EXAMPLES = """examples:
+  coma-gen finetune /music/midi                        from the model that `dvc repro` trained
+  coma-gen finetune /music/midi -n mine -S train.steps=600
+  coma-gen finetune /music/midi --model models:/coma-gen/3
+
+It is `dvc exp run` with presets/finetune.yaml: what follows the folder goes to that. Figures of the new model
+are on your music's own test split; docs/walkthrough.md says how many files it takes and what to look at.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds `finetune` to the sub-commands of an argparse parser."""
+    parser = commands.add_parser(
+        "finetune",
+        help="train a model further on a folder of your own MIDI files",
+        description="Trains a model further on your own MIDI files, as a DVC experiment.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="where the .mid and .midi files are, at any depth")
+    parser.add_argument("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
+    parser.set_defaults(run=run, takes_more=True)
+
+
+def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
+    """Keeps the model, and runs the experiment."""
+    from coma_gen.tracking.model_store import named_model
+
+    music = Path(options.folder).expanduser().resolve()  # a word on a command line starts where one is
+    if not music.is_dir():
+        got = "a file" if music.exists() else "nothing there"
+        raise UserError(Fault(str(music), "must be a folder of MIDI files", got))
+    if not _is_utf8(music):
+        raise UserError(Fault(str(music), "must have a name in UTF-8, as params.yaml has", "", "rename it"))
+    with named_model(options.model, workspace) as folder:
+        manifest = verify_artifact(folder, kind="model")
+        _check_tokens(workspace, folder)
+        kept = keep(workspace, folder, manifest)
+    flags = [*finetune_flags(workspace, music, kept), *rest]
+    print(shlex.join(["dvc", "exp", "run", *flags]), flush=True)
+    command = [sys.executable, "-m", "dvc", "exp", "run", *flags]
+    elsewhere = {"--queue", "--temp"}  # then the figures here are not of this run
+    status = subprocess.run(command, cwd=workspace.root, check=False).returncode
+    if status == 0 and not elsewhere.intersection(rest):
+        for line in unreadable_files(workspace):
+            print(line)
+    return status
+
+
+def unreadable_files(workspace: Workspace) -> Iterator[str]:
+    """What the split of the last run left out because it could not be read, and why."""
+    found = read_json(workspace.root / "metrics" / "split.json")["unreadable"]
+    if files := found.get("files"):
+        yield f"left out, as they cannot be read: {len(files):,} files"
+        yield from (f"  {line}" for line in files)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def keep(workspace: Workspace, folder: Path, manifest: Manifest) -> Path:
+    """Copies a model to where no stage writes; once for the same one."""
+    kept = workspace.downloads / "models" / manifest.digest[:16]
+    if not kept.exists():
+        with atomic_dir(kept) as building:
+            shutil.copytree(folder, building, dirs_exist_ok=True)
+    verify_artifact(kept, kind="model")
+    return kept
+
+
+def finetune_flags(workspace: Workspace, music: Path, model: Path) -> list[str]:
+    """The `-S` flags: the preset, the music, the model and its shape."""
+    from coma_gen.config.load import load_params
+    from coma_gen.workspace.presets import as_flags, preset_flags
+
+    shape = read_json(model / "config.json")["model"]
+    train: dict[str, Any] = {"init_from": str(model)}
+    longest = max(shape["window_sizes"])
+    if longest > load_params(workspace.params).train.seq_len:
+        train["seq_len"] = longest
+    own = {"model": shape, "train": train, "download": {"path": str(music)}}
+    return [*preset_flags(workspace.root, PRESET), *as_flags(own)]
+
+
+def _check_tokens(workspace: Workspace, model: Path) -> None:
+    """Whether params.yaml makes the tokens that the model knows.
+
+    Raises:
+        UserError: it does not, or nothing can: byte pairs learned from other music are others.
+    """
+    from coma_gen.config.load import load_params
+    from coma_gen.tokenizer.remi import Tokenizer
+
+    theirs = Tokenizer.load(model / "tokenizer").vocabulary
+    ours = Tokenizer.build(load_params(workspace.params).tokenizer).vocabulary
+    if theirs.learned:
+        rule = "must be a model without byte pairs (tokenizer.vocab_size: null): other music makes others"
+        raise UserError(Fault("--model", rule, f"one of {len(theirs):,} tokens"))
+    if theirs != ours:
+        remedy = "put the tokenizer section that it was trained with into params.yaml"
+        raise UserError(
+            Fault("params.yaml: tokenizer", "must make the tokens that the model knows", "others", remedy)
+        )

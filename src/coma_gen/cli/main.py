@@ -1,0 +1,227 @@
+"""The `coma-gen` command: what a person types beside `dvc`.
+
+Each sub-command imports what it needs when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from coma_gen.cli import (
+    ablation,
+    doctor,
+    experiments,
+    finetune,
+    generate,
+    inspect,
+    render,
+    result,
+    serve,
+    shard,
+)
+from coma_gen.core.errors import Fault, UserError, memory_fault
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen generate --prompt my.mid           go on where my.mid ends (see its own --help)
+  coma-gen render my.mid                      see and hear it
+  coma-gen inspect my.mid                     what it looks like to the tokenizer
+  coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
+  coma-gen experiment maestro -n small -S model.num_layers=2
+  coma-gen experiment maestro shard           only its data stages
+  coma-gen experiments                        which run is best, by how much, and why (see its own --help)
+  coma-gen ablation queue model               what each part of the model is worth (see its own --help)
+  coma-gen result maestro-cpu                 figures of finished runs, as tables (see its own --help)
+  coma-gen finetune /music/midi               go on training with your own music
+  coma-gen shard --workers 8                  the shards of very many files, in parts (see its own --help)
+  coma-gen verify                             is this build the committed one?
+  coma-gen summary                            what came out, and where it is
+  coma-gen doctor                             what is wrong with this checkout, and what to type
+  coma-gen serve                              continue MIDI files for other programs, over HTTP
+  coma-gen ui                                 runs and their metrics in the browser
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2."""
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with 1 and the faults where the input is at fault."""
+    _write_any_text()
+    options, rest = _parser().parse_known_args(arguments)
+    if rest and not getattr(options, "takes_more", False):
+        _parser().error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
+    try:
+        workspace = _checkout(needed=not getattr(options, "anywhere", False))
+        status = options.run(workspace, options, rest)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where it can be told that nobody reads it
+        sys.exit(status)
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        sys.exit(128 + signal.SIGPIPE)
+    except UserError as error:
+        sys.exit(f"coma-gen: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        sys.exit(f"coma-gen: {error.filename or 'disk'}: {error.strerror}")
+    except (MemoryError, RuntimeError) as error:
+        if (fault := memory_fault(error)) is None:
+            raise
+        sys.exit(f"coma-gen: {fault}")
+
+
+def _write_any_text() -> None:
+    """Lets a name be printed that the terminal's encoding lacks, or whose bytes are no text at all."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads what is printed any more, as behind `| head`; then nothing more is."""
+    if sys.stdout is None:
+        return False
+    output = sys.stdout.fileno()
+    asked = select.poll()
+    asked.register(output, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what is flushed at the end
+    return True
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="coma-gen",
+        description="Makes music, and works on the coma-gen checkout that you are in.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (generate, render, inspect):
+        command.add_command(commands)
+    experiment = commands.add_parser("experiment", help="run a preset of presets/ through `dvc exp run`")
+    experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")
+    experiment.set_defaults(run=_experiment, takes_more=True)
+    for name, run, text in (
+        ("summary", _summary, "what came out, and where it is"),
+        ("figures", _figures, "performances, hours and notes of each split"),
+    ):
+        commands.add_parser(name, help=text).set_defaults(run=run)
+    verify = commands.add_parser("verify", help="hold this build against the committed one")
+    verify.add_argument(
+        "--tree",
+        action="store_true",
+        help="fail, too, on any changed or new file that a build does not explain (for CI)",
+    )
+    verify.set_defaults(run=_verify)
+    for command in (experiments, ablation, result, shard, doctor, finetune, serve):
+        command.add_command(commands)
+    ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
+    ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")
+    ui.set_defaults(run=_ui)
+    return parser
+
+
+def _checkout(*, needed: bool) -> Workspace | None:
+    """The checkout that one is in; None where there is none and none is needed."""
+    here = Path.cwd().resolve()
+    workspace = Workspace.around(here)
+    if workspace is not None or not needed:
+        return workspace
+    remedy = "go to the folder that you cloned coma-gen into"
+    raise UserError(
+        Fault(str(here), "must be in a coma-gen checkout (with dvc.yaml and params.yaml)", "", remedy)
+    )
+
+
+def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
+    from coma_gen.workspace.presets import preset_flags, read_preset, require_committed_params
+
+    root, name = workspace.root, options.preset
+    flags = preset_flags(root, name)
+    require_committed_params(root, f"presets/{name}.yaml", read_preset(root, name))
+    command = [sys.executable, "-m", "dvc", "exp", "run", *flags, *rest]
+    print(f"dvc exp run {' '.join([*flags, *rest])}", flush=True)
+    return subprocess.run(command, cwd=root, check=False).returncode
+
+
+def _verify(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.verify import (
+        changed_files,
+        committed_vendor,
+        compare,
+        has_committed_params,
+        read_vendor,
+        table,
+    )
+
+    vendor, has_same_params = read_vendor(), has_committed_params(workspace.root)
+    allowed, others = changed_files(workspace.root, vendor)
+    is_good = not (options.tree and others)
+    if has_same_params:
+        rows = list(compare(workspace.root, vendor))
+        is_good = is_good and all(row.good for row in rows)
+        print("\n" + table(rows))
+    else:
+        print("\nverify: params.yaml is not the committed one; there is no committed build of it")
+    if allowed:
+        print(
+            f"\n`git status` shows {len(allowed)} changed files: the committed build is of a "
+            f"{committed_vendor(workspace.root)} processor, and this one ({vendor}) rounds the last bits "
+            "of sums otherwise. To put them back: git restore dvc.lock metrics"
+        )
+    if options.tree and others:
+        print("\nverify: files changed that a build must leave as they are:\n  " + "\n  ".join(others))
+    return 0 if is_good else 1
+
+
+def _summary(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.summary import summary
+
+    print(summary(workspace))
+    return 0
+
+
+def _figures(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.workspace.summary import figures
+
+    print(figures(workspace))
+    return 0
+
+
+def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.tracking.uri import ui_command
+    from coma_gen.tracking.view import RUNS_PAGE
+
+    words = shlex.split(ui_command(workspace.home, port=options.port))
+    if words[0] != "mlflow":
+        print(f"the runs are kept by a server: open {words[0]}")
+        return 0
+    page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
+    print(f"{shlex.join(words)}\nopen {page}\nstop with Ctrl-C", flush=True)
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=workspace.home, check=False).returncode
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""`coma-gen render`: a MIDI file as a picture and as sound."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen render my.mid                       my.png and my.flac beside it
+  coma-gen render my.mid --out pictures        into the folder pictures/
+  coma-gen render my.mid --audio none          the picture alone
+  coma-gen render my.mid --soundfont piano.sf2 every instrument of the file, played by FluidSynth
+
+Without a SoundFont a built-in piano plays all notes but drums, and honors the pedal; the same file gives the
+same bytes on every machine.
+"""
+
+LONGEST_NAME = 255
+"""Bytes of a file's name that common systems hold."""
+
+
+def add_command(commands: Any) -> None:
+    """Adds `render` to the sub-commands of an argparse parser."""
+    parser = commands.add_parser(
+        "render",
+        help="see and hear a MIDI file",
+        description="Makes a piano roll and a sound file of a MIDI file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", help="a MIDI file")
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the file)")
+    parser.add_argument("--soundfont", metavar="FILE", help="play it with FluidSynth and this .sf2 file")
+    parser.add_argument("--audio", choices=("flac", "wav", "none"), default="flac", help="(default: flac)")
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.set_defaults(run=run, anywhere=True)
+
+
+def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Writes the picture and the sound: both, or neither."""
+    from coma_gen.audio.soundfont import check_soundfont, write_soundfont_sound
+    from coma_gen.audio.synth import write_sound
+    from coma_gen.core.io import check_file, shown_name
+    from coma_gen.midi.io import notes_of, read_bytes, read_song
+    from coma_gen.midi.playback import read_sounding_notes
+    from coma_gen.midi.song import without_notes
+    from coma_gen.report.piano_roll import write_roll
+
+    source = Path(options.file)
+    check_file(source, options.file)
+    content = read_bytes(source, options.file)
+    song = read_song(content, name=options.file)
+    notes = notes_of(song)
+    if not len(notes) and not options.soundfont:
+        raise UserError(Fault(options.file, "must have notes that are not drums", without_notes(song)))
+    soundfont = Path(options.soundfont) if options.soundfont else None
+    if soundfont is not None:
+        if options.audio == "none":
+            raise UserError(Fault("--soundfont", "makes sound, and --audio none asks for none"))
+        check_soundfont(soundfont)
+    targets = _targets(source, options)
+    folder = targets[0].parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".render.", dir=folder) as temporary:
+        made = [Path(temporary) / target.name for target in targets]
+        write_roll(made[0], notes, title=shown_name(source))
+        for sound in made[1:]:
+            if soundfont is None:
+                write_sound(sound, read_sounding_notes(content, name=options.file))
+            else:
+                write_soundfont_sound(sound, content, soundfont)
+        for finished, target in zip(made, targets, strict=True):
+            finished.replace(target)
+            print(target)
+    return 0
+
+
+def _targets(source: Path, options: argparse.Namespace) -> list[Path]:
+    """The files to write: the picture, and the sound where one is wanted.
+
+    Raises:
+        UserError: one fault for each that is there already and may not be replaced.
+    """
+    from coma_gen.core.io import shown_name
+
+    folder = Path(options.out) if options.out else source.parent
+    if folder.exists() and not folder.is_dir():
+        raise UserError(Fault("--out", "must be a folder", f"{folder}, which is a file"))
+    endings = [".png"] + ([f".{options.audio}"] if options.audio != "none" else [])
+    targets = [folder / f"{source.stem}{ending}" for ending in endings]
+    long = [target for target in targets if len(os.fsencode(target.name)) > LONGEST_NAME]
+    if long:
+        rule = f"must leave room for the names of picture and sound ({LONGEST_NAME} bytes at most)"
+        got = f"{shown_name(source)}, from which {len(os.fsencode(long[0].name))} would come"
+        raise UserError(Fault("the file's name", rule, got, "give it a shorter one"))
+    taken = [target for target in targets if target.exists() and (target.is_dir() or not options.force)]
+    remedy = "replace it with --force, or name a folder with --out"
+    if taken:
+        raise UserError(*(Fault(str(target), "must not be there yet", "a file", remedy) for target in taken))
+    return targets

@@ -1,0 +1,38 @@
+"""`coma-gen result`: finished runs side by side, as markdown."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen result                                  what lies in this checkout
+  coma-gen result maestro-cpu maestro-cpu-plain    two experiments, by their names in `dvc exp show`
+
+The runs must be scored on the same test performances. Of several experiments of a name, one that began at
+this checkout's commit counts, else the newest.
+"""
+
+
+def add_command(commands: argparse._SubParsersAction[Any]) -> None:
+    """Adds `result` to the command line."""
+    result = commands.add_parser(
+        "result",
+        help="likelihood, music and memorisation of finished runs, as tables for a page",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("names", nargs="*", metavar="NAME", help="an experiment (default: this checkout)")
+    result.set_defaults(run=_result)
+
+
+def _result(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.experiments.dvc_experiments import experiment_of, head
+    from coma_gen.experiments.result_tables import Checkout, RunFiles, finished, markdown
+
+    kept: dict[str, RunFiles] = {name: experiment_of(workspace.root, name) for name in options.names}
+    kept = kept or {"this model": Checkout(workspace.root, head(workspace.root))}
+    print(markdown([finished(name, where) for name, where in kept.items()]))
+    return 0

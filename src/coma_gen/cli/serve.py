@@ -1,0 +1,83 @@
+"""`coma-gen serve`: a registered model behind an address of this machine, for other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen serve                               the best model of MLflow's registry, at 127.0.0.1:5001
+  coma-gen serve --model models:/coma-gen/3    its version 3
+  coma-gen serve --max-seconds 600 --at-once 4
+
+It says what to type to continue a MIDI file; docs/serving.md has the settings and the answers.
+"""
+CHAMPION = "models:/coma-gen@champion"
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+def add_command(commands: Any) -> None:
+    """Adds `serve` to the sub-commands of an argparse parser."""
+    parser = commands.add_parser(
+        "serve",
+        help="continue MIDI files for other programs, over HTTP on this machine",
+        description="Serves a registered model, until Ctrl-C.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", metavar="URI", default=CHAMPION, help=f"an MLflow URI (default: {CHAMPION})")
+    add("--port", type=int, default=5001, metavar="N", help="of 127.0.0.1; 0 = any (default: 5001)")
+    add(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of one request; results depend on it (default: 1)",
+    )
+    add("--max-seconds", type=float, metavar="S", help="of new music in a piece (default: 300)")
+    add("--max-tokens", type=int, metavar="N", help="new ones in a piece (default: 20000)")
+    add("--max-pieces", type=int, metavar="N", help="of a request (default: 16)")
+    add("--max-prompt-bytes", type=int, metavar="N", help="of a prompt's MIDI file (default: 1048576)")
+    add("--at-once", type=int, metavar="N", help="requests worked on at a time; others wait (default: 2)")
+    parser.set_defaults(run=run)
+
+
+def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Becomes the server, so that there is one process, which ends when it is told to."""
+    from coma_gen.core.seeding import pin_cpu
+    from coma_gen.serving.schema import Limits
+    from coma_gen.tracking.model_store import kept_models
+
+    given = {field.name: getattr(options, field.name) for field in fields(Limits)}
+    given = {name: value for name, value in given.items() if value is not None}
+    limits = Limits(**given)
+    faults = [Fault(f"--{fault.where.replace('_', '-')}", fault.rule, fault.got) for fault in limits.faults()]
+    for name, value, low, high in (
+        ("--port", options.port, 0, 65535),
+        ("--threads", options.threads, 1, 1024),
+    ):
+        if not low <= value <= high:
+            faults.append(Fault(name, f"must be {low} to {high}", str(value)))
+    if faults:
+        raise UserError(*faults)
+    address = kept_models(options.model, workspace.home)
+    pin_cpu(pin=True, threads=options.threads)
+    os.environ |= QUIET | {"MLFLOW_TRACKING_URI": address.uri, "SERVING_MODEL_CONFIG": json.dumps(given)}
+    program = Path(__file__).parents[1] / "serving" / "app.py"
+    words = [sys.executable, "-P", str(program), options.model, "--port", str(options.port)]
+    words += ["--max-body-bytes", str(limits.max_body_bytes)]
+    sys.stdout.flush()
+    os.execv(sys.executable, words)  # noqa: S606 - a program of our own, no shell

@@ -1,0 +1,90 @@
+"""Four sources, one corpus: a sealed folder with a table and the MIDI files it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from coma_gen.config.schema import DownloadParams
+from coma_gen.core.artifact import write_manifest
+from coma_gen.core.io import atomic_dir, sha256_file
+from coma_gen.corpus import folder as own
+from coma_gen.corpus import maestro, maestro_mini, synthetic
+from coma_gen.corpus.table import CORPUS_TABLE, Performance, write_table
+
+KIND = "corpus"
+LISTED = 20
+"""How many names a metrics file lists; the number is always whole."""
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """What a source has written: its rows, where they come from, what was chosen, and what to report
+    besides.
+    """
+
+    performances: list[Performance]
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_corpus(
+    download: DownloadParams, destination: Path, *, cache: Path, own_folder: Path
+) -> dict[str, Any]:
+    """Makes the corpus that `download` asks for, as an artifact of kind "corpus".
+
+    Args:
+        download: which source, and its settings.
+        destination: the folder to make; replaced as a whole, or left alone on a fault.
+        cache: where archives are kept between builds.
+        own_folder: where `download.path` leads, for the source "folder".
+
+    Returns:
+        metrics: corpus, performances, files and bytes (MIDI files only); and for a person's own files twins,
+            not_in_table and the first of these.
+
+    Raises:
+        UserError: the source cannot be had or is not what it should be.
+    """
+    with atomic_dir(destination) as building:
+        collected = _collect(download, building, cache=cache, own_folder=own_folder)
+        paths = [building / row.midi_filename for row in collected.performances]
+        rows = [
+            replace(row, sha256=sha256_file(path))
+            for row, path in zip(collected.performances, paths, strict=True)
+        ]
+        write_table(building / CORPUS_TABLE, rows)
+        settings = {"corpus": download.corpus, **collected.settings}
+        write_manifest(building, kind=KIND, made_from=collected.made_from, settings=settings)
+        size = sum(path.stat().st_size for path in paths)
+    return {
+        "corpus": download.corpus,
+        "performances": len(rows),
+        "files": len(paths),
+        "bytes": size,
+        **collected.figures,
+    }
+
+
+def _collect(download: DownloadParams, building: Path, *, cache: Path, own_folder: Path) -> _Collected:
+    if download.corpus == "maestro-mini":
+        rows = maestro_mini.write_mini(building, cache=cache)
+        return _Collected(rows, made_from={maestro_mini.SDIST: maestro_mini.SDIST_SHA256})
+    if download.corpus == "maestro":
+        rows = maestro.write_maestro(
+            building, url=download.maestro_url, sha256=download.maestro_sha256, cache=cache
+        )
+        return _Collected(rows, made_from={"maestro-v3.0.0": maestro.MANIFEST_SHA256})
+    if download.corpus == "synthetic":
+        count, seconds = download.synthetic_performances, download.synthetic_seconds
+        seed = download.synthetic_seed
+        rows = synthetic.write_synthetic(building, performances=count, seconds=seconds, seed=seed)
+        return _Collected(rows, settings={"performances": count, "seconds": seconds, "seed": seed})
+    music = own.write_folder(own_folder, building)
+    names = music.not_in_table
+    surplus = {"not_in_table_named": names[:LISTED]} if names else {}
+    figures = {"twins": music.twins, "not_in_table": len(names), **surplus}
+    return _Collected(music.performances, figures=figures)

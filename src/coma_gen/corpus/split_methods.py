@@ -1,0 +1,141 @@
+"""Which performance goes into which split: by the table, by content, by composition or by lot.
+
+Where the split is ours to make, a performance's place is a number in [0, 1) from the digest of its bytes:
+below the test fraction it is test, below the two fractions validation, above them train. So a file stays
+where it is when others are added, whatever it is called.
+
+    0 ├── test ──┼─ validation ─┼──────────────── train ────────────────┤ 1
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from coma_gen.config.schema import SplitParams
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import sha256_bytes
+from coma_gen.core.seeding import generator
+from coma_gen.corpus.table import SPLITS, Performance
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A performance that was moved because a split would have been empty."""
+
+    midi_filename: str
+    source: str
+    target: str
+
+
+def assign(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Performance], list[Move]]:
+    """Gives every performance its split, by `split.method`.
+
+    Args:
+        rows: readable performances with their SHA-256.
+        split: the method, its fractions and its seed.
+
+    Returns:
+        the rows in order of `midi_filename`, each with a split, none of which is empty; and what had to be
+        moved.
+
+    Raises:
+        UserError: the fractions leave no train, there are fewer than three performances (or compositions), or
+            the
+            table leaves a split empty.
+    """
+    if split.validation_fraction + split.test_fraction >= 1:
+        got = f"{split.validation_fraction} + {split.test_fraction}"
+        raise UserError(
+            Fault("split.validation_fraction and split.test_fraction", "must be below 1 together", got)
+        )
+    if len(rows) < len(SPLITS):
+        raise UserError(
+            Fault("the corpus", "must leave at least 3 performances for 3 splits", str(len(rows)))
+        )
+    ordered = sorted(rows, key=lambda row: row.midi_filename)
+    if split.method == "by-composition":
+        return _by_composition(ordered, split), []
+    if split.method == "by-file":
+        return _by_file(ordered, split), []
+    return _official(ordered, split)
+
+
+def place(sha256: str) -> float:
+    """A performance's place in [0, 1), a function of its bytes."""
+    return int(sha256_bytes(f"split/{sha256}".encode())[:13], 16) / 16**13
+
+
+def _official(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Performance], list[Move]]:
+    """The table's own split; by content for rows that have none, moving the nearest where a split is
+    empty.
+    """
+    bounds = {
+        "test": (0.0, split.test_fraction),
+        "validation": (split.test_fraction, split.test_fraction + split.validation_fraction),
+        "train": (split.test_fraction + split.validation_fraction, 1.0),
+    }
+    given = {row.midi_filename: row.split for row in rows}
+    places = {row.midi_filename: place(row.sha256) for row in rows if not row.split}
+    for name, at in places.items():
+        given[name] = next(target for target, (_, high) in bounds.items() if at < high or target == "train")
+    moves = []
+    for target in SPLITS:
+        sizes = Counter(given.values())
+        if sizes[target]:
+            continue
+        low, high = bounds[target]
+        movable = [name for name in places if sizes[given[name]] > 1]
+        if not movable:
+            remedy = "make the splits anew: dvc exp run -S split.method=by-composition"
+            raise UserError(
+                Fault("the corpus's split column", f"must leave no split empty, '{target}' is", "", remedy)
+            )
+        nearest = min(movable, key=lambda name: (max(low - places[name], places[name] - high), name))
+        moves.append(Move(nearest, given[nearest], target))
+        given[nearest] = target
+    return [replace(row, split=given[row.midi_filename]) for row in rows], moves
+
+
+def _by_composition(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:
+    """No composition in two splits: whole compositions, in an order drawn by the seed, fill test, then
+    validation.
+    """
+    sizes = Counter((row.composer, row.title) for row in rows)
+    if len(sizes) < len(SPLITS):
+        rule = "must leave at least 3 compositions for 3 splits"
+        raise UserError(Fault("the corpus", rule, str(len(sizes)), "use split.method=official or by-file"))
+    drawn = sorted(
+        sizes, key=lambda work: sha256_bytes("\x00".join([str(split.seed), *work]).encode("utf-8"))
+    )
+    smallest_first = sorted(drawn, key=lambda work: sizes[work])
+    targets = _targets(len(rows), split)
+    placed: dict[tuple[str, str], str] = {}
+    # test leaves at least two compositions to the others, validation one
+    for name, reserve in (("test", 2), ("validation", 1)):
+        room = targets[name]
+        for work in drawn:
+            if work not in placed and sizes[work] <= room and len(sizes) - len(placed) > reserve:
+                placed[work] = name
+                room -= sizes[work]
+        if room == targets[name]:
+            placed[next(work for work in smallest_first if work not in placed)] = name
+    return [replace(row, split=placed.get((row.composer, row.title), "train")) for row in rows]
+
+
+def _by_file(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:
+    """By lot, performance by performance: recordings of one composition land on both sides."""
+    targets = _targets(len(rows), split)
+    names = ["test"] * targets["test"] + ["validation"] * targets["validation"]
+    names += ["train"] * (len(rows) - len(names))
+    order = generator(split.seed, "split by file").permutation(len(rows)).tolist()
+    given = dict(zip(order, names, strict=True))
+    return [replace(row, split=given[index]) for index, row in enumerate(rows)]
+
+
+def _targets(count: int, split: SplitParams) -> dict[str, int]:
+    """How many performances test and validation should have: at least one each, and one left for train."""
+    test = min(max(1, round(count * split.test_fraction)), count - 2)
+    validation = min(max(1, round(count * split.validation_fraction)), count - test - 1)
+    return {"test": test, "validation": validation}

@@ -1,0 +1,283 @@
+"""Performance: one recording, one row; the table that runs from the corpus to the score of each piece.
+
+The columns are MAESTRO's own (Hawthorne et al. 2019), so that its CSV is a table already; later stages only
+add columns. Whatever is wrong with a table is reported at once, each fault with its row and value.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import check_file, write_atomic
+
+SPLITS = ("train", "validation", "test")
+MIDI_SUFFIXES = (".mid", ".midi", ".smf", ".kar", ".rmi")
+"""Names of MIDI files; those that hold something else (.rmi wraps its music) are refused by the split."""
+CORPUS_TABLE = "corpus.csv"
+REQUIRED = ("canonical_composer", "canonical_title", "midi_filename", "duration")
+COLUMNS = (
+    "canonical_composer",
+    "canonical_title",
+    "split",
+    "year",
+    "midi_filename",
+    "audio_filename",
+    "duration",
+    "sha256",
+)
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+"""Characters that turn the direction of writing: a name with them reads as another."""
+NOTES = "notes"
+"""A column that the split adds."""
+MAX_FAULTS = 20
+"""More faults than this are counted, not listed."""
+
+MAX_BYTES = 256 * 2**20
+NEAR = 0.8
+"""How like a name of a column (0 to 1) a header must be to be one that was mistyped."""
+
+MAX_DURATION = 86_400.0
+"""Seconds of one performance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """One recording of one composition.
+
+    Attributes:
+        composer: as the corpus spells it; may hold "/".
+        title: of the composition.
+        split: "train", "validation" or "test"; "" where nobody has said.
+        year: of the recording; "" where unknown.
+        midi_filename: posix path relative to the corpus folder.
+        duration: seconds.
+        sha256: of the MIDI file; "" where not yet known.
+        notes: how many; None where not yet counted.
+        audio_filename: as the corpus names it; no audio is used.
+    """
+
+    composer: str
+    title: str
+    split: str
+    year: str
+    midi_filename: str
+    duration: float
+    sha256: str = ""
+    notes: int | None = None
+    audio_filename: str = ""
+
+
+def read_table(path: Path, *, folder: Path | None = None) -> list[Performance]:
+    """Reads a table of performances; UTF-8 with or without a byte order mark, any line ends.
+
+    A column's name is taken in any case and with spaces around it; one that is nearly ours is refused;
+    further columns are ignored. Composers and titles come in one form of Unicode (`plain_text`).
+
+    Args:
+        path: a CSV with at least the columns `REQUIRED`.
+        folder: where every `midi_filename` must exist; None does not look.
+
+    Raises:
+        UserError: with one fault for each missing column, ill-typed value, unknown split, duplicate or
+            missing file.
+    """
+    rows = _read_rows(path)
+    faults: list[Fault] = []
+    performances: list[Performance] = []
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        found = _row_faults(where, row)
+        name = row["midi_filename"]
+        if name in seen:
+            found.append(
+                Fault(where, f"a midi_filename must not stand twice (it is in line {seen[name]})", repr(name))
+            )
+        elif not found and folder is not None and not (folder / name).is_file():
+            found.append(Fault(where, "its MIDI file must exist", str(folder / name)))
+        seen.setdefault(name, line)
+        faults += found
+        if not found:
+            performances.append(_performance(row))
+    refuse(faults)
+    if not performances:
+        raise UserError(Fault(str(path), "must hold at least one performance", "none"))
+    return performances
+
+
+def write_table(path: Path, performances: Iterable[Performance]) -> None:
+    """Writes a table, sorted by `midi_filename`, byte-stable; a column `notes` is there when every row has
+    one.
+    """
+    rows = sorted(performances, key=lambda row: row.midi_filename)
+    counted = bool(rows) and all(row.notes is not None for row in rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, NOTES] if counted else COLUMNS)
+    for row in rows:
+        cells = [row.composer, row.title, row.split, row.year, row.midi_filename, row.audio_filename]
+        cells += [repr(float(row.duration)), row.sha256]
+        writer.writerow([*cells, str(row.notes)] if counted else cells)
+    write_atomic(path, text.getvalue())
+
+
+def refuse(faults: Sequence[Fault]) -> None:
+    """Raises what was found, at most `MAX_FAULTS` of it and how many more.
+
+    Raises:
+        UserError: when there is a fault.
+    """
+    if not faults:
+        return
+    rest = len(faults) - MAX_FAULTS
+    more = [Fault("and", f"{rest} more like these")] if rest > 0 else []
+    raise UserError(*faults[:MAX_FAULTS], *more)
+
+
+def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells by column of every row that is not empty."""
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise UserError(Fault(str(path), f"must have at most {MAX_BYTES:,} bytes", "more"))
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(Fault(str(path), "must be a readable CSV", error.strerror or str(error))) from None
+    except UnicodeDecodeError as error:
+        raise UserError(Fault(str(path), "must be UTF-8", str(error), "save it again as UTF-8")) from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        lines = [(reader.line_num, cells) for cells in reader if any(cells)]
+    except csv.Error as error:
+        where = f"{path}, line {reader.line_num}"
+        raise UserError(Fault(where, "must be a row of CSV", str(error))) from None
+    header = [column_name(cell) for cell in header]
+    got = ", ".join(header) or "an empty file"
+    faults = [*_mistyped(path, header)]
+    faults += [
+        Fault(str(path), f"must have a column '{name}'", got) for name in REQUIRED if name not in header
+    ]
+    faults += [
+        Fault(str(path), "must not have a column twice", name) for name in COLUMNS if header.count(name) > 1
+    ]
+    rule, width = f"must have {len(header)} cells as the header has", len(header)
+    faults += [Fault(f"{path}, line {line}", rule, str(len(row))) for line, row in lines if len(row) != width]
+    refuse(faults)
+    return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
+
+
+def column_name(cell: str) -> str:
+    """A column's name as we write it, where only case, spaces or what cannot be seen is otherwise."""
+    seen = "".join(each for each in cell if unicodedata.category(each) != "Cf").strip()
+    return seen.casefold() if seen.casefold() in (*COLUMNS, NOTES) else seen
+
+
+def _mistyped(path: Path, header: Sequence[str]) -> list[Fault]:
+    """Columns whose names are nearly those of columns that are not there."""
+    absent = [name for name in (*COLUMNS, NOTES) if name not in header]
+    faults = []
+    for name in header:
+        if name in (*COLUMNS, NOTES):
+            continue
+        if near := difflib.get_close_matches(name.casefold(), absent, n=1, cutoff=NEAR):
+            remedy = f"rename it to '{near[0]}', or to something else"
+            faults.append(Fault(str(path), "must not have a column that is nearly one of ours", name, remedy))
+    return faults
+
+
+def _row_faults(where: str, row: dict[str, str]) -> list[Fault]:
+    checks: list[tuple[str, Callable[[str], bool], str]] = [
+        ("canonical_composer", _is_text, "must be text, not empty, without control characters"),
+        ("canonical_title", _is_text, "must be text, not empty, without control characters"),
+        ("split", lambda cell: cell in ("", *SPLITS), f"must be one of {', '.join(SPLITS)}, or empty"),
+        ("year", _is_year, "must be a year of four digits, or empty"),
+        (
+            "midi_filename",
+            is_midi_name,
+            "must be a path with / to a MIDI file (.mid, .midi) below the folder",
+        ),
+        ("audio_filename", _is_clean, "must be without control characters"),
+        ("duration", _is_seconds, f"must be seconds, 0 to {MAX_DURATION:,.0f}"),
+        ("sha256", _is_digest, "must be 64 hexadecimal digits, or empty"),
+        ("notes", _is_count, "must be a whole number"),
+    ]
+    return [
+        Fault(f"{where}, {column}", rule, repr(row[column]))
+        for column, holds, rule in checks
+        if column in row and not holds(row[column])
+    ]
+
+
+def _performance(row: dict[str, str]) -> Performance:
+    return Performance(
+        composer=plain_text(row["canonical_composer"]),
+        title=plain_text(row["canonical_title"]),
+        split=row.get("split", ""),
+        year=row.get("year", ""),
+        midi_filename=row["midi_filename"],
+        duration=float(row["duration"]),
+        sha256=row.get("sha256", ""),
+        notes=int(row["notes"]) if row.get("notes") else None,
+        audio_filename=row.get("audio_filename", ""),
+    )
+
+
+def plain_text(text: str) -> str:
+    """A composer or title in one form: composed letters, and plain spaces for those of other widths.
+
+    Two ways to write one name would be two composers, and one composition could land in two splits.
+    """
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(" " if unicodedata.category(each) == "Zs" else each for each in composed)
+
+
+def _is_clean(cell: str) -> bool:
+    """Whether a terminal, a log or a page may show it as it is."""
+    return not any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in cell)
+
+
+def _is_text(cell: str) -> bool:
+    return bool(cell.strip()) and _is_clean(cell)
+
+
+def _is_year(cell: str) -> bool:
+    return re.fullmatch(r"([0-9]{4})?", cell) is not None
+
+
+def _is_seconds(cell: str) -> bool:
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?", cell) is None:
+        return False
+    return float(cell) <= MAX_DURATION
+
+
+def _is_digest(cell: str) -> bool:
+    return re.fullmatch(r"([0-9a-f]{64})?", cell) is not None
+
+
+def _is_count(cell: str) -> bool:
+    return re.fullmatch(r"[0-9]{0,12}", cell) is not None
+
+
+def is_midi_name(cell: str) -> bool:
+    """Whether a path to a MIDI file is relative, posix, legible, and stays below its folder."""
+    path = PurePosixPath(cell)
+    return (
+        path.suffix.lower() in MIDI_SUFFIXES
+        and not path.is_absolute()
+        and not re.match(r"[A-Za-z]:", cell)
+        and "\\" not in cell
+        and _is_clean(cell)
+        and not any(unicodedata.bidirectional(each) in TURNING for each in cell)
+        and not any(part in ("", ".", "..") for part in cell.split("/"))
+    )

@@ -1,0 +1,136 @@
+"""How long the passages are that a piece shares, note for note, with the training set.
+
+A piece is read as a row of symbols: from each note to the next (of one onset the lower first) the interval
+in semitones and the time in steps of 50 ms. A passage that was transposed, or begins elsewhere on the grid,
+is the same row. The longest shared passage is exact: all suffixes of all rows are sorted by doubling (Manber
+and Myers 1993), and the train suffix that shares most with a piece's suffix stands next to it in that order.
+
+How long is long? Runs, trills and repeated chords are shared by music whose players never met. So the figure
+stands beside that of performances which the model has not seen either.
+
+Shapes: N notes, S symbols of all rows together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from coma_gen.midi.notes import Notes
+
+Symbols = npt.NDArray[np.int64]
+Ranks = npt.NDArray[np.int32]
+TIME_STEP = 0.05
+LONGEST_STEPS = 63
+"""Times beyond this many steps (3.15 s) are alike."""
+PITCHES = 128
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The longest passage that a piece shares with the training set.
+
+    Attributes:
+        notes: how many; 0 where not even two notes follow each other as somewhere in the training set.
+        start: the passage's first note, counted in the piece.
+        row: which row of the training set has it; -1 where there is none.
+    """
+
+    notes: int
+    start: int
+    row: int
+
+
+def symbols(notes: Notes) -> Symbols:
+    """(N - 1,) the step from each note to the next, as one number; none for fewer than two notes."""
+    interval = np.diff(notes.pitch.astype(np.int64))
+    # Times on a grid can fall between two steps exactly; the last bit must not choose.
+    steps = np.floor(np.diff(notes.onset) / TIME_STEP + 0.5 + 1e-6).astype(np.int64)
+    row = (interval + PITCHES) * (LONGEST_STEPS + 1) + np.minimum(steps, LONGEST_STEPS)
+    return np.asarray(row, np.int64)
+
+
+def longest_passages(train: Sequence[Symbols], pieces: Sequence[Symbols]) -> list[Passage]:
+    """The longest passage that each piece shares with any row of the training set, which has at least one."""
+    rows = [*pieces, *train]
+    text, starts = _joined(rows)
+    longest = max((len(piece) for piece in pieces), default=0)
+    levels = list(_ranks(text, longest))
+    order = np.argsort(levels[-1], kind="stable")
+    first_train = starts[len(pieces)]
+    found = np.zeros(first_train, np.int64)
+    where = np.zeros(first_train, np.int64)
+    for neighbours in _train_beside(order, first_train):
+        shared = _shared(levels, np.arange(first_train), neighbours)
+        better = shared > found
+        found[better], where[better] = shared[better], neighbours[better]
+    passages = []
+    for piece, start in zip(pieces, starts, strict=False):
+        place = int(start) + (int(np.argmax(found[start : start + len(piece)])) if len(piece) else 0)
+        if not len(piece) or not found[place]:
+            passages.append(Passage(0, 0, -1))
+            continue
+        row = int(np.searchsorted(starts, where[place], side="right")) - 1 - len(pieces)
+        passages.append(Passage(int(found[place]) + 1, place - int(start), row))
+    return passages
+
+
+def _joined(rows: Sequence[Symbols]) -> tuple[Ranks, Symbols]:
+    """(S,) all rows one after the other as small numbers, each closed by a number of its own; and where each
+    starts.
+    """
+    sizes = np.array([len(row) + 1 for row in rows], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    text = np.zeros(int(sizes.sum()), np.int64)
+    ends = starts + sizes - 1
+    is_symbol = np.ones(len(text), bool)
+    is_symbol[ends] = False
+    text[is_symbol] = np.concatenate(rows)
+    text[ends] = -1 - np.arange(len(rows))
+    return np.unique(text, return_inverse=True)[1].astype(np.int32), starts
+
+
+def _ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
+    """(S,) the rank of what begins at each place among all that is as long: for lengths 1, 2, 4 and so on,
+    until no two are alike, or no piece is longer.
+    """
+    rank, length = text, 1
+    yield rank
+    while length < longest and int(rank.max()) < len(text) - 1:
+        key = rank.astype(np.int64) * (len(text) + 1)
+        key[:-length] += rank[length:] + 1
+        order = np.argsort(key)
+        ascending = key[order]
+        rank = np.empty(len(text), np.int32)
+        rank[order] = np.cumsum(np.diff(ascending, prepend=ascending[:1]) != 0, dtype=np.int32)
+        length *= 2
+        yield rank
+
+
+def _train_beside(order: Symbols, first_train: int) -> Iterator[Symbols]:
+    """For each place before `first_train`, the nearest place from there on before it and behind it in the
+    order of the suffixes; itself where there is none.
+    """
+    is_train = order >= first_train
+    index = np.arange(len(order))
+    place = np.empty(len(order), np.int64)
+    place[order] = index
+    ours = place[:first_train]
+    before = np.maximum.accumulate(np.where(is_train, index, -1))[ours]
+    behind = np.minimum.accumulate(np.where(is_train, index, len(order))[::-1])[::-1][ours]
+    for nearest, there in ((before, before >= 0), (behind, behind < len(order))):
+        yield np.where(there, order[np.clip(nearest, 0, len(order) - 1)], -1)
+
+
+def _shared(levels: Sequence[Ranks], ours: Symbols, theirs: Symbols) -> Symbols:
+    """(N,) how many symbols from two places on are alike; 0 where the other place is -1."""
+    shared = np.zeros(len(ours), np.int64)
+    possible = theirs >= 0
+    for level in range(len(levels) - 1, -1, -1):
+        rank = levels[level]
+        alike = rank[ours + shared] == rank[theirs + shared]
+        shared += np.where(possible & alike, 1 << level, 0)
+    return shared

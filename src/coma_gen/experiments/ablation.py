@@ -1,0 +1,139 @@
+"""What an ablation is to run: `presets/ablations/<name>.yaml`, every cell with every seed.
+
+    preset: of presets/; what all cells share, on top of params.yaml
+    base:   sections; what they share besides
+    seeds:  values of train.seed
+    cells:  name -> why (a word), and sections: what this cell changes of the base
+
+The first cell is the one that the others are compared with. A run is a DVC experiment called
+<ablation>-<cell>-<seed>.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coma_gen.config.load import check_params
+from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.workspace.presets import Settings, as_flags, merged, read_preset
+
+FOLDER = Path("presets") / "ablations"
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""A cell's name is a part of an experiment's, which is a git reference."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell with one seed.
+
+    Attributes:
+        name: of the experiment.
+        cell: of the ablation.
+        seed: train.seed.
+        params: all settings, as they stand in the experiment's params.yaml.
+        flags: what `dvc exp run` is given to set them.
+    """
+
+    name: str
+    cell: str
+    seed: int
+    params: Settings
+    flags: list[str]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """All runs of one question.
+
+    Attributes:
+        name: of the file.
+        cells: name -> why it is there; the first is the reference.
+        runs: seed by seed, so that two at a time are of different cells, and a table can be made early.
+    """
+
+    name: str
+    cells: Mapping[str, str]
+    runs: tuple[Run, ...]
+
+    @property
+    def reference(self) -> str:
+        """The cell that the others are compared with."""
+        return next(iter(self.cells))
+
+
+def read_ablation(root: Path, name: str) -> Ablation:
+    """Reads an ablation and checks the params of every cell.
+
+    Args:
+        root: the checkout.
+        name: of its file, without `.yaml`.
+
+    Raises:
+        UserError: there is no such file, it is not of the form above, or cells are not valid; all faults at
+            once.
+    """
+    path = root / FOLDER / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(
+            Fault(f"ablation '{name}'", f"must be a file in {FOLDER}/", "", f"there are: {known}")
+        )
+    content = read_yaml(path)
+    where = f"{FOLDER}/{name}.yaml"
+    _check_form(content, where)
+    params, faults = read_yaml(root / "params.yaml"), list[Fault]()
+    base = merged(read_preset(root, content["preset"]), content["base"])
+    for cell, settings in content["cells"].items():
+        try:
+            check_params(merged(params, base, _sections(settings)), name=f"{where}: {cell}")
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    runs = [
+        _run(name, cell, seed, params, merged(base, _sections(settings), {"train": {"seed": seed}}))
+        for seed in content["seeds"]
+        for cell, settings in content["cells"].items()
+    ]
+    whys = {cell: str(settings["why"]) for cell, settings in content["cells"].items()}
+    return Ablation(name, whys, tuple(runs))
+
+
+def _run(ablation: str, cell: str, seed: int, params: Settings, changes: Settings) -> Run:
+    return Run(f"{ablation}-{cell}-{seed}", cell, seed, merged(params, changes), as_flags(changes))
+
+
+def _check_form(content: Any, where: str) -> None:
+    """Refuses what is not of the form: four parts, named cells, each with a word why."""
+    if not isinstance(content, dict) or set(content) != {"preset", "base", "seeds", "cells"}:
+        raise UserError(Fault(where, "must have preset, base, seeds and cells, and nothing else"))
+    base, seeds, cells = content["base"], content["seeds"], content["cells"]
+    faults = []
+    if not isinstance(base, dict) or not all(isinstance(keys, dict) for keys in base.values()):
+        faults.append(Fault(f"{where}: base", "must map section names to settings"))
+    is_whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not is_whole or not seeds or len(set(seeds)) != len(seeds):
+        faults.append(Fault(f"{where}: seeds", "must be whole numbers, none twice", str(seeds)))
+    if not isinstance(cells, dict) or not cells:
+        raise UserError(*faults, Fault(f"{where}: cells", "must map names to settings, at least one"))
+    for cell, settings in cells.items():
+        at = f"{where}: {cell}"
+        if not isinstance(cell, str) or not NAME.fullmatch(cell):
+            faults.append(Fault(at, "must be called in small letters, digits and single hyphens"))
+        if not isinstance(settings, dict) or not isinstance(settings.get("why"), str):
+            faults.append(Fault(at, "must say why it is there, under `why`"))
+        elif not all(isinstance(keys, dict) for keys in _sections(settings).values()):
+            faults.append(Fault(at, "must map section names to settings"))
+        elif "seed" in settings.get("train", {}):
+            faults.append(Fault(f"{at}: train.seed", "must not be set, for `seeds` does"))
+    if faults:
+        raise UserError(*faults)
+
+
+def _sections(settings: Mapping[str, Any]) -> Settings:
+    return {section: keys for section, keys in settings.items() if section != "why"}

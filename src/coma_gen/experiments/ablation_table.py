@@ -1,0 +1,286 @@
+"""The table of an ablation: a row a cell, each beside the reference cell, with confidence."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.evaluation.bootstrap import ratio_interval
+from coma_gen.evaluation.paired_bootstrap import Difference, paired_difference
+from coma_gen.experiments.ablation import Ablation
+
+BITS = "bits_per_note_10ms"
+RESAMPLES = 10_000
+ERRORS = "onset, duration error (ms)"
+"""The column that is shown only where cells differ in it."""
+HEAD = (
+    "cell",
+    "parameters",
+    "tokens seen",
+    ERRORS,
+    "tokens a note",
+    "tokens/CPU s",
+    "validation",
+    "test",
+    "test, windowed",
+    "test, against {}",
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The figures of one run.
+
+    Attributes:
+        seed: of its training.
+        parameters, tokens: of the model; that it saw.
+        onset_error, duration_error: RMS in milliseconds of the way into tokens and back, on validation,
+            as `fidelity` has them.
+        tokens_per_note: of the train split.
+        tokens_per_cpu_second: while training; None where it is not known.
+        validation, test, windowed: bits per note at 10 ms: both splits by the reference protocol, test by
+            the windowed one.
+        performances: the evaluate stage's row for each performance of both splits.
+    """
+
+    seed: int
+    parameters: int
+    tokens: int
+    onset_error: float
+    duration_error: float
+    tokens_per_note: float
+    tokens_per_cpu_second: float | None
+    validation: float
+    test: float
+    windowed: float
+    performances: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over the seeds: mean, and standard deviation; None of a single seed."""
+
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell of the table.
+
+    Attributes:
+        cell, why: as the ablation has them.
+        seeds: that have run.
+        missing: seed -> what became of it.
+        figures: name -> mean and spread; empty where no seed has run.
+        is_comparable: whether it writes the same music down as the reference: another treatment of the pedal
+            does not, and bits do not rank it.
+        difference: of test to the reference cell's; None for the reference, where it is not comparable, and
+            where no seed is shared.
+    """
+
+    cell: str
+    why: str
+    seeds: list[int]
+    missing: dict[int, str]
+    figures: dict[str, Spread]
+    is_comparable: bool
+    difference: Difference | None
+
+
+def scored(
+    seed: int, metrics: Mapping[str, Mapping[str, Any]], performances: pd.DataFrame, speed: float | None
+) -> Scored:
+    """The figures of one run.
+
+    Args:
+        seed: of its training.
+        metrics: of the stages fit_tokenizer, shard, train and evaluate.
+        performances: as `Scored` has them.
+        speed: tokens a second, where it is known.
+    """
+    train, shard, evaluate = metrics["train"], metrics["shard"]["train"], metrics["evaluate"]
+    errors = metrics["fit_tokenizer"]["fidelity"]["validation"]
+    return Scored(
+        seed=seed,
+        parameters=train["parameters"],
+        tokens=train["tokens"],
+        onset_error=errors["onset_error_ms"]["rms"],
+        duration_error=errors["duration_error_ms"]["rms"],
+        tokens_per_note=shard["tokens"] / shard["notes"],
+        tokens_per_cpu_second=speed,
+        validation=evaluate["validation"][BITS],
+        test=evaluate["test"][BITS],
+        windowed=evaluate["test"]["windowed"][BITS],
+        performances=performances,
+    )
+
+
+def rows(
+    ablation: Ablation,
+    results: Mapping[str, Scored],
+    statuses: Mapping[str, str],
+    *,
+    resamples: int = RESAMPLES,
+) -> list[Row]:
+    """A row for every cell, in the ablation's order.
+
+    Args:
+        ablation: what was to be run.
+        results: name of a run -> its figures, of those that there are.
+        statuses: name of a run -> what became of the others, where it is known.
+        resamples: draws of the confidence.
+    """
+    return [_row(ablation, cell, results, statuses, resamples) for cell in ablation.cells]
+
+
+def _row(
+    ablation: Ablation,
+    cell: str,
+    results: Mapping[str, Scored],
+    statuses: Mapping[str, str],
+    resamples: int,
+) -> Row:
+    runs, others = ([run for run in ablation.runs if run.cell == name] for name in (cell, ablation.reference))
+    done, reference = ([results[run.name] for run in of if run.name in results] for of in (runs, others))
+    is_comparable = runs[0].params["tokenizer"]["pedal"] == others[0].params["tokenizer"]["pedal"]
+    is_compared = is_comparable and cell != ablation.reference
+    return Row(
+        cell=cell,
+        why=ablation.cells[cell],
+        seeds=[run.seed for run in done],
+        missing={run.seed: statuses.get(run.name, "not queued") for run in runs if run.name not in results},
+        figures=_figures(done),
+        is_comparable=is_comparable,
+        difference=against(done, reference, resamples=resamples) if is_compared else None,
+    )
+
+
+def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int) -> Difference | None:
+    """The paired difference in test bits per note at 10 ms over the seeds that both have; None without any.
+
+    Raises:
+        UserError: when they were scored on different music.
+    """
+    by_seed = {run.seed: run for run in theirs}
+    pairs = [(run, by_seed[run.seed]) for run in ours if run.seed in by_seed]
+    if not pairs:
+        return None
+    tables = [(of_the_test(one.performances), of_the_test(other.performances)) for one, other in pairs]
+    first = tables[0][0]
+    for table in (table for pair in tables for table in pair):
+        if not table[["midi_filename", "notes"]].equals(first[["midi_filename", "notes"]]):
+            remedy = "remove the experiments of one kind, and queue them again"
+            raise UserError(Fault("test", "must be the same performances in all cells", "others", remedy))
+    return paired_difference(
+        np.stack([bits_of(one) for one, _ in tables]),
+        np.stack([bits_of(other) for _, other in tables]),
+        first["notes"].to_numpy(np.float64),
+        list(zip(first["composer"], first["title"], strict=True)),
+        resamples=resamples,
+    )
+
+
+def between(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Difference | None:
+    """What one run's test costs more than another's, in bits per note at 10 ms; the same compositions are
+    drawn for both. None where they were scored on different music.
+
+    Args:
+        ours: the evaluate stage's row for each performance.
+        theirs: the same of the other run.
+        resamples: draws of the confidence.
+    """
+    one, other = of_the_test(ours), of_the_test(theirs)
+    if not one[["midi_filename", "notes"]].equals(other[["midi_filename", "notes"]]):
+        return None
+    more, notes = bits_of(one) - bits_of(other), other["notes"].to_numpy(np.float64)
+    works = list(zip(other["composer"], other["title"], strict=True))
+    interval = ratio_interval(more, notes, works, resamples=resamples)
+    low, high = interval or (None, None)
+    return Difference(float(more.sum() / notes.sum()), low, high)
+
+
+def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the test split, in the order of their file names."""
+    return table[table["split"] == "test"].sort_values("midi_filename", ignore_index=True)
+
+
+def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Bits of each performance at the common resolution."""
+    nats, open_bits = (table[name].to_numpy(np.float64) for name in ("nats", "resolution_bits"))
+    bits: npt.NDArray[np.float64] = nats / np.log(2) + open_bits
+    return bits
+
+
+def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
+    names = [name for name in Scored.__dataclass_fields__ if name not in ("seed", "performances")]
+    found = {name: [getattr(run, name) for run in done if getattr(run, name) is not None] for name in names}
+    return {
+        name: Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        for name, values in found.items()
+        if values
+    }
+
+
+def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
+    """The table as markdown, what its columns are, and what is missing."""
+    lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_cells(row) for row in table)]
+    place = HEAD.index(ERRORS)
+    if len({line[place] for line in lines[2:]} - {""}) < 2:
+        lines = [line[:place] + line[place + 1 :] for line in lines]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines).format(ablation.reference)
+    gaps = [
+        f"- {ablation.name}-{row.cell}-{seed}: {what}" for row in table for seed, what in row.missing.items()
+    ]
+    seeds = len({run.seed for run in ablation.runs})
+    notes = [
+        f"Bits per note at 10 ms, less is better: mean ± standard deviation over {seeds} seeds; in brackets",
+        f"the 95% confidence of the difference to {ablation.reference}, by a paired bootstrap over",
+        "compositions and seeds.",
+    ]
+    if not all(row.is_comparable for row in table):
+        notes += ["Other music: another treatment of the pedal writes other music down; bits do not rank it."]
+    missing = [f"\nMissing, {len(gaps)} of {len(ablation.runs)} runs:", *gaps] if gaps else []
+    return "\n".join([text, "", *notes, *missing])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    figures, count = row.figures, len(row.seeds)
+    seeds = f" ({count} of {count + len(row.missing)} seeds)" if row.missing else ""
+    if not figures:
+        return (f"{row.cell} (not run)", *[""] * (len(HEAD) - 1))
+    return (
+        row.cell + seeds,
+        f"{figures['parameters'].mean:,.0f}",
+        f"{figures['tokens'].mean:,.0f}",
+        f"{figures['onset_error'].mean:.1f}, {figures['duration_error'].mean:.1f}",
+        f"{figures['tokens_per_note'].mean:.2f}",
+        f"{figures['tokens_per_cpu_second'].mean:,.0f}" if "tokens_per_cpu_second" in figures else "",
+        *(_spread(figures[name]) for name in ("validation", "test", "windowed")),
+        shown_difference(row.difference) if row.is_comparable else "other music",
+    )
+
+
+def _spread(figure: Spread) -> str:
+    return f"{figure.mean:.2f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.2f}")
+
+
+def shown_difference(difference: Difference | None) -> str:
+    """A difference with its interval in brackets, where it has one."""
+    if difference is None:
+        return ""
+    if difference.low is None or difference.high is None:
+        return f"{difference.mean:+.2f}"
+    return f"{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
+
+
+def as_json(table: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain values."""
+    return [asdict(row) for row in table]

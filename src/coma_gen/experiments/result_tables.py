@@ -1,0 +1,284 @@
+"""Finished runs side by side, as tables for a page: likelihood, music, memorisation, and their origin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from coma_gen.config.yaml_reader import parse_yaml
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.evaluation.headline import telling
+from coma_gen.experiments.ablation_table import between, shown_difference
+from coma_gen.experiments.dvc_experiments import STAGES, has_run
+
+BITS = "bits_per_note_10ms"
+RESAMPLES = 10_000
+BASELINES = {
+    "uniform": "uniform",
+    "unigram": "unigram",
+    "bigram": "bigram",
+    "kneser_ney": "Kneser-Ney {}-gram",
+}
+LIKELIHOOD = """Test: {notes:,} notes; performances: {performances:,}. Less is better; in brackets, where
+there are two compositions or more, the 95% confidence by a bootstrap over compositions (not over training
+seeds). Nats per token compare models of one tokenizer only.
+"""
+MUSIC = """Music: overlap of the distributions of samples and test excerpts; 1 is the same. Real is train
+against test, in brackets the 5th percentile of draws of so few: only less than that, or a divergence (not
+shown) above the 95th percentile of theirs, tells samples from music.
+Samples: {samples}; excerpts: {train} of train and {test} of test; each of {seconds:g} s.
+"""
+MEMORISATION = """Memorisation: the longest passage of a piece that the train split has too, at any pitch, in
+notes; of the test excerpts the longest to be expected of as many as there are samples in the row below.
+"""
+ORIGIN = """Made from: the commit that the run began at, SHA-256 of its dvc.lock, MD5 of the model in that.
+"""
+SCORED = ("train", "baseline", "evaluate", "sample")
+"""The stages whose metrics are shown."""
+
+
+class RunFiles(Protocol):
+    """Where a run's files are: a checkout, or an experiment in git and DVC's cache."""
+
+    @property
+    def began_at(self) -> str:
+        """The commit of the code."""
+
+    def text(self, path: str) -> str:
+        """A file of it."""
+
+    def performances(self) -> pd.DataFrame:
+        """The evaluate stage's row for each performance."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What lies in a checkout now.
+
+    Attributes:
+        root: the checkout.
+        began_at: its commit.
+    """
+
+    root: Path
+    began_at: str
+
+    def text(self, path: str) -> str:
+        """A file of it.
+
+        Raises:
+            UserError: it is not there, or not text.
+        """
+        try:
+            return (self.root / path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "no UTF-8 text"
+            raise UserError(Fault(path, "must be there to be read", reason, "run `dvc repro`")) from None
+
+    def performances(self) -> pd.DataFrame:
+        """The evaluate stage's row for each performance.
+
+        Raises:
+            UserError: they are not there, or damaged.
+        """
+        path = "data/evaluation/performances.parquet"
+        try:
+            return pd.read_parquet(self.root / path)
+        except (OSError, ValueError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+            remedy = "run `dvc checkout` or `dvc repro`"
+            raise UserError(Fault(path, "must be there to be read", reason, remedy)) from None
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that went through all stages.
+
+    Attributes:
+        name: of its row.
+        params: all settings.
+        metrics: of the stages `SCORED`.
+        kept: where its files are.
+        lock: SHA-256 of dvc.lock.
+        weights: MD5 that dvc.lock has of data/model.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    kept: RunFiles
+    lock: str
+    weights: str
+
+
+def finished(name: str, kept: RunFiles) -> FinishedRun:
+    """Reads a run.
+
+    Args:
+        name: what its rows are to be called.
+        kept: where its files are.
+
+    Raises:
+        UserError: a file of it is missing, as where it did not run to the end; or the stages did not run on
+            one another under the params that are there, as after `dvc repro train` alone.
+    """
+    text = kept.text("dvc.lock")
+    lock = parse_yaml(text, name=f"{name}: dvc.lock")
+    params = parse_yaml(kept.text("params.yaml"), name=f"{name}: params.yaml")
+    if not has_run(lock, params, tuple(dict.fromkeys([*STAGES, *SCORED]))):
+        rule = "must say of every stage that it ran on the one before, under these params"
+        raise UserError(Fault(f"{name}: dvc.lock", rule, "", "run `dvc repro`"))
+    metrics = {stage: metrics_of(kept, stage, lock, name=name) for stage in SCORED}
+    outs = outs_of(lock)
+    return FinishedRun(
+        name=name,
+        params=params,
+        metrics=metrics,
+        kept=kept,
+        lock=hashlib.sha256(text.encode()).hexdigest(),
+        weights=outs["data/model"].removesuffix(".dir"),
+    )
+
+
+def outs_of(lock: Mapping[str, Any]) -> dict[str, str]:
+    """Path -> digest of everything that a lock says was written."""
+    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+
+
+def metrics_of(kept: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """metrics/<stage>.json of a run whose lock says that the stage ran.
+
+    Raises:
+        UserError: it is missing, or not what the lock has of it.
+    """
+    path = f"metrics/{stage}.json"
+    content = kept.text(path)
+    if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs_of(lock)[path]:
+        rule = "must be what dvc.lock has of it"
+        raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+def markdown(runs: Sequence[FinishedRun], *, resamples: int = RESAMPLES) -> str:
+    """The tables of runs that were scored on the same music; the baselines are those of the first.
+
+    Raises:
+        UserError: they were scored on different music, or their samples held against different music.
+    """
+    for run in runs[1:]:
+        if _found(run, "sample", "excerpts") != _found(runs[0], "sample", "excerpts"):
+            rule = f"must be held against the same music, in the same numbers, as those of {runs[0].name}"
+            remedy = "name runs with the same sample section"
+            raise UserError(Fault(f"{run.name}: samples", rule, "others", remedy))
+    parts = (_likelihood(runs, resamples), _music(runs), _memorisation(runs), _origin(runs))
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def _found(run: FinishedRun, *path: str) -> Any:
+    """A part of the metrics; None where it is not there, as where too few samples have notes."""
+    part: Any = run.metrics
+    for name in path:
+        part = part.get(name) if isinstance(part, Mapping) else None
+    return part
+
+
+def _fixed(value: Any, digits: int = 2) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _likelihood(runs: Sequence[FinishedRun], resamples: int) -> Iterator[str]:
+    yield LIKELIHOOD.format(**_found(runs[0], "evaluate", "test"))
+    head = ("", "parameters", "tokens seen", "bits per note at 10 ms: validation", "test", "nats per token")
+    yield from _head(head)
+    order = runs[0].params["baseline"]["kneser_ney_order"]
+    for key, words in BASELINES.items():
+        scores = [_found(runs[0], "baseline", split, key) or {} for split in ("validation", "test")]
+        yield _row(words.format(order), "", "", *_scores(*scores))
+    for run in runs:
+        counts = (_fixed(_found(run, "train", name), 0) for name in ("parameters", "tokens"))
+        scores = [_found(run, "evaluate", split) or {} for split in ("validation", "test")]
+        yield _row(run.name, *counts, *_scores(*scores))
+    if len(runs) > 1:
+        yield ""
+    for run in runs[1:]:
+        yield f"{run.name} less {runs[0].name}, test: {_difference(run, runs[0], resamples)}.  "
+
+
+def _scores(validation: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[str, str, str]:
+    interval = ""
+    if f"{BITS}_low" in test:
+        interval = f" [{test[f'{BITS}_low']:.2f}, {test[f'{BITS}_high']:.2f}]"
+    return (
+        _fixed(validation.get(BITS)),
+        _fixed(test.get(BITS)) + interval,
+        _fixed(test.get("nll_per_token"), 3),
+    )
+
+
+def _difference(run: FinishedRun, first: FinishedRun, resamples: int) -> str:
+    """What a run's test costs more, with its interval: the same compositions are drawn for both."""
+    if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
+        return "another treatment of the pedal writes other music down, which bits do not rank"
+    difference = between(run.kept.performances(), first.kept.performances(), resamples=resamples)
+    if difference is None:
+        rule = f"must be scored on the same test performances as {first.name}"
+        raise UserError(Fault(run.name, rule, "others", "name runs of one corpus and split"))
+    return f"{shown_difference(difference)} bits per note"
+
+
+def _music(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    samples = " and ".join(dict.fromkeys(_fixed(_found(run, "sample", "samples"), 0) for run in runs))
+    yield MUSIC.format(**{**_found(runs[0], "sample", "excerpts"), "samples": samples})
+    yield from _head(("", "real", *(run.name for run in runs)))
+    measures = tuple(_found(runs[0], "sample", "music") or ())
+    for measure in measures:
+        overlaps = [_overlap(run, measure) for run in runs]
+        low = _fixed(overlaps[0].get("of_real_low"))
+        real = _fixed(overlaps[0].get("of_real")) + (f" ({low})" if low else "")
+        yield _row(measure.replace("_", " "), real, *(_fixed(of.get("with_test")) for of in overlaps))
+    if measures:
+        yield _row("that tell samples from music", "", *(_telling(run, measures) for run in runs))
+
+
+def _overlap(run: FinishedRun, measure: str) -> Mapping[str, Any]:
+    return _found(run, "sample", "music", measure, "overlap") or {}
+
+
+def _telling(run: FinishedRun, measures: Sequence[str]) -> str:
+    """How many measures find samples farther from the test music than nearly all draws of real music are."""
+    told, of = telling({name: _found(run, "sample", "music", name) or {} for name in measures})
+    return f"{told} of {of}" if of else ""
+
+
+def _memorisation(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    yield MEMORISATION
+    yield from _head(("", "pieces", "mean", "longest"))
+    real = _found(runs[0], "sample", "memorisation", "test") or {}
+    rows = [("test excerpts", real, real.get("longest_notes_of_as_many"))]
+    for run in runs:
+        ours = _found(run, "sample", "memorisation", "samples") or {}
+        rows.append((run.name, ours, ours.get("longest_notes")))
+    for name, of, longest in rows:
+        yield _row(name, _fixed(of.get("pieces"), 0), _fixed(of.get("mean_notes"), 1), _fixed(longest, 1))
+
+
+def _origin(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    yield ORIGIN
+    yield from _head(("", "commit", "dvc.lock", "data/model"))
+    for run in runs:
+        yield _row(run.name, *(f"`{digest[:12]}`" for digest in (run.kept.began_at, run.lock, run.weights)))
+
+
+def _head(names: Sequence[str]) -> tuple[str, str]:
+    return _row(*names), f"| --- |{' --: |' * (len(names) - 1)}"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

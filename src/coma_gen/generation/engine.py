@@ -1,0 +1,74 @@
+"""Runs the model over sequences that grow, with a state that is carried along.
+
+A prompt is read in chunks, and once where several sequences share it. Under a learned position embedding,
+which ends at max_seq_len, the last half of its length is read anew whenever it is full.
+
+Shapes: B live sequences, T tokens of a chunk, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from coma_gen.generation.sequence import SequenceState
+from coma_gen.generation.token_decoder import TokenDecoder
+from coma_gen.model.cache import DecodeCache
+from coma_gen.model.conformer import Conformer
+
+PREFILL = 2048
+"""Tokens of a prompt that are read in one pass."""
+
+Tokens = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
+
+
+class DecodeEngine:
+    """The model and its state; `logits` (B, V) are those of the next token of each live one."""
+
+    def __init__(self, model: Conformer, sequences: Sequence[SequenceState]) -> None:
+        self._model = model
+        self._device = next(model.parameters()).device
+        self._bound = model.params.max_seq_len if model.params.position_embedding == "learned" else None
+        self.logits: Reals = np.zeros((0, 0))
+        self._step = TokenDecoder(model)
+        self._state = self._primed([sequence.prompt for sequence in sequences])
+
+    def _primed(self, prompts: Sequence[Sequence[int]]) -> DecodeCache:
+        """Reads prompts of any lengths; equal ones once."""
+        if self._bound is not None:
+            prompts = [
+                prompt if len(prompt) < self._bound else prompt[-self._bound // 2 :] for prompt in prompts
+            ]
+        different = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        states, logits = [], []
+        for prompt in different:
+            state = self._model.init_cache(1)
+            for start in range(0, len(prompt), PREFILL):
+                read = self._forward(np.array([prompt[start : start + PREFILL]]), state)
+            states.append(state)
+            logits.append(read)
+        rows = [different.index(tuple(prompt)) for prompt in prompts]
+        self.logits = np.concatenate(logits)[rows]
+        joined = DecodeCache.joined(states) if len(states) > 1 else states[0]
+        return joined if rows == list(range(len(different))) else joined.take(rows)
+
+    def _forward(self, tokens: Tokens, state: DecodeCache) -> Reals:
+        """(B, V) logits behind the last of tokens (B, T)."""
+        input_ids = torch.from_numpy(tokens).to(self._device)
+        is_one = tokens.shape[1] == 1
+        logits = self._step(input_ids, state) if is_one else self._model(input_ids, state)[:, -1]
+        return np.asarray(logits.float().cpu().numpy(), np.float64)
+
+    def read(self, sequences: Sequence[SequenceState], rows: Sequence[int]) -> None:
+        """Goes on with the rows named: the last token of each is read."""
+        if len(rows) != self._state.batch:
+            self._state = self._state.take(rows)
+        if self._bound is not None and max(self._state.lengths) >= self._bound:
+            self._state = self._primed([sequence.tail(self._bound // 2) for sequence in sequences])
+            return
+        tokens = np.array([[sequence.tokens[-1]] for sequence in sequences], np.int64)
+        self.logits = self._forward(tokens, self._state)

@@ -1,0 +1,221 @@
+"""Music from a trained model: from nothing, or going on where some notes end.
+
+What goes in and comes out is `Notes`. A prompt's notes come back as they were played, not as the tokenizer's
+grid has them; only what is new was decoded from tokens. The grid begins at the prompt's first note, so that
+silence before it is none of the model's. New music begins at a later position of it than the prompt's last
+note has: every note that begins up to there, the joint, is the prompt's, and every later one is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.request import MAX_EMPTY_BARS, Request
+from coma_gen.generation.sampling import SamplingParams
+from coma_gen.generation.sampling_loop import sample_tokens
+from coma_gen.generation.sequence import SequenceState
+from coma_gen.generation.splice import decode_continuation, drop_overlaps, merge_pedals
+from coma_gen.generation.token_healing import read_and_spelled
+from coma_gen.midi.io import midi_bytes
+from coma_gen.midi.notes import Notes
+from coma_gen.midi.prompt import Prompt, read_prompt
+from coma_gen.tokenizer.remi import Tokenizer
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One piece of generated music.
+
+    Attributes:
+        prompt: what was given, with the pedal as the model goes on with it; None for music from nothing.
+        added: what is new, at its times behind the prompt.
+        tokens: how many were drawn for it.
+        illegal: mean probability that the model gave to tokens that could not follow.
+        valid: whether every token, prompt included, obeys the grammar.
+        reached: whether it has the seconds asked for; otherwise it ended at the bound on tokens.
+        left_out: how many new notes there were that would have fallen into the prompt: on a key that it
+            still holds, or before its last note (which may be of a pitch that the model does not know).
+    """
+
+    prompt: Notes | None
+    added: Notes
+    tokens: int
+    illegal: float
+    valid: bool
+    reached: bool
+    left_out: int
+
+    @property
+    def prompt_end(self) -> float | None:
+        """Seconds at which the prompt's last note begins; None where there was no prompt."""
+        return None if self.prompt is None else self.prompt.end_of_onsets
+
+    @cached_property
+    def notes(self) -> Notes:
+        """Prompt and continuation together."""
+        return self.added if self.prompt is None else self.prompt.joined(self.added)
+
+    @property
+    def new(self) -> Notes:
+        """What is new, its times counted from the joint."""
+        return self.added if self.prompt_end is None else self.added.shifted(-self.prompt_end)
+
+
+def generate_batch(
+    composer: MusicGenerator,
+    prompts: Sequence[Notes | None],
+    *,
+    seconds: float,
+    choice: SamplingParams,
+    seed: int,
+    max_tokens: int,
+    max_empty_bars: int = MAX_EMPTY_BARS,
+    desc: str | None = "sample",
+    name: str | None = None,
+    numbers: Sequence[int] | None = None,
+) -> list[Continuation]:
+    """Writes one piece for each prompt; None asks for music from nothing.
+
+    Args:
+        composer: model and tokenizer.
+        prompts: B prompts. Piece i depends on its prompt, the seed and its number alone.
+        seconds: of new music: it begins within them.
+        choice: how tokens are chosen.
+        seed: of all random numbers.
+        max_tokens: bound on the new tokens of one piece.
+        max_empty_bars: bound on the empty bars in a row.
+        desc: what the progress bar says; None for no bar.
+        name: how faults call the prompt, where all are the same; their numbers by default.
+        numbers: of the pieces; 0 to B - 1 by default.
+
+    Raises:
+        UserError: a prompt has no note that the model knows.
+    """
+    written: dict[int, tuple[list[int], tuple[int, ...]]] = {}
+    sequences = []
+    for index, prompt in zip(numbers or range(len(prompts)), prompts, strict=True):
+        if id(prompt) not in written:
+            written[id(prompt)] = _written(composer.tokenizer, prompt, name or f"prompt {index + 1}")
+        read, spelled = written[id(prompt)]
+        until = seconds if prompt is None else prompt.end_of_onsets - _origin(prompt) + seconds
+        given = [composer.tokenizer.bos_id, *read]
+        sequences.append(SequenceState(given, index=index, until=until, spelled=spelled))
+    sample_tokens(
+        composer.loaded.model,
+        composer.grammar,
+        sequences,
+        choice=choice,
+        seed=seed,
+        max_tokens=max_tokens,
+        max_empty_bars=max_empty_bars,
+        desc=desc,
+    )
+    return [
+        _finished(composer, sequence, prompt) for sequence, prompt in zip(sequences, prompts, strict=True)
+    ]
+
+
+def _origin(prompt: Notes | None) -> float:
+    """Where the tokenizer's grid begins: at the first note."""
+    return 0.0 if prompt is None or not len(prompt) else float(prompt.onset[0])
+
+
+def _written(tokenizer: Tokenizer, prompt: Notes | None, name: str) -> tuple[list[int], tuple[int, ...]]:
+    """A prompt as ids to be read and base ids to be spelled."""
+    if prompt is None or not len(prompt):
+        return [], ()
+    origin = _origin(prompt)
+    ids = tokenizer.encode(prompt.between(origin, np.inf).shifted(-origin))
+    read, spelled = read_and_spelled(ids, tokenizer.vocabulary)
+    if not read and not spelled:
+        low, high = tokenizer.vocabulary.pitch_range
+        rule = f"must have a note that the model knows, of pitch {low} to {high}"
+        raise UserError(Fault(name, rule, f"{len(prompt)} others"))
+    return read, spelled
+
+
+def _finished(composer: MusicGenerator, sequence: SequenceState, prompt: Notes | None) -> Continuation:
+    tokenizer = composer.tokenizer
+    tokens = np.array(sequence.tokens, np.uint16)
+    given = np.concatenate([tokenizer.base_ids(sequence.prompt[1:]), np.array(sequence.spelled, np.uint16)])
+    following = tokenizer.base_ids(tokens)[len(sequence.spelled) :]
+    decoded = decode_continuation(tokenizer, given, following).until(sequence.until).shifted(_origin(prompt))
+    added = (
+        decoded
+        if prompt is None
+        else drop_overlaps(decoded, prompt, 1 / tokenizer.vocabulary.positions_per_second)
+    )
+    left_out = len(decoded) - len(added)
+    if prompt is not None and composer.writes_pedal:
+        prompt, added = merge_pedals(prompt, added)
+    return Continuation(
+        prompt=prompt,
+        added=added,
+        tokens=sequence.new_tokens,
+        reached=sequence.reached,
+        illegal=sequence.illegal / max(1, sequence.new_tokens),
+        valid=composer.grammar.invalid([*sequence.prompt, *sequence.tokens]) == 0,
+        left_out=left_out,
+    )
+
+
+def piece_midi(piece: Continuation, prompt: Prompt | None) -> bytes:
+    """A piece as a MIDI file: the prompt's own with one more track, or a file of ours."""
+    return midi_bytes(piece.notes) if prompt is None else prompt.continued(piece.added)
+
+
+def continue_midi(
+    composer: MusicGenerator, midi: bytes | None, request: Request, *, name: str
+) -> list[bytes]:
+    """A MIDI file in, MIDI files with its continuations out.
+
+    Args:
+        composer: model and tokenizer.
+        midi: the prompt's file; None for music from nothing.
+        request: what is asked for.
+        name: how faults call the prompt.
+
+    Returns:
+        As many files as the request has pieces.
+
+    Raises:
+        UserError: for a prompt that is not playable MIDI, or a setting out of range.
+    """
+    if faults := request.faults():
+        raise UserError(*faults)
+    prompt = None
+    if midi is not None:
+        prompt = read_prompt(
+            midi,
+            name=name,
+            from_second=request.from_second,
+            seconds=request.prompt_seconds,
+            open_pedal=composer.writes_pedal,
+        )
+    return [piece_midi(piece, prompt) for piece in generate_request(composer, prompt, request)]
+
+
+def generate_request(composer: MusicGenerator, prompt: Prompt | None, request: Request) -> list[Continuation]:
+    """The pieces that a request asks for.
+
+    Raises:
+        UserError: the prompt has no note that the model knows, or is too long for the seconds.
+    """
+    notes = None if prompt is None else prompt.notes
+    return generate_batch(
+        composer,
+        [notes] * request.num,
+        seconds=request.seconds_after(notes),
+        choice=request.choice,
+        seed=request.seed,
+        max_tokens=request.most_tokens,
+        max_empty_bars=request.max_empty_bars,
+        desc="music",
+        name=None if prompt is None else prompt.name,
+    )

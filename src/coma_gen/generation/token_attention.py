@@ -1,0 +1,181 @@
+"""Attention of one new token over what is kept: one query and one key are turned, and what is kept is read
+where it lies. Part of one_token.py.
+
+Shapes: B batch, D dim, G scales, H heads of a scale, d head dim, N visible tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from coma_gen.model.attention import SMALLEST_NORM, MultiScaleAttention
+from coma_gen.model.cache import KVCache, LayerCache
+from coma_gen.model.portable import products_of
+
+if TYPE_CHECKING:
+    from coma_gen.generation.token_decoder import StepBuffers
+
+
+class VisibleSpan(NamedTuple):
+    """What the new tokens' queries see of a window.
+
+    Attributes:
+        visible: N, the new token included, in the longest row.
+        exists: (B, 1, 1, N) bool, which of them stand for a token; None where all do.
+    """
+
+    visible: int
+    exists: Tensor | None
+
+    @classmethod
+    def after(cls, lengths: Sequence[int], *, window: int | None, device: torch.device) -> VisibleSpan:
+        """The sight of rows that have seen `lengths` tokens before."""
+        before = max(lengths) if window is None else min(max(lengths), window)
+        if min(lengths) >= before:
+            return cls(before + 1, None)
+        missing = torch.tensor([max(0, before - length) for length in lengths], device=device)
+        exists = torch.arange(before + 1, device=device) >= missing[:, None]
+        return cls(before + 1, exists[:, None, None])
+
+
+class StepContext(NamedTuple):
+    """What all branches share while one token of each row passes.
+
+    Attributes:
+        fresh: tokens since what is kept was last moved to the front.
+        spans: of each window.
+    """
+
+    fresh: int
+    spans: Mapping[int | None, VisibleSpan]
+
+    @classmethod
+    def after(
+        cls, lengths: Sequence[int], *, fresh: int, windows: Collection[int | None], device: torch.device
+    ) -> StepContext:
+        """The moment of the token after `lengths` others."""
+        return cls(fresh, {size: VisibleSpan.after(lengths, window=size, device=device) for size in windows})
+
+
+class FunctionalLayerNorm:
+    """A layer norm, without the cost of calling a module."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self.shape, self.weight, self.bias, self.eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, *) -> (B, *)."""
+        return torch.layer_norm(x, self.shape, self.weight, self.bias, self.eps, False)
+
+
+class QKVBuffer:
+    """The queries, keys and values of the new tokens in one attention.
+
+    Args:
+        like: gives device and precision.
+        batch: B.
+        scales: G.
+        num_heads: H.
+        head_dim: d.
+    """
+
+    def __init__(self, like: Tensor, *, batch: int, scales: int, num_heads: int, head_dim: int) -> None:
+        self.fused = like.new_empty(batch, 3 * scales * num_heads * head_dim)
+        parts = self.fused.view(batch, 3, scales, num_heads, head_dim)
+        self.queries_keys = parts[:, :2]
+        self.halves = self.queries_keys.chunk(2, dim=-1)
+        self.queries = parts[:, 0, :, :, None].unbind(1)  # G of (B, H, 1, d)
+        self.keys_values = parts[:, 1:].transpose(0, 1).unbind(2)  # G of (2, B, H, d)
+
+
+class TokenAttention:
+    """An attention over what is kept and the new token.
+
+    Args:
+        attention: its weights.
+        room: fresh tokens that a state can take.
+    """
+
+    def __init__(self, attention: MultiScaleAttention, *, room: int) -> None:
+        self.products = products_of(attention.qkv.weight)
+        self.norm, self.qkv, self.out = (
+            FunctionalLayerNorm(attention.norm),
+            attention.qkv.weight.t(),
+            attention.out.weight.t(),
+        )
+        self.normalizes, self.softmax_scale = attention.query_gain is not None, attention.softmax_scale
+        self.cosines, self.sines = _turns(attention, room=room)
+        self.shares = None
+        if attention.scale_weights is not None:
+            width = attention.num_heads * attention.head_dim
+            self.shares = attention.scale_weights.softmax(0).repeat_interleave(width)
+        self.windows, self.position_bias = attention.window_sizes, attention.position_bias
+        self.biases = attention.out.weight.new_empty(0)
+
+    def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
+        """From the desk's input to its output, both (B, D); takes the token into what is kept."""
+        heads, fresh = buffers.heads[len(self.windows)], context.fresh
+        self.products.multiply_into(self.norm(buffers.input), self.qkv, out=heads.fused)
+        self._place(heads, fresh)
+        attended = []
+        for scale, part in enumerate(cast("Sequence[KVCache]", layer_cache)):
+            span = context.spans[self.windows[scale]]
+            keys, values = part.write(heads.keys_values[scale], fresh=fresh, visible=span.visible)
+            mask = span.exists if self.position_bias is None else self._bias(scale, span)
+            attended.append(
+                self.products.attend(
+                    heads.queries[scale], keys, values, attn_mask=mask, scale=self.softmax_scale
+                )
+            )
+        joined = torch.cat(attended, dim=1).view(buffers.output.shape[0], -1)
+        if self.shares is not None:
+            joined.mul_(self.shares)
+        self.products.multiply_into(joined, self.out, out=buffers.output)
+
+    def _place(self, heads: QKVBuffer, fresh: int) -> None:
+        """Normalises and turns queries and keys, in place."""
+        both = heads.queries_keys
+        if self.normalizes:
+            both.div_(torch.linalg.vector_norm(both, dim=-1, keepdim=True).clamp_min_(SMALLEST_NORM))
+        if self.sines:
+            first, second = heads.halves
+            swapped = torch.cat((second, first), dim=-1)
+            both.mul_(self.cosines[fresh]).addcmul_(swapped, self.sines[fresh])
+        elif self.cosines:
+            both.mul_(self.cosines[fresh])
+
+    def _bias(self, scale: int, span: VisibleSpan) -> Tensor:
+        """What is added to the products of a scale, (B or 1, H, 1, N)."""
+        assert self.position_bias is not None
+        if self.biases.shape[-1] < span.visible:  # without a window, twice as many as are wanted
+            distances = max(window or 2 * span.visible for window in self.windows) + 1
+            biases = self.position_bias(distances).T.flip(1)  # (G H, distances), the farthest first
+            self.biases = biases.reshape(len(self.windows), 1, -1, 1, distances)
+        bias = self.biases[scale][..., -span.visible :]
+        return bias if span.exists is None else bias.masked_fill(~span.exists, float("-inf"))
+
+
+def _turns(attention: MultiScaleAttention, *, room: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Cosines and signed sines for the query and the key of each fresh token, times their gains.
+
+    Returns:
+        `room` of (2, G, 1, d) each. Without a rotation no sines, and the cosines are the gains; none without
+        those.
+    """
+    gains = None
+    if attention.query_gain is not None and attention.key_gain is not None:
+        gains = torch.stack((attention.query_gain, attention.key_gain))  # (2, G, d)
+    tables = [
+        rotation.tables(0, room, like=attention.qkv.weight) for rotation in attention.rotations if rotation
+    ]
+    if not tables:
+        return ([] if gains is None else [gains[:, :, None]] * room), []
+    parts = [torch.stack(part, dim=1) for part in zip(*tables, strict=True)]  # each (room, G, d)
+    cosines, sines = torch.stack(parts[0::2], dim=1), torch.stack(parts[1::2], dim=1)
+    if gains is not None:
+        cosines, sines = cosines * gains, sines * gains.roll(attention.head_dim // 2, dims=-1)
+    return cosines[:, :, :, None].unbind(0), sines[:, :, :, None].unbind(0)

@@ -1,0 +1,223 @@
+"""The model laid out for one new token of every row: what decoding runs.
+
+If nothing came on top, a token would cost the time that it takes to read the weights once. But as they stream
+through the cache they push everything else out of it, and each small operation between two matrix products
+costs several times what it costs by itself. Hence the function that `Conformer.forward` computes on a chunk
+of one is written here with few operations: what does not change from token to token (gains folded into the
+rotations, coefficients, shares of the scales, views) is worked out once, results are written in place, and
+what is kept is read where it lies. There are no dropouts and no gradients. attention_of_one.py has the
+attention.
+
+Shapes: B batch, D dim, S streams, C channels, K kernel, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from coma_gen.config.schema import ModelParams
+from coma_gen.generation.token_attention import FunctionalLayerNorm, QKVBuffer, StepContext, TokenAttention
+from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.cache import BlockState, ConvCache, DecodeCache, LayerCache
+from coma_gen.model.convolution import CausalConvolution
+from coma_gen.model.feed_forward import FeedForward
+from coma_gen.model.hyper_connections import SMALLEST_NORM, HyperConnection
+from coma_gen.model.portable import products_of
+from coma_gen.model.sublayers import Branch
+
+if TYPE_CHECKING:
+    from coma_gen.model.conformer import Block, Conformer
+
+
+class StepBuffers:
+    """Scratch buffers for one decoding step: the residual streams (B, S, D), the input and the output (B, D)
+    of a branch, and what goes between.
+
+    Args:
+        params: the model's shape.
+        batch: B.
+        like: gives device and precision.
+    """
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def __init__(self, params: ModelParams, *, batch: int, like: Tensor) -> None:
+        self.batch, count, dim = batch, params.num_streams, params.dim
+        self.streams, self.output = like.new_empty(batch, count, dim), like.new_empty(batch, dim)
+        self.flat, self.written = self.streams.view(-1, dim), self.output[:, None]
+        self.norm = like.new_empty(batch * count, 1)
+        self.dynamic = like.new_empty(batch, count, count + 2)
+        self.flat_dynamic = self.dynamic.view(-1, count + 2)
+        self.coefficients = like.new_empty(batch, count, count + 2)
+        self.mix, self.beta = self.coefficients[:, :, :-1].mT, self.coefficients[:, :, -1:]
+        self.mixed = like.new_empty(batch, count + 1, dim)
+        self.input = self.streams[:, 0] if count == 1 else self.mixed[:, 0]
+        self.carried = self.mixed[:, 1:]
+        self.heads = {
+            scales: QKVBuffer(
+                like, batch=batch, scales=scales, num_heads=params.num_heads, head_dim=params.head_dim
+            )
+            for scales in {1, len(params.window_sizes)}
+        }
+
+
+class _FoldedHyperConnection:
+    """A hyper-connection.
+
+    Args:
+        connection: its weights.
+        share: the part of the branch's output that is added.
+    """
+
+    def __init__(self, connection: HyperConnection, *, share: float = 1.0) -> None:
+        self.share, count = share, connection.num_streams
+        self.is_plain = count == 1
+        if self.is_plain:
+            return
+        read, write = connection.dynamic_scale.unbind()
+        shares = torch.cat((read.new_ones(count + 1), read.new_full((1,), share)))
+        self.products = products_of(connection.dynamic)
+        self.weight = connection.dynamic * (connection.gain * connection.gain.numel() ** 0.5)[:, None]
+        self.static = connection.static * shares
+        self.scale = torch.cat((read.expand(count + 1), write[None])) * shares
+
+    def read(self, buffers: StepBuffers) -> None:
+        """Lays the branch's input out."""
+        if self.is_plain:
+            return
+        torch.linalg.vector_norm(buffers.flat, dim=-1, keepdim=True, out=buffers.norm)
+        self.products.multiply_into(buffers.flat, self.weight, out=buffers.flat_dynamic)
+        buffers.flat_dynamic.div_(buffers.norm.clamp_min_(SMALLEST_NORM)).tanh_()
+        torch.addcmul(self.static, buffers.dynamic, self.scale, out=buffers.coefficients)
+        self.products.multiply_into(buffers.mix, buffers.streams, out=buffers.mixed)
+
+    def write(self, buffers: StepBuffers) -> None:
+        """Adds the branch's output to the streams."""
+        if self.is_plain:
+            buffers.streams.add_(buffers.written, alpha=self.share)
+        else:
+            torch.addcmul(buffers.carried, buffers.beta, buffers.written, out=buffers.streams)
+
+
+class _FoldedFeedForward:
+    """A feed-forward without its share."""
+
+    def __init__(self, feed_forward: FeedForward) -> None:
+        self.norm, self.products = FunctionalLayerNorm(feed_forward.norm), products_of(feed_forward.up.weight)
+        self.up, self.up_bias = feed_forward.up.weight.t(), feed_forward.up.bias
+        self.down, self.down_bias = feed_forward.down.weight.t(), feed_forward.down.bias
+
+    def __call__(self, buffers: StepBuffers, _kept: Sequence[LayerCache], _moment: StepContext) -> None:
+        """From the desk's input to its output, both (B, D)."""
+        hidden = self.products.add(self.up_bias, self.norm(buffers.input), self.up)
+        self.products.add_into(self.down_bias, F.silu(hidden, inplace=True), self.down, out=buffers.output)
+
+
+class _FoldedConvolution:
+    """The convolution module."""
+
+    def __init__(self, convolution: CausalConvolution) -> None:
+        self.products = products_of(convolution.expand.weight)
+        self.norm, self.channel_norm = (
+            FunctionalLayerNorm(convolution.norm),
+            FunctionalLayerNorm(convolution.channel_norm),
+        )
+        self.expand, self.expand_bias = convolution.expand.weight.t(), convolution.expand.bias
+        self.contract, self.contract_bias = convolution.contract.weight.t(), convolution.contract.bias
+        self.taps, self.bias = convolution.depthwise_weight.t().contiguous(), convolution.depthwise_bias
+
+    def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
+        """From the desk's input to its output, both (B, D)."""
+        newest, seen = cast("ConvCache", layer_cache[0]).place(context.fresh)
+        content, gate = self.products.add(self.expand_bias, self.norm(buffers.input), self.expand).chunk(
+            2, dim=1
+        )
+        torch.mul(content, gate.sigmoid_(), out=newest)
+        convolved = (seen * self.taps).sum(1).add_(self.bias)
+        inner = self.channel_norm(F.silu(convolved, inplace=True))
+        self.products.add_into(self.contract_bias, inner, self.contract, out=buffers.output)
+
+
+def _fold_sublayer(branch: Branch, *, room: int) -> TokenAttention | _FoldedConvolution | _FoldedFeedForward:
+    """The branch laid out for one token."""
+    if isinstance(branch, MultiScaleAttention):
+        return TokenAttention(branch, room=room)
+    return _FoldedConvolution(branch) if isinstance(branch, CausalConvolution) else _FoldedFeedForward(branch)
+
+
+class _FoldedBlock:
+    """One block.
+
+    Args:
+        block: its weights.
+        room: fresh tokens that a state can take.
+    """
+
+    def __init__(self, block: Block, *, room: int) -> None:
+        branches = cast("Sequence[Branch]", block.branches)
+        connections = cast("Sequence[HyperConnection]", block.connections)
+        shares = [branch.share if isinstance(branch, FeedForward) else 1.0 for branch in branches]
+        self.branches = [
+            (_FoldedHyperConnection(connection, share=share), _fold_sublayer(branch, room=room))
+            for connection, branch, share in zip(connections, branches, shares, strict=True)
+        ]
+
+    def __call__(self, buffers: StepBuffers, state: BlockState, context: StepContext) -> None:
+        """Moves the streams and the state on."""
+        for (connection, branch), layer_cache in zip(self.branches, state, strict=True):
+            connection.read(buffers)
+            branch(buffers, layer_cache, context)
+            connection.write(buffers)
+
+
+class TokenDecoder:
+    """A conformer that moves states on by one token of each row at a time; for one thread at a time.
+
+    Args:
+        model: whose weights these are; what is folded does not follow later changes.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: Conformer) -> None:
+        self.model, room = model, model.room
+        self.buffers: StepBuffers | None = None
+        self.params, self.norm, self.logits = (
+            model.params,
+            FunctionalLayerNorm(model.norm),
+            model.logits.weight.t(),
+        )
+        self.products = products_of(model.logits.weight)
+        everything = [None] if model.params.global_attention_layers else []
+        self.windows = {*everything, *model.params.window_sizes}
+        self.blocks = [_FoldedBlock(cast("Block", block), room=room) for block in model.blocks]
+
+    @torch.no_grad()
+    def __call__(self, input_ids: Tensor, state: DecodeCache) -> Tensor:
+        """The logits (B, V) after the newest token of each row, as the model gives them in evaluation mode.
+
+        Args:
+            input_ids: (B, 1).
+            state: of the model; moved on in place.
+
+        Raises:
+            UserError: when a row grows longer than a learned position embedding.
+        """
+        embedded = self.model.embed(input_ids, state)
+        if state.fresh == state.room:
+            state.compact()
+        if self.buffers is None or self.buffers.batch != state.batch:
+            self.buffers = StepBuffers(self.params, batch=state.batch, like=self.logits)
+        buffers, device = self.buffers, embedded.device
+        context = StepContext.after(state.lengths, fresh=state.fresh, windows=self.windows, device=device)
+        with torch.autocast(device.type, enabled=False):
+            buffers.streams.copy_(embedded)
+            for block, layer_cache in zip(self.blocks, state.blocks, strict=True):
+                block(buffers, layer_cache, context)
+            state.fresh += 1
+            state.lengths = tuple(length + 1 for length in state.lengths)
+            return self.products.multiply(self.norm(buffers.streams.sum(1)), self.logits)

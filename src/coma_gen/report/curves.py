@@ -1,0 +1,106 @@
+"""The line charts of the report: how it learned, and what context is worth.
+
+Each function takes plain numbers and returns a `Drawing`, or None where there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from coma_gen.report.charts import WIDTH
+from coma_gen.report.svg import Drawing, Point, spread, ticks
+
+KINDS = ("made", "given")
+"""How the first line of a chart is drawn, and the second."""
+
+
+def learning_curve(
+    train: Sequence[Point], validation: Sequence[Point], references: Mapping[str, float]
+) -> Drawing | None:
+    """Nats per token against optimizer steps.
+
+    Args:
+        train: (step, training loss).
+        validation: (step, loss over the whole validation split); the best is ringed.
+        references: name -> validation nats per token of a baseline, drawn as a dashed line.
+    """
+    if not train and not validation:
+        return None
+    values = [y for _, y in (*train, *validation)] + list(references.values())
+    levels = ticks(min(values), max(values), 5)
+    last = max(x for x, _ in (*train, *validation))
+    left, right, top, bottom = 44.0, WIDTH - 88.0, 30.0, 276.0
+    drawing = Drawing(WIDTH, 322.0)
+
+    def place(point: Point) -> Point:
+        share = (point[1] - levels[0]) / (levels[-1] - levels[0])
+        return left + point[0] / max(last, 1e-9) * (right - left), bottom - share * (bottom - top)
+
+    drawing.text((2, 14), "nats per token")
+    for level in levels:
+        y = place((0, level))[1]
+        drawing.line((left, y), (right, y), "grid")
+        drawing.text((left - 8, y + 4), f"{level:g}", anchor="end")
+    for step in (tick for tick in ticks(0, last, 5) if tick <= last):
+        x = place((step, levels[0]))[0]
+        drawing.text((x, bottom + 19), f"{int(step):,}", anchor="middle")
+    drawing.line((left, bottom), (right, bottom), "axis")
+    drawing.text(((left + right) / 2, bottom + 40), "optimizer step", anchor="middle")
+    labels = [(name, place((last, value))[1], "label") for name, value in references.items()]
+    for _, y, _ in labels:
+        drawing.line((left, y), (right, y), "reference")
+    for name, points, kind in (("training", train, "given"), ("validation", validation, "made")):
+        if points:
+            drawing.path(map(place, points), kind)
+            labels.append((name, place(points[-1])[1], kind))
+    for point in validation:
+        drawing.dot(place(point), 3.4, "made")
+    if validation:
+        drawing.dot(place(min(validation, key=lambda point: point[1])), 7.0, "best")
+    heights = spread([y for _, y, _ in labels], 16.0, top, bottom)
+    for (name, _, kind), y in zip(labels, heights, strict=True):
+        drawing.text((right + 9, y + 4), name, kind)
+    return drawing
+
+
+def nll_by_context(curves: Mapping[str, Sequence[Point]]) -> Drawing | None:
+    """Nats per token against how many tokens the model saw before, on an axis that doubles.
+
+    Args:
+        curves: name -> (tokens before, nats per token), rising; the first curve is the strong one.
+    """
+    points = [point for curve in curves.values() for point in curve]
+    if not points:
+        return None
+    levels = ticks(min(y for _, y in points), max(y for _, y in points), 5)
+    doublings = max(1.0, math.log2(max(x for x, _ in points)))
+    left, right, top, bottom = 44.0, WIDTH - 88.0, 30.0, 276.0
+    drawing = Drawing(WIDTH, 322.0)
+
+    def place(point: Point) -> Point:
+        share = (point[1] - levels[0]) / (levels[-1] - levels[0])
+        return left + math.log2(point[0]) / doublings * (right - left), bottom - share * (bottom - top)
+
+    drawing.text((2, 14), "nats per token")
+    for level in levels:
+        y = place((1, level))[1]
+        drawing.line((left, y), (right, y), "grid")
+        drawing.text((left - 8, y + 4), f"{level:g}", anchor="end")
+    for power in range(0, int(doublings) + 1, 1 + int(doublings) // 7):
+        drawing.text((place((2**power, levels[0]))[0], bottom + 19), f"{2**power:,}", anchor="middle")
+    drawing.line((left, bottom), (right, bottom), "axis")
+    drawing.text(((left + right) / 2, bottom + 40), "tokens before", anchor="middle")
+    drawn = {
+        name: (list(map(place, curve)), kind)
+        for (name, curve), kind in zip(curves.items(), KINDS, strict=False)
+        if curve
+    }
+    for curve, kind in reversed(list(drawn.values())):
+        drawing.path(curve, kind)
+        for point in curve:
+            drawing.dot(point, 3.0, kind)
+    heights = spread([curve[-1][1] for curve, _ in drawn.values()], 16.0, top, bottom)
+    for (name, (_, kind)), y in zip(drawn.items(), heights, strict=True):
+        drawing.text((right + 9, y + 4), name, kind)
+    return drawing

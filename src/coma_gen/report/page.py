@@ -1,0 +1,92 @@
+"""The report: one page that holds its pictures, sounds and MIDI files, and needs no network.
+
+The page loads nothing: its content security policy allows data URIs, its own style sheet and its own script,
+both by digest. Without the script it says the same, and browsers play its sounds with their own controls; a
+page without sounds has no script. Beside it lie the same pictures, sounds and MIDI files. The same content
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import atomic_dir, write_atomic
+from coma_gen.report.captions import Chart, captioned_charts
+from coma_gen.report.content import ReportContent
+from coma_gen.report.details import details, everything
+from coma_gen.report.gallery import Card, file_names, render_sample
+from coma_gen.report.headline import headline, summary
+from coma_gen.report.svg import CHART_STYLE
+from coma_gen.report.tables import performance_tables, score_table, split_remarks, split_table
+from coma_gen.report.theme import css_variables
+
+PAGE = "index.html"
+HERE = Path(__file__).parent
+STYLE, SCRIPT = HERE / "report.css", HERE / "report.js"
+
+
+def build_report(destination: Path, *, content: ReportContent) -> None:
+    """Writes the report: `destination`/index.html, and every chart, piano roll and sound beside it.
+
+    The folder is replaced as a whole, so that nothing of an earlier report is left in it.
+
+    Raises:
+        UserError: when `destination` holds something else than a report.
+    """
+    if destination.exists() and not _may_replace(destination):
+        rule = f"must be absent, empty or a report (with {PAGE}): it is replaced as a whole"
+        raise UserError(Fault(str(destination), rule, "other files", "name another folder"))
+    with atomic_dir(destination) as folder:
+        charts = captioned_charts(content)
+        for chart in charts:
+            write_atomic(folder / chart.file, chart.drawing.to_file(chart.description))
+        files = file_names([sample.name for sample in content.samples])
+        cards = [render_sample(folder, content, *pair) for pair in zip(content.samples, files, strict=True)]
+        write_atomic(folder / PAGE, _page(content, charts, cards))
+
+
+def _may_replace(destination: Path) -> bool:
+    return destination.is_dir() and ((destination / PAGE).exists() or not any(destination.iterdir()))
+
+
+def _page(content: ReportContent, charts: Sequence[Chart], cards: Sequence[Card]) -> str:
+    """The page as HTML."""
+    sheets = (CHART_STYLE, STYLE)
+    style = css_variables() + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+    has_sound = any(card.sound for card in cards)
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        content=content,
+        style=Markup(style),  # noqa: S704 - our own files
+        script=Markup(SCRIPT.read_text(encoding="utf-8")) if has_sound else None,  # noqa: S704
+        digest=_digest,
+        summary=summary(content),
+        tiles=headline(content),
+        scores=score_table(content),
+        performances=performance_tables(content),
+        charts=charts,
+        cards=cards,
+        splits=split_table(content),
+        split_remarks=split_remarks(content),
+        details=details(content),
+        rest=everything(content),
+        is_maestro=content.corpus.startswith("maestro") and not content.is_synthetic,
+    )
+
+
+def _digest(text: str) -> str:
+    """How a content security policy names a text that it allows."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -1,0 +1,121 @@
+"""The stage `report`: reads what the other stages wrote, and builds the page of it."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from coma_gen.config.schema import ReportParams
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import read_json
+from coma_gen.midi.io import read_notes
+from coma_gen.report.content import ReportContent, SampleView
+from coma_gen.report.page import build_report
+
+TITLE = "Piano music, continued"
+STAGES = ("download", "split", "fit_tokenizer", "shard", "train", "baseline", "evaluate", "sample")
+CURVE = "curve.csv"
+SAMPLES = "samples.json"
+
+
+def write_report(
+    params: ReportParams,
+    *,
+    metrics: Path,
+    samples: Path,
+    evaluation: Path,
+    destination: Path,
+    model_digest: str | None = None,
+) -> None:
+    """Writes `destination`/index.html with every picture and sound, inside it and beside it.
+
+    What is not there is left out of the page; nothing is read but the files named here.
+
+    Args:
+        params: the report section.
+        metrics: the folder of <stage>.json for each of `STAGES` and of the curve.
+        samples: what the sample stage wrote: <name>.mid and `SAMPLES`.
+        evaluation: what the evaluate stage wrote: its tables.
+        destination: the folder to replace.
+        model_digest: of the model that all this is about, by which MLflow finds its runs.
+
+    Raises:
+        UserError: when a file is damaged, or `destination` holds something else than a report.
+    """
+    paths = {stage: metrics / f"{stage}.json" for stage in STAGES}
+    figures = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
+    download = figures.get("download")
+    corpus = download.get("corpus") if isinstance(download, dict) else None
+    listed, views = _samples(samples, params.max_samples)
+    content = ReportContent(
+        title=TITLE,
+        corpus=str(corpus or "unnamed"),
+        metrics=figures,
+        curve=_rows(metrics / CURVE),
+        samples=views,
+        audio=params.audio,
+        model_digest=model_digest,
+        performances=_table(evaluation / "performances.parquet"),
+        composers=_table(evaluation / "composers.parquet"),
+        contexts=_table(evaluation / "contexts.parquet"),
+        windows=_table(evaluation / "windows.parquet"),
+        left_out=listed - len(views),
+    )
+    build_report(destination, content=content)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, or none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a parquet file, or none where there is no file."""
+    if not path.exists():
+        return []
+    try:
+        rows = pd.read_parquet(path).to_dict(orient="records")
+    except (OSError, ValueError) as error:
+        rule = "must be a table in parquet"
+        raise UserError(Fault(str(path), rule, str(error).splitlines()[0], "run `dvc repro`")) from None
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _samples(folder: Path, most: int) -> tuple[int, list[SampleView]]:
+    """How many samples are listed; and the first of them, as many from nothing and as many continuations."""
+    path = folder / SAMPLES
+    content = read_json(path) if path.exists() else {"settings": {}, "samples": []}
+    views, of_kind = list[SampleView](), Counter[bool]()
+    try:
+        for entry in content["samples"]:
+            kind = entry.get("prompt_seconds") is None
+            of_kind[kind] += 1
+            if of_kind[kind] <= most:
+                views.append(_sample(folder, entry, content["settings"]))
+    except (KeyError, TypeError, AttributeError):
+        rule = "must list settings, and samples with a name each"
+        raise UserError(Fault(str(path), rule, "something else", "run `dvc repro` to sample again")) from None
+    return of_kind.total(), views
+
+
+def _sample(folder: Path, entry: dict[str, Any], settings: dict[str, Any]) -> SampleView:
+    path = folder / f"{entry['name']}.mid"
+    if not path.is_file():
+        raise UserError(Fault(str(path), f"is named in {SAMPLES} and must exist", "no such file"))
+    source = ", ".join(str(entry[key]) for key in ("composer", "title") if entry.get(key))
+    told = {key: value for key, value in entry.items() if key not in ("name", "composer", "title")}
+    return SampleView(
+        name=str(entry["name"]),
+        notes=read_notes(path),
+        midi=path.read_bytes(),
+        prompt_seconds=entry.get("prompt_seconds"),
+        settings=told | settings,
+        source=source,
+    )

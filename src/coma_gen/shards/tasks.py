@@ -1,0 +1,149 @@
+"""Shards in parts: work that many processes on many machines share, and that goes on where it was.
+
+The performances are divided into tasks of a stated size. A task reads its own table, writes its own part, and
+knows nothing of the others; joining the parts in order gives what one process writes, byte for byte.
+
+    tables/00012.csv    the performances of task 12, all of one split
+    parts/00012/        what it wrote: <split>/tokens-*.npy, <split>/index.parquet and a manifest
+    plan.json           how it was divided; written last, so that the tables are all there
+    log/                the executor's own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from coma_gen.core.artifact import verify_artifact, write_manifest
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import atomic_dir, read_json, write_json
+from coma_gen.corpus.table import read_table, write_table
+from coma_gen.shards.encode import EncodedPerformance, ShardInputs, encode
+from coma_gen.shards.layout import INDEX, SPLITS, token_file
+from coma_gen.shards.stage import assemble, write_split
+
+KIND = "shards-part"
+PLAN = "plan.json"
+FILES_PER_TASK = 256
+"""Performances of one task: what a worker loses at most when it is killed."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Shards that are being made in parts.
+
+    Attributes:
+        source: what they are made from.
+        folder: where the parts are; of this source and division alone.
+        tasks: split -> how many tasks it has; they are numbered through, in the order of the splits.
+    """
+
+    source: ShardInputs
+    folder: Path
+    tasks: Mapping[str, int]
+
+    @classmethod
+    def divide(cls, source: ShardInputs, folder: Path, *, files_per_task: int | None = None) -> Parts:
+        """Writes the tables of the tasks, unless they are there; several machines may do so at once.
+
+        Args:
+            source: what the shards are made from.
+            folder: where the parts will be.
+            files_per_task: performances of one task; None for what was begun with, or `FILES_PER_TASK`.
+
+        Raises:
+            UserError: the folder was divided in another way.
+        """
+        if not (folder / PLAN).exists():
+            size = files_per_task or FILES_PER_TASK
+            tasks, numbers = {}, count()
+            for split in SPLITS:
+                table = read_table(source.split / f"{split}.csv")
+                starts = range(0, len(table), size)
+                for start in starts:
+                    write_table(_table(folder, next(numbers)), table[start : start + size])
+                tasks[split] = len(starts)
+            write_json(folder / PLAN, {"files_per_task": size, "tasks": tasks})
+        plan = read_json(folder / PLAN)
+        if files_per_task not in (None, plan["files_per_task"]):
+            rule = f"must be {plan['files_per_task']}, which the parts in {folder} were begun with"
+            raise UserError(Fault("--files-per-task", rule, str(files_per_task), "or remove that folder"))
+        return cls(source, folder, plan["tasks"])
+
+    def __len__(self) -> int:
+        return sum(self.tasks.values())
+
+    @property
+    def log(self) -> Path:
+        """Where the executor writes what only it needs."""
+        return self.folder / "log"
+
+    def write(self, number: int) -> None:
+        """Does one task: its part is whole or absent, whatever happens.
+
+        Raises:
+            UserError: a MIDI file cannot be read, or a folder is not what the work began with.
+        """
+        table = read_table(_table(self.folder, number))
+        pieces = (piece for row in table for piece in encode(row, source=self.source))
+        with atomic_dir(self._part(number)) as building:
+            write_split(building, table[0].split, pieces, self.source.shard.tokens_per_file)
+            write_manifest(building, kind=KIND, made_from=self.source.made_from, settings={})
+
+    def unfinished(self, tasks: range | None = None) -> list[int]:
+        """The tasks (of some, or of all) whose part is not there, or not whole."""
+        numbers = range(len(self)) if tasks is None else tasks
+        return [number for number in numbers if not self._is_whole(number)]
+
+    def join(self, destination: Path) -> dict[str, Any]:
+        """Writes the parts, in order, as an artifact of kind "shards".
+
+        Returns:
+            As `write_shards`.
+
+        Raises:
+            UserError: a part is missing.
+        """
+        if missing := self.unfinished():
+            got = f"{len(self) - len(missing)}, the first missing is {missing[0]:05d}"
+            remedy = "write the others first, as you did these"
+            raise UserError(Fault(str(self.folder), f"must hold all {len(self)} parts", got, remedy))
+        return assemble(self.source, self._pieces(), destination)
+
+    def _pieces(self) -> Iterator[EncodedPerformance]:
+        splits = [split for split, tasks in self.tasks.items() for _ in range(tasks)]
+        for number, split in enumerate(tqdm(splits, desc="joining", unit="part", disable=None)):
+            yield from _read(self._part(number), split)
+
+    def _part(self, number: int) -> Path:
+        return self.folder / "parts" / f"{number:05d}"
+
+    def _is_whole(self, number: int) -> bool:
+        try:
+            verify_artifact(self._part(number), kind=KIND)
+        except UserError:
+            return False
+        return True
+
+
+def _table(folder: Path, number: int) -> Path:
+    return folder / "tables" / f"{number:05d}.csv"
+
+
+def _read(part: Path, split: str) -> Iterator[EncodedPerformance]:
+    """The pieces of one part, as they were written; only what is being looked at is in memory."""
+    opened, tokens = -1, np.zeros(0, np.uint16)
+    with pq.ParquetFile(part / split / INDEX) as index:
+        for batch in index.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                shard, start = row.pop("shard"), row.pop("offset")
+                if shard != opened:
+                    opened, tokens = shard, np.load(token_file(part, split, shard), mmap_mode="r")
+                yield EncodedPerformance(row, tokens[start : start + row["tokens"]])

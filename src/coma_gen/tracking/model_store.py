@@ -1,0 +1,99 @@
+"""Where a trained model is: a folder that the train stage wrote, also one that MLflow keeps."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coma_gen.core.artifact import MANIFEST
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.tracking.uri import SQLITE, Address, check_address
+from coma_gen.workspace.paths import Workspace
+
+
+def is_uri(text: str) -> bool:
+    """Whether a model is named by an MLflow URI, such as models:/coma-gen@champion, not by a folder."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", text) is not None
+
+
+@contextmanager
+def named_model(named: str | None, workspace: Workspace | None, *, option: str = "--model") -> Iterator[Path]:
+    """The folder of a model.
+
+    Args:
+        named: a folder or an MLflow URI; None for the one that the checkout's train stage wrote.
+        workspace: the checkout that one is in; None outside of any.
+        option: how the caller names a model, for the remedy of a fault.
+
+    Raises:
+        UserError: there is none, or MLflow does not give it.
+    """
+    if named is not None and is_uri(named):
+        with fetched_model(named, workspace.home if workspace else Path.cwd()) as folder:
+            yield folder
+        return
+    if named is None and workspace is None:
+        remedy = f"name a model's folder with {option}, or go to the folder that you cloned coma-gen into"
+        raise UserError(Fault(option, "outside of a coma-gen checkout a model must be named", "none", remedy))
+    folder = workspace.data("model") if named is None and workspace is not None else Path(named or "")
+    if not (folder / MANIFEST).is_file():
+        got = "nothing"
+        if folder.exists():
+            got = f"a folder without {MANIFEST}" if folder.is_dir() else "a file"
+        remedy = f"train one with `dvc repro`, or name one with {option}"
+        raise UserError(
+            Fault(str(folder), "must be a model's folder, as the train stage writes it", got, remedy)
+        )
+    yield folder
+
+
+@contextmanager
+def fetched_model(uri: str, home: Path) -> Iterator[Path]:
+    """The folder of a model that MLflow keeps; it is gone when the block ends.
+
+    Args:
+        uri: whatever MLflow resolves: models:/coma-gen@champion, models:/coma-gen/3, runs:/...
+        home: the checkout that lasts.
+
+    Raises:
+        UserError: no runs are kept, the store does not answer, it has no such model, or it is none of ours.
+    """
+    kept_models(uri, home)
+    with tempfile.TemporaryDirectory(prefix="coma-gen-model-") as temporary:
+        _download(uri, home, Path(temporary))
+        found = sorted(Path(temporary).rglob(MANIFEST), key=lambda path: len(path.parts))
+        if not found:
+            rule = "must be a model that coma-gen registered"
+            raise UserError(Fault(uri, rule, f"one without a {MANIFEST}"))
+        yield found[0].parent
+
+
+def kept_models(uri: str, home: Path) -> Address:
+    """The store that has a model, if any has.
+
+    Raises:
+        UserError: no runs are kept.
+    """
+    address = check_address(home)
+    if address.artifacts is not None and not Path(address.uri.removeprefix(SQLITE)).exists():
+        remedy = "run `dvc repro`, or set MLFLOW_TRACKING_URI to the store that has it"
+        raise UserError(Fault(uri, f"must be in the store at {address.shown}", "no store there", remedy))
+    return address
+
+
+def _download(uri: str, home: Path, destination: Path) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    from coma_gen.tracking.client import MlflowException, SQLAlchemyError
+    from coma_gen.tracking.registry import as_default
+
+    address = check_address(home)
+    try:
+        with as_default(address):
+            download_artifacts(artifact_uri=uri, dst_path=str(destination))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        got = str(error).replace(address.uri, address.shown).strip().splitlines()[0]
+        raise UserError(Fault(uri, f"must name a model that MLflow at {address.shown} has", got)) from None

@@ -1,0 +1,216 @@
+"""A complete run: everything that the files say of one experiment, whatever part of it was sent before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import read_json, sha256_bytes, sha256_file, without_links
+from coma_gen.tracking.client import Dataset, DatasetInput, InputTag
+from coma_gen.tracking.csv_tail import Row, read_rows
+from coma_gen.tracking.figures import TABLE, headline, measured, write_table
+from coma_gen.tracking.flatten import Measures, flat_metrics
+from coma_gen.tracking.run_sync import (
+    COMMIT_TAG,
+    COMPLETE_TAG,
+    FINISHED,
+    RunConflictError,
+    RunSync,
+    open_mirror,
+)
+from coma_gen.tracking.store import Store
+from coma_gen.tracking.view import NOTE_TAG
+from coma_gen.tracking.words import Story, run_note
+
+TABLES = "metrics"
+"""Folder of the run's artifacts that has what metrics/ has, and all of it as one table."""
+TABLES_TAG = "mlflow.loggedArtifacts"
+"""Where MLflow reads which artifacts it can show as tables, of several runs side by side."""
+MAX_DATASET_DIGEST = 36
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Data that an experiment used.
+
+    Attributes:
+        name: such as "maestro-mini, train".
+        digest: SHA-256; MLflow shows its beginning, the whole stands in the profile.
+        source: where it came from: an address, or words.
+        profile: what there is of it, such as performances and hours.
+        context: what it was used for.
+    """
+
+    name: str
+    digest: str
+    source: str
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    context: str = "training"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that the files say of one experiment.
+
+    Attributes:
+        key: what tells it from all others, known before training.
+        name: DVC's name of it, or "workspace".
+        params: settings, nested as in params.yaml.
+        metrics: stage -> its metrics file.
+        curve: training's curve; a file that is not there is an empty curve.
+        speed: training's speeds, where they are still there.
+        artifacts: folder within the run's artifacts -> a local file or folder.
+        datasets: what it was made from.
+        tags: more to say of it, such as digests.
+        git_commit: what the code was at, where there is one.
+        story: what to tell of it in words; None tells nothing.
+    """
+
+    key: str
+    name: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Path]
+    curve: Path
+    speed: Path | None = None
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+    datasets: Sequence[Lineage] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    story: Story | None = None
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What came of it.
+
+    Attributes:
+        run_id: the run.
+        sent: metric points that it still lacked.
+        page: of the run in MLflow, from `#` on.
+        figures: its headline.
+    """
+
+    run_id: str
+    sent: int
+    page: str
+    figures: Mapping[str, float]
+
+
+def sync_complete(store: Store, experiment: Experiment) -> Tracked:
+    """Makes the experiment's run complete and marks it FINISHED; a run that is complete is left as it is.
+
+    Raises:
+        UserError: when a file is missing or malformed, or the store does not answer.
+    """
+    measures = {stage: flat_metrics(stage, read_json(path)) for stage, path in experiment.metrics.items()}
+    missing = [path for path in (experiment.curve, *experiment.artifacts.values()) if not path.exists()]
+    if missing:
+        raise UserError(
+            *(Fault(str(path), "must be there to be tracked", "no such file or folder") for path in missing)
+        )
+    curve = read_rows(experiment.curve)
+    with (
+        _with_tables(experiment, measures.values()) as whole,
+        open_mirror(store, key=experiment.key, name=experiment.name, params=experiment.params) as sync,
+    ):
+        try:
+            figures = _send(sync, whole, curve, measures)
+        except RunConflictError:
+            sync.restart_run()
+            figures = _send(sync, whole, curve, measures)
+        return Tracked(run_id=sync.run_id, sent=sync.sent, page=_page(sync), figures=figures)
+
+
+def _page(sync: RunSync) -> str:
+    return f"#/experiments/{sync.store.experiment_id}/runs/{sync.run_id}"
+
+
+@contextmanager
+def _with_tables(experiment: Experiment, measures: Iterable[Measures]) -> Iterator[Experiment]:
+    """The experiment with one more folder of artifacts: all figures, as they are and as a table."""
+    with tempfile.TemporaryDirectory(prefix="coma-gen-tables-") as temporary:
+        folder = Path(temporary)
+        write_table(folder, measures)
+        shutil.copyfile(experiment.curve, folder / "curve.csv")
+        for stage, path in experiment.metrics.items():
+            shutil.copyfile(path, folder / f"{stage}.json")
+        yield replace(experiment, artifacts={**experiment.artifacts, TABLES: folder})
+
+
+def _send(
+    sync: RunSync, experiment: Experiment, curve: list[Row], measures: Mapping[str, Measures]
+) -> dict[str, float]:
+    speed = [] if experiment.speed is None else read_rows(experiment.speed)
+    numbers = {name: value for part in measures.values() for name, value in part.numbers.items()}
+    figures = headline(numbers)
+    sync.send_figures(figures, measured(curve, speed))
+    sync.sync_curve(curve)
+    sync.verify_curve(curve)
+    sync.sync_speed(speed)
+    tags = {**experiment.tags, TABLES_TAG: json.dumps([{"path": f"{TABLES}/{TABLE}", "type": "table"}])}
+    if experiment.git_commit is not None:
+        tags |= {COMMIT_TAG: experiment.git_commit, "mlflow.source.git.commit": experiment.git_commit}
+    if experiment.story is not None and NOTE_TAG not in sync.run().data.tags:
+        tags[NOTE_TAG] = run_note(experiment.story, figures, _page(sync))
+    sync.set_tags(tags)
+    _send_datasets(sync, experiment.datasets)
+    _send_artifacts(sync, experiment.artifacts)
+    sync.mark(FINISHED)
+    return figures
+
+
+def _send_datasets(sync: RunSync, datasets: Sequence[Lineage]) -> None:
+    inputs = [_dataset_input(lineage) for lineage in datasets]
+    if inputs:
+        sync.store.ask(lambda: sync.store.client.log_inputs(sync.run_id, datasets=inputs))
+
+
+def _dataset_input(lineage: Lineage) -> DatasetInput:
+    is_address = lineage.source.startswith(("http://", "https://"))
+    source = {"url": lineage.source} if is_address else {"tags": {"mlflow.source.name": lineage.source}}
+    dataset = Dataset(
+        name=lineage.name,
+        digest=lineage.digest[:MAX_DATASET_DIGEST],
+        source_type="http" if is_address else "code",
+        source=json.dumps(source),
+        profile=json.dumps({"sha256": lineage.digest, **lineage.profile}),
+    )
+    return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", lineage.context)])
+
+
+def _send_artifacts(sync: RunSync, artifacts: Mapping[str, Path]) -> None:
+    """Sends files unless the run has them.
+
+    Raises:
+        ContradictionError: when the run has other files.
+    """
+    client, digest = sync.store.client, _digest(artifacts)
+    present = sync.run().data.tags.get(COMPLETE_TAG)
+    if present is not None and present != digest:
+        raise RunConflictError
+    listed = {item.path for item in sync.store.ask(lambda: client.list_artifacts(sync.run_id))}
+    for folder, path in artifacts.items():
+        if present == digest and folder.split("/")[0] in listed:
+            continue
+        send = client.log_artifacts if path.is_dir() else client.log_artifact
+        with without_links(path) as plain:
+            sync.store.ask(partial(send, sync.run_id, str(plain), folder))
+    sync.set_tags({COMPLETE_TAG: digest})
+
+
+def _digest(artifacts: Mapping[str, Path]) -> str:
+    """A digest of all files and the names they have in the run."""
+    files = {}
+    for folder, path in artifacts.items():
+        for file in [path] if path.is_file() else (item for item in path.rglob("*") if item.is_file()):
+            inner = file.name if path.is_file() else file.relative_to(path).as_posix()
+            files[f"{folder}/{inner}"] = sha256_file(file)
+    return sha256_bytes(json.dumps(files, sort_keys=True).encode("utf-8"))

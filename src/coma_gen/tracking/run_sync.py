@@ -1,0 +1,299 @@
+"""The mirror: one flat MLflow run for one experiment, and what the files say sent to it once.
+
+A run is found by its tag `digest.key` or started, under a lock, so that a follower of training and the track
+stage never make two. What the store holds is read before anything is sent, and only what it lacks is sent: a
+mirror that was interrupted, or is made twice, ends the same. One process at a time writes to a run.
+
+A store can add but not correct. Where a run contradicts the files (other values at the same steps: the same
+experiment was trained anew with another result) it is put away (`mlflow runs restore` brings it back) and the
+mirror begins again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from coma_gen.tracking.client import Metric, Param, Run, RunTag
+from coma_gen.tracking.csv_tail import Row, is_same
+from coma_gen.tracking.flatten import MAX_TAG, flat_params, shortened
+from coma_gen.tracking.store import Store, lock_name
+
+METRICS_A_BATCH = 1000
+NAMES_A_BATCH = 100
+"""What one request may hold: metrics; params or tags."""
+NAME_TAG, COMMIT_TAG = "dvc.exp", "git.commit"
+KEY_TAG, EXPERIMENT_TAG, PLACE_TAG = "digest.key", "digest.experiment", "digest.place"
+COMPLETE_TAG = "digest.artifacts"
+"""For people; and digests: the key, the key without a name, who began it, what only a complete run has."""
+CURVES = {
+    "train_loss": "loss/train",
+    "validation_nll": "loss/validation",
+    "learning_rate": "optimizer/learning_rate",
+    "grad_norm": "optimizer/grad_norm",
+}
+"""Column of the curve -> metric. MLflow sorts its charts by name and groups them by what stands before the
+slash: the losses come first."""
+SPEED_PREFIX = "system/"
+RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric."""
+
+    name: str
+    step: int
+    value: float
+
+
+class RunConflictError(Exception):
+    """The run holds something else than the files."""
+
+
+def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) -> str:
+    """The id of the one run of an experiment.
+
+    `dvc exp run` without a name invents another one each time. So what was interrupted, and is gone on with
+    under another name, is found by the rest of its key, and gets that name.
+
+    Args:
+        store: where to look.
+        key: what tells this experiment from all others: the experiment's name with the digest of all params,
+            the code and the corpus.
+        name: what to call the run: DVC's name of the experiment, or "workspace".
+        adopt: whether to take an interrupted run of another name.
+
+    Raises:
+        UserError: when the store does not answer.
+    """
+    digest = key.removeprefix(f"{name}-")
+
+    def found_or_started() -> str:
+        quote = '"' if "'" in digest else "'"
+        runs = store.client.search_runs(
+            [store.experiment_id],
+            filter_string=f"tags.`{EXPERIMENT_TAG}` = {quote}{digest}{quote}",
+            order_by=["attributes.start_time ASC"],
+        )
+        for run in runs:
+            if run.data.tags.get(KEY_TAG) == key:
+                return str(run.info.run_id)
+        if adopt and (left := next((run for run in runs if _is_left(store, run)), None)):
+            return _adopted(store, left, key=key, name=name)
+        tags = {
+            NAME_TAG: name,
+            KEY_TAG: key,
+            EXPERIMENT_TAG: digest,
+            PLACE_TAG: store.place,
+            "mlflow.source.name": "dvc.yaml",
+            "mlflow.source.type": "PROJECT",
+        }
+        return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
+
+    with store.lock("runs"):
+        return store.ask(found_or_started)
+
+
+def _is_left(store: Store, run: Run) -> bool:
+    """Whether a run of this checkout was interrupted: it never became complete, and nobody writes to it."""
+    tags = run.data.tags
+    is_ours = tags.get(PLACE_TAG) == store.place
+    return is_ours and COMPLETE_TAG not in tags and store.is_free(lock_name(tags[KEY_TAG]))
+
+
+def _adopted(store: Store, run: Run, *, key: str, name: str) -> str:
+    run_id = str(run.info.run_id)
+    store.client.update_run(run_id, name=name)
+    store.client.log_batch(run_id, tags=[RunTag(NAME_TAG, name), RunTag(KEY_TAG, key)])
+    return run_id
+
+
+@contextmanager
+def open_mirror(store: Store, *, key: str, name: str, params: Mapping[str, Any]) -> Iterator[RunSync]:
+    """Finds or starts a run, and keeps every other process of this machine from writing to it.
+
+    Args:
+        store: where the run is.
+        key: as in `find_or_start_run`.
+        name: as in `find_or_start_run`.
+        params: the experiment's settings, nested as in params.yaml.
+
+    Raises:
+        UserError: when the store does not answer, or another process goes on writing to the run.
+    """
+    with store.lock(lock_name(key)):
+        yield RunSync(store, key=key, name=name, params=flat_params(params))
+
+
+@dataclass
+class RunSync:
+    """A run that is being written to.
+
+    Attributes:
+        store: where the run is.
+        key: what tells the experiment from all others.
+        name: of the run.
+        params: flat settings.
+        sent: metric points that went to the store so far.
+        run_id: MLflow's name of the run; another one after `begin_again`.
+    """
+
+    store: Store
+    key: str
+    name: str
+    params: Mapping[str, str]
+    sent: int = 0
+    run_id: str = field(init=False)
+    _held: dict[str, dict[int, list[float]]] = field(init=False, default_factory=dict)
+    _last_time: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._find()
+        try:
+            self._send_params()
+        except RunConflictError:
+            self.restart_run()
+
+    def sync_curve(self, rows: Sequence[Row]) -> None:
+        """Sends what the store lacks of the curve, under the names of `CURVES`.
+
+        Rows beyond the end of a curve that became shorter stay: a resumed training writes them again.
+        """
+        points = {
+            (CURVES[column], row.step): value
+            for row in rows
+            for column, value in row.values.items()
+            if column in CURVES
+        }
+        curve = [Point(name, step, value) for (name, step), value in points.items()]
+        try:
+            self._send(curve)
+        except RunConflictError:
+            self.restart_run()
+            self._send(curve)
+
+    def verify_curve(self, rows: Sequence[Row]) -> None:
+        """Proves that the run holds no steps but those of a finished curve.
+
+        Raises:
+            ContradictionError: when it holds others.
+        """
+        steps = {row.step for row in rows}
+        for name in CURVES.values():
+            if not steps.issuperset(self._held.get(name, ())):
+                raise RunConflictError
+
+    def sync_speed(self, rows: Sequence[Row]) -> None:
+        """Sends what is new of the speeds, as `system/<column>`; of a step that ran twice, the first."""
+        points: dict[tuple[str, int], float] = {}
+        for row in rows:
+            for column, value in row.values.items():
+                points.setdefault((SPEED_PREFIX + column, row.step), value)
+        new = [
+            Point(name, step, value)
+            for (name, step), value in points.items()
+            if step not in self._steps(name)
+        ]
+        self._send(new)
+
+    def run(self) -> Run:
+        """The run as the store has it."""
+        return self.store.ask(lambda: self.store.client.get_run(self.run_id))
+
+    def mark(self, status: str) -> None:
+        """Sets the run's status; FINISHED and KILLED also its end."""
+        client, run = self.store.client, self.run()
+        if run.info.status == status:
+            return
+        if status == RUNNING:
+            self.store.ask(lambda: client.update_run(self.run_id, status=status))
+        elif status == FINISHED or run.info.status == RUNNING:
+            self.store.ask(lambda: client.set_terminated(self.run_id, status=status))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags that the run lacks or has otherwise."""
+        present = self.run().data.tags
+        new = [RunTag(name, shortened(text, MAX_TAG)) for name, text in tags.items()]
+        for some in _batches([tag for tag in new if present.get(tag.key) != tag.value], NAMES_A_BATCH):
+            self._log(tags=some)
+
+    def send_figures(self, figures: Mapping[str, float], measured: Mapping[str, float]) -> None:
+        """Sends what stands at the end, at step 0: MLflow draws a metric as bars unless a run has it later.
+
+        Args:
+            figures: what the files say.
+            measured: what this machine measured; what the run has of that stays.
+
+        Raises:
+            ContradictionError: when the run holds another value of a figure.
+        """
+        present = self.run().data.metrics
+        if any(name in present and not is_same(present[name], value) for name, value in figures.items()):
+            raise RunConflictError
+        new = [
+            Point(name, 0, value) for name, value in {**figures, **measured}.items() if name not in present
+        ]
+        for some in _batches(new, METRICS_A_BATCH):
+            self._log_points(some)
+
+    def restart_run(self) -> None:
+        """Puts the run away and starts another in its place."""
+        self.store.ask(lambda: self.store.client.delete_run(self.run_id))
+        self._find(adopt=False)
+        self._send_params()
+
+    def _find(self, *, adopt: bool = True) -> None:
+        self.run_id = find_or_start_run(self.store, key=self.key, name=self.name, adopt=adopt)
+        self._held = {}
+
+    def _send_params(self) -> None:
+        present = self.run().data.params
+        if any(present.get(name, text) != text for name, text in self.params.items()):
+            raise RunConflictError
+        new = [Param(name, text) for name, text in self.params.items() if name not in present]
+        for some in _batches(new, NAMES_A_BATCH):
+            self._log(params=some)
+
+    def _steps(self, name: str) -> dict[int, list[float]]:
+        """The values that the store holds of a metric, by step."""
+        if name not in self._held:
+            steps: dict[int, list[float]] = {}
+            for metric in self.store.ask(lambda: self.store.client.get_metric_history(self.run_id, name)):
+                steps.setdefault(metric.step, []).append(metric.value)
+            self._held[name] = steps
+        return self._held[name]
+
+    def _send(self, points: Iterable[Point]) -> None:
+        new = []
+        for point in points:
+            values = self._steps(point.name).get(point.step)
+            if values is None:
+                new.append(point)
+            elif not any(is_same(point.value, value) for value in values):
+                raise RunConflictError
+        for some in _batches(new, METRICS_A_BATCH):
+            self._log_points(some)
+
+    def _log_points(self, points: Sequence[Point]) -> None:
+        now = self._last_time = max(int(time.time() * 1000), self._last_time + 1)
+        self._log(metrics=[Metric(point.name, point.value, now, point.step) for point in points])
+        self.sent += len(points)
+        for point in points:
+            if point.name in self._held:
+                self._held[point.name].setdefault(point.step, []).append(point.value)
+
+    def _log(
+        self, *, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()
+    ) -> None:
+        self.store.ask(lambda: self.store.client.log_batch(self.run_id, metrics, params, tags))
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

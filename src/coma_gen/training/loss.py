@@ -1,0 +1,110 @@
+"""Nats of the tokens that come: the sum that training lowers, and the mean over a whole split.
+
+Shapes: B windows, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.shards.windows import IGNORE
+from coma_gen.training.distributed import SINGLE_PROCESS, Distributed
+
+
+class TokenSequences(Protocol):
+    """What validation needs of a split (`ShardedSplit` has it): its pieces, as token ids from BOS to EOS."""
+
+    def __len__(self) -> int: ...
+
+    def piece(self, index: int, /) -> NDArray[np.uint16]:
+        """The ids (T,) of a piece."""
+
+
+def sum_nll(model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool) -> Tensor:
+    """The summed negative log-likelihood of the targets in nats, a scalar with a gradient.
+
+    Args:
+        model: `model(input_ids)` gives logits (B, T, V).
+        input_ids: int64 (B, T).
+        targets: int64 (B, T), `IGNORE` where there is nothing to predict.
+        bf16: run the model under bf16 autocast; the softmax is in float32 at least either way.
+    """
+    with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
+        logits = model(input_ids)
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    return functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+
+
+def split_batches(
+    split: TokenSequences, *, seq_len: int, batch: int, pad_id: int, ranks: Distributed = SINGLE_PROCESS
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Every token of a split as a target exactly once (BOS excepted, which nothing comes before).
+
+    Windows don't overlap and none spans two pieces; the last one of a piece is padded on the right:
+
+        piece     BOS a b c d e EOS          seq_len 4
+        input_ids BOS a b c | d e   pad pad
+        targets   a   b c d | e EOS -   -
+
+    Yields:
+        input_ids (B, T) and targets (B, T), in the order of the pieces; the last batch may have fewer
+        windows. Ranks take turns: each has every `ranks.size`-th batch.
+    """
+    starts = [(i, at) for i in range(len(split)) for at in range(0, len(split.piece(i)) - 1, seq_len)]
+    for first in range(ranks.rank * batch, len(starts), ranks.size * batch):
+        rows = starts[first : first + batch]
+        input_ids = np.full((len(rows), seq_len), pad_id, dtype=np.int64)
+        targets = np.full((len(rows), seq_len), IGNORE, dtype=np.int64)
+        for row, (index, at) in enumerate(rows):
+            tokens = split.piece(index)[at : at + seq_len + 1]
+            input_ids[row, : len(tokens) - 1] = tokens[:-1]
+            targets[row, : len(tokens) - 1] = tokens[1:]
+        yield input_ids, targets
+
+
+def validation_nll(
+    model: nn.Module,
+    split: TokenSequences,
+    *,
+    seq_len: int,
+    batch: int,
+    pad_id: int,
+    device: torch.device,
+    bf16: bool,
+    ranks: Distributed = SINGLE_PROCESS,
+) -> float:
+    """The mean negative log-likelihood over a whole split, nats per token, every token weighted alike.
+
+    Each window is scored on its own: a token sees only what comes before it in its window of `seq_len`.
+    This is the figure that training is steered by; evaluation carries the state through whole pieces and
+    comes out lower. Ranks share the work and all get the result.
+
+    Raises:
+        UserError: when no piece of the split has a token to predict.
+    """
+    was_training = model.training
+    model.eval()
+    sums: list[float] = []
+    tokens = 0
+    with torch.no_grad():
+        for inputs, wanted in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
+            input_ids, targets = torch.from_numpy(inputs).to(device), torch.from_numpy(wanted).to(device)
+            sums.append(float(sum_nll(model, input_ids, targets, bf16=bf16)))
+            tokens += int((wanted != IGNORE).sum())
+    model.train(was_training)
+    count, most = ranks.total(tokens, len(sums))
+    if not count:
+        raise UserError(Fault("validation split", "must have at least one token to predict", "none"))
+    return math.fsum(ranks.each(sums, most=int(most))) / count

@@ -1,0 +1,117 @@
+"""The stage `train`: shards in, a complete model out.
+
+data/model holds all that sampling and serving need: the best and the last weights, the model's shape, and the
+tokenizer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from coma_gen.config.rules import check_world_size
+from coma_gen.config.schema import Params
+from coma_gen.core.artifact import verify_artifact
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import write_atomic
+from coma_gen.model.compile import compile_model
+from coma_gen.model.conformer import Conformer
+from coma_gen.model.serialization import load_model, save_model
+from coma_gen.shards.read import ShardedSplit, read_shifts
+from coma_gen.training.distributed import init_distributed
+from coma_gen.training.loop import train_model
+
+
+def train_stage(
+    params: Params,
+    *,
+    shards: Path,
+    tokenizer: Path,
+    init_from: Path | None,
+    resume: Path,
+    key: str,
+    model: Path,
+    curve: Path,
+) -> dict[str, Any] | None:
+    """Trains, or goes on training, and writes the model and its curve.
+
+    Args:
+        params: all settings; those of model, train and runtime are used.
+        shards: the tokens.
+        tokenizer: what they were made with; a copy goes into the model's folder.
+        init_from: a model to take the first weights from; None for fresh ones.
+        resume: this run's folder of checkpoints.
+        key: names everything that the result depends on.
+        model: the folder to write.
+        curve: the curve's file to write.
+
+    Returns:
+        Metrics; None on all ranks but the first, where several share the run.
+
+    Raises:
+        UserError: as `train_model`, and when shards, tokenizer or the first weights do not belong together,
+            or the ranks cannot share a step.
+    """
+    sealed = verify_artifact(shards, kind="shards")
+    tokens = verify_artifact(tokenizer, kind="tokenizer")
+    if sealed.made_from["tokenizer"] != tokens.digest:
+        raise UserError(
+            Fault(str(shards), f"must be made with {tokenizer}", "another tokenizer", "run `dvc repro`")
+        )
+    made_from = {"shards": sealed.digest, "tokenizer": tokens.digest}
+    conformer = Conformer(
+        params=params.model, vocab_size=int(sealed.settings["vocab_size"]), seed=params.train.seed
+    )
+    if init_from is not None:
+        made_from["init_from"] = _take_weights(conformer, init_from, tokens.files["vocabulary.json"])
+    with init_distributed() as ranks:
+        faults = list(check_world_size(ranks.size, params.model, params.train))
+        if faults:
+            raise ranks.ended(UserError(*faults), status=1)
+        if params.train.compile:
+            place = ranks.device(params.runtime.device)
+            compile_model(conformer, length=params.train.seq_len, device=place)
+        result = train_model(
+            model=conformer,
+            train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),
+            validation_split=ShardedSplit.open(shards, "validation"),
+            shifts=read_shifts(shards),
+            params=params.train,
+            threads=params.runtime.threads,
+            device=params.runtime.device,
+            pad_id=int(sealed.settings["pad_id"]),
+            resume=resume,
+            key=key,
+            ranks=ranks,
+        )
+    if result is None:
+        return None
+    weights = {"best": result.best_state, "last": result.last_state}
+    save_model(model, conformer, weights=weights, tokenizer=tokenizer, made_from=made_from)
+    write_atomic(curve, result.curve.read_bytes())
+    return result.metrics
+
+
+def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
+    """Starts from another model's best weights; returns the digest of that model.
+
+    Raises:
+        UserError: when its shape or its tokenizer is not this run's.
+    """
+    other = load_model(folder)
+    faults = []
+    if other.manifest.files.get("tokenizer/vocabulary.json") != vocabulary:
+        remedy = "use the tokenizer section of params.yaml that it was trained with"
+        faults.append(
+            Fault("train.init_from", "must have been trained with the same tokens", "others", remedy)
+        )
+    ours, theirs = conformer.params.model_dump(), other.model.params.model_dump()
+    faults += [
+        Fault(f"model.{name}", f"must be {theirs[name]}, as in train.init_from", str(ours[name]))
+        for name in ours
+        if ours[name] != theirs[name] and not name.endswith("dropout")
+    ]
+    if faults:
+        raise UserError(*faults)
+    conformer.load_state_dict(other.model.state_dict())
+    return other.manifest.digest

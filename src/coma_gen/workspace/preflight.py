@@ -1,0 +1,70 @@
+"""What a run stands on, looked at before any work: places that can be written to, and those that settings
+name.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from coma_gen.config.schema import Params
+from coma_gen.core.artifact import read_manifest
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.workspace.paths import Workspace
+
+
+def check_writable(workspace: Workspace) -> None:
+    """Proves that results can be written, with a file that is gone at once.
+
+    Raises:
+        UserError: one fault for each folder that takes no file.
+    """
+    faults = []
+    for folder in dict.fromkeys((workspace.root / "data", workspace.root / "metrics", workspace.home)):
+        try:
+            folder.mkdir(exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder, prefix=".room."):
+                pass
+        except OSError as error:
+            rule, got = "must be a folder that can be written to", error.strerror or str(error)
+            faults.append(Fault(str(folder), rule, got, "change its owner or permissions, or make room"))
+    if faults:
+        raise UserError(*faults)
+
+
+def check_places(params: Params, workspace: Workspace) -> None:
+    """Looks for the folders that settings name.
+
+    Raises:
+        UserError: one fault for each setting that names nothing of use.
+    """
+    faults = []
+    if params.download.corpus == "folder":
+        music = workspace.own_folder(params.download.path)
+        if not music.is_dir():
+            remedy = (
+                "name another one: dvc exp run -S download.path=... "
+                "(by its absolute path with --temp and --queue, which work in a copy of what git knows)"
+            )
+            faults.append(Fault("download.path", "must be a folder with MIDI files", str(music), remedy))
+    if params.train.init_from:
+        try:
+            read_manifest(Path(params.train.init_from), kind="model")
+        except UserError as error:
+            faults += [
+                Fault("train.init_from", f"{fault.where} {fault.rule}", fault.got) for fault in error.faults
+            ]
+    if faults:
+        raise UserError(*faults)
+
+
+def way_back(root: Path) -> str:
+    """How to have back what DVC removed before it ran this stage; empty where it did not, or cannot."""
+    if "DVC_STAGE" not in os.environ or not (root / "dvc.lock").exists():
+        return ""
+    return (
+        "Before it runs a stage, DVC removes what that had written before. Put the settings right "
+        "(`git restore params.yaml`, or edit it), and `dvc checkout` and `git restore metrics` bring it "
+        "back."
+    )

@@ -1,0 +1,74 @@
+"""The filters keep what their papers say, never nothing, and draw what the numbers ask for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from coma_gen.generation.sampling import SamplingParams, probabilities, sample_from
+
+LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
+choices = st.builds(
+    SamplingParams,
+    temperature=st.one_of(st.just(0.0), st.floats(1e-3, 10)),
+    top_k=st.one_of(st.none(), st.integers(1, 12)),
+    top_p=st.one_of(st.none(), st.floats(1e-6, 1)),
+    min_p=st.one_of(st.none(), st.floats(0, 1)),
+)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (SamplingParams(), [0.4, 0.3, 0.2, 0.1]),
+        (SamplingParams(temperature=0), [1, 0, 0, 0]),
+        (SamplingParams(temperature=0.5), [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
+        (SamplingParams(top_k=2), [4 / 7, 3 / 7, 0, 0]),
+        (SamplingParams(top_k=9), [0.4, 0.3, 0.2, 0.1]),
+        (SamplingParams(top_p=0.7), [4 / 7, 3 / 7, 0, 0]),
+        (SamplingParams(top_p=0.71), [4 / 9, 3 / 9, 2 / 9, 0]),
+        (SamplingParams(top_p=1e-9), [1, 0, 0, 0]),
+        (SamplingParams(top_p=1.0), [0.4, 0.3, 0.2, 0.1]),
+        (SamplingParams(min_p=0.5), [4 / 9, 3 / 9, 2 / 9, 0]),
+        (SamplingParams(min_p=1.0), [1, 0, 0, 0]),
+        (SamplingParams(top_k=3, top_p=0.5), [4 / 7, 3 / 7, 0, 0]),
+    ],
+)
+def test_hand_computed(choice: SamplingParams, expected: list[float]) -> None:
+    np.testing.assert_allclose(probabilities(LOGITS, None, choice), expected, atol=1e-12)
+
+
+def test_forbidden_tokens_have_no_share_and_equals_go_to_the_lower_id() -> None:
+    allowed = np.array([False, True, True, True])
+    np.testing.assert_allclose(probabilities(LOGITS, allowed, SamplingParams()), [0, 1 / 2, 1 / 3, 1 / 6])
+    np.testing.assert_allclose(probabilities(np.zeros(4), None, SamplingParams(top_k=2)), [0.5, 0.5, 0, 0])
+
+
+@given(arrays(np.float64, 12, elements=st.floats(-50, 50)), choices, st.floats(0, 1, exclude_max=True))
+def test_something_is_always_kept_and_what_is_drawn_was_kept(
+    logits: np.ndarray, choice: SamplingParams, uniform: float
+) -> None:
+    kept = probabilities(logits, None, choice)
+    assert kept.sum() == pytest.approx(1)
+    assert logits[kept > 0].max() == pytest.approx(logits.max(), abs=1e-12)  # closer ones weigh the same
+    assert kept[sample_from(kept, uniform)] > 0
+
+
+def test_draws_follow_the_cumulative_distribution() -> None:
+    distribution = np.array([0.0, 0.25, 0.0, 0.75, 0.0])
+    assert [sample_from(distribution, uniform) for uniform in (0.0, 0.2499, 0.25, 0.5, 1 - 1e-16)] == [
+        1,
+        1,
+        3,
+        3,
+        3,
+    ]
+
+
+def test_ranges_are_named() -> None:
+    assert SamplingParams().faults() == []
+    wrong = SamplingParams(temperature=-1, top_k=0, top_p=0, min_p=2).faults()
+    assert [fault.where for fault in wrong] == ["temperature", "top_k", "top_p", "min_p"]
