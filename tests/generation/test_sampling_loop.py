@@ -76,7 +76,7 @@ class Silent(torch.nn.Module):
 def test_empty_bars_are_bounded(
     untrained: MusicGenerator, bound: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "OneToken", lambda model: lambda ids, state: model(ids, state)[:, -1])
+    monkeypatch.setattr(engine, "TokenDecoder", lambda model: lambda ids, state: model(ids, state)[:, -1])
     silent = SimpleNamespace(model=Silent(untrained))
     quiet = MusicGenerator(silent, untrained.tokenizer, untrained.grammar)  # type: ignore[arg-type]
     for sequence in grown(quiet, 2, max_empty_bars=bound):
