@@ -121,6 +121,11 @@ def test_stage_lists_exactly_the_code_it_runs(stage: str) -> None:
     assert code == local_imports(ROOT / "stages" / f"{stage}.py")
 
 
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_an_edit_of_the_decoder_neither_trains_nor_scores_again(stage: str) -> None:
+    assert not [name for name in STAGES[stage]["deps"] if name.startswith("src/coma_gen/generation/")]
+
+
 def test_track_runs_again_after_any_edit_of_code() -> None:
     assert {"src", "stages"} <= set(STAGES["track"]["deps"])
 
