@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "evaluation": {"generation", "shards", "corpus", "tokenizer", "model", "midi", "config"},
     "audio": {"midi", "config"},
     "report": {"audio", "generation", "corpus", "tokenizer", "midi", "config"},
-    "serving": {"generation", "config"},
+    "serving": {"generation", "model", "config"},
     "workspace": {"corpus", "config"},
     "tracking": {"workspace", "serving", "generation", "config"},
     "experiments": {"evaluation", "config", "workspace"},
@@ -62,7 +62,7 @@ ONLY_IN = {
     "miditok": {"tokenizer"},
     "symusic": {"midi", "tokenizer"},
     "mlflow": {"tracking", "serving"},
-    "torch": {"model", "training", "evaluation", "generation"},
+    "torch": {"model", "training", "evaluation", "generation", "serving"},
     "matplotlib": {"report"},
     "datatrove": {"shards"},
 }

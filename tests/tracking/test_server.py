@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from checkout import ROOT
 from small_models import SCALE, written_model
-from subprocess_utils import Job, attempt, run, started, wait_until
+from subprocess_utils import Job, attempt, environment, run, started, wait_until
 
 from coma_gen.cli.main import main
 from coma_gen.midi.io import midi_bytes, read_notes
@@ -153,6 +154,21 @@ def serving(folder: Path, own_code: dict[str, str]) -> Iterator[tuple[Job, int]]
         address = re.search(r"http://127\.0\.0\.1:(\d+)/invocations", job.output)
         assert address, job.output
         yield job, int(address[1])
+
+
+@pytest.mark.slow
+def test_the_bytes_are_those_of_the_command_line(
+    serving: tuple[Job, int], own_code: dict[str, str], tmp_path: Path
+) -> None:
+    status, answer = ask(serving[1], rows({"seconds": 4, "seed": 5}))
+    assert status == 200
+    midi = base64.b64decode(json.loads(answer)["predictions"][0]["midi"])
+    model, out = written_model(tmp_path / "again"), tmp_path / "typed"
+    words = ["generate", "--model", str(model), "--seconds", "4", "--seed", "5", "--audio", "none"]
+    env = environment() | {"PYTHONPATH": own_code["PYTHONPATH"]}
+    command = [sys.executable, "-m", "coma_gen.cli", *words, "--out", str(out)]
+    subprocess.run(command, check=True, env=env, capture_output=True)
+    assert (out / "piece-01.mid").read_bytes() == midi
 
 
 def what_the_page_says_to_type_works(job: Job, port: int, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Continuation(PythonModel):
         self._limits = Limits(**{name: value for name, value in config.items() if name in known})
         if faults := self._limits.faults():
             raise UserError(*faults)
+        _compute_as_the_command_line()
         self._composer = MusicGenerator.load(Path(context.artifacts["model"]))
         self._turns = BoundedSemaphore(self._limits.at_once)
 
@@ -81,6 +82,20 @@ class Continuation(PythonModel):
         except UserError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
         return [{"midi": base64.b64encode(piece).decode("ascii")} for piece in pieces]
+
+
+def _compute_as_the_command_line() -> None:
+    """Takes, for the rest of the process, the products that `deterministic` takes while a command runs:
+    answers are worked out side by side, so that none may put settings back under another.
+    """
+    import torch
+
+    from coma_gen.core.seeding import is_pinned
+    from coma_gen.model.portable import replace_kernels
+
+    if is_pinned() and torch.get_num_threads() == 1:
+        replace_kernels()
+        torch.backends.cuda.enable_flash_sdp(False)
 
 
 set_model(Continuation())
