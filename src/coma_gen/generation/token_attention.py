@@ -57,7 +57,7 @@ class StepContext(NamedTuple):
     def after(
         cls, lengths: Sequence[int], *, fresh: int, windows: Collection[int | None], device: torch.device
     ) -> StepContext:
-        """The moment of the token after `lengths` others."""
+        """The context of the token after `lengths` others."""
         return cls(fresh, {size: VisibleSpan.after(lengths, window=size, device=device) for size in windows})
 
 
@@ -117,7 +117,7 @@ class TokenAttention:
         self.biases = attention.out.weight.new_empty(0)
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
-        """From the desk's input to its output, both (B, D); takes the token into what is kept."""
+        """From the buffers' input to their output, both (B, D); takes the token into what is kept."""
         heads, fresh = buffers.heads[len(self.windows)], context.fresh
         self.products.multiply_into(self.norm(buffers.input), self.qkv, out=heads.fused)
         self._place(heads, fresh)

@@ -112,8 +112,8 @@ class _FoldedFeedForward:
         self.up, self.up_bias = feed_forward.up.weight.t(), feed_forward.up.bias
         self.down, self.down_bias = feed_forward.down.weight.t(), feed_forward.down.bias
 
-    def __call__(self, buffers: StepBuffers, _kept: Sequence[LayerCache], _moment: StepContext) -> None:
-        """From the desk's input to its output, both (B, D)."""
+    def __call__(self, buffers: StepBuffers, _kept: Sequence[LayerCache], _context: StepContext) -> None:
+        """From the buffers' input to its output, both (B, D)."""
         hidden = self.products.add(self.up_bias, self.norm(buffers.input), self.up)
         self.products.add_into(self.down_bias, F.silu(hidden, inplace=True), self.down, out=buffers.output)
 
@@ -132,7 +132,7 @@ class _FoldedConvolution:
         self.taps, self.bias = convolution.depthwise_weight.t().contiguous(), convolution.depthwise_bias
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
-        """From the desk's input to its output, both (B, D)."""
+        """From the buffers' input to its output, both (B, D)."""
         newest, seen = cast("ConvCache", layer_cache[0]).place(context.fresh)
         content, gate = self.products.add(self.expand_bias, self.norm(buffers.input), self.expand).chunk(
             2, dim=1

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.library import Library, get_kernel
+from torch import library as torch_ops
 from torch.nn import functional
 
 REPLACED = (torch.float32, torch.float64)
@@ -26,7 +26,7 @@ REPLACED = (torch.float32, torch.float64)
 
 
 @cache
-def replace_kernels() -> Library:
+def replace_kernels() -> torch_ops.Library:
     """Replaces torch's CPU kernels of products, exp and log, once, for the rest of the process.
 
     Returns:
@@ -36,7 +36,7 @@ def replace_kernels() -> Library:
     for name, with_sum in (("mm", "addmm"), ("bmm", "baddbmm"), ("mv", "addmv")):
         kernels |= {name: multiply, f"{name}.out": multiply_into}
         kernels |= {with_sum: add_product, f"{with_sum}_": _add_in_place, f"{with_sum}.out": add_product_into}
-    library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    library = torch_ops.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for name, kernel in kernels.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns of each kernel that is replaced
@@ -67,7 +67,7 @@ def products_of(like: Tensor) -> Products:
 
 def _for_floats(name: str, kernel: Callable[..., Tensor]) -> Callable[..., Any]:
     """The kernel for `REPLACED`, torch's own for other types."""
-    original = get_kernel(f"aten::{name}", "CPU")
+    original = torch_ops.get_kernel(f"aten::{name}", "CPU")
 
     def choose(keys: Any, first: Tensor, *arguments: Any, **options: Any) -> Any:
         if first.dtype in REPLACED:
