@@ -12,11 +12,21 @@ from typing import Any
 
 from coma_gen.tracking.figures import TABLE, headline
 from coma_gen.tracking.flatten import flat_metrics, flat_params
-from coma_gen.tracking.stage import STAGES
 from coma_gen.tracking.uri import DATABASE, EXPERIMENT, MODEL, tracking_address
 
 TABLES = "metrics"
 CURVES = ("loss/train", "loss/validation", "optimizer/learning_rate", "optimizer/grad_norm")
+STAGES = (
+    "download",
+    "split",
+    "fit_tokenizer",
+    "shard",
+    "baseline",
+    "train",
+    "evaluate",
+    "sample",
+    "headline",
+)
 OF_MLFLOW = (
     "ignore:The ``noload`` loader strategy is deprecated",
     "ignore:.*Any type hint is inferred as AnyType:UserWarning",
