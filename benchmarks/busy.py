@@ -56,27 +56,28 @@ def train(way: Way, first: float, last: float) -> None:
     from coma_gen.model.device import deterministic
     from coma_gen.training.distributed import init_distributed
     from coma_gen.training.gradients import accumulate_gradient, clip_gradient
-    from coma_gen.training.optimizer import build_optimizer
+    from coma_gen.training.optimizer import build_optimizers
 
     params = load_params(ROOT / "params.yaml")
     cpu = torch.device("cpu")
     with init_distributed() as ranks, deterministic(way.threads):
         model = Conformer(params=params.model, vocab_size=VOCABULARY, seed=0)
-        optimizer = build_optimizer(model, params.train)
+        optimizers = build_optimizers(model, params.train)
         shared = ranks.shared(model, cpu) if ranks.size > 1 else model
         dice = np.random.default_rng(ranks.rank)
         windows = WINDOWS // ranks.size
         steps, since, now = 0, 0.0, time.time()
         while now < last or not steps:
             ids = dice.integers(0, VOCABULARY, (windows, params.train.seq_len + 1))
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             accumulate_gradient(
                 shared, ids[:, :-1], ids[:, 1:], micro_batches=1, seed=0, step=1, device=cpu, bf16=False
             )
             if ranks.size > 1:
                 ranks.average(model.parameters())
             clip_gradient(list(model.parameters()), 1.0, divisor=windows * params.train.seq_len)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             (summed,) = ranks.total(time.time())
             now = summed / ranks.size
             steps += bool(since)

@@ -18,7 +18,7 @@ from coma_gen.model.compile import compile_model
 from coma_gen.model.conformer import Conformer
 from coma_gen.training.gradients import clip_gradient
 from coma_gen.training.loss import sum_nll
-from coma_gen.training.optimizer import build_optimizer
+from coma_gen.training.optimizer import build_optimizers
 
 REFERENCE, X_TRANSFORMERS = "reference, fp32", "x-transformers Decoder, fp32"
 PEERS: dict[str, Callable[[Size], nn.Module]] = {
@@ -130,13 +130,14 @@ def take_step(learner: Learner, size: Size, device: torch.device) -> Callable[[]
     input_ids, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
     params, learning = train_params(), list(learner.model.parameters())
     is_ours = isinstance(learner.model, Conformer)
-    optimizer = build_optimizer(learner.model, params) if is_ours else AdamW(learning, fused=True)
+    optimizers = build_optimizers(learner.model, params) if is_ours else [AdamW(learning, fused=True)]
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        learner.model.zero_grad(set_to_none=True)
         nll: Tensor = sum_nll(learner.model, input_ids, targets, bf16=learner.bf16)
         nll.backward()  # type: ignore[no-untyped-call]
         clip_gradient(learning, params.clip_norm, divisor=targets.numel())
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
     return step

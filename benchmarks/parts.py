@@ -28,7 +28,7 @@ from coma_gen.model.attention import QK_NORM_SCALE, decay_base
 from coma_gen.model.local_attention import local_attention
 from coma_gen.model.positions import Rotation
 from coma_gen.training.gradients import clip_gradient
-from coma_gen.training.optimizer import build_optimizer
+from coma_gen.training.optimizer import build_optimizers
 
 STEP = "whole step"
 OURS, PLAIN = "ours", "plain"
@@ -149,7 +149,7 @@ def ends(way: str, model: nn.Module, size: Size, device: torch.device) -> list[P
         return F.cross_entropy(logits.flatten(0, 1), input_ids.flatten())
 
     params, learning = train_params(), list(model.parameters())
-    optimizer = build_optimizer(model, params) if way == OURS else AdamW(learning)
+    optimizers = build_optimizers(model, params) if way == OURS else [AdamW(learning)]
 
     def prepare() -> None:
         for parameter in learning:
@@ -157,11 +157,12 @@ def ends(way: str, model: nn.Module, size: Size, device: torch.device) -> list[P
 
     def update() -> None:
         clip_gradient(learning, params.clip_norm)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
     return [
         Part("embedding, logits, loss", way, 1, there_and_back(run, [], outer)),
-        Part("clip and AdamW", way, 1, Variant(update, prepare), of_step=way == OURS),
+        Part("clip and optimizer", way, 1, Variant(update, prepare), of_step=way == OURS),
     ]
 
 

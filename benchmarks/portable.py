@@ -51,7 +51,7 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
     from coma_gen.model.conformer import Conformer
     from coma_gen.model.device import deterministic
     from coma_gen.training.loss import sum_nll
-    from coma_gen.training.optimizer import build_optimizer
+    from coma_gen.training.optimizer import build_optimizers
 
     params = load_params(root / "params.yaml")
     torch.set_num_threads(1)
@@ -63,14 +63,15 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
 
     with nullcontext() if library == "mkl" else deterministic(1):
         model = Conformer(params=params.model, vocab_size=VOCABULARY, seed=0)
-        optimizer = build_optimizer(model, params.train)
+        optimizers = build_optimizers(model, params.train)
         for step in range(1, DIGEST_STEPS + steps + 1):
             ids = draw(step, WINDOWS, params.train.seq_len + 1)
             start = time.process_time()
-            optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             nll = sum_nll(model, ids[:, :-1], ids[:, 1:], bf16=False) / ids[:, 1:].numel()
             nll.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             times["train"].append(time.process_time() - start)
             if step == DIGEST_STEPS:
                 got["weights"] = _digest(model.parameters())

@@ -45,12 +45,14 @@ WRONG: dict[str, Any] = {
 FINE = {
     "zero": "download.synthetic_seed split.seed split.max_unreadable shard.transpose shard.velocity_shift "
     "model.embedding_dropout model.attention_dropout model.ff_dropout model.conv_dropout train.seed "
-    "train.warmup_steps train.min_learning_rate_ratio train.weight_decay train.beta1 train.beta2 sample.seed "
+    "train.warmup_steps train.min_learning_rate_ratio train.weight_decay train.beta1 train.beta2 "
+    "train.muon_momentum train.muon_weight_decay sample.seed "
     "sample.unprompted sample.prompted sample.max_empty_bars sample.temperature sample.min_p",
     "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms "
     "model.ff_expansion tokenizer.max_end_ratio_error model.embedding_dropout model.attention_dropout "
     "model.ff_dropout model.conv_dropout train.learning_rate train.min_learning_rate_ratio "
-    "train.weight_decay train.beta1 train.beta2 train.clip_norm baseline.add baseline.bigram_prior "
+    "train.weight_decay train.beta1 train.beta2 train.clip_norm train.muon_learning_rate "
+    "train.muon_momentum train.muon_weight_decay train.embedding_rate_ratio train.decay_fraction baseline.add baseline.bigram_prior "
     "sample.prompt_seconds sample.seconds sample.temperature sample.top_p sample.min_p",
     "text": "download.path",
     "null": "split.composers_top tokenizer.vocab_size train.clip_norm train.early_stopping train.init_from "

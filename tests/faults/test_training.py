@@ -253,9 +253,11 @@ class TestIll:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
     ) -> None:
         """The loss of a step is that of the weights before it."""
-        real = training_loop.learning_rate
+        real = training_loop.learning_rate_share
         monkeypatch.setattr(
-            training_loop, "learning_rate", lambda step, params: 3e38 if step == 6 else real(step, params)
+            training_loop,
+            "learning_rate_share",
+            lambda step, params: 3e38 if step == 6 else real(step, params),
         )
         with pytest.raises(UserError, match=r"^train step 6: weights must be finite.*step 4 is kept"):
             trainer.train(tmp_path / "run")

@@ -12,7 +12,7 @@ import torch
 
 from coma_gen.core.errors import UserError
 from coma_gen.training.loss import validation_nll
-from coma_gen.training.schedule import learning_rate
+from coma_gen.training.schedule import learning_rate_share
 
 GETS_WORSE: dict[str, Any] = {
     "steps": 60,
@@ -59,7 +59,9 @@ def test_what_a_run_hands_back(trainer: ModuleType, tmp_path: Path) -> None:
     assert [row["step"] for row in table] == ["3", "4", "6", "8", "9", "10"]
     assert [row["step"] for row in table if row["validation_nll"]] == ["4", "8", "10"]
     for row in table:
-        assert float(row["learning_rate"]) == pytest.approx(learning_rate(int(row["step"]), params), rel=1e-5)
+        assert float(row["learning_rate"]) == pytest.approx(
+            params.learning_rate * learning_rate_share(int(row["step"]), params), rel=1e-5
+        )
         assert float(row["train_loss"]) > 0 and float(row["grad_norm"]) > 0
     metrics = result.metrics
     assert metrics["steps"] == 10 and metrics["tokens"] == int(table[-1]["tokens"]) > 0

@@ -25,7 +25,7 @@ from coma_gen.model.flex_attention import FlexBand, block_mask
 from coma_gen.model.reference import plain_logits
 from coma_gen.training.gradients import clip_gradient
 from coma_gen.training.loss import sum_nll
-from coma_gen.training.optimizer import build_optimizer
+from coma_gen.training.optimizer import build_optimizers
 
 CPU = torch.device("cpu")
 STEPS, BATCH, LENGTH = 200, 4, 24
@@ -61,9 +61,9 @@ def curve(
     """The loss of each step, in nats a token."""
     quiet = dict.fromkeys(("embedding_dropout", "attention_dropout", "ff_dropout", "conv_dropout"), 0.0)
     model: Conformer = trainer.make_model(dim=24, attention_position="xpos", **quiet).train()
-    params = trainer.make_params(learning_rate=0.003)
+    params = trainer.make_params(optimizer="adamw", learning_rate=0.003)
     learning = list(model.parameters())
-    optimizer = build_optimizer(model, params)
+    (optimizer,) = build_optimizers(model, params)
     for group in optimizer.param_groups:
         group["fused"] = fused
     way, losses = wrap(model), []

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import pytest
 import torch
 
-from coma_gen.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
+from coma_gen.training.optimizer import (
+    OPTIMIZERS,
+    Optimizers,
+    build_optimizers,
+    learning_parameters,
+    optimizer_tensors,
+    restore_optimizers,
+)
 
 
 def test_decay_acts_on_matrices_only(trainer: ModuleType) -> None:
     model = trainer.make_model(attention_position="dynamic", position_embedding="learned")
-    optimizer = build_optimizer(model, trainer.make_params(weight_decay=0.25))
+    (optimizer,) = build_optimizers(model, trainer.make_params(optimizer="adamw", weight_decay=0.25))
     names = {parameter: name for name, parameter in model.named_parameters()}
-    decayed, others = ({names[p] for p in group["params"]} for group in optimizer.param_groups)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.25, 0.0]
+    decayed, others = (
+        {
+            names[p]
+            for group in optimizer.param_groups
+            if group["weight_decay"] == decay
+            for p in group["params"]
+        }
+        for decay in (0.25, 0.0)
+    )
     assert decayed | others == set(names.values()) and not decayed & others
     assert {
         "token_embedding.weight",
@@ -33,34 +48,36 @@ def test_decay_acts_on_matrices_only(trainer: ModuleType) -> None:
 def test_frozen_parameters_are_left_out(trainer: ModuleType) -> None:
     model = trainer.make_model()
     model.token_embedding.weight.requires_grad_(False)
-    optimizer = build_optimizer(model, trainer.make_params())
-    assert not any(
-        model.token_embedding.weight is p for group in optimizer.param_groups for p in group["params"]
-    )
+    optimizers = build_optimizers(model, trainer.make_params())
+    assert not any(model.token_embedding.weight is p for p in learning_parameters(optimizers))
 
 
-def test_state_comes_back_to_the_bit(trainer: ModuleType) -> None:
-    params = trainer.make_params()
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_state_comes_back_to_the_bit(trainer: ModuleType, name: str) -> None:
+    params = trainer.make_params(optimizer=name)
     inputs = torch.arange(3, 11)[None]
 
-    def learn(model: torch.nn.Module, optimizer: torch.optim.AdamW, times: int) -> None:
+    def learn(model: torch.nn.Module, optimizers: Optimizers, times: int) -> None:
         model.eval()
         for _ in range(times):
-            optimizer.zero_grad()
+            model.zero_grad()
             model(inputs).square().sum().backward()
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
 
     model = trainer.make_model()
-    optimizer = build_optimizer(model, params)
-    assert optimizer_tensors(optimizer, model) == {}
-    learn(model, optimizer, 3)
-    kept = {name: value.clone() for name, value in optimizer_tensors(optimizer, model).items()}
+    optimizers = build_optimizers(model, params)
+    assert optimizer_tensors(optimizers, model) == {}
+    learn(model, optimizers, 3)
+    kept = {name: value.clone() for name, value in optimizer_tensors(optimizers, model).items()}
     other = trainer.make_model()
     other.load_state_dict(model.state_dict())
-    fresh = build_optimizer(other, params)
-    restore_optimizer(fresh, other, kept)
-    learn(model, optimizer, 2)
+    fresh = build_optimizers(other, params)
+    restore_optimizers(fresh, other, kept)
+    learn(model, optimizers, 2)
     learn(other, fresh, 2)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     again = optimizer_tensors(fresh, other)
-    assert all(torch.equal(value, again[name]) for name, value in optimizer_tensors(optimizer, model).items())
+    assert all(
+        torch.equal(value, again[name]) for name, value in optimizer_tensors(optimizers, model).items()
+    )

@@ -1,4 +1,4 @@
-"""The learning rate, against values worked out by hand."""
+"""The learning rate's share of its peak, against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,41 +8,59 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coma_gen.training.schedule import learning_rate
+from coma_gen.training.schedule import SCHEDULES, learning_rate_share
 
 
-def test_values_by_hand(trainer: ModuleType) -> None:
-    params = trainer.make_params(steps=10, warmup_steps=4, learning_rate=0.8, min_learning_rate_ratio=0.25)
-    # A quarter of the peak a step; then 0.2 + 0.6 (1 + cos(pi k / 6)) / 2, k = 1 to 6.
-    expected = [0.2, 0.4, 0.6, 0.8, 0.7598076, 0.65, 0.5, 0.35, 0.2401924, 0.2]
-    assert [learning_rate(step, params) for step in range(1, 11)] == pytest.approx(expected, abs=1e-7)
+def shares(trainer: ModuleType, **settings: object) -> list[float]:
+    params = trainer.make_params(**settings)
+    return [learning_rate_share(step, params) for step in range(1, params.steps + 1)]
+
+
+def test_cosine_by_hand(trainer: ModuleType) -> None:
+    # A quarter of the peak a step; then 0.25 + 0.75 (1 + cos(pi k / 6)) / 2, k = 1 to 6.
+    expected = [0.25, 0.5, 0.75, 1.0, 0.9497595, 0.8125, 0.625, 0.4375, 0.3002405, 0.25]
+    given_shares = shares(trainer, schedule="cosine", steps=10, warmup_steps=4, min_learning_rate_ratio=0.25)
+    assert given_shares == pytest.approx(expected, abs=1e-7)
+
+
+def test_line_by_hand(trainer: ModuleType) -> None:
+    expected = [0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
+    given_shares = shares(trainer, schedule="linear", steps=6, warmup_steps=2, min_learning_rate_ratio=0.0)
+    assert given_shares == pytest.approx(expected)
+
+
+def test_plateau_by_hand(trainer: ModuleType) -> None:
+    # Half of the 8 steps after the warm-up decay.
+    settings = {"steps": 10, "warmup_steps": 2, "decay_fraction": 0.5, "min_learning_rate_ratio": 0.2}
+    expected = [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
+    assert shares(trainer, schedule="linear", **settings) == pytest.approx(expected)
 
 
 def test_without_warm_up(trainer: ModuleType) -> None:
-    params = trainer.make_params(steps=2, warmup_steps=0, learning_rate=1.0, min_learning_rate_ratio=0.0)
-    assert [learning_rate(step, params) for step in (1, 2)] == pytest.approx([0.5, 0.0])
+    settings = {"schedule": "cosine", "steps": 2, "warmup_steps": 0, "min_learning_rate_ratio": 0.0}
+    assert shares(trainer, **settings) == pytest.approx([0.5, 0.0])
 
 
 @given(
-    steps=st.integers(1, 2000),
-    warmup=st.integers(0, 1999),
-    peak=st.floats(1e-6, 10),
+    schedule=st.sampled_from(sorted(SCHEDULES)),
+    steps=st.integers(1, 500),
+    warmup=st.integers(0, 499),
     ratio=st.floats(0, 1),
-    data=st.data(),
+    fraction=st.floats(1e-3, 1),
 )
 def test_bounds_and_shape(
-    trainer: ModuleType, steps: int, warmup: int, peak: float, ratio: float, data: st.DataObject
+    trainer: ModuleType, schedule: str, steps: int, warmup: int, ratio: float, fraction: float
 ) -> None:
     warmup = min(warmup, steps - 1)
-    params = trainer.make_params(
-        steps=steps, warmup_steps=warmup, learning_rate=peak, min_learning_rate_ratio=ratio
+    all_shares = shares(
+        trainer,
+        schedule=schedule,
+        steps=steps,
+        warmup_steps=warmup,
+        min_learning_rate_ratio=ratio,
+        decay_fraction=fraction,
     )
-    step = data.draw(st.integers(1, steps))
-    rate, slack = learning_rate(step, params), 1e-9 * peak
-    assert 0 <= rate <= peak + slack
-    if step > warmup:
-        assert rate >= peak * ratio - slack
-        assert step == steps or learning_rate(step + 1, params) <= rate + slack
-    else:
-        assert learning_rate(step + 1, params) >= rate or step == warmup
-    assert learning_rate(steps, params) == pytest.approx(peak * ratio, abs=slack)
+    assert all(0 <= share <= 1 + 1e-9 for share in all_shares)
+    rising, falling = all_shares[:warmup], all_shares[max(0, warmup - 1) :]
+    assert rising == sorted(rising) and falling == sorted(falling, reverse=True)
+    assert all_shares[-1] == pytest.approx(ratio, abs=1e-9)

@@ -121,14 +121,21 @@ class ModelParams(Section):
 
 
 class TrainParams(Section):
-    """The optimisation."""
+    """The optimization."""
 
     seed: Seed
     seq_len: Annotated[StrictInt, Field(ge=2, le=2**24)]
     micro_batch: Count
     grad_accum_steps: Count
     steps: Count
+    optimizer: Literal["muon", "adamw"]
+    muon_learning_rate: Annotated[Float, Field(gt=0, le=10)]
+    muon_momentum: Annotated[Float, Field(ge=0, lt=1)]
+    muon_weight_decay: Annotated[Float, Field(ge=0, le=100)]
     learning_rate: Annotated[Float, Field(gt=0, le=10)]
+    embedding_rate_ratio: Annotated[Float, Field(gt=0, le=1000)]
+    schedule: Literal["linear", "cosine"]
+    decay_fraction: Annotated[Float, Field(gt=0, le=1)]
     warmup_steps: Annotated[StrictInt, Field(ge=0)]
     min_learning_rate_ratio: Annotated[Float, Field(ge=0, le=1)]
     weight_decay: Annotated[Float, Field(ge=0, le=100)]

@@ -227,6 +227,22 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     return decayed, [parameter for parameter in model.parameters() if id(parameter) not in chosen]
 
 
+STACKED_MAPS = {"qkv": 3, "expand": 2}
+"""Maps that the weight of a branch's layer stacks: queries, keys and values; a GLU's values and gates."""
+
+
+def hidden_matrices(model: nn.Module) -> dict[nn.Parameter, int]:
+    """The weights (rows, columns) of the branches' linear layers, each with the number of maps it stacks."""
+    return {
+        cast("nn.Parameter", layer.weight): STACKED_MAPS.get(name, 1)
+        for block in model.modules()
+        if isinstance(block, Block)
+        for branch in block.branches
+        for name, layer in branch.named_children()
+        if isinstance(layer, nn.Linear)
+    }
+
+
 @torch.no_grad()
 def initialize(model: Conformer, *, seed: int) -> None:
     """Sets every parameter, as a function of the shapes and the seed alone.

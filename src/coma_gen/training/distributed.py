@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from coma_gen.config.schema import TrainParams
@@ -136,6 +136,22 @@ class Distributed:
         parts = torch.split(together, [gradient.numel() for gradient in gradients])
         for parameter, part in zip(learning, parts, strict=True):
             parameter.grad = part.view_as(parameter)
+
+    def divide(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        """`work(rows)`, each rank working on its part of the rows (K, ...). Waits for the others.
+
+        Args:
+            work: keeps the shape, and gives a row the same bits whatever rows are with it.
+            rows: the same on all ranks.
+        """
+        if self.size == 1:
+            return work(rows)
+        first, last = (len(rows) * rank // self.size for rank in (self.rank, self.rank + 1))
+        result = torch.zeros_like(rows)
+        if first < last:
+            result[first:last] = work(rows[first:last])
+        dist.all_reduce(result)
+        return result
 
     def total(self, *numbers: float) -> list[float]:
         """Each number summed over all ranks, the same on each of them. Waits for them."""

@@ -35,9 +35,10 @@ from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_p
 from coma_gen.training.gradients import accumulate_gradient, clip_gradient
 from coma_gen.training.loss import validation_nll
 from coma_gen.training.metrics_log import MetricsLog, MetricsRow
+from coma_gen.training.optimizer import set_learning_rate
 from coma_gen.training.progress import TrainingResult
 from coma_gen.training.run_lock import exclusive_run_lock
-from coma_gen.training.schedule import learning_rate
+from coma_gen.training.schedule import learning_rate_share
 from coma_gen.training.signals import GracefulStop
 from coma_gen.training.state import TrainState
 
@@ -208,7 +209,7 @@ class _TrainLoop:
             UserError: when loss or gradient is not finite, or the loss has exploded; the weights are still
                 those of the step before.
         """
-        params, optimizer = self.params, self.train_state.optimizer
+        params = self.params
         loss_sum, count = self.ranks.total(*self.accumulate(step))
         tokens = int(count)
         grad_norm = clip_gradient(
@@ -220,9 +221,9 @@ class _TrainLoop:
         if loss_sum / tokens > MAX_LOSS:
             got = f"{loss_sum / tokens:g}"
             raise self.diverged(step, f"loss must stay below {MAX_LOSS:g} nats per token", got)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, params)
-        optimizer.step()
+        set_learning_rate(self.train_state.optimizers, learning_rate_share(step, params))
+        for optimizer in self.train_state.optimizers:
+            optimizer.step()
         self.train_state.progress.count_step(loss_sum, tokens)
         return loss_sum / tokens, tokens, grad_norm
 
@@ -239,7 +240,7 @@ class _TrainLoop:
             pad_id=self.pad_id,
             first=part.first,
         )
-        self.train_state.optimizer.zero_grad(set_to_none=True)
+        self.train_state.model.zero_grad(set_to_none=True)
         summed = accumulate_gradient(
             self.shared,
             inputs,
@@ -261,7 +262,7 @@ class _TrainLoop:
         is_validated = progress.step == params.steps or progress.step % params.validate_every == 0
         nll = self.validate() if is_validated else None
         if is_validated or progress.step % params.log_every == 0:
-            rate = learning_rate(progress.step, params)
+            rate = params.learning_rate * learning_rate_share(progress.step, params)
             curve.append(
                 MetricsRow(progress.step, progress.tokens, progress.close_interval(), rate, grad_norm, nll)
             )

@@ -18,18 +18,23 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from coma_gen.training.distributed import Distributed
 from coma_gen.training.metrics_log import HEADER
-from coma_gen.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
+from coma_gen.training.optimizer import (
+    build_optimizers,
+    learning_parameters,
+    optimizer_tensors,
+    restore_optimizers,
+)
 from coma_gen.training.progress import Progress
 
 
 class TrainState:
-    """A model, its optimizer, and what it has come to.
+    """A model, its optimizers, and what it has come to.
 
     The first rank alone keeps the best weights, and reads and writes the resume folder.
 
     Attributes:
         model: on its device.
-        optimizer: over the parameters that learn.
+        optimizers: over the parameters that learn.
         learning: those parameters.
         progress: counters and sums, the same on all ranks.
         best: the weights at the best validation, on the CPU; empty before the first.
@@ -40,8 +45,8 @@ class TrainState:
         self, model: nn.Module, params: TrainParams, *, resume: Path, key: str, ranks: Distributed
     ) -> None:
         self.model, self._resume, self._key, self._ranks = model, resume, key, ranks
-        self.optimizer = build_optimizer(model, params)
-        self.learning = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.optimizers = build_optimizers(model, params, ranks)
+        self.learning = learning_parameters(self.optimizers)
         self.progress = Progress()
         self.best: Mapping[str, Tensor] = {}
         self.saved_step = 0
@@ -55,7 +60,7 @@ class TrainState:
         checkpoint = latest_checkpoint(self._resume, key=self._key) if self._ranks.is_first else None
         if checkpoint is not None:
             self.model.load_state_dict(dict(checkpoint.weights))
-            restore_optimizer(self.optimizer, self.model, checkpoint.optimizer)
+            restore_optimizers(self.optimizers, self.model, checkpoint.optimizer)
             self.progress = Progress(**checkpoint.progress)
             self.best = checkpoint.best
         if self._ranks.size > 1:
@@ -73,7 +78,7 @@ class TrainState:
             raise UserError(Fault(f"rank {self._ranks.rank} of {self._ranks.size}", rule, got))
         tensors = tensors_from_bytes(self._ranks.from_first(tensors_to_bytes(dict(optimizer))))
         if not self._ranks.is_first:
-            restore_optimizer(self.optimizer, self.model, tensors)
+            restore_optimizers(self.optimizers, self.model, tensors)
             self.progress = Progress(**told["progress"])
 
     def save(self, curve: str) -> None:
@@ -89,7 +94,7 @@ class TrainState:
                 step=self.progress.step,
                 weights=self.model.state_dict(),
                 best=self.best,
-                optimizer=optimizer_tensors(self.optimizer, self.model),
+                optimizer=optimizer_tensors(self.optimizers, self.model),
                 progress=asdict(self.progress),
                 curve=curve,
             )
