@@ -52,7 +52,8 @@ FINE = {
     "model.ff_expansion tokenizer.max_end_ratio_error model.embedding_dropout model.attention_dropout "
     "model.ff_dropout model.conv_dropout train.learning_rate train.min_learning_rate_ratio "
     "train.weight_decay train.beta1 train.beta2 train.clip_norm train.muon_learning_rate "
-    "train.muon_momentum train.muon_weight_decay train.embedding_rate_ratio train.decay_fraction baseline.add baseline.bigram_prior "
+    "train.muon_momentum train.muon_weight_decay train.embedding_rate_ratio train.decay_fraction "
+    "baseline.add baseline.bigram_prior "
     "sample.prompt_seconds sample.seconds sample.temperature sample.top_p sample.min_p",
     "text": "download.path",
     "null": "split.composers_top tokenizer.vocab_size train.clip_norm train.early_stopping train.init_from "
