@@ -12,6 +12,8 @@ from coma_gen.core.artifact import MANIFEST
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.tracking.uri import SQLITE, Address, check_address
 from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.pretrained import NAME as PRETRAINED
+from coma_gen.workspace.pretrained import find_pretrained
 
 
 def is_uri(text: str) -> bool:
@@ -24,7 +26,8 @@ def named_model(named: str | None, workspace: Workspace | None, *, option: str =
     """The folder of a model.
 
     Args:
-        named: a folder or an MLflow URI; None for the one that the checkout's train stage wrote.
+        named: a folder, an MLflow URI, or `pretrained` for the model that comes with the project. None for
+            the one that the checkout's train stage wrote, or that one where nothing was trained.
         workspace: the checkout that one is in; None outside of any.
         option: how the caller names a model, for the remedy of a fault.
 
@@ -35,10 +38,7 @@ def named_model(named: str | None, workspace: Workspace | None, *, option: str =
         with fetched_model(named, workspace.home if workspace else Path.cwd()) as folder:
             yield folder
         return
-    if named is None and workspace is None:
-        remedy = f"name a model's folder with {option}, or go to the folder that you cloned coma-gen into"
-        raise UserError(Fault(option, "outside of a coma-gen checkout a model must be named", "none", remedy))
-    folder = workspace.data("model") if named is None and workspace is not None else Path(named or "")
+    folder = _local_model(named, workspace, option)
     if not (folder / MANIFEST).is_file():
         got = "nothing"
         if folder.exists():
@@ -48,6 +48,21 @@ def named_model(named: str | None, workspace: Workspace | None, *, option: str =
             Fault(str(folder), "must be a model's folder, as the train stage writes it", got, remedy)
         )
     yield folder
+
+
+def _local_model(named: str | None, workspace: Workspace | None, option: str) -> Path:
+    """Where the model lies that is named by no URI."""
+    if named is not None and named != PRETRAINED:
+        return Path(named)
+    trained = None if named or workspace is None else workspace.data("model")
+    if trained is not None and trained.exists():
+        return trained
+    if pretrained := find_pretrained():
+        return pretrained
+    if named is None and trained is not None:
+        return trained
+    rule = "must be named where no model comes with the installation"
+    raise UserError(Fault(option, rule, named or "none", f"name a model's folder with {option}"))
 
 
 @contextmanager
