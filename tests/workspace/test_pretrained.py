@@ -1,4 +1,4 @@
-"""The weights that come with the project score what their card says, and are found where nothing was trained."""
+"""The weights that come with the project score what their card says, and play where nothing was trained."""
 
 from __future__ import annotations
 

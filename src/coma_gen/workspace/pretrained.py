@@ -124,4 +124,4 @@ def _rows(figures: dict[str, Any]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(write_pretrained(Workspace.here(Path.cwd())), indent=2))
+    sys.stdout.write(card_table(write_pretrained(Workspace.here(Path.cwd()))))
