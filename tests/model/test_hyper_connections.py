@@ -7,7 +7,7 @@ import torch
 from hyper_connections.hyper_connections import HyperConnections
 from torch import Tensor
 
-from coma_gen.model.hyper_connections import HyperConnection, _HyperConnectionFn
+from coma_gen.model.hyper_connections import HyperConnection, _read_streams, _ReadStreamsFn, _WriteStreamsFn
 
 DIM = 10
 
@@ -58,10 +58,19 @@ def test_equals_the_package_with_any_dynamics(num_streams: int) -> None:
 
 
 def test_gradients_of_the_mixing() -> None:
-    arguments = [vectors(3, 2, 5), vectors(5, 4, seed=1), vectors(2, 4, seed=2), vectors(4, seed=3)]
-    assert torch.autograd.gradcheck(
-        _HyperConnectionFn.apply, [argument.requires_grad_() for argument in arguments]
-    )
+    shapes = [(3, 2, 5), (5,), (5, 4), (2, 4), (2,)]
+    arguments = [vectors(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
+    assert torch.autograd.gradcheck(_ReadStreamsFn.apply, arguments)
+    for fast, plain in zip(_ReadStreamsFn.apply(*arguments), _read_streams(*arguments), strict=True):
+        torch.testing.assert_close(fast, plain, rtol=0, atol=1e-12)
+
+
+def test_gradients_of_writing() -> None:
+    carried, beta, output = vectors(3, 2, 5), vectors(3, 2, 1, seed=1), vectors(3, 1, 5, seed=2)
+    written = _WriteStreamsFn.apply(carried.clone(), beta, output)
+    torch.testing.assert_close(written, carried + beta * output, rtol=0, atol=1e-12)
+    arguments = [part.requires_grad_() for part in (carried, beta, output)]
+    assert torch.autograd.gradcheck(lambda x, *others: _WriteStreamsFn.apply(x * 1, *others), arguments)
 
 
 def test_streams_of_zeros_have_finite_gradients() -> None:

@@ -10,7 +10,7 @@ Shapes: B batch, T tokens of the chunk, D model dim, G scales, H heads of a scal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from coma_gen.model.cache import KeysValues, KVCache
-from coma_gen.model.local_attention import local_attention
-from coma_gen.model.positions import GLOBAL_DECAY_BASE, DynamicPositionBias, Rotation
+from coma_gen.model.local_attention import learn_local_attention, local_attention
+from coma_gen.model.positions import GLOBAL_DECAY_BASE, DynamicPositionBias, Rotation, turn_whole
 
 if TYPE_CHECKING:
     from coma_gen.model.flex_attention import FlexBand
@@ -103,9 +103,15 @@ class MultiScaleAttention(nn.Module):
         queries, keys, values = self.project(x, turned=is_whole)
         if is_whole and self.flex is not None and torch.compiler.is_compiling():
             biases = None if self.position_bias is None else self.position_bias(x.shape[1])
-            attended = self.flex(queries, keys, values, biases)
-            return F.linear(attended.flatten(2), self._out_weight())
-        seen = [KeysValues(key, value) for key, value in zip(keys, values, strict=True)]
+            return self._joined(self.flex(_scales(queries), _scales(keys), _scales(values), biases))
+        if is_whole and self._learns_in_bands(queries):
+            windows = cast("Sequence[int]", self.window_sizes)
+            return self._joined(
+                learn_local_attention(
+                    queries, keys, values, windows=windows, softmax_scale=self.softmax_scale
+                )
+            )
+        seen = [KeysValues(key, value) for key, value in zip(_scales(keys), _scales(values), strict=True)]
         if state:
             seen = [
                 kept.extend(new.keys, new.values, lengths=lengths)
@@ -124,11 +130,10 @@ class MultiScaleAttention(nn.Module):
                 dropout=self.dropout if self.training else 0.0,
             )
             for query, scale, window, rotation, bias in zip(
-                queries, seen, self.window_sizes, self.rotations, self._biases(seen), strict=True
+                _scales(queries), seen, self.window_sizes, self.rotations, self._biases(seen), strict=True
             )
         ]
-        attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return F.linear(attended.flatten(2), self._out_weight())
+        return self._joined(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
 
     def init_cache(self, batch: int, *, room: int) -> list[KVCache]:
         """What is kept of `batch` rows before their first token, one entry a scale."""
@@ -145,23 +150,28 @@ class MultiScaleAttention(nn.Module):
             for window, rotation in zip(self.window_sizes, self.rotations, strict=True)
         ]
 
-    def project(self, x: Tensor, *, turned: bool) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Queries, keys and values of each scale, each (B, H, T, d); turned by their positions or not yet."""
+    def project(self, x: Tensor, *, turned: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, T, G, H, d); turned by their positions or not yet."""
         scales = len(self.window_sizes)
-        fused = self.qkv(self.norm(x)).unflatten(2, (3 * scales, self.num_heads, self.head_dim))
-        parts = [part.transpose(1, 2) for part in fused.unbind(2)]
-        queries, keys, values = parts[:scales], parts[scales : 2 * scales], parts[2 * scales :]
+        fused = self.qkv(self.norm(x)).unflatten(2, (3, scales, self.num_heads, self.head_dim))
+        both, values = fused.split([2, 1], dim=2)
         if self.query_gain is not None and self.key_gain is not None:
-            queries = [
-                _normalized(part, gain) for part, gain in zip(queries, self.query_gain.unbind(0), strict=True)
-            ]
-            keys = [_normalized(part, gain) for part, gain in zip(keys, self.key_gain.unbind(0), strict=True)]
-        if turned:
-            for scale, rotation in enumerate(self.rotations):
-                if rotation is not None:
-                    queries[scale], keys[scale] = rotation.rotate(queries[scale], keys[scale])
-        precision = values[0].dtype
-        return [part.to(precision) for part in queries], [part.to(precision) for part in keys], values
+            both = _normalized(both, torch.stack((self.query_gain, self.key_gain))[:, :, None])
+        rotations = [rotation for rotation in self.rotations if rotation is not None]
+        if turned and rotations:
+            both = turn_whole(both, rotations)
+        queries, keys = both.to(values.dtype).unbind(2)
+        return queries, keys, values.squeeze(2)
+
+    def _learns_in_bands(self, queries: Tensor) -> bool:
+        """Whether these queries of a whole sequence are to learn on a CPU, without dropout or biases."""
+        is_plain = self.position_bias is None and None not in self.window_sizes
+        is_exact = self.dropout == 0 or not self.training
+        return is_plain and is_exact and queries.device.type == "cpu" and queries.requires_grad
+
+    def _joined(self, attended: Tensor) -> Tensor:
+        """(B, T, D) from what all heads have attended to, (B, T, *) in the order (G, H, d)."""
+        return F.linear(attended.flatten(2), self._out_weight())
 
     def _turns_at_once(self, length: int) -> bool:
         """Whether a sequence of this length can be turned about one origin."""
@@ -190,7 +200,7 @@ def decay_base(window: int | None) -> float:
 
 
 def _normalized(x: Tensor, gain: Tensor) -> Tensor:
-    """Every vector of `x` (..., d) at length one, times the gains (d,); in float32 or better."""
+    """Every vector of `x` (..., d) at length one, times the gains (broadcast); in float32 or better."""
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
     if torch.compiler.is_compiling():
         return exact * exact.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt() * gain
@@ -199,7 +209,7 @@ def _normalized(x: Tensor, gain: Tensor) -> Tensor:
 
 
 class _QKNormFn(torch.autograd.Function):
-    """x / |x| * gain, with its gradient in few passes.
+    """x / |x| * gain, with its gradient in few passes; the gains broadcast to x.
 
     With u = x / |x| and g the incoming gradient times the gain, dx = (g - u (u . g)) / |x|.
     """
@@ -217,7 +227,12 @@ class _QKNormFn(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         unit, inverse, gain = ctx.saved_tensors
         product = gradient * unit
-        gain_gradient = product.flatten(0, -2).sum(0)
-        along = product @ gain
-        inner = torch.mul(gradient, gain, out=product).addcmul_(unit, along.unsqueeze(-1), value=-1)
+        gain_gradient = product.sum_to_size(gain.shape)
+        along = product.mul_(gain).sum(-1, keepdim=True)
+        inner = torch.mul(gradient, gain, out=product).addcmul_(unit, along, value=-1)
         return inner.mul_(inverse), gain_gradient
+
+
+def _scales(parts: Tensor) -> list[Tensor]:
+    """(B, T, G, H, d) as the parts of each scale, each (B, H, T, d)."""
+    return [part.transpose(1, 2) for part in parts.unbind(2)]

@@ -76,7 +76,8 @@ def compile_model(model: Conformer, *, length: int, device: torch.device) -> Swi
         Says whether the compiler has not failed so far.
     """
     switch = Switch()
-    torch.compiler.assume_constant_result(positions.rotation_table)  # type: ignore[no-untyped-call]
+    for table in (positions.rotation_table, positions.whole_table):
+        torch.compiler.assume_constant_result(table)  # type: ignore[no-untyped-call]
     on_gpu = device.type == "cuda"
     for module in model.modules():
         if on_gpu and isinstance(module, Block):

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from coma_gen.model.portable import products_of
+
 INITIAL_DYNAMIC_SCALE = 0.01
 """Share of the dynamic coefficients at the start."""
 
@@ -39,10 +41,11 @@ class Branch(Protocol):
         ...
 
 
-class _HyperConnectionFn(torch.autograd.Function):
+class _ReadStreamsFn(torch.autograd.Function):
     """Branch input, carried streams and output weights, from the streams.
 
-    With z = (R W) / |R|, t = tanh(z), C = static + t x scale and incoming gradients dx, dcarried, dbeta:
+    With W = sqrt(D) gain x dynamic, z = (R W) / |R|, t = tanh(z), C = static + t x scale and incoming
+    gradients dx, dcarried, dbeta:
 
         dC      = [R dx^T | R dcarried^T | dbeta]
         dz      = dC x scale x (1 - t^2)
@@ -52,52 +55,87 @@ class _HyperConnectionFn(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, streams: Tensor, weight: Tensor, static: Tensor, scale: Tensor
+        ctx: Any, streams: Tensor, gain: Tensor, dynamic: Tensor, static: Tensor, dynamic_scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mixes.
 
         Args:
             ctx: for the gradient.
             streams: (N, S, D).
-            weight: (D, S + 2), `dynamic` with RMSNorm's gain and sqrt(D) folded in.
+            gain: (D,).
+            dynamic: (D, S + 2).
             static: (S, S + 2).
-            scale: (S + 2,).
+            dynamic_scale: (2,).
 
         Returns:
             Branch input (N, 1, D), carried streams (N, S, D), output weights (N, S, 1).
         """
-        norm = torch.linalg.vector_norm(streams, dim=-1, keepdim=True)
-        inverse = norm.clamp_min_(SMALLEST_NORM).reciprocal_()
-        inner = (streams @ weight).mul_(inverse)
-        coefficients = torch.addcmul(static, inner.tanh(), scale)
-        read, mix, beta = torch.split(coefficients, [1, streams.shape[1], 1], dim=-1)
-        ctx.save_for_backward(streams, weight, scale, inverse, inner, coefficients)
-        return torch.bmm(read.mT, streams), torch.bmm(mix.mT, streams), beta.contiguous()
+        products, count = products_of(streams), streams.shape[1]
+        weight, scale = _folded(gain, dynamic, dynamic_scale)
+        inverse = torch.linalg.vector_norm(streams, dim=-1, keepdim=True)
+        inverse.clamp_min_(SMALLEST_NORM).reciprocal_()
+        inner = products.multiply(streams.flatten(0, 1), weight).view(-1, count, count + 2).mul_(inverse)
+        squashed = inner.tanh()
+        coefficients = torch.addcmul(static, squashed, scale)
+        read, mix, beta = torch.split(coefficients, [1, count, 1], dim=-1)
+        ctx.save_for_backward(streams, gain, dynamic, dynamic_scale, inverse, inner, squashed, coefficients)
+        carried = products.multiply(mix.mT, streams)
+        return products.multiply(read.mT, streams), carried, beta.contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, branch_in: Tensor, carried: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-        streams, weight, scale, inverse, inner, coefficients = ctx.saved_tensors
-        squashed = inner.tanh()
-        read, mix, _ = torch.split(coefficients, [1, streams.shape[1], 1], dim=-1)
+        streams, gain, dynamic, dynamic_scale, inverse, inner, squashed, coefficients = ctx.saved_tensors
+        products, count = products_of(streams), streams.shape[1]
+        weight, scale = _folded(gain, dynamic, dynamic_scale)
         with torch.autocast(streams.device.type, enabled=False):
-            direct = torch.cat(
-                (torch.bmm(streams, branch_in.mT), torch.bmm(streams, carried.mT), beta), dim=-1
-            )
+            direct = torch.empty_like(coefficients)
+            torch.sum(streams * branch_in, -1, keepdim=True, out=direct[:, :, :1])
+            products.multiply_into(streams, carried.mT, out=direct[:, :, 1:-1])
+            direct[:, :, -1:] = beta
             static_gradient, scale_gradient = direct.sum(0), (direct * squashed).sum((0, 1))
-            dynamic = direct * scale * (1 - squashed.square())
-            radial = (dynamic * inner).sum(-1, keepdim=True).mul_(inverse).mul_(inverse)
-            dynamic.mul_(inverse)
-            gradient = torch.bmm(mix, carried).baddbmm_(read, branch_in)
-            flat = gradient.view(-1, gradient.shape[-1])
-            flat.addmm_(dynamic.flatten(0, 1), weight.t())
-            gradient.addcmul_(streams, radial, value=-1)
-            weight_gradient = streams.flatten(0, 1).t() @ dynamic.flatten(0, 1)
-        return gradient, weight_gradient, static_gradient, scale_gradient
+            change = direct.mul_(scale).mul_(squashed.square().neg_().add_(1))
+            radial = (change * inner).sum(-1, keepdim=True).mul_(inverse).mul_(inverse)
+            flat = change.mul_(inverse).flatten(0, 1)
+            gradient = products.multiply(flat, weight.t()).view(streams.shape)
+            gradient.addcmul_(streams, radial, value=-1).addcmul_(coefficients[:, :, :1], branch_in)
+            gradient.add_(products.multiply(coefficients[:, :, 1:-1], carried))
+            weight_gradient = products.multiply(flat.t(), streams.flatten(0, 1)).t()
+            root = gain.numel() ** 0.5
+            gain_gradient = (weight_gradient * dynamic).sum(1).mul_(root)
+            dynamic_gradient = weight_gradient * (gain * root)[:, None]
+            shares = torch.stack((scale_gradient[: count + 1].sum(), scale_gradient[-1]))
+        return gradient, gain_gradient, dynamic_gradient, static_gradient, shares
 
 
-def _read_streams(streams: Tensor, weight: Tensor, static: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-    """`_HyperConnectionFn` as a formula, for a compiler to fuse; uncompiled it takes five times as long."""
+class _WriteStreamsFn(torch.autograd.Function):
+    """carried (N, S, D) + beta (N, S, 1) x branch output (N, 1, D), in place."""
+
+    @staticmethod
+    def forward(ctx: Any, carried: Tensor, beta: Tensor, output: Tensor) -> Tensor:
+        ctx.mark_dirty(carried)
+        ctx.save_for_backward(beta, output)
+        return carried.addcmul_(beta, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        beta, output = ctx.saved_tensors
+        of_beta = (gradient * output).sum(-1, keepdim=True)
+        return gradient, of_beta, products_of(gradient).multiply(beta.mT, gradient)
+
+
+def _folded(gain: Tensor, dynamic: Tensor, dynamic_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """`dynamic` with RMSNorm's gain and sqrt(D) folded in, (D, S + 2), and the scale of each column of it."""
+    reads = dynamic_scale[:1].expand(dynamic.shape[1] - 1)
+    return dynamic * (gain * gain.numel() ** 0.5)[:, None], torch.cat((reads, dynamic_scale[1:]))
+
+
+def _read_streams(
+    streams: Tensor, gain: Tensor, dynamic: Tensor, static: Tensor, dynamic_scale: Tensor
+) -> tuple[Tensor, ...]:
+    """`_ReadStreamsFn` as a formula, for a compiler to fuse; uncompiled it takes five times as long."""
+    weight, scale = _folded(gain, dynamic, dynamic_scale)
     inverse = streams.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
     coefficients = static + ((streams @ weight) * inverse).tanh() * scale
     mixed = (coefficients[:, :, :-1, None] * streams[:, :, None]).sum(1)
@@ -143,17 +181,17 @@ class HyperConnection(nn.Module):
             return streams + branch(streams[:, :, 0])[:, :, None]
         batch, length, count, dim = streams.shape
         with torch.autocast(streams.device.type, enabled=False):
-            weight = self.dynamic * (self.gain * dim**0.5)[:, None]
-            scale = torch.cat((self.dynamic_scale[:1].expand(count + 1), self.dynamic_scale[1:]))
-            mix: Callable[..., tuple[Tensor, ...]] = (
-                _read_streams if torch.compiler.is_compiling() else _HyperConnectionFn.apply
+            read_streams: Callable[..., tuple[Tensor, ...]] = (
+                _read_streams if torch.compiler.is_compiling() else _ReadStreamsFn.apply
             )
-            read, carried, beta = mix(streams.flatten(0, 1), weight, self.static, scale)
+            read, carried, beta = read_streams(
+                streams.flatten(0, 1), self.gain, self.dynamic, self.static, self.dynamic_scale
+            )
         output = branch(read.view(batch, length, dim))
         with torch.autocast(streams.device.type, enabled=False):
             output = output.to(carried.dtype).reshape(-1, 1, dim)
             if torch.compiler.is_compiling():
                 written = carried + beta * output
             else:
-                written = carried.baddbmm_(beta, output)
+                written = _WriteStreamsFn.apply(carried, beta, output)  # type: ignore[no-untyped-call]
         return written.view(batch, length, count, dim)

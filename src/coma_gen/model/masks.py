@@ -36,6 +36,16 @@ class QueryBlock(NamedTuple):
     key_first: int
     key_last: int
 
+    @property
+    def rows(self) -> int:
+        """Queries."""
+        return self.last - self.first
+
+    @property
+    def columns(self) -> int:
+        """Keys."""
+        return self.key_last - self.key_first
+
 
 def query_blocks(num_queries: int, num_keys: int, *, window: int | None, size: int) -> list[QueryBlock]:
     """Cuts a chunk into blocks of `size` queries, each with the shortest range of keys holding its band."""

@@ -14,6 +14,7 @@ Shapes: B batch, H heads, T queries, N keys (the last T of them are the queries'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -101,7 +102,7 @@ class _RotaryFn(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """`x` (B, H, T, d) with the pair (i, i + d/2) turned by the angle i of its token, tables (T, d)."""
+    """`x` (*, d) with the pair (i, i + d/2) turned by the angle i of its token; tables broadcast to it."""
     x = x.to(cosines.dtype)
     if torch.compiler.is_compiling():
         (first, second), (cos, other_cos), (sin, other_sin) = (
@@ -146,15 +147,22 @@ class Rotation:
             The turned queries and keys, in float32 or better.
         """
         num_queries, num_keys = queries.shape[-2], keys.shape[-2]
+        dtype = torch.promote_types(queries.dtype, torch.float32)
+        query_cos, query_sin, key_cos, key_sin = self.chunk_tables(
+            num_queries, num_keys, device=queries.device, dtype=dtype
+        )
+        return _turned(queries, query_cos, query_sin), _turned(keys, key_cos, key_sin)
+
+    def chunk_tables(
+        self, num_queries: int, num_keys: int, *, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:
+        """Cosines and signed sines of T queries, then of N keys, about an origin amid the queries, (*, d)."""
         ahead = num_queries - num_queries // 2
         past = SHORTEST_TABLE
         while past < num_keys - ahead:
             past *= 2
-        dtype = torch.promote_types(queries.dtype, torch.float32)
-        table = rotation_table(past, ahead, self.head_dim, self.decay_base, queries.device, dtype)
-        query_cos, query_sin = (part[-num_queries:] for part in table[:2])
-        key_cos, key_sin = (part[-num_keys:] for part in table[2:])
-        return _turned(queries, query_cos, query_sin), _turned(keys, key_cos, key_sin)
+        table = rotation_table(past, ahead, self.head_dim, self.decay_base, device, dtype)
+        return *(part[-num_queries:] for part in table[:2]), *(part[-num_keys:] for part in table[2:])
 
     def tables(self, first: int, last: int, *, like: Tensor) -> tuple[Tensor, ...]:
         """Cosines and signed sines of queries, then of keys, at the places first ... last - 1 from an origin.
@@ -190,6 +198,38 @@ class Rotation:
         """Turned keys for an origin that lies so many places later."""
         *_, cosines, sines = self.tables(-places, 1 - places, like=keys)
         return _turned(keys, cosines, sines)
+
+
+@lru_cache(maxsize=16)
+def _whole_table(
+    rotations: tuple[Rotation, ...], length: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines of the queries of each scale, then of its keys, each (T, 2, G, 1, d)."""
+    with torch.inference_mode(False), torch.no_grad():
+        tables = [rotation.chunk_tables(length, length, device=device, dtype=dtype) for rotation in rotations]
+        parts = [torch.stack(part, dim=1)[:, :, None] for part in zip(*tables, strict=True)]
+        return torch.stack(parts[0::2], dim=1), torch.stack(parts[1::2], dim=1)
+
+
+def whole_table(
+    rotations: tuple[Rotation, ...], length: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """`_whole_table`, as a function that compiled.py can have taken for a constant."""
+    return _whole_table(rotations, length, device, dtype)
+
+
+def turn_whole(both: Tensor, rotations: Sequence[Rotation]) -> Tensor:
+    """Queries and keys (B, T, 2, G, H, d) of whole sequences, each scale turned by its rotation.
+
+    Args:
+        both: T at most the `max_queries` of every rotation.
+        rotations: G.
+
+    Returns:
+        The same shape, in float32 or better.
+    """
+    dtype = torch.promote_types(both.dtype, torch.float32)
+    return _turned(both, *whole_table(tuple(rotations), both.shape[1], both.device, dtype))
 
 
 class DynamicPositionBias(nn.Module):
