@@ -1,4 +1,4 @@
-"""The digests of a run depend on all code that dvc.yaml lists, and on nothing that comes and goes beside it."""
+"""The digests of a run depend on all code that dvc.yaml lists, and on nothing else that lies beside it."""
 
 from __future__ import annotations
 
