@@ -29,7 +29,7 @@ def require_extra(extra: str, *, where: str) -> None:
     missing = [name for name in names if not _is_installed(name)]
     if missing:
         rule = f"must find the packages of coma-gen's extra `{extra}`"
-        remedy = f"pip install 'coma-gen[{extra}]'; in a checkout: make .venv/.installed"
+        remedy = f"run pip install 'coma-gen[{extra}]'; in a checkout: make .venv/.installed"
         raise UserError(Fault(where, rule, f"no {', '.join(missing)}", remedy))
 
 
