@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(DEV_READY): $(READY)
 	@echo "Installing what tests, checks and benchmarks need ..."
-	@$(INSTALL) -e '.[pipeline,serve,scale,dev,bench]'
+	@$(INSTALL) -e '.[pipeline,serve,scale,dev,bench,docs]'
 	@touch $@
 
 demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out
@@ -81,9 +81,8 @@ lint: $(DEV_READY) ## style, format and types
 format: $(DEV_READY) ## mends style and format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-docs: $(READY) ## the pages of docs/ and the API reference as a site, into site/; no network but the package index
-	@$(INSTALL) -e '.[docs]'
-	@$(BIN)/mkdocs build --quiet --strict
+docs: $(DEV_READY) ## the pages of docs/ and the API reference as a site, in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 pins: $(READY) ## resolve all dependencies anew, newest first, and write constraints.txt; then `make test` and `make demo`
 	@$(BIN)/python .ci/write_pins.py

@@ -39,7 +39,7 @@ def pins(report: dict[str, Any]) -> str:
         for each in found
         if each["name"] != "coma-gen"
     ]
-    return HEAD + "".join(sorted(lines, key=str.lower))
+    return HEAD + "".join(sorted(lines, key=lambda line: line.partition("==")[0].lower()))
 
 
 if __name__ == "__main__":

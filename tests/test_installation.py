@@ -103,7 +103,7 @@ def test_the_extras_are_those_of_the_makefile() -> None:
         set(names.split(",")) for names in ("pipeline,serve,scale,dev,bench", "pipeline,serve")
     )
     installed = [set(names.split(",")) for names in re.findall(r"-e '\.\[([\w,]+)\]'", makefile)]
-    assert installed == [demo, everything, {"docs"}] and set(EXTRAS) == everything | {"docs"}
+    assert installed == [demo, everything] and set(EXTRAS) == everything
     for target, needs in (
         ("demo", "READY"),
         ("test", "DEV_READY"),
