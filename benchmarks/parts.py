@@ -24,9 +24,9 @@ from benchmarks.learners import ours, plain, take_step
 from benchmarks.reference import bucketed_attention
 from benchmarks.sizes import Size, sizes, train_params
 from benchmarks.timing import Variant, alternate, heading, milliseconds, parse_settings, percent, table, times
-from coma_gen.model.attention import QK_NORM_SCALE, decay_base
+from coma_gen.model.attention import QK_NORM_SCALE
 from coma_gen.model.local_attention import local_attention
-from coma_gen.model.positions import Rotation
+from coma_gen.model.positions import Rotation, decay_base
 from coma_gen.training.gradients import clip_gradient
 from coma_gen.training.optimizer import build_optimizers
 

@@ -103,7 +103,8 @@ def test_the_same_values_written_otherwise_rerun_nothing(another: Path, params: 
 )
 def test_source_file(name: str, another: Path) -> None:
     stages = read_yaml(another / "dvc.yaml")["stages"]
-    expected = {stage for stage, of in stages.items() if name in of["deps"]} | {"track"}
+    expected = {stage for stage, of in stages.items() if {name, str(Path(name).parent)} & set(of["deps"])}
+    expected |= {"track"}
     before = (another / name).read_text()
     with edited(another / name, before, f"{before}\n"):
         assert changed_stages(another) == expected

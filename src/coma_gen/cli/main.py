@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import coma_gen
 from coma_gen.cli import (
     ablation,
+    completion,
     doctor,
     experiments,
     finetune,
@@ -30,6 +32,7 @@ from coma_gen.cli import (
     shard,
 )
 from coma_gen.core.errors import Fault, UserError, memory_fault
+from coma_gen.core.extras import require_extra
 from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
@@ -49,7 +52,10 @@ EXAMPLES = """examples:
   coma-gen doctor                             what is wrong with this checkout, and what to type
   coma-gen serve                              continue MIDI files for other programs, over HTTP
   coma-gen ui                                 runs and their metrics in the browser
+  coma-gen completion bash                    what completes this command line in a shell
 """
+EXTRAS = {"serve": "serve"}
+"""Command -> the extra of pyproject.toml that it needs; the others in a checkout need `pipeline`."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if rest and not getattr(options, "takes_more", False):
         _parser().error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
     try:
-        workspace = _checkout(needed=not getattr(options, "anywhere", False))
+        is_anywhere = getattr(options, "anywhere", False)
+        workspace = _checkout(needed=not is_anywhere)
+        if extra := EXTRAS.get(options.command, "" if is_anywhere else "pipeline"):
+            require_extra(extra, where=f"coma-gen {options.command}")
         status = options.run(workspace, options, rest)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where it can be told that nobody reads it
@@ -116,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    version = getattr(coma_gen, "__version__", "(not installed)")
+    parser.add_argument("--version", action="version", version=f"coma-gen {version}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, render, inspect):
         command.add_command(commands)
@@ -139,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
     ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")
     ui.set_defaults(run=_ui)
+    completion.add_command(commands, _parser)
     return parser
 
 

@@ -1,8 +1,11 @@
-"""Four sources, one corpus: a sealed folder with a table and the MIDI files it names."""
+"""Several sources, one corpus: a sealed folder with a table and the MIDI files it names.
+
+`CORPORA` has a function for each source, which writes MIDI files into the folder and returns their rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,29 @@ LISTED = 20
 
 
 @dataclass(frozen=True)
-class _Collected:
-    """What a source has written: its rows, where they come from, what was chosen, and what to report
-    besides.
+class Destination:
+    """Where a source writes to and reads from.
+
+    Attributes:
+        folder: what becomes the corpus; MIDI files are written into it.
+        cache: where archives are kept between builds.
+        own_folder: where `download.path` leads, for the source "folder".
+    """
+
+    folder: Path
+    cache: Path
+    own_folder: Path
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a source has written.
+
+    Attributes:
+        performances: a row for each MIDI file.
+        made_from: name -> SHA-256 of what was downloaded.
+        settings: what was chosen.
+        figures: metrics beside those that every corpus has.
     """
 
     performances: list[Performance]
@@ -50,7 +73,7 @@ def build_corpus(
         UserError: the source cannot be had or is not what it should be.
     """
     with atomic_dir(destination) as building:
-        collected = _collect(download, building, cache=cache, own_folder=own_folder)
+        collected = CORPORA[download.corpus](download, Destination(building, cache, own_folder))
         paths = [building / row.midi_filename for row in collected.performances]
         rows = [
             replace(row, sha256=sha256_file(path))
@@ -69,22 +92,36 @@ def build_corpus(
     }
 
 
-def _collect(download: DownloadParams, building: Path, *, cache: Path, own_folder: Path) -> _Collected:
-    if download.corpus == "maestro-mini":
-        rows = maestro_mini.write_mini(building, cache=cache)
-        return _Collected(rows, made_from={maestro_mini.SDIST: maestro_mini.SDIST_SHA256})
-    if download.corpus == "maestro":
-        rows = maestro.write_maestro(
-            building, url=download.maestro_url, sha256=download.maestro_sha256, cache=cache
-        )
-        return _Collected(rows, made_from={"maestro-v3.0.0": maestro.MANIFEST_SHA256})
-    if download.corpus == "synthetic":
-        count, seconds = download.synthetic_performances, download.synthetic_seconds
-        seed = download.synthetic_seed
-        rows = synthetic.write_synthetic(building, performances=count, seconds=seconds, seed=seed)
-        return _Collected(rows, settings={"performances": count, "seconds": seconds, "seed": seed})
-    music = own.write_folder(own_folder, building)
+def _maestro_mini(_download: DownloadParams, to: Destination) -> Collected:
+    rows = maestro_mini.write_mini(to.folder, cache=to.cache)
+    return Collected(rows, made_from={maestro_mini.SDIST: maestro_mini.SDIST_SHA256})
+
+
+def _maestro(download: DownloadParams, to: Destination) -> Collected:
+    url, sha256 = download.maestro_url, download.maestro_sha256
+    rows = maestro.write_maestro(to.folder, url=url, sha256=sha256, cache=to.cache)
+    return Collected(rows, made_from={"maestro-v3.0.0": maestro.MANIFEST_SHA256})
+
+
+def _synthetic(download: DownloadParams, to: Destination) -> Collected:
+    count, seconds = download.synthetic_performances, download.synthetic_seconds
+    seed = download.synthetic_seed
+    rows = synthetic.write_synthetic(to.folder, performances=count, seconds=seconds, seed=seed)
+    return Collected(rows, settings={"performances": count, "seconds": seconds, "seed": seed})
+
+
+def _folder(_download: DownloadParams, to: Destination) -> Collected:
+    music = own.write_folder(to.own_folder, to.folder)
     names = music.not_in_table
     surplus = {"not_in_table_named": names[:LISTED]} if names else {}
     figures = {"twins": music.twins, "not_in_table": len(names), **surplus}
-    return _Collected(music.performances, figures=figures)
+    return Collected(music.performances, figures=figures)
+
+
+CORPORA: dict[str, Callable[[DownloadParams, Destination], Collected]] = {
+    "maestro-mini": _maestro_mini,
+    "maestro": _maestro,
+    "synthetic": _synthetic,
+    "folder": _folder,
+}
+"""Value of download.corpus -> what collects that corpus."""

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from coma_gen.model.cache import KeysValues, KVCache
 from coma_gen.model.local_attention import learn_local_attention, local_attention
-from coma_gen.model.positions import GLOBAL_DECAY_BASE, DynamicPositionBias, Rotation, turn_whole
+from coma_gen.model.positions import POSITIONS, Rotation, turn_whole
 
 if TYPE_CHECKING:
     from coma_gen.model.flex_attention import FlexBand
@@ -39,7 +39,7 @@ class MultiScaleAttention(nn.Module):
         num_heads: H, heads of each scale.
         head_dim: d.
         window_sizes: tokens that each scale sees before the current one; None sees all.
-        position: "xpos" (decay base half the window), "rotary", "dynamic" or "none".
+        position: a name in `POSITIONS`.
         qk_rmsnorm: normalize queries and keys.
         dropout: of the attention weights, in training.
     """
@@ -70,17 +70,11 @@ class MultiScaleAttention(nn.Module):
         self.query_gain = nn.Parameter(torch.empty(scales, head_dim)) if qk_rmsnorm else None
         self.key_gain = nn.Parameter(torch.empty(scales, head_dim)) if qk_rmsnorm else None
         self.softmax_scale = QK_NORM_SCALE if qk_rmsnorm else head_dim**-0.5
+        rotate, bias = POSITIONS[position].rotation, POSITIONS[position].bias
         self.rotations: list[Rotation | None] = [
-            Rotation(head_dim, decay_base(window) if position == "xpos" else None)
-            if position in ("xpos", "rotary")
-            else None
-            for window in window_sizes
+            None if rotate is None else rotate(head_dim, window) for window in window_sizes
         ]
-        self.position_bias = (
-            DynamicPositionBias(num_heads=scales * num_heads, hidden_dim=max(8, dim // 4))
-            if position == "dynamic"
-            else None
-        )
+        self.position_bias = None if bias is None else bias(scales * num_heads, dim)
         self.flex: FlexBand | None = None
         self.reset_gains()
 
@@ -192,11 +186,6 @@ class MultiScaleAttention(nn.Module):
             return self.out.weight
         shares = self.scale_weights.softmax(dim=0)
         return self.out.weight * shares.repeat_interleave(self.num_heads * self.head_dim)
-
-
-def decay_base(window: int | None) -> float:
-    """The xPos decay base of a scale, in tokens."""
-    return GLOBAL_DECAY_BASE if window is None else window / 2
 
 
 def _normalized(x: Tensor, gain: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from coma_gen.model.cache import BlockState, DecodeCache
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import FeedForward
 from coma_gen.model.hyper_connections import HyperConnection
+from coma_gen.model.positions import PositionBias
 from coma_gen.model.sublayers import Branch, build_branch
 
 SMALLEST_ROOM = 32
@@ -258,7 +259,7 @@ def initialize(model: Conformer, *, seed: int) -> None:
             _uniform(module.kernel_size, generator, module.depthwise_weight, module.depthwise_bias)
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(std=EMBEDDING_STD, generator=generator)
-        elif isinstance(module, nn.LayerNorm | HyperConnection):
+        elif isinstance(module, nn.LayerNorm | HyperConnection | PositionBias):
             module.reset_parameters()
         elif isinstance(module, MultiScaleAttention):
             module.reset_gains()

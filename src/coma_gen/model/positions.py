@@ -14,7 +14,7 @@ Shapes: B batch, H heads, T queries, N keys (the last T of them are the queries'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -232,8 +232,18 @@ def turn_whole(both: Tensor, rotations: Sequence[Rotation]) -> Tensor:
     return _turned(both, *whole_table(tuple(rotations), both.shape[1], both.device, dtype))
 
 
-class DynamicPositionBias(nn.Module):
-    """A bias on the attention logits: a small MLP from the logarithm of the distance to a number a head."""
+class PositionBias(nn.Module):
+    """A bias on the attention logits that depends on the distance alone.
+
+    `forward(num_distances)` gives the biases of the distances 0 ... num_distances - 1, (num_distances, H).
+    """
+
+    def reset_parameters(self) -> None:
+        """Sets parameters other than those of linear layers, which every model starts with alike."""
+
+
+class DynamicPositionBias(PositionBias):
+    """A small MLP from the logarithm of the distance to a number a head."""
 
     def __init__(self, *, num_heads: int, hidden_dim: int) -> None:
         super().__init__()
@@ -252,3 +262,32 @@ class DynamicPositionBias(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             biases: Tensor = self.layers(torch.log1p(distances)[:, None])
         return biases
+
+
+def decay_base(window: int | None) -> float:
+    """The xPos decay base of an attention, in tokens."""
+    return GLOBAL_DECAY_BASE if window is None else window / 2
+
+
+@dataclass(frozen=True)
+class Position:
+    """How an attention knows distances; with neither attribute it does not.
+
+    Attributes:
+        rotation: from head_dim and the window, what turns queries and keys.
+        bias: from the number of heads of all windows and the model's dim, what is added to the logits.
+    """
+
+    rotation: Callable[[int, int | None], Rotation] | None = None
+    bias: Callable[[int, int], PositionBias] | None = None
+
+
+POSITIONS: dict[str, Position] = {
+    "xpos": Position(rotation=lambda head_dim, window: Rotation(head_dim, decay_base(window))),
+    "rotary": Position(rotation=lambda head_dim, _window: Rotation(head_dim)),
+    "dynamic": Position(
+        bias=lambda heads, dim: DynamicPositionBias(num_heads=heads, hidden_dim=max(8, dim // 4))
+    ),
+    "none": Position(),
+}
+"""Value of model.attention_position -> what it stands for."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from coma_gen.core.artifact import MANIFEST
 from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.extras import require_extra
 from coma_gen.tracking.uri import SQLITE, Address, check_address
 from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.pretrained import NAME as PRETRAINED
@@ -92,6 +93,7 @@ def kept_models(uri: str, home: Path) -> Address:
     Raises:
         UserError: no runs are kept.
     """
+    require_extra("serve", where=uri)
     address = check_address(home)
     if address.artifacts is not None and not Path(address.uri.removeprefix(SQLITE)).exists():
         remedy = "run `dvc repro`, or set MLFLOW_TRACKING_URI to the store that has it"

@@ -62,7 +62,7 @@ def packages(workspace: Workspace) -> Iterator[Finding]:
     if differing:
         rest = f" and {len(differing) - LISTED} more" if len(differing) > LISTED else ""
         problem = f"other versions than in constraints.txt: {', '.join(differing[:LISTED])}{rest}"
-        install = ".venv/bin/python -m pip install -c constraints.txt -e '.[dev]'"
+        install = ".venv/bin/python -m pip install -c constraints.txt -e '.[pipeline,serve]'"
         yield Finding("packages", problem, install)
 
 

@@ -1,8 +1,8 @@
 """Digests that name a run: what it is made of, known before it starts.
 
 The experiment's (all params, all code, the corpus) is what MLflow's run is found by; the training's and the
-sharding's (only what the weights, or the shards, depend on) name their resume folders. All read the list of
-code files from dvc.yaml, where each stage says what it runs.
+sharding's (only what the weights, or the shards, depend on) name their resume folders. All read the code of a
+stage from dvc.yaml, which lists the files and packages that it runs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ LIBRARIES = ("torch", "numpy")
 """A checkpoint of other versions of these is not gone on from."""
 ENCODERS = ("miditok", "numpy", "pyarrow", "symusic", "tokenizers")
 """Parts of shards that other versions of these wrote are not gone on from."""
+CODE = ("src/coma_gen/", "stages/")
+"""Where dependencies of code lie; `src` as a whole, which `track` lists, is none of them."""
+PASSING = (".pyc", ".partial")
+"""Files that come and go beside code; .dvcignore names them for DVC."""
 
 
 def _digest(content: Any) -> str:
@@ -31,8 +35,17 @@ def _digest(content: Any) -> str:
 
 
 def _code(root: Path, dependencies: Iterable[Any]) -> dict[str, str]:
-    names = sorted({str(name) for name in dependencies if str(name).endswith(".py")})
-    return {name: sha256_file(root / name) for name in names}
+    """Path -> digest of every file of code among a stage's dependencies, those of its packages included."""
+    files: set[Path] = set()
+    for name in map(str, dependencies):
+        if name.startswith(CODE):
+            path = root / name
+            files |= set(path.rglob("*")) if path.is_dir() else {path}
+    return {
+        file.relative_to(root).as_posix(): sha256_file(file)
+        for file in sorted(files)
+        if not file.is_dir() and "__pycache__" not in file.parts and not file.name.endswith(PASSING)
+    }
 
 
 def experiment_digest(root: Path) -> str:

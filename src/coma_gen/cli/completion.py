@@ -1,0 +1,51 @@
+"""`coma-gen completion`: the script by which a shell completes the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  source <(coma-gen completion bash)                               in this shell, or in ~/.bashrc
+  coma-gen completion zsh > ~/.zfunc/_coma-gen                     with ~/.zfunc in fpath, before compinit
+"""
+PATHS = {"FILE": "file", "FILES": "file", "FOLDER": "directory", "MODEL": "directory"}
+"""Placeholders (or names, where there is none) of arguments that are completed as paths."""
+
+
+def add_command(commands: Any, build_parser: Callable[[], argparse.ArgumentParser]) -> None:
+    """Adds `completion` to the sub-commands of an argparse parser, which `build_parser` builds again."""
+    parser = commands.add_parser(
+        "completion",
+        help="print the script that completes this command in bash, zsh or tcsh",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    parser.set_defaults(run=run, anywhere=True, build_parser=build_parser)
+
+
+def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Prints the script."""
+    import shtab
+
+    kinds = {"file": shtab.FILE, "directory": shtab.DIRECTORY}
+    parser = options.build_parser()
+    for action in _actions(parser):
+        kind = PATHS.get(str(action.metavar or action.dest.upper()))
+        if kind is not None:
+            action.complete = kinds[kind]  # type: ignore[attr-defined]
+    print(shtab.complete(parser, shell=options.shell))
+    return 0
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """All arguments of a parser and of its sub-commands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from _actions(each)

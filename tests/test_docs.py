@@ -1,0 +1,63 @@
+"""docs/ as a site: every page is in it, it builds without a warning, and it asks nothing of the network."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from subprocess_utils import environment
+
+import coma_gen
+from coma_gen.config.yaml_reader import read_yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = read_yaml(ROOT / "mkdocs.yml")
+
+
+def pages(nav: list[dict[str, object]]) -> list[str]:
+    """All files that the navigation names."""
+    values = [value for entry in nav for value in entry.values()]
+    return [page for each in values for page in (pages(each) if isinstance(each, list) else [str(each)])]
+
+
+def test_the_navigation_has_every_page() -> None:
+    assert sorted(pages(SITE["nav"])) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (coma_gen\.\S+)$", text, re.MULTILINE)}
+    assert shown == set(coma_gen.__all__) - {"__version__"}
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    library = ROOT / "src" / "coma_gen"
+    packages = {path.parent.name for path in library.glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"`(\w+)`", text))
+    files = re.findall(r"`([\w/]+\.py)`", text)
+    table = dict(re.findall(r"^\| `(\w+)`(?:, `\w+`)? \|.*\| `([\w/]+\.py)` \|$", text, re.MULTILINE))
+    assert len(files) > 25 and len(table) > 14
+    for name in files:
+        assert (library / name).exists() or name in table.values(), name
+    for package, name in table.items():
+        assert (library / package / name).exists() or (library / name).exists(), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="the extra `docs` is not installed")
+def test_it_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    env = {**environment(), "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    built = list(tmp_path.glob("*.html"))
+    assert len(built) == len(pages(SITE["nav"])) + 1
+    for page in built:
+        loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?https?://", page.read_text())
+        assert loaded == [], page.name
+    assert 'id="coma_gen.api.MusicModel.generate"' in (tmp_path / "api.html").read_text()
