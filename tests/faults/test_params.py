@@ -57,7 +57,7 @@ FINE = {
     "sample.top_k sample.top_p sample.min_p",
     "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.augment report.audio",
     "empty list": "split.composers_keep split.composers_drop shard.tempo_factors "
-    "model.global_attention_layers",
+    "model.global_attention_layers sample.truncate",
     "a list": "model.window_sizes model.global_attention_layers",
 }
 """What the keys may be that stand here, as their comments in params.yaml say."""

@@ -65,8 +65,13 @@ def add_command(commands: Any) -> None:
     add("--seed", type=int, metavar="N", help="another seed, other music (default: 0)")
     add("--temperature", type=float, metavar="T", help="0 takes the likeliest token (default: 1)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
-    add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.95)")
+    add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.8)")
     add("--min-p", type=float, metavar="P", help="from those at least P times as likely as the likeliest")
+    add(
+        "--truncate",
+        metavar="TYPES",
+        help="tokens that these three cut, such as pitch,position (default: pitch)",
+    )
     add(
         "--max-empty-bars", type=int, metavar="N", help="bars of 2 s without an event, in a row (default: 20)"
     )

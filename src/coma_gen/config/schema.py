@@ -178,6 +178,7 @@ class SampleParams(Section):
     top_k: Count | None
     top_p: Annotated[Float, Field(gt=0, le=1)] | None
     min_p: Annotated[Float, Field(ge=0, le=1)] | None
+    truncate: tuple[Literal["bar", "position", "pitch", "velocity", "duration", "pedal"], ...]
 
 
 class ReportParams(Section):

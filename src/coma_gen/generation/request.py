@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.sampling import SamplingParams
+from coma_gen.generation.sampling import TOP_P, TRUNCATED, SamplingParams
 from coma_gen.midi.io import MAX_SECONDS
 from coma_gen.midi.notes import Notes
 
@@ -33,6 +33,7 @@ class Request:
         top_k: only the k likeliest tokens; None for all.
         top_p: only the likeliest tokens that make up this probability; None for all.
         min_p: only tokens at least this share as likely as the likeliest; None for all.
+        truncate: the types of token that top_k, top_p and min_p cut, with commas between them.
         max_empty_bars: of 2 s, in a row.
         from_second: the prompt begins with the first note at or after this moment of the file; None for the
             file's beginning.
@@ -45,8 +46,9 @@ class Request:
     seed: int = 0
     temperature: float = 1.0
     top_k: int | None = None
-    top_p: float | None = 0.95
+    top_p: float | None = TOP_P
     min_p: float | None = None
+    truncate: str = ",".join(TRUNCATED)
     max_empty_bars: int = MAX_EMPTY_BARS
     from_second: float | None = None
     prompt_seconds: float | None = None
@@ -65,7 +67,8 @@ class Request:
     @property
     def choice(self) -> SamplingParams:
         """How tokens are chosen."""
-        return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p)
+        types = tuple(filter(None, (word.strip() for word in self.truncate.split(","))))
+        return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, types)
 
     @property
     def most_tokens(self) -> int:

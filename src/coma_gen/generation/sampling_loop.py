@@ -53,13 +53,15 @@ def sample_tokens(
     """
     places = GrammarConstraint(grammar, sequences, max_empty_bars)
     reader = DecodeEngine(model, sequences)
+    parts = choice.parts(grammar.vocabulary)
     live = list(sequences)
     with _Progress(sequences, places.seconds(), desc) as progress:
         while live:
             legal = places.legal()
             illegal = places.forbidden_share(reader.logits, legal)
             uniforms = [sequence.uniform(seed) for sequence in live]
-            tokens = sample_from(probabilities(reader.logits, places.playable(legal), choice), uniforms)
+            distributions = probabilities(reader.logits, places.playable(legal), choice, parts)
+            tokens = sample_from(distributions, uniforms)
             is_lead, seconds = places.move(tokens), places.seconds()
             for row, sequence in enumerate(live):
                 sequence.add(

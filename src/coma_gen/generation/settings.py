@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
 from typing import SupportsIndex, TypedDict
@@ -25,8 +25,10 @@ class GenerateSettings(TypedDict, total=False):
         seed: the same seed gives the same music; 0 by default.
         temperature: 0 takes the most likely token, above 1 is wilder, below 1 is tamer; 1 by default.
         top_k: sample from the k most likely tokens only; all by default.
-        top_p: sample from the most likely tokens that make up this probability; 0.95 by default, 1 for all.
+        top_p: sample from the most likely tokens that make up this probability; 0.8 by default, 1 for all.
         min_p: drop tokens less than this many times as likely as the most likely one; none by default.
+        truncate: the types of token that top_k, top_p and min_p cut, of bar, position, pitch, velocity,
+            duration and pedal, as a list or as text with commas; pitch by default.
         max_empty_bars: the most bars (of 2 s) without an event in a row; 20 by default.
         from_second: the prompt begins with the first note at or after this second of the file.
         prompt_seconds: the length of the prompt, from its first note on; the whole file by default.
@@ -39,6 +41,7 @@ class GenerateSettings(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    truncate: str | Sequence[str] | None
     max_empty_bars: int | None
     from_second: float | None
     prompt_seconds: float | None
@@ -54,8 +57,12 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     known = Request.__dataclass_fields__
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"generate() has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    settings, faults = {}, []
+    settings: dict[str, float | str | None] = {}
+    faults = []
     for name, value in given.items():
+        if name == "truncate" and value is not None:
+            settings[name] = _words(value)
+            continue
         number = None if value is None else _number(value, whole=name in WHOLE_NUMBERS)
         if number is None and value is not None:
             kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
@@ -69,6 +76,11 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     if faults:
         raise UserError(*faults)
     return request
+
+
+def _words(value: object) -> str:
+    """A list of words as text with commas; anything else as it prints."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _number(value: object, *, whole: bool) -> float | None:

@@ -21,6 +21,8 @@ MIDI = "midi"
 SETTINGS = tuple(field.name for field in fields(Request))
 WHOLE = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
 """Settings that are whole numbers."""
+TEXTS = ("truncate",)
+"""Settings that are text; all others are numbers."""
 OF_A_PROMPT = ("from_second", "prompt_seconds")
 
 
@@ -100,9 +102,10 @@ def _row(row: Mapping[Any, Any], where: str, limits: Limits, faults: list[Fault]
     faults += [
         Fault(f"{where}.{name}", f"must be one of {', '.join(known)}") for name in row if name not in known
     ]
-    numbers = {}
+    numbers: dict[str, float | str | None] = {}
     for name in SETTINGS:
-        value = _number(row.get(name), whole=name in WHOLE)
+        given = row.get(name)
+        value = _text(given) if name in TEXTS else _number(given, whole=name in WHOLE)
         if isinstance(value, Fault):
             faults.append(Fault(f"{where}.{name}", value.rule, value.got))
         else:
@@ -114,8 +117,8 @@ def _row(row: Mapping[Any, Any], where: str, limits: Limits, faults: list[Fault]
     faults += [Fault(f"{where}.{fault.where}", fault.rule, fault.got, fault.remedy) for fault in found]
     name, request = f"{where}.{MIDI}", _within(request, limits)
     if row.get(MIDI) is None:
-        given = [setting for setting in OF_A_PROMPT if row.get(setting) is not None]
-        faults += [Fault(f"{where}.{setting}", f"is for a row with {MIDI} only") for setting in given]
+        cuts = [setting for setting in OF_A_PROMPT if row.get(setting) is not None]
+        faults += [Fault(f"{where}.{setting}", f"is for a row with {MIDI} only") for setting in cuts]
         return ParsedRequest(name, None, request)
     midi = _prompt(row[MIDI], limits)
     if isinstance(midi, Fault):
@@ -150,6 +153,11 @@ def _number(value: object, *, whole: bool) -> float | Fault | None:
     if isinstance(value, float) and (not math.isfinite(value) or value != int(value)):
         return Fault("", rule, repr(value))
     return int(value)
+
+
+def _text(value: object) -> str | Fault | None:
+    """A setting's text; None where it is left open."""
+    return value if value is None or isinstance(value, str) else Fault("", "must be text", _kind(value))
 
 
 def _prompt(text: object, limits: Limits) -> bytes | Fault:
