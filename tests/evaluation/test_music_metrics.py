@@ -22,6 +22,7 @@ from coma_gen.evaluation.music_metrics import (
     pitch_range,
     polyphony,
     self_repetition,
+    stay_on_three_keys,
     velocity,
 )
 from coma_gen.midi.notes import Notes
@@ -53,6 +54,14 @@ def test_means_and_extremes_by_hand() -> None:
     assert duration(TRIAD) == 1
     assert notes_per_second(TRIAD) == pytest.approx(4 / 3)
     assert notes_per_second(row_of([0.0])) == 1, "a moment does not count as an infinite density"
+
+
+def test_the_longest_stay_on_three_keys_by_hand() -> None:
+    assert stay_on_three_keys(row_of([0, 1, 2, 4, 7], [60, 62, 64, 65, 65])) == 7 - 1  # 62 64 65 65
+    assert stay_on_three_keys(row_of([0, 1, 5, 6], [60, 62, 64, 60])) == 6
+    assert stay_on_three_keys(row_of([0, 1, 5, 6], [60, 62, 64, 65])) == 5
+    assert stay_on_three_keys(TRIAD) == 2  # the third of the chord is not struck by then: 64 67 72
+    assert stay_on_three_keys(ONE) == 0
 
 
 def test_times_between_chords_by_hand() -> None:

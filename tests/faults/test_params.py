@@ -46,7 +46,8 @@ FINE = {
     "zero": "download.synthetic_seed split.seed split.max_unreadable shard.transpose shard.velocity_shift "
     "model.embedding_dropout model.attention_dropout model.ff_dropout model.conv_dropout train.seed "
     "train.warmup_steps train.min_learning_rate_ratio train.weight_decay train.beta1 train.beta2 sample.seed "
-    "sample.unprompted sample.prompted sample.max_empty_bars sample.temperature sample.min_p",
+    "sample.unprompted sample.prompted sample.max_empty_bars sample.max_rewinds "
+    "sample.temperature sample.min_p",
     "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms "
     "model.ff_expansion tokenizer.max_end_ratio_error model.embedding_dropout model.attention_dropout "
     "model.ff_dropout model.conv_dropout train.learning_rate train.min_learning_rate_ratio "

@@ -29,7 +29,7 @@ def test_what_is_left_open_is_as_on_the_command_line() -> None:
 
 
 def test_every_setting_of_a_request_comes_through_as_its_own_kind() -> None:
-    request = Request(20.0, 500, 3, 2**62 + 1, 0.5, 5, 0.9, 0.1, "pitch,bar", 4, 1.0, 8.0)
+    request = Request(20.0, 500, 3, 2**62 + 1, 0.5, 5, 0.9, 0.1, "pitch,bar", 4, 2, 1.0, 8.0)
     text = base64.b64encode(b"MThd").decode()
     (row,) = parse_request(json.loads(json.dumps([{"midi": text, **asdict(request)}])), LIMITS)
     assert (row.midi, row.request) == (b"MThd", request)

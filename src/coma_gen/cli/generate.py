@@ -75,6 +75,7 @@ def add_command(commands: Any) -> None:
     add(
         "--max-empty-bars", type=int, metavar="N", help="bars of 2 s without an event, in a row (default: 20)"
     )
+    add("--max-rewinds", type=int, metavar="N", help="go back so often where a piece is stuck (default: 4)")
     add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
     add("--out", metavar="FOLDER", help="where to write (default: generated/<prompt>-<seed>)")
     add("--force", action="store_true", help="replace pieces that were generated there before")

@@ -173,6 +173,7 @@ class SampleParams(Section):
     seconds: Minutes
     max_tokens: Count
     max_empty_bars: Annotated[StrictInt, Field(ge=0, le=18_000)]
+    max_rewinds: Annotated[StrictInt, Field(ge=0, le=100)]
     excerpts: Annotated[StrictInt, Field(ge=2, le=10_000)]
     temperature: Annotated[Float, Field(ge=0, le=100)]
     top_k: Count | None

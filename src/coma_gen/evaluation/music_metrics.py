@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coma_gen.evaluation.memorization import symbols
+from coma_gen.midi.measures import duration, longest_stay, notes_per_second, polyphony, velocity
 from coma_gen.midi.notes import Notes
 
 CHORD_SECONDS = 0.03
@@ -34,37 +35,10 @@ def pitch_range(notes: Notes) -> float:
     return float(notes.pitch.max()) - float(notes.pitch.min())
 
 
-def notes_per_second(notes: Notes) -> float:
-    """Notes by the seconds from the first onset to the last release, at least one second."""
-    return len(notes) / max(1.0, notes.end - float(notes.onset.min()))
-
-
-def polyphony(notes: Notes) -> float:
-    """Notes that sound at once, on average over the time when any does."""
-    if not len(notes):
-        return 0.0
-    times = np.concatenate([notes.onset, notes.onset + notes.duration])
-    change = np.concatenate([np.ones(len(notes)), -np.ones(len(notes))])
-    order = np.lexsort((change, times))
-    sounding, length = np.cumsum(change[order])[:-1], np.diff(times[order])
-    busy = float(length[sounding > 0].sum())
-    return float((sounding * length).sum()) / busy if busy else 0.0
-
-
 def inter_onset(notes: Notes) -> float:
     """Seconds from one note or chord to the next, on average; 0 where there is one only."""
     first = notes.onset[np.diff(notes.onset, prepend=-np.inf) > CHORD_SECONDS]
     return float(np.diff(first).mean()) if len(first) > 1 else 0.0
-
-
-def velocity(notes: Notes) -> float:
-    """Mean MIDI velocity."""
-    return float(notes.velocity.mean())
-
-
-def duration(notes: Notes) -> float:
-    """Mean seconds that a note is held, by the pedal too where it was written into the notes."""
-    return float(notes.duration.mean())
 
 
 def groove_similarity(notes: Notes) -> float:
@@ -93,6 +67,12 @@ def self_repetition(notes: Notes) -> float:
     return 1 - len(np.unique(figures, axis=0)) / len(figures)
 
 
+def stay_on_three_keys(notes: Notes) -> float:
+    """Seconds from the first onset to the last of the longest row of notes on three keys or fewer."""
+    first, last = longest_stay(notes.onset, notes.pitch)
+    return float(notes.onset[last] - notes.onset[first]) if len(notes) else 0.0
+
+
 MEASURES: dict[str, Callable[[Notes], float]] = {
     measure.__name__: measure
     for measure in (
@@ -105,6 +85,7 @@ MEASURES: dict[str, Callable[[Notes], float]] = {
         duration,
         groove_similarity,
         self_repetition,
+        stay_on_three_keys,
     )
 }
 

@@ -20,6 +20,9 @@ MAX_EMPTY_BARS = 20
 20 empty bars in a row, and that one has 24."""
 
 
+MAX_REWINDS = 4
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked for, but for the prompt itself.
@@ -35,6 +38,7 @@ class Request:
         min_p: only tokens at least this share as likely as the likeliest; None for all.
         truncate: the types of token that top_k, top_p and min_p cut, with commas between them.
         max_empty_bars: of 2 s, in a row.
+        max_rewinds: how often a piece goes back from one place where it is stuck; 0 lets it be.
         from_second: the prompt begins with the first note at or after this moment of the file; None for the
             file's beginning.
         prompt_seconds: how much of the file is the prompt, from its first note on; None for all.
@@ -50,6 +54,7 @@ class Request:
     min_p: float | None = None
     truncate: str = ",".join(TRUNCATED)
     max_empty_bars: int = MAX_EMPTY_BARS
+    max_rewinds: int = MAX_REWINDS
     from_second: float | None = None
     prompt_seconds: float | None = None
 
@@ -87,6 +92,7 @@ class Request:
             "num": (1 <= self.num <= MAX_PIECES, f"must be 1 to {MAX_PIECES}"),
             "seed": (0 <= self.seed < 2**63, "must be at least 0 and below 2**63"),
             "max_empty_bars": (0 <= self.max_empty_bars <= 18_000, "must be 0 to 18,000"),
+            "max_rewinds": (0 <= self.max_rewinds <= 100, "must be 0 to 100"),
             "from_second": (
                 self.from_second is None or 0 <= self.from_second <= MAX_SECONDS,
                 f"must be 0 to {MAX_SECONDS:,.0f}",

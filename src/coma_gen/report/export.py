@@ -115,6 +115,8 @@ def _figures(piece: Continuation, heard: Notes) -> dict[str, Any]:
             "new_notes": len(piece.added),
             "left_out": piece.left_out,
             "tokens": piece.tokens,
+            "rewinds": piece.rewinds,
+            "tokens_redrawn": piece.redrawn,
             "reached_its_seconds": piece.reached,
             "joint_seconds": piece.prompt_end,
             "seconds": heard.end,
