@@ -16,6 +16,7 @@ import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.ranking import nearest
 from coma_gen.generation.request import MAX_EMPTY_BARS, MAX_REWINDS, Request
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.sampling_loop import sample_tokens
@@ -41,6 +42,8 @@ class Continuation:
         reached: whether it has the seconds asked for; otherwise it ended at the bound on tokens.
         rewinds: how often it was stuck and went back.
         redrawn: tokens that were drawn and dropped by that.
+        draw: which of the draws it was, counted from 1, where the nearest to the prompt are kept; its
+            `distance` from the prompt (see `ranking`); and `tokens_of_all_draws`. None where all are kept.
         left_out: how many new notes there were that would have fallen into the prompt: on a key that it
             still holds, or before its last note (which may be of a pitch that the model does not know).
     """
@@ -54,6 +57,9 @@ class Continuation:
     left_out: int
     rewinds: int = 0
     redrawn: int = 0
+    draw: int | None = None
+    distance: float | None = None
+    tokens_of_all_draws: int | None = None
 
     @property
     def prompt_end(self) -> float | None:
@@ -217,9 +223,9 @@ def generate_request(composer: MusicGenerator, prompt: Prompt | None, request: R
         UserError: the prompt has no note that the model knows, or is too long for the seconds.
     """
     notes = None if prompt is None else prompt.notes
-    return generate_batch(
+    pieces = generate_batch(
         composer,
-        [notes] * request.num,
+        [notes] * request.draws,
         seconds=request.seconds_after(notes),
         choice=request.choice,
         seed=request.seed,
@@ -229,3 +235,4 @@ def generate_request(composer: MusicGenerator, prompt: Prompt | None, request: R
         desc="music",
         name=None if prompt is None else prompt.name,
     )
+    return pieces if request.best_of is None else nearest(pieces, request.num)

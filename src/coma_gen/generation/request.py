@@ -31,6 +31,7 @@ class Request:
         seconds: of new music; None where `tokens` alone decide.
         tokens: bound on the new tokens of each piece; None for no other than `MOST_TOKENS`.
         num: how many pieces.
+        best_of: how many are drawn, of which the `num` nearest to the prompt are kept; None for `num`.
         seed: the same seed, the same music.
         temperature: 0 takes the likeliest token; above 1 is wilder, below 1 tamer.
         top_k: only the k likeliest tokens; None for all.
@@ -47,6 +48,7 @@ class Request:
     seconds: float | None = 30.0
     tokens: int | None = None
     num: int = 1
+    best_of: int | None = None
     seed: int = 0
     temperature: float = 1.0
     top_k: int | None = None
@@ -76,6 +78,11 @@ class Request:
         return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, types)
 
     @property
+    def draws(self) -> int:
+        """How many pieces are drawn."""
+        return self.best_of or self.num
+
+    @property
     def most_tokens(self) -> int:
         """The bound on the tokens."""
         return MOST_TOKENS if self.tokens is None else self.tokens
@@ -90,6 +97,10 @@ class Request:
                 f"must be 1 to {MOST_TOKENS:,}",
             ),
             "num": (1 <= self.num <= MAX_PIECES, f"must be 1 to {MAX_PIECES}"),
+            "best_of": (
+                self.best_of is None or self.num <= self.best_of <= MAX_PIECES,
+                f"must be num ({self.num}) to {MAX_PIECES}",
+            ),
             "seed": (0 <= self.seed < 2**63, "must be at least 0 and below 2**63"),
             "max_empty_bars": (0 <= self.max_empty_bars <= 18_000, "must be 0 to 18,000"),
             "max_rewinds": (0 <= self.max_rewinds <= 100, "must be 0 to 100"),

@@ -22,6 +22,8 @@ class GenerateSettings(TypedDict, total=False):
     Attributes:
         seconds: of new music; 30 by default, or no limit where `tokens` is given.
         tokens: the largest number of new tokens of each piece; no limit by default.
+        best_of: so many pieces are drawn, and the `num` whose density, polyphony, loudness, length of notes
+            and scale are nearest to the prompt's are returned, the nearest first; by default `num` are drawn.
         seed: the same seed gives the same music; 0 by default.
         temperature: 0 takes the most likely token, above 1 is wilder, below 1 is tamer; 1 by default.
         top_k: sample from the k most likely tokens only; all by default.
@@ -38,6 +40,7 @@ class GenerateSettings(TypedDict, total=False):
 
     seconds: float | None
     tokens: int | None
+    best_of: int | None
     seed: int | None
     temperature: float | None
     top_k: int | None
@@ -74,7 +77,7 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     request = Request.of(settings)
     faults += request.faults() if not faults else []
     if not has_prompt:
-        cuts = ("from_second", "prompt_seconds")
+        cuts = ("from_second", "prompt_seconds", "best_of")
         faults += [Fault(name, "is for a prompt only") for name in cuts if given.get(name) is not None]
     if faults:
         raise UserError(*faults)

@@ -23,7 +23,7 @@ WHOLE = frozenset(field.name for field in fields(Request) if "int" in str(field.
 """Settings that are whole numbers."""
 TEXTS = ("truncate",)
 """Settings that are text; all others are numbers."""
-OF_A_PROMPT = ("from_second", "prompt_seconds")
+OF_A_PROMPT = ("from_second", "prompt_seconds", "best_of")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Limits:
     Attributes:
         max_seconds: of new music in one piece.
         max_tokens: new ones in one piece, however many seconds they last.
-        max_pieces: of one request, the `num` of all its rows together.
+        max_pieces: of one request, the `num` (or `best_of`) of all its rows together.
         max_prompt_bytes: of one prompt's MIDI file.
         at_once: requests that are worked on at the same time; the others wait for their turn.
     """
@@ -87,7 +87,7 @@ def parse_request(rows: object, limits: Limits) -> list[ParsedRequest]:
         raise UserError(Fault("inputs", f"must be at most {limits.max_pieces} rows", f"{len(rows)}"))
     faults: list[Fault] = []
     understood = [_row(row, f"inputs[{number}]", limits, faults) for number, row in enumerate(rows)]
-    pieces = sum(each.request.num for each in understood)
+    pieces = sum(each.request.draws for each in understood)
     if not faults and pieces > limits.max_pieces:
         rule = f"must ask for at most {limits.max_pieces} pieces together"
         faults.append(Fault("inputs", rule, f"{pieces}"))
