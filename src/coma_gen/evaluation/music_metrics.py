@@ -12,13 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from coma_gen.evaluation.memorization import symbols
-from coma_gen.midi.measures import duration, longest_stay, notes_per_second, polyphony, velocity
+from coma_gen.midi.measures import (
+    duration,
+    longest_stay,
+    nearest_scale,
+    notes_per_second,
+    polyphony,
+    share_in_scale,
+    velocity,
+)
 from coma_gen.midi.notes import Notes
 
 CHORD_SECONDS = 0.03
 """Notes that begin so soon after the one before belong to its chord."""
 GROOVE_SECONDS, GROOVE_STEPS = 2.0, 40
 """A span of rhythm, and the steps that onsets are put into: 50 ms each."""
+FRAME_SECONDS = 0.5
+"""Of the frames whose harmony is compared with that of later ones."""
+SHORTEST_RETURN = 8
+"""Frames in a row that must have a counterpart, for the lag between them to count."""
 REPEATED_NOTES = 5
 """A figure of so many notes is looked for in what came before."""
 
@@ -73,6 +85,50 @@ def stay_on_three_keys(notes: Notes) -> float:
     return float(notes.onset[last] - notes.onset[first]) if len(notes) else 0.0
 
 
+def notes_outside_key(notes: Notes) -> float:
+    """Share of notes outside of the one diatonic scale that holds most of them."""
+    return 1 - share_in_scale(notes, nearest_scale(notes))
+
+
+def return_3_to_8(notes: Notes) -> float:
+    """How much more alike the harmony is to that of 3 to 8 s later than to any: see `_best_return`."""
+    return _best_return(notes, 3.0, 8.0)
+
+
+def return_8_to_15(notes: Notes) -> float:
+    """The same, 8 to 15 s later."""
+    return _best_return(notes, 8.0, 15.0)
+
+
+def return_from_15(notes: Notes) -> float:
+    """The same, 15 s later or more."""
+    return _best_return(notes, 15.0, np.inf)
+
+
+def _best_return(notes: Notes, shortest: float, longest: float) -> float:
+    """The best mean similarity of frames to those one lag later, less the mean over all pairs of frames.
+
+    A frame's harmony is how long each pitch class sounds in it; two are as similar as the cosine between
+    them. In a piece that returns as it was after one of the lags that is 1 before the mean is taken off. The
+    idea is that of the structureness indicator (Wu and Yang 2020), whose spans of time these are; theirs is
+    worked out from sound. 0 where the piece is too short for the lags.
+    """
+    frames = int(notes.end // FRAME_SECONDS)
+    first = round(shortest / FRAME_SECONDS)
+    lags = range(first, int(min(longest / FRAME_SECONDS, frames - SHORTEST_RETURN + 1)))
+    if not lags:
+        return 0.0
+    begin = np.arange(frames)[:, None] * FRAME_SECONDS
+    overlap = np.minimum(notes.onset + notes.duration, begin + FRAME_SECONDS) - np.maximum(notes.onset, begin)
+    harmony = np.clip(overlap, 0.0, None) @ np.eye(12)[notes.pitch % 12]
+    size = np.linalg.norm(harmony, axis=1, keepdims=True)
+    harmony = harmony / np.where(size > 0, size, 1.0)
+    alike = harmony @ harmony.T
+    return float(
+        max(np.diagonal(alike, lag).mean() for lag in lags) - alike[np.triu_indices(frames, 1)].mean()
+    )
+
+
 MEASURES: dict[str, Callable[[Notes], float]] = {
     measure.__name__: measure
     for measure in (
@@ -86,6 +142,10 @@ MEASURES: dict[str, Callable[[Notes], float]] = {
         groove_similarity,
         self_repetition,
         stay_on_three_keys,
+        notes_outside_key,
+        return_3_to_8,
+        return_8_to_15,
+        return_from_15,
     )
 }
 
