@@ -10,6 +10,7 @@ from _start import run
 def sample(params, workspace) -> None:
     """Draws every sample with its own seed, writes its settings beside it; holds them against real music."""
     from coma_gen.core.artifact import write_manifest
+    from coma_gen.evaluation.calibration import calibrate_sampler
     from coma_gen.evaluation.sample_metrics import sample_metrics
     from coma_gen.generation.stage import write_samples
     from coma_gen.model.processes import chosen_processes
@@ -30,6 +31,13 @@ def sample(params, workspace) -> None:
         workspace.data("model"),
         workspace.data("shards"),
         workspace.data("samples"),
+    )
+    metrics["calibration"] = calibrate_sampler(
+        params.sample,
+        workspace.data("model"),
+        workspace.data("shards"),
+        device=params.runtime.device,
+        threads=params.runtime.threads,
     )
     write_manifest(workspace.data("samples"), kind="samples", made_from={}, settings={})
     workspace.write_metrics("sample", metrics)

@@ -420,6 +420,7 @@ def test_help_tells_the_defaults_that_hold(capfd: pytest.CaptureFixture[str]) ->
         "temperature": f"{request.temperature:g}",
         "top-p": str(request.top_p),
         "max-empty-bars": str(request.max_empty_bars),
+        "max-rewinds": str(request.max_rewinds),
         "threads": "1",
     }
 

@@ -13,17 +13,19 @@ import pytest
 
 from coma_gen.evaluation.music_metrics import (
     MEASURES,
-    duration,
     groove_similarity,
     inter_onset,
     measure_all,
-    notes_per_second,
+    notes_outside_key,
     pitch_class_entropy,
     pitch_range,
-    polyphony,
+    return_3_to_8,
+    return_8_to_15,
+    return_from_15,
     self_repetition,
-    velocity,
+    stay_on_three_keys,
 )
+from coma_gen.midi.measures import duration, notes_per_second, polyphony, velocity
 from coma_gen.midi.notes import Notes
 
 TRIAD = Notes.of([0, 0, 0, 2], [1, 1, 1, 1], [60, 64, 67, 72], [60, 70, 80, 90])
@@ -55,6 +57,14 @@ def test_means_and_extremes_by_hand() -> None:
     assert notes_per_second(row_of([0.0])) == 1, "a moment does not count as an infinite density"
 
 
+def test_the_longest_stay_on_three_keys_by_hand() -> None:
+    assert stay_on_three_keys(row_of([0, 1, 2, 4, 7], [60, 62, 64, 65, 65])) == 7 - 1  # 62 64 65 65
+    assert stay_on_three_keys(row_of([0, 1, 5, 6], [60, 62, 64, 60])) == 6
+    assert stay_on_three_keys(row_of([0, 1, 5, 6], [60, 62, 64, 65])) == 5
+    assert stay_on_three_keys(TRIAD) == 2  # the third of the chord is not struck by then: 64 67 72
+    assert stay_on_three_keys(ONE) == 0
+
+
 def test_times_between_chords_by_hand() -> None:
     assert inter_onset(row_of([0.0, 0.02, 0.5, 0.51, 0.52, 1.5])) == pytest.approx((0.5 + 1.0) / 2)
     assert inter_onset(TRIAD) == 2
@@ -80,6 +90,32 @@ def test_repetition_by_hand() -> None:
     assert self_repetition(scale) == pytest.approx(5 / 6)
     assert self_repetition(ONE) == 0
     assert self_repetition(row_of([0.0, 0.2, 0.4, 0.6])) == 0
+
+
+def test_notes_outside_the_key_by_hand() -> None:
+    g_major = [67, 69, 71, 72, 74, 76, 78]
+    assert notes_outside_key(row_of(list(range(7)), g_major)) == 0
+    assert notes_outside_key(row_of(list(range(10)), [*g_major, 68, 70, 67])) == pytest.approx(0.2)
+
+
+def spans_of(pitches: list[int]) -> Notes:
+    """A note of a second for each pitch, one after the other."""
+    return Notes.of(range(len(pitches)), [1.0] * len(pitches), pitches, [64] * len(pitches))
+
+
+def test_returns_of_a_theme_by_hand() -> None:
+    theme = [60, 62, 64, 65]  # 8 frames of harmony, which come back after 4 s, 8 s and so on
+    notes = spans_of(theme * 6)  # 48 frames; a frame is like 11 of the other 47
+    expected = 1 - 11 / 47
+    for measure in (return_3_to_8, return_8_to_15, return_from_15):
+        assert measure(notes) == pytest.approx(expected)
+    once = spans_of([*range(60, 72), *range(60, 64)])  # 32 frames: 8 of them are as those 12 s before
+    pairs = 32 * 31 / 2
+    alike = (16 + 4 * 4) / pairs  # both halves of each second; those of four seconds with those of the other
+    assert return_8_to_15(once) == pytest.approx(1 - alike)
+    assert return_3_to_8(once) == pytest.approx(-alike)
+    assert return_from_15(once) == 0, "too short"
+    assert return_3_to_8(ONE) == 0
 
 
 def test_measures_are_values_by_piece_and_begin_with_the_first_note() -> None:
@@ -116,3 +152,4 @@ def test_muspy_says_the_same(seed: int) -> None:
     assert pitch_range(notes) == muspy.pitch_range(music)
     assert polyphony(notes) == pytest.approx(muspy.polyphony(music))
     assert groove_similarity(notes) == pytest.approx(muspy.groove_consistency(music, 40))
+    assert notes_outside_key(notes) == pytest.approx(1 - muspy.scale_consistency(music))

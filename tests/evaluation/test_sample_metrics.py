@@ -32,7 +32,7 @@ class Sample:
         self, new: Notes, *, valid: bool = True, reached: bool = True, illegal: float = 0.25
     ) -> None:
         self.new, self.valid, self.reached, self.illegal = new, valid, reached, illegal
-        self.tokens = 3 * len(new)
+        self.tokens, self.rewinds, self.redrawn = 3 * len(new), 1, 7
 
 
 def of(made: Made, music: list[Notes], folder: Path, **changes: Any) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -57,6 +57,7 @@ def test_figures_stand_beside_their_numbers(made: Made, tmp_path: Path) -> None:
     music = [played(90 + seed, seconds=4.0) for seed in range(5)]
     metrics, table = of(made, music, tmp_path / "samples")
     assert (metrics["samples"], metrics["seed"]) == (5, made.params.sample.seed)
+    assert (metrics["rewinds"], metrics["tokens_redrawn"]) == (5, 35)
     assert metrics["excerpts"] == {"seconds": 4.0, "train": 9, "test": 9, "at_a_time": 4}
     assert metrics["files_that_decode"] == 1
     assert metrics["illegal_probability"] == 0.25

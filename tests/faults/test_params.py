@@ -47,7 +47,8 @@ FINE = {
     "model.embedding_dropout model.attention_dropout model.ff_dropout model.conv_dropout train.seed "
     "train.warmup_steps train.min_learning_rate_ratio train.weight_decay train.beta1 train.beta2 "
     "train.muon_momentum train.muon_weight_decay sample.seed "
-    "sample.unprompted sample.prompted sample.max_empty_bars sample.temperature sample.min_p",
+    "sample.unprompted sample.prompted sample.max_empty_bars sample.max_rewinds "
+    "sample.temperature sample.min_p",
     "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms "
     "model.ff_expansion tokenizer.max_end_ratio_error model.embedding_dropout model.attention_dropout "
     "model.ff_dropout model.conv_dropout train.learning_rate train.min_learning_rate_ratio "
@@ -60,7 +61,7 @@ FINE = {
     "sample.top_k sample.top_p sample.min_p",
     "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.augment report.audio",
     "empty list": "split.composers_keep split.composers_drop shard.tempo_factors "
-    "model.global_attention_layers",
+    "model.global_attention_layers sample.truncate",
     "a list": "model.window_sizes model.global_attention_layers",
 }
 """What the keys may be that stand here, as their comments in params.yaml say."""

@@ -216,19 +216,22 @@ def test_who_bounds_the_tokens_alone_gets_as_many_tokens_as_that() -> None:
 
 def test_a_request_has_one_set_of_bounds() -> None:
     assert Request().faults() == []
-    wrong = Request(0, 0, 0, -1, -1.0, 0, 0.0, 2.0, -1, -1.0, 0.0)
+    wrong = Request(0, 0, 0, -1, -1, -1.0, 0, 0.0, 2.0, "pitch,keys", -1, -1, -1.0, 0.0)
     assert [fault.where for fault in wrong.faults()] == [
         "seconds",
         "tokens",
         "num",
+        "best_of",
         "seed",
         "max_empty_bars",
+        "max_rewinds",
         "from_second",
         "prompt_seconds",
         "temperature",
         "top_k",
         "top_p",
         "min_p",
+        "truncate",
     ]
     for value in (float("nan"), float("inf")):
         assert Request(seconds=value, temperature=value, prompt_seconds=value).faults()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from coma_gen.generation.sampling import SamplingParams, probabilities, sample_from
+from coma_gen.tokenizer.vocabulary import Vocabulary
 
 LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
 choices = st.builds(
@@ -39,6 +40,33 @@ choices = st.builds(
 )
 def test_hand_computed(choice: SamplingParams, expected: list[float]) -> None:
     np.testing.assert_allclose(probabilities(LOGITS, None, choice), expected, atol=1e-12)
+
+
+WORDS = ["PAD_None", "Bar_None", "Position_0", "Position_9", "Pitch_60", "Pitch_64", "Pitch_67", "Duration_1"]
+
+
+def test_truncation_acts_within_types_and_leaves_how_likely_each_is() -> None:
+    vocabulary = Vocabulary(
+        base=tuple(WORDS),
+        pieces=(*((index,) for index in range(len(WORDS))), (4, 7)),
+        positions_per_second=48,
+        positions_per_bar=96,
+        durations=(1,),
+        velocities=(64,),
+        pedal="extend",
+    )
+    logits = np.log([0.02, 0.03, 0.04, 0.16, 0.3, 0.2, 0.05, 0.1, 0.1])  # the last begins with a pitch
+    choice = SamplingParams(top_p=0.7, truncate=("position", "pitch"))
+    parts = choice.parts(vocabulary)
+    assert [ids.tolist() for ids in parts] == [[2, 3], [4, 5, 6, 8]]
+    # positions: 0.16 of 0.2 is enough; pitches: 0.3 of 0.65 is not, 0.5 is
+    expected = [0.02, 0.03, 0, 0.2, 0.65 * 3 / 5, 0.65 * 2 / 5, 0, 0.1, 0]
+    np.testing.assert_allclose(probabilities(logits, None, choice, parts), expected, atol=1e-12)
+    legal = np.array([True, True, False, False, False, False, True, True, True])
+    only = probabilities(logits, legal, choice, parts)  # no position may follow; 0.1 of 0.15 is not enough
+    np.testing.assert_allclose(only, np.array([2, 3, 0, 0, 0, 0, 5, 10, 10]) / 30, atol=1e-12)
+    untouched = probabilities(logits, None, choice, SamplingParams(truncate=()).parts(vocabulary))
+    np.testing.assert_allclose(untouched, np.exp(logits), atol=1e-12)
 
 
 def test_forbidden_tokens_have_no_share_and_equals_go_to_the_lower_id() -> None:
@@ -72,3 +100,6 @@ def test_ranges_are_named() -> None:
     assert SamplingParams().faults() == []
     wrong = SamplingParams(temperature=-1, top_k=0, top_p=0, min_p=2).faults()
     assert [fault.where for fault in wrong] == ["temperature", "top_k", "top_p", "min_p"]
+    for types in (("pitches",), ("pitch", "pitch")):
+        (fault,) = SamplingParams(truncate=types).faults()
+        assert fault.where == "truncate" and "bar, position, pitch" in fault.rule

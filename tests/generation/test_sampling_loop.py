@@ -96,9 +96,12 @@ def test_a_row_is_drawn_as_it_would_be_alone() -> None:
         SamplingParams(top_p=0.3),
         SamplingParams(top_k=3),
     ):
-        together = probabilities(logits, allowed, choice)
-        alone = [probabilities(row, legal, choice) for row, legal in zip(logits, allowed, strict=True)]
-        np.testing.assert_array_equal(together, alone)
+        for parts in (None, [np.arange(3, 20), np.arange(20, 41)]):
+            together = probabilities(logits, allowed, choice, parts)
+            alone = [
+                probabilities(row, legal, choice, parts) for row, legal in zip(logits, allowed, strict=True)
+            ]
+            np.testing.assert_array_equal(together, alone)
         tokens = sample_from(together, uniform)
         assert tokens.tolist() == [
             int(sample_from(row, each)) for row, each in zip(alone, uniform, strict=True)

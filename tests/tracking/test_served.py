@@ -29,7 +29,7 @@ def test_what_is_left_open_is_as_on_the_command_line() -> None:
 
 
 def test_every_setting_of_a_request_comes_through_as_its_own_kind() -> None:
-    request = Request(20.0, 500, 3, 2**62 + 1, 0.5, 5, 0.9, 0.1, 4, 1.0, 8.0)
+    request = Request(20.0, 500, 3, 5, 2**62 + 1, 0.5, 5, 0.9, 0.1, "pitch,bar", 4, 2, 1.0, 8.0)
     text = base64.b64encode(b"MThd").decode()
     (row,) = parse_request(json.loads(json.dumps([{"midi": text, **asdict(request)}])), LIMITS)
     assert (row.midi, row.request) == (b"MThd", request)
@@ -53,12 +53,15 @@ def test_every_setting_of_a_request_comes_through_as_its_own_kind() -> None:
         ([{"seed": 1.5}], ["seed: must be a whole number, got 1.5"]),
         ([{"seed": float("inf")}], ["seed: must be a whole number, got inf"]),
         ([{"top_p": 0}], ["top_p: must be above 0"]),
+        ([{"truncate": "keys"}], ["truncate: must be some of bar, position, pitch"]),
+        ([{"truncate": ["pitch"]}], ["truncate: must be text, got a list"]),
         ([{"midi": "***"}], ["midi: must be a MIDI file .* as base64 text, got other text"]),
         ([{"midi": "\ud800"}], ["midi: must be a MIDI file"]),
         ([{"midi": 5}], ["midi: .* got a number"]),
         ([{"midi": "A" * 1_400_000}], ["midi: .* got 1,400,000 characters"]),
         ([{"from_second": 1.0}], ["from_second: is for a row with midi only"]),
         ([{}] * 17, ["inputs: must be at most 16 rows, got 17"]),
+        ([{"best_of": 4}], ["best_of: is for a row with midi only"]),
         ([{"num": 9}, {"num": 8}], ["inputs: must ask for at most 16 pieces together, got 17"]),
         ([{"top_p": 3}, {"x": 1, "seed": -1}], [r"\[0\]\.top_p", r"\[1\]\.x", r"\[1\]\.seed"]),
     ],

@@ -62,14 +62,21 @@ def add_command(commands: Any) -> None:
     add("--seconds", type=float, metavar="S", help="of new music (default: 30, without --tokens)")
     add("--tokens", type=int, metavar="N", help="at most so many new tokens a piece")
     add("--num", type=int, metavar="N", help="how many pieces (default: 1)")
+    add("--best-of", type=int, metavar="N", help="draw N, and keep the --num that are most like the prompt")
     add("--seed", type=int, metavar="N", help="another seed, other music (default: 0)")
     add("--temperature", type=float, metavar="T", help="0 takes the likeliest token (default: 1)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
-    add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.95)")
+    add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.8)")
     add("--min-p", type=float, metavar="P", help="from those at least P times as likely as the likeliest")
+    add(
+        "--truncate",
+        metavar="TYPES",
+        help="tokens that these three cut, such as pitch,position (default: pitch)",
+    )
     add(
         "--max-empty-bars", type=int, metavar="N", help="bars of 2 s without an event, in a row (default: 20)"
     )
+    add("--max-rewinds", type=int, metavar="N", help="go back so often where a piece is stuck (default: 4)")
     add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
     add("--out", metavar="FOLDER", help="where to write (default: generated/<prompt>-<seed>)")
     add("--force", action="store_true", help="replace pieces that were generated there before")
@@ -119,7 +126,8 @@ def requested(options: argparse.Namespace) -> Request:
     if not 1 <= options.threads <= 1024:
         faults.append(Fault("--threads", "must be 1 to 1024", str(options.threads)))
     if options.prompt is None:
-        cuts = [name for name in ("--from-second", "--prompt-seconds") if given[name[2:].replace("-", "_")]]
+        names = ("--from-second", "--prompt-seconds", "--best-of")
+        cuts = [name for name in names if given[name[2:].replace("-", "_")]]
         faults += [Fault(name, "is for --prompt only") for name in cuts]
     if faults:
         raise UserError(*faults)

@@ -12,12 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from coma_gen.evaluation.memorization import symbols
+from coma_gen.midi.measures import (
+    duration,
+    longest_stay,
+    nearest_scale,
+    notes_per_second,
+    polyphony,
+    share_in_scale,
+    velocity,
+)
 from coma_gen.midi.notes import Notes
 
 CHORD_SECONDS = 0.03
 """Notes that begin so soon after the one before belong to its chord."""
 GROOVE_SECONDS, GROOVE_STEPS = 2.0, 40
 """A span of rhythm, and the steps that onsets are put into: 50 ms each."""
+FRAME_SECONDS = 0.5
+"""Of the frames whose harmony is compared with that of later ones."""
+SHORTEST_RETURN = 8
+"""Frames in a row that must have a counterpart, for the lag between them to count."""
 REPEATED_NOTES = 5
 """A figure of so many notes is looked for in what came before."""
 
@@ -34,37 +47,10 @@ def pitch_range(notes: Notes) -> float:
     return float(notes.pitch.max()) - float(notes.pitch.min())
 
 
-def notes_per_second(notes: Notes) -> float:
-    """Notes by the seconds from the first onset to the last release, at least one second."""
-    return len(notes) / max(1.0, notes.end - float(notes.onset.min()))
-
-
-def polyphony(notes: Notes) -> float:
-    """Notes that sound at once, on average over the time when any does."""
-    if not len(notes):
-        return 0.0
-    times = np.concatenate([notes.onset, notes.onset + notes.duration])
-    change = np.concatenate([np.ones(len(notes)), -np.ones(len(notes))])
-    order = np.lexsort((change, times))
-    sounding, length = np.cumsum(change[order])[:-1], np.diff(times[order])
-    busy = float(length[sounding > 0].sum())
-    return float((sounding * length).sum()) / busy if busy else 0.0
-
-
 def inter_onset(notes: Notes) -> float:
     """Seconds from one note or chord to the next, on average; 0 where there is one only."""
     first = notes.onset[np.diff(notes.onset, prepend=-np.inf) > CHORD_SECONDS]
     return float(np.diff(first).mean()) if len(first) > 1 else 0.0
-
-
-def velocity(notes: Notes) -> float:
-    """Mean MIDI velocity."""
-    return float(notes.velocity.mean())
-
-
-def duration(notes: Notes) -> float:
-    """Mean seconds that a note is held, by the pedal too where it was written into the notes."""
-    return float(notes.duration.mean())
 
 
 def groove_similarity(notes: Notes) -> float:
@@ -93,6 +79,56 @@ def self_repetition(notes: Notes) -> float:
     return 1 - len(np.unique(figures, axis=0)) / len(figures)
 
 
+def stay_on_three_keys(notes: Notes) -> float:
+    """Seconds from the first onset to the last of the longest row of notes on three keys or fewer."""
+    first, last = longest_stay(notes.onset, notes.pitch)
+    return float(notes.onset[last] - notes.onset[first]) if len(notes) else 0.0
+
+
+def notes_outside_key(notes: Notes) -> float:
+    """Share of notes outside of the one diatonic scale that holds most of them."""
+    return 1 - share_in_scale(notes, nearest_scale(notes))
+
+
+def return_3_to_8(notes: Notes) -> float:
+    """How much more alike the harmony is to that of 3 to 8 s later than to any: see `_best_return`."""
+    return _best_return(notes, 3.0, 8.0)
+
+
+def return_8_to_15(notes: Notes) -> float:
+    """The same, 8 to 15 s later."""
+    return _best_return(notes, 8.0, 15.0)
+
+
+def return_from_15(notes: Notes) -> float:
+    """The same, 15 s later or more."""
+    return _best_return(notes, 15.0, np.inf)
+
+
+def _best_return(notes: Notes, shortest: float, longest: float) -> float:
+    """The best mean similarity of frames to those one lag later, less the mean over all pairs of frames.
+
+    A frame's harmony is how long each pitch class sounds in it; two are as similar as the cosine between
+    them. In a piece that returns as it was after one of the lags that is 1 before the mean is taken off. The
+    idea is that of the structureness indicator (Wu and Yang 2020), whose spans of time these are; theirs is
+    worked out from sound. 0 where the piece is too short for the lags.
+    """
+    frames = int(notes.end // FRAME_SECONDS)
+    first = round(shortest / FRAME_SECONDS)
+    lags = range(first, int(min(longest / FRAME_SECONDS, frames - SHORTEST_RETURN + 1)))
+    if not lags:
+        return 0.0
+    begin = np.arange(frames)[:, None] * FRAME_SECONDS
+    overlap = np.minimum(notes.onset + notes.duration, begin + FRAME_SECONDS) - np.maximum(notes.onset, begin)
+    harmony = np.clip(overlap, 0.0, None) @ np.eye(12)[notes.pitch % 12]
+    size = np.linalg.norm(harmony, axis=1, keepdims=True)
+    harmony = harmony / np.where(size > 0, size, 1.0)
+    alike = harmony @ harmony.T
+    return float(
+        max(np.diagonal(alike, lag).mean() for lag in lags) - alike[np.triu_indices(frames, 1)].mean()
+    )
+
+
 MEASURES: dict[str, Callable[[Notes], float]] = {
     measure.__name__: measure
     for measure in (
@@ -105,6 +141,11 @@ MEASURES: dict[str, Callable[[Notes], float]] = {
         duration,
         groove_similarity,
         self_repetition,
+        stay_on_three_keys,
+        notes_outside_key,
+        return_3_to_8,
+        return_8_to_15,
+        return_from_15,
     )
 }
 

@@ -46,7 +46,8 @@ def sample_metrics(
             longest shared passage of every sample and excerpt.
 
     Returns:
-        Counts of samples, tokens, notes, pieces cut at the bound on tokens, without notes, and breaking the
+        Counts of samples, tokens, places where a piece was stuck and went back, tokens that were dropped by
+        that, notes, pieces cut at the bound on tokens, without notes, and breaking the
         grammar; share of files that decode to notes; the mean probability that the model gave to tokens that
         may not follow, which is the share of invalid transitions that it would have made; how many excerpts
         there are, and how many pieces of each set are held against each other at a time; `music` (see
@@ -70,6 +71,8 @@ def sample_metrics(
         "samples": len(pieces),
         "seed": params.seed,
         "tokens": sum(piece.tokens for piece in pieces),
+        "rewinds": sum(piece.rewinds for piece in pieces),
+        "tokens_redrawn": sum(piece.redrawn for piece in pieces),
         "notes": sum(len(piece.new) for piece in pieces),
         "cut_at_max_tokens": sum(not piece.reached for piece in pieces),
         "without_notes": len(pieces) - len(made),

@@ -27,14 +27,15 @@ class GrammarConstraint:
         self._special: Flags = np.zeros(len(vocabulary), bool)
         self._special[[vocabulary.pad_id, vocabulary.bos_id, vocabulary.eos_id]] = True
         self._speller = (
-            PrefixConstraint(vocabulary) if any(sequence.spelled for sequence in sequences) else None
+            PrefixConstraint(vocabulary) if any(sequence.unspelled for sequence in sequences) else None
         )
-        self.spelled = [sequence.spelled for sequence in sequences]
-        states = [int(grammar.states(sequence.prompt[1:])[-1]) for sequence in sequences]
+        self.spelled = [sequence.unspelled for sequence in sequences]
+        read = [sequence.read for sequence in sequences]
+        states = [int(grammar.states(ids[1:])[-1]) for ids in read]
         self._state = np.array(states, np.int64)
-        self._bars = np.array([grammar.bars[sequence.prompt].sum() for sequence in sequences], np.int64)
-        self._silent = np.array([_trailing(grammar.is_bar[s.prompt]) for s in sequences], np.int64)
-        given = [len(s.prompt) > 1 and not s.spelled for s in sequences]
+        self._bars = np.array([grammar.bars[ids].sum() for ids in read], np.int64)
+        self._silent = np.array([_trailing(grammar.is_bar[ids]) for ids in read], np.int64)
+        given = [len(s.prompt) > 1 and not s.spelled and not s.tokens for s in sequences]
         self._state = np.where(given, grammar.closed(self._state), self._state)
 
     def legal(self) -> Flags:

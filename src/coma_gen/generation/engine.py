@@ -8,12 +8,14 @@ Shapes: B live sequences, T tokens of a chunk, V vocabulary.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from coma_gen.config.schema import ModelParams
 from coma_gen.generation.sequence import SequenceState
 from coma_gen.generation.token_decoder import TokenDecoder
 from coma_gen.model.cache import DecodeCache
@@ -35,7 +37,8 @@ class DecodeEngine:
         self._bound = model.params.max_seq_len if model.params.position_embedding == "learned" else None
         self.logits: Reals = np.zeros((0, 0))
         self._step = TokenDecoder(model)
-        self._state = self._primed([sequence.prompt for sequence in sequences])
+        seen = _seen(model.params)
+        self._state = self._primed([s.tail(seen) if s.tokens else s.prompt for s in sequences])
 
     def _primed(self, prompts: Sequence[Sequence[int]]) -> DecodeCache:
         """Reads prompts of any lengths; equal ones once."""
@@ -72,3 +75,11 @@ class DecodeEngine:
             return
         tokens = np.array([[sequence.tokens[-1]] for sequence in sequences], np.int64)
         self.logits = self._forward(tokens, self._state)
+
+
+def _seen(params: ModelParams) -> int:
+    """Tokens before which nothing changes a state: those that the blocks see together."""
+    if params.global_attention_layers:
+        return sys.maxsize
+    reach = {"attention": max(params.window_sizes), "convolution": params.kernel_size - 1}
+    return 1 + params.num_layers * sum(reach.get(branch, 0) for branch in params.branches)

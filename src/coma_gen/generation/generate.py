@@ -16,7 +16,8 @@ import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.generation.music_generator import MusicGenerator
-from coma_gen.generation.request import MAX_EMPTY_BARS, Request
+from coma_gen.generation.ranking import nearest
+from coma_gen.generation.request import MAX_EMPTY_BARS, MAX_REWINDS, Request
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.sampling_loop import sample_tokens
 from coma_gen.generation.sequence import SequenceState
@@ -39,6 +40,10 @@ class Continuation:
         illegal: mean probability that the model gave to tokens that could not follow.
         valid: whether every token, prompt included, obeys the grammar.
         reached: whether it has the seconds asked for; otherwise it ended at the bound on tokens.
+        rewinds: how often it was stuck and went back.
+        redrawn: tokens that were drawn and dropped by that.
+        draw: which of the draws it was, counted from 1, where the nearest to the prompt are kept; its
+            `distance` from the prompt (see `ranking`); and `tokens_of_all_draws`. None where all are kept.
         left_out: how many new notes there were that would have fallen into the prompt: on a key that it
             still holds, or before its last note (which may be of a pitch that the model does not know).
     """
@@ -50,6 +55,11 @@ class Continuation:
     valid: bool
     reached: bool
     left_out: int
+    rewinds: int = 0
+    redrawn: int = 0
+    draw: int | None = None
+    distance: float | None = None
+    tokens_of_all_draws: int | None = None
 
     @property
     def prompt_end(self) -> float | None:
@@ -76,6 +86,7 @@ def generate_batch(
     seed: int,
     max_tokens: int,
     max_empty_bars: int = MAX_EMPTY_BARS,
+    max_rewinds: int = MAX_REWINDS,
     desc: str | None = "sample",
     name: str | None = None,
     numbers: Sequence[int] | None = None,
@@ -90,6 +101,7 @@ def generate_batch(
         seed: of all random numbers.
         max_tokens: bound on the new tokens of one piece.
         max_empty_bars: bound on the empty bars in a row.
+        max_rewinds: how often a piece goes back from one place where it is stuck.
         desc: what the progress bar says; None for no bar.
         name: how faults call the prompt, where all are the same; their numbers by default.
         numbers: of the pieces; 0 to B - 1 by default.
@@ -114,6 +126,7 @@ def generate_batch(
         seed=seed,
         max_tokens=max_tokens,
         max_empty_bars=max_empty_bars,
+        max_rewinds=max_rewinds,
         desc=desc,
     )
     return [
@@ -159,9 +172,11 @@ def _finished(composer: MusicGenerator, sequence: SequenceState, prompt: Notes |
         added=added,
         tokens=sequence.new_tokens,
         reached=sequence.reached,
-        illegal=sequence.illegal / max(1, sequence.new_tokens),
+        illegal=sum(sequence.illegal) / max(1, sequence.new_tokens),
         valid=composer.grammar.invalid([*sequence.prompt, *sequence.tokens]) == 0,
         left_out=left_out,
+        rewinds=sequence.rewinds,
+        redrawn=sequence.redrawn,
     )
 
 
@@ -208,14 +223,16 @@ def generate_request(composer: MusicGenerator, prompt: Prompt | None, request: R
         UserError: the prompt has no note that the model knows, or is too long for the seconds.
     """
     notes = None if prompt is None else prompt.notes
-    return generate_batch(
+    pieces = generate_batch(
         composer,
-        [notes] * request.num,
+        [notes] * request.draws,
         seconds=request.seconds_after(notes),
         choice=request.choice,
         seed=request.seed,
         max_tokens=request.most_tokens,
         max_empty_bars=request.max_empty_bars,
+        max_rewinds=request.max_rewinds,
         desc="music",
         name=None if prompt is None else prompt.name,
     )
+    return pieces if request.best_of is None else nearest(pieces, request.num)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.sampling import SamplingParams
+from coma_gen.generation.sampling import TOP_P, TRUNCATED, SamplingParams
 from coma_gen.midi.io import MAX_SECONDS
 from coma_gen.midi.notes import Notes
 
@@ -20,6 +20,9 @@ MAX_EMPTY_BARS = 20
 20 empty bars in a row, and that one has 24."""
 
 
+MAX_REWINDS = 4
+
+
 @dataclass(frozen=True)
 class Request:
     """What is asked for, but for the prompt itself.
@@ -28,12 +31,15 @@ class Request:
         seconds: of new music; None where `tokens` alone decide.
         tokens: bound on the new tokens of each piece; None for no other than `MOST_TOKENS`.
         num: how many pieces.
+        best_of: how many are drawn, of which the `num` nearest to the prompt are kept; None for `num`.
         seed: the same seed, the same music.
         temperature: 0 takes the likeliest token; above 1 is wilder, below 1 tamer.
         top_k: only the k likeliest tokens; None for all.
         top_p: only the likeliest tokens that make up this probability; None for all.
         min_p: only tokens at least this share as likely as the likeliest; None for all.
+        truncate: the types of token that top_k, top_p and min_p cut, with commas between them.
         max_empty_bars: of 2 s, in a row.
+        max_rewinds: how often a piece goes back from one place where it is stuck; 0 lets it be.
         from_second: the prompt begins with the first note at or after this moment of the file; None for the
             file's beginning.
         prompt_seconds: how much of the file is the prompt, from its first note on; None for all.
@@ -42,12 +48,15 @@ class Request:
     seconds: float | None = 30.0
     tokens: int | None = None
     num: int = 1
+    best_of: int | None = None
     seed: int = 0
     temperature: float = 1.0
     top_k: int | None = None
-    top_p: float | None = 0.95
+    top_p: float | None = TOP_P
     min_p: float | None = None
+    truncate: str = ",".join(TRUNCATED)
     max_empty_bars: int = MAX_EMPTY_BARS
+    max_rewinds: int = MAX_REWINDS
     from_second: float | None = None
     prompt_seconds: float | None = None
 
@@ -65,7 +74,13 @@ class Request:
     @property
     def choice(self) -> SamplingParams:
         """How tokens are chosen."""
-        return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p)
+        types = tuple(filter(None, (word.strip() for word in self.truncate.split(","))))
+        return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, types)
+
+    @property
+    def draws(self) -> int:
+        """How many pieces are drawn."""
+        return self.best_of or self.num
 
     @property
     def most_tokens(self) -> int:
@@ -82,8 +97,13 @@ class Request:
                 f"must be 1 to {MOST_TOKENS:,}",
             ),
             "num": (1 <= self.num <= MAX_PIECES, f"must be 1 to {MAX_PIECES}"),
+            "best_of": (
+                self.best_of is None or self.num <= self.best_of <= MAX_PIECES,
+                f"must be num ({self.num}) to {MAX_PIECES}",
+            ),
             "seed": (0 <= self.seed < 2**63, "must be at least 0 and below 2**63"),
             "max_empty_bars": (0 <= self.max_empty_bars <= 18_000, "must be 0 to 18,000"),
+            "max_rewinds": (0 <= self.max_rewinds <= 100, "must be 0 to 100"),
             "from_second": (
                 self.from_second is None or 0 <= self.from_second <= MAX_SECONDS,
                 f"must be 0 to {MAX_SECONDS:,.0f}",

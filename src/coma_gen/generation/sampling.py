@@ -3,10 +3,16 @@
 The filters act in the order temperature, top-k, top-p, min-p, each on what the ones before left, and each
 keeps at least the likeliest token. Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et al.
 2020 (arXiv 1904.09751); min-p, Nguyen et al. 2024 (arXiv 2407.01082).
+
+The last three, the truncation, act within types of token: what is cut of the pitches goes to other pitches,
+and how likely a pitch is against a position or a bar stays what the model says. Types that are not named are
+drawn as the model has them. Durations, for one, have a long tail in which most of the held notes lie; cut it
+and notes become short, the model goes on in the manner of short notes, and the music becomes thin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +20,24 @@ import numpy.typing as npt
 
 from coma_gen.config.schema import SampleParams
 from coma_gen.core.errors import Fault
+from coma_gen.tokenizer.vocabulary import Vocabulary
 
 Probabilities = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.intp]
+TYPES = {
+    "bar": ("Bar",),
+    "position": ("Position",),
+    "pitch": ("Pitch",),
+    "velocity": ("Velocity",),
+    "duration": ("Duration",),
+    "pedal": ("Pedal", "PedalOff"),
+}
+"""What the truncation can be asked for -> types of base token."""
+TRUNCATED, TOP_P = ("pitch",), 0.8
+"""What is cut by default, and to which share. On 64 test prompts the demo's model then plays 7.0 notes a
+second, of 0.57 s (real music: 7.1, of 0.97 s); with all types cut at 0.95 it played 10.6, of 0.30 s. To cut
+positions too favors short steps: 10.2 notes a second on validation, where it is 8.8 without and 8.7 in music.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,17 +49,26 @@ class SamplingParams:
         top_k: keep the k likeliest; None keeps all. Equals at the border are kept by the lower id.
         top_p: keep the fewest likeliest tokens whose probabilities reach this sum; None keeps all.
         min_p: keep tokens at least this share as likely as the likeliest; None keeps all.
+        truncate: the types of token, of `TYPES`, within which top_k, top_p and min_p act.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    truncate: Sequence[str] = TRUNCATED
 
     @classmethod
     def of(cls, params: SampleParams) -> SamplingParams:
         """The choice that params.yaml asks for."""
-        return cls(params.temperature, params.top_k, params.top_p, params.min_p)
+        return cls(params.temperature, params.top_k, params.top_p, params.min_p, params.truncate)
+
+    def parts(self, vocabulary: Vocabulary) -> list[Ids]:
+        """The ids of each type that is truncated; a learned id is of the type that it begins with."""
+        wanted = [kind for name in self.truncate for kind in TYPES[name]]
+        first = [types[0] if types else "" for types in vocabulary.token_types]
+        parts = [np.flatnonzero(np.array(first) == kind) for kind in wanted]
+        return [ids for ids in parts if len(ids) > 1]
 
     def faults(self) -> list[Fault]:
         """What is out of range."""
@@ -46,6 +77,10 @@ class SamplingParams:
             "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
             "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),
+            "truncate": (
+                set(self.truncate) <= set(TYPES) and len(set(self.truncate)) == len(self.truncate),
+                f"some of {', '.join(TYPES)}, each once",
+            ),
         }
         return [
             Fault(name, f"must be {rule}", str(getattr(self, name)))
@@ -55,7 +90,10 @@ class SamplingParams:
 
 
 def probabilities(
-    logits: npt.NDArray[np.floating], allowed: npt.NDArray[np.bool_] | None, choice: SamplingParams
+    logits: npt.NDArray[np.floating],
+    allowed: npt.NDArray[np.bool_] | None,
+    choice: SamplingParams,
+    parts: Sequence[Ids] | None = None,
 ) -> Probabilities:
     """The distributions that tokens are drawn from; a row depends on its own logits alone.
 
@@ -63,6 +101,8 @@ def probabilities(
         logits: (..., V) finite scores.
         allowed: (..., V) tokens that may be drawn at all, at least one of each row; None allows all.
         choice: the filters.
+        parts: the ids of each type that is truncated, within itself (`SamplingParams.parts`); None takes all
+            ids as one type.
 
     Returns:
         (..., V) float64, each row summing to one, zero where a token is filtered out.
@@ -76,12 +116,22 @@ def probabilities(
         return only
     with np.errstate(over="ignore"):  # at a temperature next to 0 all but the likeliest become -inf
         weights = np.exp((scores - scores.max(-1, keepdims=True)) / choice.temperature)
-    if choice.top_k is not None or choice.top_p is not None:
-        weights = np.where(_likeliest(weights, choice), weights, 0.0)
-    if choice.min_p is not None:
-        weights = np.where(weights >= choice.min_p * weights.max(-1, keepdims=True), weights, 0.0)
+    if (choice.top_k, choice.top_p, choice.min_p) != (None, None, None):
+        for ids in [np.arange(weights.shape[-1])] if parts is None else parts:
+            weights[..., ids] = _truncated(np.take(weights, ids, axis=-1), choice)
     kept: Probabilities = weights / weights.sum(-1, keepdims=True)
     return kept
+
+
+def _truncated(weights: Probabilities, choice: SamplingParams) -> Probabilities:
+    """Weights (..., K) without those that the filters cut; their sum stays, also where it is zero."""
+    kept = weights
+    if choice.top_k is not None or choice.top_p is not None:
+        kept = np.where(_likeliest(weights, choice), weights, 0.0)
+    if choice.min_p is not None:
+        kept = np.where(kept >= choice.min_p * kept.max(-1, keepdims=True), kept, 0.0)
+    left = kept.sum(-1, keepdims=True)
+    return np.asarray(kept * (weights.sum(-1, keepdims=True) / np.where(left > 0, left, 1.0)), np.float64)
 
 
 def _likeliest(weights: Probabilities, choice: SamplingParams) -> npt.NDArray[np.bool_]:

@@ -4,6 +4,10 @@ The random number of sequence i's token n is a function of (seed, i, n). Only to
 are drawn (the grammar), at most so many empty bars in a row, and never PAD, BOS or EOS: who asks for 30
 seconds gets them. A sequence ends when its music has reached the time asked for, or at the bound on tokens.
 
+One whose music is stuck goes back to where that began (see `guard`). It leaves the others, and when they have
+ended is read anew up to there and goes on, beside those that went back as well: so what becomes of it depends
+on itself alone.
+
 Memory does not grow with the music but for its tokens: the model's state is bounded (unless it has global
 layers), and a long prompt is read in chunks.
 """
@@ -20,6 +24,7 @@ from tqdm import tqdm
 
 from coma_gen.generation.constraints import GrammarConstraint
 from coma_gen.generation.engine import DecodeEngine
+from coma_gen.generation.guard import LoopGuard
 from coma_gen.generation.sampling import SamplingParams, probabilities, sample_from
 from coma_gen.generation.sequence import SequenceState
 from coma_gen.model.conformer import Conformer
@@ -36,6 +41,7 @@ def sample_tokens(
     seed: int,
     max_tokens: int,
     max_empty_bars: int,
+    max_rewinds: int = 0,
     desc: str | None = "sample",
 ) -> None:
     """Lets every sequence grow until it has finished.
@@ -48,37 +54,81 @@ def sample_tokens(
         seed: with a sequence's index it names the random numbers.
         max_tokens: bound on the new tokens of one sequence.
         max_empty_bars: bound on the empty bars in a row.
+        max_rewinds: how often a sequence goes back from one place where its music is stuck; at a temperature
+            of 0, which would draw the same again, it never does.
         desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
             for no bar.
     """
-    places = GrammarConstraint(grammar, sequences, max_empty_bars)
-    reader = DecodeEngine(model, sequences)
-    live = list(sequences)
-    with _Progress(sequences, places.seconds(), desc) as progress:
-        while live:
-            legal = places.legal()
-            illegal = places.forbidden_share(reader.logits, legal)
-            uniforms = [sequence.uniform(seed) for sequence in live]
-            tokens = sample_from(probabilities(reader.logits, places.playable(legal), choice), uniforms)
-            is_lead, seconds = places.move(tokens), places.seconds()
-            for row, sequence in enumerate(live):
-                sequence.add(
-                    int(tokens[row]),
-                    is_lead=is_lead[row],
-                    illegal=float(illegal[row]),
-                    seconds=float(seconds[row]),
-                )
-            progress.show()
-            still = [
-                row
-                for row, sequence in enumerate(live)
-                if not sequence.reached and sequence.new_tokens < max_tokens
-            ]
-            if len(still) < len(live):
-                places.take(still)
-                live = [live[row] for row in still]
-            if live:
-                reader.read(live, still)
+    starts = GrammarConstraint(grammar, sequences, max_empty_bars).seconds()
+    guard = LoopGuard(grammar.vocabulary, max_rewinds) if choice.temperature else None
+    growing = list(sequences)
+    with _Progress(sequences, starts, desc) as progress:
+        while growing:
+            rows = _Rows(model, grammar, growing, choice, max_empty_bars)
+            growing = []
+            while rows.live:
+                rows.draw(seed)
+                progress.show()
+                growing += rows.go_on(guard, max_tokens)
+
+
+class _Rows:
+    """Sequences that are drawn side by side: `live` are those which have not ended or gone back."""
+
+    def __init__(
+        self,
+        model: Conformer,
+        grammar: Grammar,
+        sequences: Sequence[SequenceState],
+        choice: SamplingParams,
+        max_empty_bars: int,
+    ) -> None:
+        self.live = list(sequences)
+        self._opens_bar = grammar.opens_bar
+        self._choice, self._parts = choice, choice.parts(grammar.vocabulary)
+        self._places = GrammarConstraint(grammar, sequences, max_empty_bars)
+        self._reader = DecodeEngine(model, sequences)
+
+    def draw(self, seed: int) -> None:
+        """Adds one token to each."""
+        places, logits = self._places, self._reader.logits
+        legal = places.legal()
+        illegal = places.forbidden_share(logits, legal)
+        uniforms = [sequence.uniform(seed) for sequence in self.live]
+        distributions = probabilities(logits, places.playable(legal), self._choice, self._parts)
+        tokens = sample_from(distributions, uniforms)
+        is_lead, seconds = places.move(tokens), places.seconds()
+        for row, sequence in enumerate(self.live):
+            sequence.add(
+                int(tokens[row]),
+                is_lead=is_lead[row],
+                illegal=float(illegal[row]),
+                seconds=float(seconds[row]),
+            )
+
+    def go_on(self, guard: LoopGuard | None, max_tokens: int) -> list[SequenceState]:
+        """Reads what was drawn, and lets go of sequences that have ended or are stuck.
+
+        Returns:
+            Those that have gone back.
+        """
+        still, stuck = [], []
+        for row, sequence in enumerate(self.live):
+            if sequence.reached or sequence.new_tokens >= max_tokens:
+                continue
+            opens_bar = self._opens_bar[sequence.tokens[-1]]
+            keep = guard.tokens_to_keep(sequence) if guard is not None and opens_bar else None
+            if keep is None:
+                still.append(row)
+            else:
+                sequence.rewind(keep)
+                stuck.append(sequence)
+        if len(still) < len(self.live):
+            self._places.take(still)
+            self.live = [self.live[row] for row in still]
+        if self.live:
+            self._reader.read(self.live, still)
+        return stuck
 
 
 class _Progress:

@@ -25,9 +25,10 @@ class SequenceState:
         spelled: base tokens that the prompt goes on with, for the model to choose the ids of.
         tokens: drawn so far; the first `lead` of them only spell the prompt.
         lead: how many.
-        illegal: the sum, over the new tokens, of the probability that the model gave to those that the
-            grammar forbids.
+        illegal: for each of them the probability that the model gave to tokens which the grammar forbids.
         seconds: of music so far, from the start.
+        rewinds: how often it went back.
+        redrawn: how many tokens were drawn and dropped by that.
     """
 
     prompt: list[int]
@@ -36,8 +37,10 @@ class SequenceState:
     spelled: tuple[int, ...] = ()
     tokens: array[int] = field(default_factory=lambda: array("H"))
     lead: int = 0
-    illegal: float = 0.0
+    illegal: array[float] = field(default_factory=lambda: array("d"))
     seconds: float = 0.0
+    rewinds: int = 0
+    redrawn: int = 0
     _uniforms: npt.NDArray[np.float64] | None = None
 
     @property
@@ -47,7 +50,7 @@ class SequenceState:
 
     def uniform(self, seed: int) -> float:
         """The random number of the next token, in [0, 1)."""
-        block, place = divmod(len(self.tokens), REFILL)
+        block, place = divmod(len(self.tokens) + self.redrawn, REFILL)
         if place == 0 or self._uniforms is None:
             self._uniforms = generator(seed, "sample", self.index, block).random(REFILL)
         return float(self._uniforms[place])
@@ -61,8 +64,25 @@ class SequenceState:
         """Appends a token that was drawn."""
         self.tokens.append(token)
         self.lead += is_lead
-        self.illegal += 0.0 if is_lead else illegal
+        self.illegal.append(0.0 if is_lead else illegal)
         self.seconds = seconds
+
+    def rewind(self, keep: int) -> None:
+        """Drops all tokens but the first `keep`: none, or more than those that only spell the prompt."""
+        self.rewinds += 1
+        self.redrawn += len(self.tokens) - keep
+        del self.tokens[keep:], self.illegal[keep:]
+        self.lead = min(self.lead, keep)
+
+    @property
+    def read(self) -> list[int]:
+        """The prompt and what was drawn."""
+        return self.prompt + self.tokens.tolist()
+
+    @property
+    def unspelled(self) -> tuple[int, ...]:
+        """What is left to be spelled before the next token is drawn, where none or all of it was."""
+        return () if self.tokens else self.spelled
 
     def tail(self, count: int) -> list[int]:
         """The last `count` tokens, the prompt's included."""

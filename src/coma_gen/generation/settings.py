@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
 from typing import SupportsIndex, TypedDict
@@ -22,24 +22,33 @@ class GenerateSettings(TypedDict, total=False):
     Attributes:
         seconds: of new music; 30 by default, or no limit where `tokens` is given.
         tokens: the largest number of new tokens of each piece; no limit by default.
+        best_of: so many pieces are drawn, and the `num` whose density, polyphony, loudness, length of notes
+            and scale are nearest to the prompt's are returned, the nearest first; by default `num` are drawn.
         seed: the same seed gives the same music; 0 by default.
         temperature: 0 takes the most likely token, above 1 is wilder, below 1 is tamer; 1 by default.
         top_k: sample from the k most likely tokens only; all by default.
-        top_p: sample from the most likely tokens that make up this probability; 0.95 by default, 1 for all.
+        top_p: sample from the most likely tokens that make up this probability; 0.8 by default, 1 for all.
         min_p: drop tokens less than this many times as likely as the most likely one; none by default.
+        truncate: the types of token that top_k, top_p and min_p cut, of bar, position, pitch, velocity,
+            duration and pedal, as a list or as text with commas; pitch by default.
         max_empty_bars: the most bars (of 2 s) without an event in a row; 20 by default.
+        max_rewinds: how often a piece goes back from one place where it is stuck on few keys or one figure;
+            4 by default, 0 lets it be.
         from_second: the prompt begins with the first note at or after this second of the file.
         prompt_seconds: the length of the prompt, from its first note on; the whole file by default.
     """
 
     seconds: float | None
     tokens: int | None
+    best_of: int | None
     seed: int | None
     temperature: float | None
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    truncate: str | Sequence[str] | None
     max_empty_bars: int | None
+    max_rewinds: int | None
     from_second: float | None
     prompt_seconds: float | None
 
@@ -54,8 +63,12 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     known = Request.__dataclass_fields__
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"generate() has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    settings, faults = {}, []
+    settings: dict[str, float | str | None] = {}
+    faults = []
     for name, value in given.items():
+        if name == "truncate" and value is not None:
+            settings[name] = _words(value)
+            continue
         number = None if value is None else _number(value, whole=name in WHOLE_NUMBERS)
         if number is None and value is not None:
             kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
@@ -64,11 +77,16 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     request = Request.of(settings)
     faults += request.faults() if not faults else []
     if not has_prompt:
-        cuts = ("from_second", "prompt_seconds")
+        cuts = ("from_second", "prompt_seconds", "best_of")
         faults += [Fault(name, "is for a prompt only") for name in cuts if given.get(name) is not None]
     if faults:
         raise UserError(*faults)
     return request
+
+
+def _words(value: object) -> str:
+    """A list of words as text with commas; anything else as it prints."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _number(value: object, *, whole: bool) -> float | None:

@@ -133,6 +133,7 @@ def _draw(
         seed=params.seed,
         max_tokens=params.max_tokens,
         max_empty_bars=params.max_empty_bars,
+        max_rewinds=params.max_rewinds,
         desc="sample" if alone else None,
         numbers=list(prompts),
     )
@@ -144,6 +145,8 @@ def _described(sample: SampleSpec, piece: Continuation) -> dict[str, Any]:
         "tokens": piece.tokens,
         "prompt_seconds": piece.prompt_end,
         "reached_its_time": piece.reached,
+        "rewinds": piece.rewinds,
+        "tokens_redrawn": piece.redrawn,
     }
     if sample.source is not None:
         described |= {"composer": sample.source.composer, "title": sample.source.title}

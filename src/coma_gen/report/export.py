@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,9 +116,22 @@ def _figures(piece: Continuation, heard: Notes) -> dict[str, Any]:
             "new_notes": len(piece.added),
             "left_out": piece.left_out,
             "tokens": piece.tokens,
+            "rewinds": piece.rewinds,
+            "tokens_redrawn": piece.redrawn,
+            **({} if piece.draw is None else _ranked(piece)),
             "reached_its_seconds": piece.reached,
             "joint_seconds": piece.prompt_end,
             "seconds": heard.end,
         }
     )
     return figures
+
+
+def _ranked(piece: Continuation) -> dict[str, Any]:
+    """Which draw a piece is, where the nearest to the prompt were kept, and what all of them cost."""
+    distance = piece.distance if piece.distance is not None and isfinite(piece.distance) else None
+    return {
+        "draw": piece.draw,
+        "distance_from_prompt": distance,
+        "tokens_of_all_draws": piece.tokens_of_all_draws,
+    }

@@ -21,7 +21,9 @@ MIDI = "midi"
 SETTINGS = tuple(field.name for field in fields(Request))
 WHOLE = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
 """Settings that are whole numbers."""
-OF_A_PROMPT = ("from_second", "prompt_seconds")
+TEXTS = ("truncate",)
+"""Settings that are text; all others are numbers."""
+OF_A_PROMPT = ("from_second", "prompt_seconds", "best_of")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Limits:
     Attributes:
         max_seconds: of new music in one piece.
         max_tokens: new ones in one piece, however many seconds they last.
-        max_pieces: of one request, the `num` of all its rows together.
+        max_pieces: of one request, the `num` (or `best_of`) of all its rows together.
         max_prompt_bytes: of one prompt's MIDI file.
         at_once: requests that are worked on at the same time; the others wait for their turn.
     """
@@ -85,7 +87,7 @@ def parse_request(rows: object, limits: Limits) -> list[ParsedRequest]:
         raise UserError(Fault("inputs", f"must be at most {limits.max_pieces} rows", f"{len(rows)}"))
     faults: list[Fault] = []
     understood = [_row(row, f"inputs[{number}]", limits, faults) for number, row in enumerate(rows)]
-    pieces = sum(each.request.num for each in understood)
+    pieces = sum(each.request.draws for each in understood)
     if not faults and pieces > limits.max_pieces:
         rule = f"must ask for at most {limits.max_pieces} pieces together"
         faults.append(Fault("inputs", rule, f"{pieces}"))
@@ -100,9 +102,10 @@ def _row(row: Mapping[Any, Any], where: str, limits: Limits, faults: list[Fault]
     faults += [
         Fault(f"{where}.{name}", f"must be one of {', '.join(known)}") for name in row if name not in known
     ]
-    numbers = {}
+    numbers: dict[str, float | str | None] = {}
     for name in SETTINGS:
-        value = _number(row.get(name), whole=name in WHOLE)
+        given = row.get(name)
+        value = _text(given) if name in TEXTS else _number(given, whole=name in WHOLE)
         if isinstance(value, Fault):
             faults.append(Fault(f"{where}.{name}", value.rule, value.got))
         else:
@@ -114,8 +117,8 @@ def _row(row: Mapping[Any, Any], where: str, limits: Limits, faults: list[Fault]
     faults += [Fault(f"{where}.{fault.where}", fault.rule, fault.got, fault.remedy) for fault in found]
     name, request = f"{where}.{MIDI}", _within(request, limits)
     if row.get(MIDI) is None:
-        given = [setting for setting in OF_A_PROMPT if row.get(setting) is not None]
-        faults += [Fault(f"{where}.{setting}", f"is for a row with {MIDI} only") for setting in given]
+        cuts = [setting for setting in OF_A_PROMPT if row.get(setting) is not None]
+        faults += [Fault(f"{where}.{setting}", f"is for a row with {MIDI} only") for setting in cuts]
         return ParsedRequest(name, None, request)
     midi = _prompt(row[MIDI], limits)
     if isinstance(midi, Fault):
@@ -150,6 +153,11 @@ def _number(value: object, *, whole: bool) -> float | Fault | None:
     if isinstance(value, float) and (not math.isfinite(value) or value != int(value)):
         return Fault("", rule, repr(value))
     return int(value)
+
+
+def _text(value: object) -> str | Fault | None:
+    """A setting's text; None where it is left open."""
+    return value if value is None or isinstance(value, str) else Fault("", "must be text", _kind(value))
 
 
 def _prompt(text: object, limits: Limits) -> bytes | Fault:

@@ -32,6 +32,11 @@ MUSIC = (
     "duration",
     "groove_similarity",
     "self_repetition",
+    "stay_on_three_keys",
+    "notes_outside_key",
+    "return_3_to_8",
+    "return_8_to_15",
+    "return_from_15",
 )
 
 
@@ -62,7 +67,7 @@ FIGURES = (
     Figure("nats_validation", "the same, validation split", ("evaluate/validation/nll_per_token",)),
     Figure(
         "music_overlap",
-        "of the samples' distributions with the test music's, mean of nine; 1 = the same",
+        "of the samples' distributions with the test music's, mean over the measures; 1 = the same",
         tuple(f"sample/music/{name}/overlap/with_test" for name in MUSIC),
         "mean",
     ),
