@@ -10,7 +10,7 @@ layers), and a long prompt is read in chunks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ def sample_tokens(
     max_tokens: int,
     max_empty_bars: int,
     desc: str | None = "sample",
+    watch: Callable[[], None] | None = None,
 ) -> None:
     """Lets every sequence grow until it has finished.
 
@@ -50,6 +51,7 @@ def sample_tokens(
         max_empty_bars: bound on the empty bars in a row.
         desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
             for no bar.
+        watch: called after each token; what it raises ends the sampling.
     """
     places = GrammarConstraint(grammar, sequences, max_empty_bars)
     reader = DecodeEngine(model, sequences)
@@ -69,6 +71,8 @@ def sample_tokens(
                     seconds=float(seconds[row]),
                 )
             progress.show()
+            if watch is not None:
+                watch()
             still = [
                 row
                 for row, sequence in enumerate(live)
