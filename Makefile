@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults maestro maestro-cpu maestro-data ui serve bench verify lint format
+.PHONY: help demo test faults maestro maestro-cpu maestro-data ui play serve bench verify lint format
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -55,6 +55,9 @@ maestro-data: $(READY) ## only the data stages of it, and their figures
 
 ui: $(READY) ## the MLflow UI on this machine
 	@$(BIN)/coma-gen ui $(ARGS)
+
+play: $(READY) ## a page in your browser on which the model continues your MIDI files
+	@$(BIN)/coma-gen play $(ARGS)
 
 serve: $(READY) ## the best model over HTTP, on this machine only; ARGS='--port 5002'
 	@$(BIN)/coma-gen serve $(ARGS)

@@ -72,8 +72,8 @@ def requested_limits(options: argparse.Namespace) -> tuple[dict[str, Any], Limit
     """
     from coma_gen.serving.schema import Limits
 
-    given = {field.name: getattr(options, field.name, None) for field in fields(Limits)}
-    given = {name: value for name, value in given.items() if value is not None}
+    named = {field.name: getattr(options, field.name, None) for field in fields(Limits)}
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     limits = Limits(**given)
     faults = [Fault(f"--{fault.where.replace('_', '-')}", fault.rule, fault.got) for fault in limits.faults()]
     for name, value, low, high in (
