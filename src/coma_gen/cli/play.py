@@ -61,6 +61,7 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     from coma_gen.play.studio import Studio
 
     studio = Studio(composer, options.model, limits, options.threads, options.device)
+    studio.warm_up()
 
     def tell(address: str) -> None:
         print(f"The page is at {address}/ , on this machine only.\nStop with Ctrl-C.", flush=True)

@@ -228,7 +228,7 @@ def generate_request(
         seed=request.seed,
         max_tokens=request.most_tokens,
         max_empty_bars=request.max_empty_bars,
-        desc="music",
+        desc="music" if watch is None else None,
         name=None if prompt is None else prompt.name,
         watch=watch,
     )

@@ -16,7 +16,7 @@ function offerVariants(most) {
   for (let count = 1; count <= most; count++) {
     const label = document.createElement("label");
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "num", value: count });
-    radio.checked = count === Math.min(3, most);
+    radio.checked = count === Math.min(4, most);
     const text = Object.assign(document.createElement("span"), { textContent: count });
     label.append(radio, text);
     $("variants").append(label);
@@ -28,10 +28,11 @@ function playByKey(event) {
   if (event.key !== " " || event.defaultPrevented || event.target !== document.body) return;
   event.preventDefault();
   const players = [...document.querySelectorAll("#takes audio[src]")];
-  const current = players.find((audio) => !audio.paused) ?? players.find((audio) => audio === lastPlayed) ?? players[0];
-  if (!current) return here()?.midi && togglePreview();
-  if (current.paused) current.play().catch(() => {});
-  else current.pause();
+  const playing = [...players, preview.audio].find((audio) => !audio.paused);
+  const next = players.includes(lastPlayed) ? lastPlayed : players[0];
+  if (playing) playing.pause();
+  else if (next && lastPlayed !== preview.audio) next.play().catch(() => {});
+  else if (here()?.midi) togglePreview();
 }
 
 let lastPlayed = null;
@@ -87,14 +88,14 @@ $("settings").addEventListener("submit", (event) => {
   go();
 });
 addEventListener("popstate", (event) => {
-  const depth = event.state?.depth ?? 0;
-  if (depth < trail.length) back(depth);
+  show(Math.min(event.state?.depth ?? 0, trail.length));
 });
 
 async function start() {
+  history.replaceState({ depth: 0 }, "");
   about = await (await fetch("/about")).json();
   const { name, digest, parameters } = about.model;
-  $("model").textContent = `· ${name}, ${(parameters / 1e6).toFixed(1)} million parameters`;
+  $("model").textContent = `· ${name}, ${(parameters / 1e6).toFixed(1)}M parameters`;
   $("model").title = digest;
   $("seconds").max = Math.min(120, about.limits.max_seconds);
   offerVariants(Math.min(MOST_VARIANTS, about.limits.max_pieces));

@@ -5,11 +5,13 @@ const $ = (id) => document.getElementById(id);
 const MOST_VARIANTS = 4;
 /** Where the whole file is longer before the new music, this many seconds are used at first. */
 const [ALL_UP_TO, OTHERWISE] = [120, 60];
-/** A prompt and the takes made of it; the last one is shown. */
+/** Prompts, each kept from a take of the one before, and how many of them lead to the one that is shown. */
 const trail = [];
-const here = () => trail[trail.length - 1];
+let depth = 0;
+const here = () => trail[depth - 1];
 let about = null;
 let running = null;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 function say(text) {
   $("message").textContent = text;
@@ -44,19 +46,27 @@ async function openMidi(name, bytes) {
   }
 }
 
-/** Shows a prompt as a new first place of the trail, or behind the present one. */
+/** Shows a prompt as the first place of a new trail, or behind others of the present one. */
 function open(prompt, behind = 0) {
   const first = prompt.notes?.length ? prompt.notes[0][0] : 0;
   const place = { ...prompt, first, joint: prompt.end ?? 0, takes: document.createElement("div") };
   place.use = place.joint <= ALL_UP_TO ? null : OTHERWISE;
   trail.splice(behind, Infinity, place);
-  history[history.state?.depth ? "pushState" : "replaceState"]({ depth: 1 + behind }, "");
-  show();
-  $("title").focus?.();
+  goTo(behind + 1);
 }
 
-/** Shows the last place of the trail. */
-function show() {
+/** Goes to a place of the trail, or, at 0, to the choice of a file; what is behind it stays. */
+function goTo(next) {
+  history.pushState({ depth: next }, "");
+  show(next);
+}
+
+/** Shows a place; what is being made is for another one, and ends. */
+function show(next) {
+  running?.stopper.abort();
+  for (const audio of document.querySelectorAll("audio")) audio.pause();
+  say("");
+  depth = next;
   const place = here();
   stopPreview();
   $("choose").hidden = Boolean(place);
@@ -70,6 +80,7 @@ function show() {
   showTrail();
   if (place.midi) showChoice();
   scrollTo({ top: 0 });
+  $("title").focus({ preventScroll: true });
 }
 
 function factsOf({ notes, end, drums, endless, outside }) {
@@ -79,38 +90,29 @@ function factsOf({ notes, end, drums, endless, outside }) {
     [outside, "too high or low for the model"],
   ];
   const words = left.filter(([count]) => count).map(([count, what]) => `${plural(count, "note")} ${what}`);
-  return [plural(notes.length, "note"), clock(end), ...words].join(" · ");
+  return [plural(notes.length, "note"), clock(Math.round(end)), ...words].join(" · ");
 }
 
 function showTrail() {
-  const parts = trail.map((place, depth) => {
-    const text = place.midi ? place.name : "From nothing";
-    const isHere = depth === trail.length - 1;
+  const parts = trail.map((place, index) => {
+    const isHere = place === here();
     const part = document.createElement(isHere ? "span" : "button");
-    part.textContent = text;
+    part.textContent = place.midi ? place.name : "From nothing";
     if (isHere) part.ariaCurrent = "page";
-    else part.addEventListener("click", () => back(depth + 1));
+    else part.addEventListener("click", () => goTo(index + 1));
     return part;
   });
   const other = document.createElement("button");
   other.textContent = "Another file";
-  other.addEventListener("click", () => back(0));
+  other.addEventListener("click", () => goTo(0));
   $("trail").replaceChildren(other, ...parts);
-}
-
-/** Goes back to a depth of the trail; 0 is the choice of a file. */
-function back(depth) {
-  running?.stopper.abort();
-  say("");
-  trail.length = depth;
-  history.replaceState({ depth }, "");
-  show();
 }
 
 /** What of the file is used: [from, to] in seconds. */
 function usedOf(place) {
-  const from = place.use === null ? 0 : Math.max(0, place.joint - place.use);
-  return [Math.round(100 * from) / 100, place.joint];
+  const lastBefore = place.notes.findLast((note) => note[0] < place.joint)?.[0] ?? 0;
+  const from = place.use === null ? 0 : Math.max(0, Math.min(place.joint - place.use, lastBefore));
+  return [Math.floor(100 * from) / 100, place.joint];
 }
 
 function showChoice() {
@@ -166,7 +168,7 @@ async function go() {
   take.element.scrollIntoView({ block: "nearest" });
   try {
     await take.run();
-    $("status").textContent = `${plural(take.request.num, "way")} to go on, ready to be played`;
+    $("status").textContent = `${plural(take.request.num, "variant")}, ready to be played`;
     release(take);
     await take.loadSounds();
   } catch (error) {
@@ -186,11 +188,10 @@ function release(take) {
 
 /** Goes on from a variant: its piece is the prompt of the next place. */
 async function keep(variant) {
-  for (const audio of document.querySelectorAll("audio")) audio.pause();
-  const depth = trail.length;
+  const behind = depth;
   try {
     const found = await (await ask("/look", variant.file)).json();
-    open({ ...variant.file, ...found }, depth);
+    open({ ...variant.file, ...found }, behind);
   } catch (error) {
     say(error.message);
   }
@@ -212,7 +213,7 @@ async function togglePreview() {
   if (!audio.paused) return audio.pause();
   const [from, to] = usedOf(place);
   const atEnd = place.joint >= place.end;
-  const key = `${trail.length} ${from} ${to}`;
+  const key = `${depth} ${from} ${to}`;
   if (preview.key !== key) {
     $("hear").disabled = true;
     try {

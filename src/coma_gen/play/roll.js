@@ -13,13 +13,12 @@ const [SOFTEST, LOUDEST] = [24, 108];
  * width, top, step and height as shares), and the pixels.
  */
 function layoutOf(music, width) {
-  const pitches = music.notes.map((note) => note[2]);
-  let low = Math.floor(Math.min(60, ...chunked(pitches, Math.min)) / 12) * 12;
-  let high = Math.floor(Math.max(71, ...chunked(pitches, Math.max)) / 12) * 12 + 12;
+  const [lowest, highest] = music.range ?? rangeOf(music.notes);
+  let [low, high] = [Math.floor(lowest / 12) * 12, Math.floor(highest / 12) * 12 + 12];
   while (high - low < 36) [low, high] = [Math.max(0, low - 12), Math.min(132, high + 12)];
   const seconds = Math.max(1, music.seconds);
   const across = Math.max(100, width - SIDE.left - SIDE.right);
-  const lines = kept(Math.ceil(seconds / Math.max(24, across / 14)), 1, MOST_LINES);
+  const lines = kept(Math.ceil(seconds / Math.max(24, across / 11)), 1, MOST_LINES);
   const lineSeconds = lines > 1 ? Math.ceil(seconds / lines) : seconds;
   const row = lines === 1 ? 4 : lines <= 4 ? 3 : 2;
   const keys = (high - low + 1) * row;
@@ -30,6 +29,12 @@ function layoutOf(music, width) {
     ...{ top: SIDE.top / total, step: step / total, height: keys / total },
     pixels: { width, across, total, step, keys, row, low, high },
   };
+}
+
+/** The lowest and the highest pitch of notes; at least the octave of middle C. */
+function rangeOf(notes) {
+  const pitches = notes.map((note) => note[2]);
+  return [Math.min(60, ...chunked(pitches, Math.min)), Math.max(71, ...chunked(pitches, Math.max))];
 }
 
 /** The extreme of every 10,000 values: a call takes only so many arguments. */
@@ -55,10 +60,11 @@ function rampOf(soft, loud) {
 /**
  * Draws music into the canvas of a `.roll`, as wide as it is, and leaves the layout in its data-roll.
  *
- * music: {notes: [[onset, duration, pitch, velocity]], seconds, joint, used: [from, to]}. Notes after `joint`
- * are the model's; of the others those outside of `used` are pale.
+ * music: {notes: [[onset, duration, pitch, velocity]], seconds, joint, used: [from, to], range}. Notes after
+ * `joint` are the model's, where it is null all; those outside of `used` are pale; `range` is of the pitches shown.
  */
 function drawRoll(frame, music) {
+  frame.drawnWidth = frame.clientWidth;
   const layout = layoutOf(music, Math.max(200, frame.clientWidth));
   const { pixels, ...shares } = layout;
   frame.dataset.roll = JSON.stringify(shares);
@@ -110,7 +116,7 @@ function drawNotes(pen, layout, music, color) {
   const [from, to] = music.used ?? [0, Infinity];
   for (const [onset, duration, pitch, velocity] of [...music.notes].sort((a, b) => a[3] - b[3])) {
     const depth = Math.round(7 * kept((velocity - SOFTEST) / (LOUDEST - SOFTEST), 0, 1));
-    const isMade = music.joint !== null && onset > music.joint + 0.001;
+    const isMade = music.joint === null || onset > music.joint + 0.001;
     pen.fillStyle = music.used && (onset < from || onset >= to) ? color("plain-soft") : (isMade ? made : given)[depth];
     const last = kept(Math.floor((onset + duration) / layout.line_seconds), 0, layout.lines - 1);
     for (let line = kept(Math.floor(onset / layout.line_seconds), 0, layout.lines - 1); line <= last; line++) {
@@ -136,16 +142,20 @@ function drawJoint(pen, layout, seconds, ink) {
   pen.fill();
 }
 
-const drawn = new Map();
+const drawn = new WeakMap();
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) if (target.clientWidth !== target.drawnWidth) requestAnimationFrame(drawn.get(target));
+});
 
 /** Draws music now, and again when the size or the colors change; `music` is asked for each time. */
 function keepDrawn(frame, music) {
-  const draw = () => frame.isConnected && frame.clientWidth && drawRoll(frame, music());
-  if (!drawn.has(frame)) new ResizeObserver(draw).observe(frame.parentElement);
+  const draw = () => frame.clientWidth && drawRoll(frame, music());
+  const isNew = !drawn.has(frame);
   drawn.set(frame, draw);
+  if (isNew) resized.observe(frame);
   draw();
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  for (const draw of drawn.values()) draw();
+  for (const frame of document.querySelectorAll(".roll")) drawn.get(frame)?.();
 });

@@ -60,6 +60,11 @@ class Studio:
             "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
         }
 
+    def warm_up(self) -> None:
+        """Makes a few notes, so that the first request does not wait for what is set up once."""
+        with deterministic(self.threads):
+            generate_request(self.composer, None, Request(seconds=0.1, tokens=8), watch=lambda _pieces: None)
+
     def look(self, row: Mapping[str, Any], name: str) -> Event:
         """The notes of a file, and how many there are that the model does not go on from."""
         parsed = parse_row(row, self.limits, name=name)

@@ -54,7 +54,7 @@ function copyOf(template) {
   return document.getElementById(template).content.firstElementChild.cloneNode(true);
 }
 
-/** One way to go on. */
+/** One variant. */
 class Variant {
   constructor(take, number) {
     this.take = take;
@@ -63,9 +63,9 @@ class Variant {
     this.element = copyOf("variant");
     this.frame = this.element.querySelector(".roll");
     this.notes = [];
-    this.part("h4").textContent = take.request.num > 1 ? `Way ${number}` : "The way on";
-    for (const unseen of this.element.querySelectorAll(".name")) unseen.textContent = ` of way ${number}`;
-    this.frame.dataset.label = `Place in way ${number}`;
+    this.part("h4").textContent = `Variant ${number}`;
+    for (const unseen of this.element.querySelectorAll(".name")) unseen.textContent = ` of variant ${number}`;
+    this.frame.dataset.label = `Place in variant ${number}`;
   }
 
   part(selector) {
@@ -77,7 +77,8 @@ class Variant {
     const total = joint - start + this.take.request.seconds;
     const ends = this.midi ? this.notes.map((note) => note[0] + note[1]) : [total];
     const seconds = Math.max(joint - start, ...chunked(ends, Math.max));
-    return { notes: [...notes, ...this.notes], seconds, joint: this.take.request.midi ? joint - start : null };
+    const { range, request } = this.take;
+    return { notes: [...notes, ...this.notes], seconds, range, joint: request.midi ? joint - start : null };
   }
 
   draw() {
@@ -88,7 +89,6 @@ class Variant {
   grow({ from, notes }) {
     if (from === null) return;
     this.notes = [...this.notes.filter((note) => note[0] < from - 0.001), ...notes];
-    this.draw();
   }
 
   finish(piece) {
@@ -109,7 +109,6 @@ class Variant {
     }
     this.part(".flac").href = "#";
     this.part(".flac").download = `${this.stem}.flac`;
-    this.draw();
   }
 
   get file() {
@@ -150,7 +149,7 @@ class Take {
     this.element = copyOf("take");
     this.stopper = new AbortController();
     const { num, seconds, seed } = request;
-    this.part("h3").textContent = num > 1 ? `${num} ways to go on` : "One way to go on";
+    this.part("h3").textContent = num > 1 ? `${num} variants` : "One variant";
     this.part(".about").textContent = `${seconds} s · ${temperatureWords(request.temperature)} · seed ${seed}`;
     this.part(".stop").addEventListener("click", () => this.stopper.abort());
     this.part(".zip").addEventListener("click", () => this.saveAll());
@@ -186,12 +185,20 @@ class Take {
       const variant = new Variant(this, number);
       this.variants.push(variant);
       this.part(".variants").append(variant.element);
-      variant.draw();
     }
+    this.draw();
+    this.element.scrollIntoView({ block: "start", behavior: still.matches ? "auto" : "smooth" });
+  }
+
+  /** Draws all variants, over the same pitches. */
+  draw() {
+    this.range = rangeOf([this.begun, ...this.variants].flatMap((each) => each.notes));
+    for (const variant of this.variants) variant.draw();
   }
 
   grow(progress) {
     progress.forEach((part, index) => this.variants[index].grow(part));
+    this.draw();
     const mean = progress.reduce((sum, part) => sum + Math.min(part.seconds, this.request.seconds), 0) / progress.length;
     this.part("progress").value = mean / this.request.seconds;
     this.tell(`${Math.floor(mean)} of ${this.request.seconds} s`);
@@ -199,10 +206,12 @@ class Take {
 
   finish({ pieces, command }) {
     pieces.forEach((piece, index) => this.variants[index].finish(piece));
+    this.draw();
     this.part(".progress").hidden = true;
     this.part(".whole").hidden = false;
     this.part(".command").hidden = false;
     this.part("code").textContent = this.commandLine = command;
+    if (this.prompt) this.part(".command p").textContent = `The same on the command line, beside ${this.prompt}:`;
   }
 
   async loadSounds() {
