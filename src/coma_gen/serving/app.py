@@ -180,6 +180,7 @@ def listen(port: int) -> socket.socket:
     try:
         listening.bind((HOST, port))
     except OSError as error:
+        listening.close()
         sys.exit(f"coma-gen: port {port} of {HOST}: {error.strerror}. Name another one with --port")
     return listening
 
