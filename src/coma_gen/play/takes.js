@@ -98,6 +98,8 @@ class Variant {
     const link = this.part(".midi");
     link.href = URL.createObjectURL(new Blob([bytesOf(piece.midi)], { type: "audio/midi" }));
     link.download = `${this.stem}.mid`;
+    this.part(".clock").textContent = "Making the sound ...";
+    this.part(".files").classList.add("ready");
     this.part(".keep").disabled = false;
     this.part(".keep").addEventListener("click", () => this.take.keep(this));
     for (const kind of ["flac", "wav"]) {

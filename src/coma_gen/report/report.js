@@ -132,5 +132,5 @@ function startPlayer(card) {
   show();
 }
 
-document.querySelectorAll(".card:has(audio)").forEach(startPlayer);
+document.querySelectorAll(".card").forEach(startPlayer);
 for (const hint of document.querySelectorAll("#how")) hint.hidden = false;
