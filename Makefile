@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults maestro maestro-cpu maestro-data ui serve bench verify lint format docs pins
+.PHONY: help demo test check faults maestro maestro-cpu maestro-data ui play serve bench verify lint format docs pins
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -65,6 +65,9 @@ maestro-data: $(READY) ## only the data stages of it, and their figures
 
 ui: $(READY) ## the MLflow UI on this machine
 	@$(BIN)/coma-gen ui $(ARGS)
+
+play: $(READY) ## a page in your browser on which the model continues your MIDI files
+	@$(BIN)/coma-gen play $(ARGS)
 
 serve: $(READY) ## the best model over HTTP, on this machine only; ARGS='--port 5002'
 	@$(BIN)/coma-gen serve $(ARGS)

@@ -2,149 +2,26 @@
 
     python examples/make_prompts.py [FOLDER]
 
-The music was made up for this purpose and is free to use. Its timing and loudness follow phrases, since the
-models were trained on performances, not on scores. The same bytes come out on every machine.
+`coma_gen.play.prompts` composes them, as `coma-gen play` offers them on its page. They are free to use, and
+the same bytes come out on every machine.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from coma_gen import Notes
 from coma_gen.midi.io import midi_bytes
+from coma_gen.play.prompts import PROMPTS
 
 FOLDER = Path(__file__).parent / "prompts"
-
-
-class Stroke(NamedTuple):
-    """One note of a score: begin and length in beats, pitch, and loudness within its phrase from -1 to 1."""
-
-    beat: float
-    length: float
-    pitch: int
-    emphasis: float = 0.0
-
-
-def play(strokes: list[Stroke], *, seconds_per_beat: float, loudness: float, phrase: float) -> Notes:
-    """Performs a score.
-
-    Args:
-        strokes: the notes.
-        seconds_per_beat: of the middle of a phrase; its ends are 10% slower.
-        loudness: velocity of the accompaniment at the ends of a phrase.
-        phrase: its length in beats.
-    """
-
-    def second(beat: float) -> float:
-        number, rest = divmod(beat, phrase)
-        x = rest / phrase
-        stretch = x + 0.1 * x * (1 - x) * (1 - 2 * x) * 2  # its slope is 1.2 at both ends, 0.9 in the middle
-        return seconds_per_beat * phrase * (number + stretch)
-
-    def velocity(stroke: Stroke) -> int:
-        x = stroke.beat % phrase / phrase
-        return round(loudness + 48 * x * (1 - x) + 14 * stroke.emphasis)
-
-    ordered = sorted(strokes)
-    # Notes of a chord are not struck at exactly one time: higher ones a little later, the melody first.
-    delays = [0.0 if stroke.emphasis > 0 else 0.008 + 0.0002 * stroke.pitch for stroke in ordered]
-    onsets = [second(stroke.beat) + delay for stroke, delay in zip(ordered, delays, strict=True)]
-    ends = [second(stroke.beat + stroke.length) for stroke in ordered]
-    return Notes.of(
-        onsets,
-        [max(0.05, end - onset) for onset, end in zip(onsets, ends, strict=True)],
-        [stroke.pitch for stroke in ordered],
-        [velocity(stroke) for stroke in ordered],
-    )
-
-
-def waltz() -> Notes:
-    """A slow waltz in A minor, eight bars: bass, two chords, and a melody."""
-    harmony = [
-        (45, (57, 60, 64)),
-        (45, (57, 60, 64)),
-        (50, (57, 62, 65)),
-        (50, (57, 62, 65)),
-        (40, (56, 62, 64)),
-        (40, (56, 59, 64)),
-        (45, (57, 60, 64)),
-        (40, (56, 62, 64)),
-    ]
-    melody = [
-        *[(0, 2, 76), (2, 1, 72), (3, 1.5, 76), (4.5, 0.5, 77), (5, 1, 76)],
-        *[(6, 2, 74), (8, 1, 77), (9, 1, 81), (10, 1, 79), (11, 1, 77)],
-        *[(12, 2, 76), (14, 1, 74), (15, 1, 71), (16, 1, 74), (17, 1, 76)],
-        *[(18, 2, 72), (20, 1, 69), (21, 3, 71)],
-    ]
-    strokes = [Stroke(beat, 0.95 * length, pitch, 1.0) for beat, length, pitch in melody]
-    for bar, (bass, chord) in enumerate(harmony):
-        strokes.append(Stroke(3 * bar, 2.8, bass))
-        strokes += [
-            Stroke(3 * bar + beat, 0.7, pitch, -0.6)
-            for beat in (1, 2)
-            for pitch in chord
-            if bar < len(harmony) - 1 or beat == 1
-        ]
-    return play(strokes, seconds_per_beat=0.5, loudness=46, phrase=12)
-
-
-def prelude() -> Notes:
-    """Broken chords in E-flat major, five bars of sixteen notes; the top note of each is the melody."""
-    chords = [
-        (39, 51, 58, 63, 67, 70),
-        (39, 51, 60, 63, 68, 72),
-        (38, 50, 58, 65, 68, 74),
-        (39, 51, 58, 63, 67, 75),
-        (36, 48, 55, 63, 67, 72),
-    ]
-    order = (0, 1, 2, 3, 4, 5, 4, 3, 2, 3, 4, 5, 4, 3, 4, 2)
-
-    def strokes() -> Iterator[Stroke]:
-        for bar, chord in enumerate(chords):
-            for step, voice in enumerate(order):
-                length = 3.8 if voice == 0 else 1.2 if voice == 1 else 0.4
-                emphasis = 0.9 if voice == 5 else 0.3 if voice == 0 else -0.4
-                yield Stroke(4 * bar + step / 4, length, chord[voice], emphasis)
-
-    return play(list(strokes()), seconds_per_beat=0.52, loudness=50, phrase=20)
-
-
-def chorale() -> Notes:
-    """Two lines of a chorale in G major, four voices."""
-    chords = [
-        (43, 62, 67, 71),
-        (47, 62, 67, 74),
-        (48, 60, 67, 76),
-        (50, 62, 66, 74),
-        (52, 59, 67, 71),
-        (48, 60, 64, 72),
-        (50, 57, 66, 69),
-        (43, 59, 62, 67),
-        (52, 59, 67, 71),
-        (51, 59, 66, 71),
-        (50, 62, 66, 69),
-        (49, 64, 67, 69),
-        (50, 62, 66, 69),
-        (42, 57, 62, 69),
-        (43, 59, 62, 67),
-        (38, 57, 62, 66),
-    ]
-    strokes = [
-        Stroke(beat, 1.6 if beat % 8 == 7 else 0.95, pitch, 0.8 if pitch == max(chord) else 0.0)
-        for beat, chord in enumerate(chords)
-        for pitch in chord
-    ]
-    return play(strokes, seconds_per_beat=0.72, loudness=42, phrase=8)
 
 
 def main(folder: Path = FOLDER) -> None:
     """Writes the three files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for compose in (waltz, prelude, chorale):
-        path = folder / f"{compose.__name__}.mid"
+    for name, compose in PROMPTS.items():
+        path = folder / f"{name}.mid"
         notes = compose()
         path.write_bytes(midi_bytes(notes))
         print(f"{path.name}: {len(notes)} notes, {notes.end:.1f} s")

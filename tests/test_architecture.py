@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "audio": {"midi", "config"},
     "report": {"audio", "generation", "corpus", "tokenizer", "midi", "config"},
     "serving": {"generation", "model", "config"},
+    "play": {"serving", "report", "audio", "generation", "model", "midi", "config"},
     "workspace": {"corpus", "config"},
     "tracking": {"workspace", "serving", "generation", "config"},
     "experiments": {"evaluation", "config", "workspace"},
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     "cli": {
         "experiments",
         "tracking",
+        "play",
         "serving",
         "workspace",
         "report",

@@ -8,10 +8,13 @@ import os
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    from coma_gen.serving.schema import Limits
 
 EXAMPLES = """examples:
   coma-gen serve                               the best model of MLflow's registry, at 127.0.0.1:5001
@@ -47,22 +50,30 @@ def add_command(commands: Any) -> None:
         metavar="N",
         help="of one request; results depend on it (default: 1)",
     )
-    add("--max-seconds", type=float, metavar="S", help="of new music in a piece (default: 300)")
-    add("--max-tokens", type=int, metavar="N", help="new ones in a piece (default: 20000)")
-    add("--max-pieces", type=int, metavar="N", help="of a request (default: 16)")
-    add("--max-prompt-bytes", type=int, metavar="N", help="of a prompt's MIDI file (default: 1048576)")
+    add_limits(parser)
     add("--at-once", type=int, metavar="N", help="requests worked on at a time; others wait (default: 2)")
     parser.set_defaults(run=run)
 
 
-def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Becomes the server, so that there is one process, which ends when it is told to."""
-    from coma_gen.core.seeding import pin_cpu
-    from coma_gen.serving.schema import Limits
-    from coma_gen.tracking.model_store import kept_models
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that bound one request."""
+    add = parser.add_argument
+    add("--max-seconds", type=float, metavar="S", help="of new music in a piece (default: 300)")
+    add("--max-tokens", type=int, metavar="N", help="new ones in a piece (default: 20000)")
+    add("--max-pieces", type=int, metavar="N", help="of a request (default: 16)")
+    add("--max-prompt-bytes", type=int, metavar="N", help="of a prompt's MIDI file (default: 1048576)")
 
-    given = {field.name: getattr(options, field.name) for field in fields(Limits)}
-    given = {name: value for name, value in given.items() if value is not None}
+
+def requested_limits(options: argparse.Namespace) -> tuple[dict[str, Any], Limits]:
+    """The limits that the options set, and all of them.
+
+    Raises:
+        UserError: one fault for each option that is out of range, those of port and threads too.
+    """
+    from coma_gen.serving.schema import Limits
+
+    named = {field.name: getattr(options, field.name, None) for field in fields(Limits)}
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     limits = Limits(**given)
     faults = [Fault(f"--{fault.where.replace('_', '-')}", fault.rule, fault.got) for fault in limits.faults()]
     for name, value, low, high in (
@@ -73,6 +84,15 @@ def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
             faults.append(Fault(name, f"must be {low} to {high}", str(value)))
     if faults:
         raise UserError(*faults)
+    return given, limits
+
+
+def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Becomes the server, so that there is one process, which ends when it is told to."""
+    from coma_gen.core.seeding import pin_cpu
+    from coma_gen.tracking.model_store import kept_models
+
+    given, limits = requested_limits(options)
     address = kept_models(options.model, workspace.home)
     pin_cpu(pin=True, threads=options.threads)
     os.environ |= QUIET | {"MLFLOW_TRACKING_URI": address.uri, "SERVING_MODEL_CONFIG": json.dumps(given)}

@@ -8,7 +8,7 @@ note has: every note that begins up to there, the joint, is the prompt's, and ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +27,10 @@ from coma_gen.midi.io import midi_bytes
 from coma_gen.midi.notes import Notes
 from coma_gen.midi.prompt import Prompt, read_prompt
 from coma_gen.tokenizer.remi import Tokenizer
+
+Watcher = Callable[[Callable[[], "list[Continuation]"]], None]
+"""Called after each token with a function that returns the pieces as they are now; what it raises ends the
+sampling."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def generate_batch(
     desc: str | None = "sample",
     name: str | None = None,
     numbers: Sequence[int] | None = None,
+    watch: Watcher | None = None,
 ) -> list[Continuation]:
     """Writes one piece for each prompt; None asks for music from nothing.
 
@@ -105,6 +110,7 @@ def generate_batch(
         desc: what the progress bar says; None for no bar.
         name: how faults call the prompt, where all are the same; their numbers by default.
         numbers: of the pieces; 0 to B - 1 by default.
+        watch: follows the pieces while they are made; it changes none of their tokens.
 
     Raises:
         UserError: a prompt has no note that the model knows.
@@ -118,6 +124,11 @@ def generate_batch(
         until = seconds if prompt is None else prompt.end_of_onsets - _origin(prompt) + seconds
         given = [composer.tokenizer.bos_id, *read]
         sequences.append(SequenceState(given, index=index, until=until, spelled=spelled))
+
+    def pieces() -> list[Continuation]:
+        pairs = zip(sequences, prompts, strict=True)
+        return [_finished(composer, sequence, prompt) for sequence, prompt in pairs]
+
     sample_tokens(
         composer.loaded.model,
         composer.grammar,
@@ -128,10 +139,9 @@ def generate_batch(
         max_empty_bars=max_empty_bars,
         max_rewinds=max_rewinds,
         desc=desc,
+        watch=None if watch is None else lambda: watch(pieces),
     )
-    return [
-        _finished(composer, sequence, prompt) for sequence, prompt in zip(sequences, prompts, strict=True)
-    ]
+    return pieces()
 
 
 def _origin(prompt: Notes | None) -> float:
@@ -216,8 +226,10 @@ def continue_midi(
     return [piece_midi(piece, prompt) for piece in generate_request(composer, prompt, request)]
 
 
-def generate_request(composer: MusicGenerator, prompt: Prompt | None, request: Request) -> list[Continuation]:
-    """The pieces that a request asks for.
+def generate_request(
+    composer: MusicGenerator, prompt: Prompt | None, request: Request, *, watch: Watcher | None = None
+) -> list[Continuation]:
+    """The pieces that a request asks for; `watch` follows them while they are made.
 
     Raises:
         UserError: the prompt has no note that the model knows, or is too long for the seconds.
@@ -232,7 +244,8 @@ def generate_request(composer: MusicGenerator, prompt: Prompt | None, request: R
         max_tokens=request.most_tokens,
         max_empty_bars=request.max_empty_bars,
         max_rewinds=request.max_rewinds,
-        desc="music",
+        desc="music" if watch is None else None,
         name=None if prompt is None else prompt.name,
+        watch=watch,
     )
     return pieces if request.best_of is None else nearest(pieces, request.num)

@@ -14,7 +14,7 @@ layers), and a long prompt is read in chunks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ def sample_tokens(
     max_empty_bars: int,
     max_rewinds: int = 0,
     desc: str | None = "sample",
+    watch: Callable[[], None] | None = None,
 ) -> None:
     """Lets every sequence grow until it has finished.
 
@@ -58,6 +59,7 @@ def sample_tokens(
             of 0, which would draw the same again, it never does.
         desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
             for no bar.
+        watch: called after each token; what it raises ends the sampling.
     """
     starts = GrammarConstraint(grammar, sequences, max_empty_bars).seconds()
     guard = LoopGuard(grammar.vocabulary, max_rewinds) if choice.temperature else None
@@ -69,6 +71,8 @@ def sample_tokens(
             while rows.live:
                 rows.draw(seed)
                 progress.show()
+                if watch is not None:
+                    watch()
                 growing += rows.go_on(guard, max_tokens)
 
 

@@ -1,4 +1,5 @@
-// The players of the gallery. Without this script each sample keeps the browser's own controls.
+// The players of the gallery, and of the page of `coma-gen play`. Without this script each sample keeps the
+// browser's own controls.
 "use strict";
 
 /** Seconds that a key moves by. */
@@ -32,8 +33,9 @@ function movedBy(key, seconds, total) {
   return Object.hasOwn(STEPS, key) ? kept(seconds + STEPS[key], 0, total) : null;
 }
 
-/** The sound of a data URI as an address that can be saved, however long it is. */
+/** The sound of a data URI as an address that can be saved, however long it is; other addresses can be. */
 function savable(uri) {
+  if (!uri.startsWith("data:")) return uri;
   const bytes = Uint8Array.from(atob(uri.slice(uri.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
   return URL.createObjectURL(new Blob([bytes], { type: "audio/flac" }));
 }
@@ -44,15 +46,15 @@ function startPlayer(card) {
   const [audio, button, time, picture, playhead] =
     ["audio", ".toggle", ".clock", ".roll", ".playhead"].map(part);
   const frame = picture.parentElement;
-  const roll = JSON.parse(picture.dataset.roll);
+  const roll = () => JSON.parse(picture.dataset.roll); // a picture may be drawn anew at another size
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   let drawn = 0;
   let told = "";
 
-  const total = () => (Number.isFinite(audio.duration) ? audio.duration : roll.seconds);
+  const total = () => (Number.isFinite(audio.duration) ? audio.duration : roll().seconds);
 
   function show() {
-    const place = placeOf(roll, audio.currentTime);
+    const place = placeOf(roll(), audio.currentTime);
     playhead.style.left = `${100 * place.x}%`;
     playhead.style.top = `${100 * place.y}%`;
     const now = `${clock(audio.currentTime)} / ${clock(total())}`;
@@ -64,7 +66,7 @@ function startPlayer(card) {
   }
 
   function keepInSight() {
-    const x = placeOf(roll, audio.currentTime).x * picture.offsetWidth - frame.scrollLeft;
+    const x = placeOf(roll(), audio.currentTime).x * picture.offsetWidth - frame.scrollLeft;
     if (x < 0 || x > frame.clientWidth - 24) frame.scrollLeft += x - frame.clientWidth / 6;
   }
 
@@ -102,7 +104,7 @@ function startPlayer(card) {
   button.addEventListener("click", toggle);
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();
-    moveTo(secondsAt(roll, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height));
+    moveTo(secondsAt(roll(), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height));
   });
   picture.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
@@ -124,7 +126,7 @@ function startPlayer(card) {
     "aria-valuemin": 0,
   };
   for (const [name, value] of Object.entries(slider)) picture.setAttribute(name, value);
-  playhead.style.height = `${100 * roll.height}%`;
+  playhead.style.height = `${100 * roll().height}%`;
   part(".save a").href = savable(audio.src);
   for (const shown of [button, time, playhead, part(".save")]) shown.hidden = false;
   show();

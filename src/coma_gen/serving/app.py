@@ -1,5 +1,7 @@
 """The program that serves a model: MLflow's scoring app behind a door that bounds what may come in.
 
+`coma-gen play` puts its own app behind the same door, and listens in the same way.
+
 `coma-gen serve` becomes this program (`python server.py ...`). It imports nothing of the library, so that the
 copy of the library that was registered with the weights is the one that runs them.
 
@@ -18,14 +20,15 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, NoReturn
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Check = Callable[[bytes], None]
 
 HOST = "127.0.0.1"
 NAMES = frozenset({HOST, "localhost"})
@@ -53,12 +56,14 @@ class RequestGuard:
     """An ASGI app before another one.
 
     Args:
-        app: MLflow's.
+        app: MLflow's, or that of `coma-gen play`.
         max_body_bytes: of one request.
+        checks: what a POST to a path must hold, by path: JSON, and what its check does not raise for.
     """
 
-    def __init__(self, app: App, *, max_body_bytes: int) -> None:
+    def __init__(self, app: App, *, max_body_bytes: int, checks: Mapping[str, Check] | None = None) -> None:
         self._app, self._most = app, max_body_bytes
+        self._checks = {INVOCATIONS: _check_content} if checks is None else checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request through, or refuses it."""
@@ -68,10 +73,11 @@ class RequestGuard:
         answer = _Answer(send)
         try:
             headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in scope["headers"]}
-            _check_host(headers.get("host", ""))
-            if scope["path"] == INVOCATIONS and scope["method"] == "POST":
+            _check_host(headers)
+            check = self._checks.get(scope["path"])
+            if check is not None and scope["method"] == "POST":
                 body = await self._body(headers, receive)
-                _check_content(body)
+                check(body)
                 receive = _again(body, receive)
             await self._app(scope, receive, answer.take)
         except RefusedError as error:
@@ -126,9 +132,12 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": body})
 
 
-def _check_host(host: str) -> None:
+def _check_host(headers: Mapping[str, str]) -> None:
+    host = headers.get("host", "")
     if host.rpartition(":")[0] not in NAMES and host not in NAMES:
         raise RefusedError(403, f"Host must be one of {', '.join(sorted(NAMES))}")
+    if headers.get("origin", f"http://{host}") != f"http://{host}":
+        raise RefusedError(403, "Origin must be this server: no other page may ask")
 
 
 def _check_content(body: bytes) -> None:
@@ -159,17 +168,19 @@ def _reason(body: bytes) -> str:
         return body[:300].decode("utf-8", "replace").strip()
     if not isinstance(content, dict):
         return str(content)[:300]
-    message = str(content.get("message", content.get("detail", content)))
+    told = [content[name] for name in ("message", "detail", "error") if name in content]
+    message = str(told[0] if told else content)
     return message.rpartition("\nError: ")[2][:4000]
 
 
-def _listening(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
     """A port of this machine; before the model is loaded, as that takes seconds."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
     except OSError as error:
+        listening.close()
         sys.exit(f"coma-gen: port {port} of {HOST}: {error.strerror}. Name another one with --port")
     return listening
 
@@ -190,10 +201,21 @@ def _loaded(model: str) -> Any:
 
 def serve(model: str, *, port: int, max_body_bytes: int) -> None:
     """Serves until it is asked to end."""
+    listening = listen(port)
+    app = RequestGuard(_loaded(model), max_body_bytes=max_body_bytes)
+    run_until_stopped(app, listening, lambda address: _tell_how_to_ask(model, address))
+
+
+def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], None]) -> NoReturn:
+    """Answers requests until it is asked to end; then ends the process.
+
+    Args:
+        app: what answers.
+        listening: where.
+        tell: called with the server's address once it answers.
+    """
     import uvicorn
 
-    listening = _listening(port)
-    app = RequestGuard(_loaded(model), max_body_bytes=max_body_bytes)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -205,7 +227,8 @@ def serve(model: str, *, port: int, max_body_bytes: int) -> None:
     server = uvicorn.Server(config)
     loop = asyncio.new_event_loop()
     serving = loop.create_task(server.serve(sockets=[listening]))
-    loop.create_task(_tell_when_ready(server, model, listening.getsockname()[1]))  # noqa: RUF006 - it is short
+    address = f"http://{HOST}:{listening.getsockname()[1]}"
+    loop.create_task(_tell_when_ready(server, lambda: tell(address)))  # noqa: RUF006 - it is short
     try:
         loop.run_until_complete(serving)
     except KeyboardInterrupt:
@@ -214,11 +237,15 @@ def serve(model: str, *, port: int, max_body_bytes: int) -> None:
     os._exit(0)  # a piece that is still being made would hold the interpreter back
 
 
-async def _tell_when_ready(server: Any, model: str, port: int) -> None:
-    """Says how to ask, once it answers."""
+async def _tell_when_ready(server: Any, tell: Callable[[], None]) -> None:
     while not server.started:
         await asyncio.sleep(0.05)
-    address = f"http://{HOST}:{port}{INVOCATIONS}"
+    tell()
+    sys.stdout.flush()
+
+
+def _tell_how_to_ask(model: str, server: str) -> None:
+    address = f"{server}{INVOCATIONS}"
     sys.stdout.write(
         f"{model} is served at {address}, on this machine only.\n"
         "For 20 s more of my.mid, type in another terminal:\n\n"
@@ -227,7 +254,6 @@ async def _tell_when_ready(server: Any, model: str, port: int) -> None:
         """    | sed 's/.*"midi": "//; s/".*//' | base64 -d > continued.mid\n\n"""
         "Stop with Ctrl-C.\n"
     )
-    sys.stdout.flush()
 
 
 def main() -> None:

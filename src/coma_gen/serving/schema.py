@@ -11,7 +11,7 @@ import base64
 import binascii
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
@@ -86,7 +86,7 @@ def parse_request(rows: object, limits: Limits) -> list[ParsedRequest]:
     if len(rows) > limits.max_pieces:
         raise UserError(Fault("inputs", f"must be at most {limits.max_pieces} rows", f"{len(rows)}"))
     faults: list[Fault] = []
-    understood = [_row(row, f"inputs[{number}]", limits, faults) for number, row in enumerate(rows)]
+    understood = [_row(row, f"inputs[{number}].", limits, faults) for number, row in enumerate(rows)]
     pieces = sum(each.request.draws for each in understood)
     if not faults and pieces > limits.max_pieces:
         rule = f"must ask for at most {limits.max_pieces} pieces together"
@@ -96,29 +96,50 @@ def parse_request(rows: object, limits: Limits) -> list[ParsedRequest]:
     return understood
 
 
-def _row(row: Mapping[Any, Any], where: str, limits: Limits, faults: list[Fault]) -> ParsedRequest:
+def parse_row(row: Mapping[Any, Any], limits: Limits, *, name: str) -> ParsedRequest:
+    """Understands one row by itself.
+
+    Args:
+        row: `midi` and settings.
+        limits: what it may ask for.
+        name: how faults call its prompt.
+
+    Raises:
+        UserError: with every fault of it, each named by its key.
+    """
+    faults: list[Fault] = []
+    understood = replace(_row(row, "", limits, faults), name=name)
+    if not faults and understood.request.draws > limits.max_pieces:
+        rule = f"must be at most {limits.max_pieces} here, and so must best_of"
+        faults.append(Fault("num", rule, f"{understood.request.draws}"))
+    if faults:
+        raise UserError(*(replace(fault, where=name) if fault.where == MIDI else fault for fault in faults))
+    return understood
+
+
+def _row(row: Mapping[Any, Any], prefix: str, limits: Limits, faults: list[Fault]) -> ParsedRequest:
     """One row; what is wrong with it is added to `faults`, and left out of what is returned."""
     known = (MIDI, *SETTINGS)
     faults += [
-        Fault(f"{where}.{name}", f"must be one of {', '.join(known)}") for name in row if name not in known
+        Fault(f"{prefix}{name}", f"must be one of {', '.join(known)}") for name in row if name not in known
     ]
     numbers: dict[str, float | str | None] = {}
     for name in SETTINGS:
         given = row.get(name)
         value = _text(given) if name in TEXTS else _number(given, whole=name in WHOLE)
         if isinstance(value, Fault):
-            faults.append(Fault(f"{where}.{name}", value.rule, value.got))
+            faults.append(Fault(f"{prefix}{name}", value.rule, value.got))
         else:
             numbers[name] = value
     if numbers.get("seconds") is None and numbers.get("tokens") is None:
         numbers["seconds"] = min(Request().seconds or 0.0, limits.max_seconds)
     request = Request.of(numbers)
     found = request.faults() or list(_beyond(request, limits))
-    faults += [Fault(f"{where}.{fault.where}", fault.rule, fault.got, fault.remedy) for fault in found]
-    name, request = f"{where}.{MIDI}", _within(request, limits)
+    faults += [Fault(f"{prefix}{fault.where}", fault.rule, fault.got, fault.remedy) for fault in found]
+    name, request = f"{prefix}{MIDI}", _within(request, limits)
     if row.get(MIDI) is None:
         cuts = [setting for setting in OF_A_PROMPT if row.get(setting) is not None]
-        faults += [Fault(f"{where}.{setting}", f"is for a row with {MIDI} only") for setting in cuts]
+        faults += [Fault(f"{prefix}{setting}", f"is for a row with {MIDI} only") for setting in cuts]
         return ParsedRequest(name, None, request)
     midi = _prompt(row[MIDI], limits)
     if isinstance(midi, Fault):

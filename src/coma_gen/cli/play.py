@@ -1,0 +1,76 @@
+"""`coma-gen play`: a page on this machine on which one tries the model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import webbrowser
+from typing import Any
+
+from coma_gen.cli.serve import add_limits, requested_limits
+from coma_gen.workspace.paths import Workspace
+
+EXAMPLES = """examples:
+  coma-gen play                                 the model that `dvc repro` trained
+  coma-gen play --model models:/coma-gen@champion
+  coma-gen play --no-browser --port 8000        at http://127.0.0.1:8000, which you open yourself
+
+Only this machine can open the page, and it loads nothing from anywhere. docs/play.md shows it.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds `play` to the sub-commands of an argparse parser."""
+    parser = commands.add_parser(
+        "play",
+        help="try the model on a page in your browser",
+        description="Opens a page on which the model continues your MIDI files, until Ctrl-C.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
+    add("--no-browser", action="store_true", help="only print the address")
+    add("--port", type=int, default=0, metavar="N", help="of 127.0.0.1 (default: any that is free)")
+    add("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="(default: cpu)")
+    add("--threads", type=int, default=1, metavar="N", help="of the CPU; results depend on it (default: 1)")
+    add_limits(parser)
+    parser.set_defaults(run=run, anywhere=True)
+
+
+def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Loads the model, then answers until Ctrl-C."""
+    if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
+        from coma_gen.core.seeding import pin_cpu
+
+        pin_cpu(pin=True, threads=max(1, options.threads))
+
+    from coma_gen.serving.app import listen, run_until_stopped
+    from coma_gen.tracking.model_store import named_model
+
+    _given, limits = requested_limits(options)
+    with named_model(options.model, workspace) as folder:
+        listening = listen(options.port)
+        from coma_gen.generation.music_generator import MusicGenerator
+
+        composer = MusicGenerator.load(folder, device=options.device)
+
+    from coma_gen.play.app import build_app
+    from coma_gen.play.studio import Studio
+
+    studio = Studio(composer, options.model, limits, options.threads, options.device)
+    studio.warm_up()
+
+    def tell(address: str) -> None:
+        print(f"The page is at {address}/ , on this machine only.\nStop with Ctrl-C.", flush=True)
+        if not options.no_browser and _has_screen():
+            threading.Thread(target=webbrowser.open, args=(f"{address}/",), daemon=True).start()
+
+    run_until_stopped(build_app(studio), listening, tell)
+
+
+def _has_screen() -> bool:
+    """Whether a browser can open a window; one within the terminal would take its place."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

@@ -1,0 +1,1 @@
+"""`coma-gen play`: the local page on which pianists try a model."""

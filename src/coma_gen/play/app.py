@@ -1,0 +1,172 @@
+"""The page of `coma-gen play` and what it asks for, as an app behind the door of `serving.app`.
+
+GET  /          the page; its parts beside it; /about says what model plays and what its limits are
+POST /look      {midi, name} -> its notes
+POST /continue  {midi, name, settings of Request} -> a line of JSON for each event (newline-delimited JSON):
+                {"waiting": n}, {"begun": ...}, {"progress": [...]}, and {"pieces": [...]} or {"error": text}
+POST /sound     {midi, name, from, to, kind} -> FLAC or WAV
+POST /archive   {pieces, command} -> everything as a ZIP file
+
+Nothing is kept between requests: the page holds the pieces. Pieces are made one at a time, sounds too; who
+closes the connection ends its work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from coma_gen.core.errors import UserError
+from coma_gen.midi.io import midi_bytes
+from coma_gen.play.jobs import Event, JobQueue, Work
+from coma_gen.play.prompts import PROMPTS
+from coma_gen.play.sounds import KINDS, LONGEST_SOUND, archive_of, parse_archive, parse_sound, sound_of
+from coma_gen.play.studio import Studio, parse_body
+from coma_gen.report.page import SCRIPT, STYLE
+from coma_gen.report.theme import css_variables
+from coma_gen.serving.app import App, RefusedError, RequestGuard
+
+HERE = Path(__file__).parent
+MOST_WAITING = 16
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": PAGE_POLICY,
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+def build_app(studio: Studio) -> App:
+    """The app, behind its door.
+
+    Args:
+        studio: the model, and what it may be asked for.
+    """
+    page = PlayPage(studio)
+    posts = {"/look": page.look, "/continue": page.go_on, "/sound": page.sound, "/archive": page.archive}
+    routes = [Route(path, page.send_file) for path in page.files]
+    routes += [Route("/about", page.about)]
+    routes += [Route(path, answer, methods=["POST"]) for path, answer in posts.items()]
+    return RequestGuard(
+        Starlette(routes=routes),
+        max_body_bytes=studio.limits.max_body_bytes,
+        checks=dict.fromkeys(posts, _check_json),
+    )
+
+
+class PlayPage:
+    """What is answered, path by path."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self.pieces = JobQueue(most=MOST_WAITING, name="music")
+        self.sounds = JobQueue(most=MOST_WAITING * studio.limits.max_pieces, name="sound")
+        style = css_variables() + STYLE.read_text(encoding="utf-8")
+        scripts = {
+            name: (HERE / name).read_text(encoding="utf-8")
+            for name in ("roll.js", "takes.js", "play.js", "controls.js")
+        }
+        scripts["player.js"] = SCRIPT.read_text(encoding="utf-8")
+        self.files: dict[str, tuple[str, bytes]] = {
+            "/": ("text/html", (HERE / "page.html").read_bytes()),
+            "/play.css": ("text/css", (style + (HERE / "play.css").read_text(encoding="utf-8")).encode()),
+            **{f"/{name}": ("text/javascript", text.encode()) for name, text in scripts.items()},
+            **{f"/prompts/{name}.mid": ("audio/midi", midi_bytes(make())) for name, make in PROMPTS.items()},
+        }
+
+    async def send_file(self, request: HttpRequest) -> Response:
+        """A part of the page."""
+        kind, content = self.files[request.url.path]
+        return Response(content, media_type=kind, headers=HEADERS)
+
+    async def about(self, _request: HttpRequest) -> Response:
+        """The model and the limits."""
+        limits = asdict(self._studio.limits) | {"longest_sound": LONGEST_SOUND}
+        return _json({"model": self._studio.facts, "limits": limits, "sounds": list(KINDS)})
+
+    async def look(self, request: HttpRequest) -> Response:
+        """The notes of a file, as the model would go on with it."""
+        row, name = parse_body(await request.json())
+        return await _answer(lambda: self._studio.look(row, name))
+
+    async def go_on(self, request: HttpRequest) -> Response:
+        """Ways to go on, while they are made."""
+        try:
+            work = self._studio.work_on(*parse_body(await request.json()))
+        except UserError as error:
+            return _json({"error": str(error)}, 400)
+        return StreamingResponse(
+            self._lines(work),
+            media_type="application/x-ndjson",
+            headers=HEADERS | {"x-accel-buffering": "no"},
+        )
+
+    async def _lines(self, work: Work) -> AsyncIterator[bytes]:
+        try:
+            async with aclosing(self.pieces.add(work).events()) as events:
+                async for event in events:
+                    yield _line(event)
+        except UserError as error:
+            yield _line({"error": str(error)})
+
+    async def sound(self, request: HttpRequest) -> Response:
+        """Music as sound."""
+        return await self._file(request, lambda body: sound_of(parse_sound(body, self._studio.limits)))
+
+    async def archive(self, request: HttpRequest) -> Response:
+        """Pieces with their sounds and pictures."""
+        return await self._file(request, lambda body: archive_of(parse_archive(body, self._studio.limits)))
+
+    async def _file(self, request: HttpRequest, work_of: Callable[[Mapping[str, Any]], Work]) -> Response:
+        try:
+            work = work_of(await request.json())
+            async with aclosing(self.sounds.add(work).events()) as events:
+                async for event in events:
+                    if "error" in event:
+                        return _json(event, 400)
+                    if "content" in event:
+                        return Response(event["content"], media_type=event["type"], headers=HEADERS)
+                    if await request.is_disconnected():
+                        break
+        except UserError as error:
+            return _json({"error": str(error)}, 400)
+        return Response(status_code=204)  # nobody reads it
+
+
+async def _answer(find: Callable[[], Event]) -> Response:
+    try:
+        return _json(await run_in_threadpool(find))
+    except UserError as error:
+        return _json({"error": str(error)}, 400)
+
+
+def _json(content: Event, status: int = 200) -> Response:
+    return Response(_line(content), status_code=status, media_type="application/json", headers=HEADERS)
+
+
+def _line(event: Event) -> bytes:
+    return json.dumps(event, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _check_json(body: bytes) -> None:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "the body must be JSON") from None
+    if not isinstance(content, dict):
+        raise RefusedError(400, "the body must be an object")

@@ -1,0 +1,250 @@
+// The page: choose a file, choose where the new music begins, ask, keep one way and go on from it.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const MOST_VARIANTS = 4;
+/** Where the whole file is longer before the new music, this many seconds are used at first. */
+const [ALL_UP_TO, OTHERWISE] = [120, 60];
+/** Prompts, each kept from a take of the one before, and how many of them lead to the one that is shown. */
+const trail = [];
+let depth = 0;
+const here = () => trail[depth - 1];
+let about = null;
+let running = null;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+function say(text) {
+  $("message").textContent = text;
+  $("message").hidden = !text;
+  if (text) $("message").scrollIntoView({ block: "nearest" });
+}
+
+function temperatureWords(value) {
+  if (value === 1) return "as it learned";
+  return value < 1 ? (value < 0.9 ? "much more predictable" : "more predictable") : value > 1.1 ? "much less predictable" : "less predictable";
+}
+
+const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+
+/** Opens a file of the person's. */
+async function openFile(file) {
+  say("");
+  if (file.size > about.limits.max_prompt_bytes) {
+    const most = about.limits.max_prompt_bytes.toLocaleString("en");
+    return say(`${file.name}: must be a MIDI file of at most ${most} bytes, got ${file.size.toLocaleString("en")}`);
+  }
+  await openMidi(file.name.slice(-120), new Uint8Array(await file.arrayBuffer()));
+}
+
+async function openMidi(name, bytes) {
+  let midi = "";
+  for (let at = 0; at < bytes.length; at += 9999) midi += btoa(String.fromCharCode(...bytes.subarray(at, at + 9999)));
+  try {
+    open({ name, midi, ...(await (await ask("/look", { midi, name })).json()) });
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+/** Shows a prompt as the first place of a new trail, or behind others of the present one. */
+function open(prompt, behind = 0) {
+  const first = prompt.notes?.length ? prompt.notes[0][0] : 0;
+  const place = { ...prompt, first, joint: prompt.end ?? 0, takes: document.createElement("div") };
+  place.use = place.joint <= ALL_UP_TO ? null : OTHERWISE;
+  trail.splice(behind, Infinity, place);
+  goTo(behind + 1);
+}
+
+/** Goes to a place of the trail, or, at 0, to the choice of a file; what is behind it stays. */
+function goTo(next) {
+  history.pushState({ depth: next }, "");
+  show(next);
+}
+
+/** Shows a place; what is being made is for another one, and ends. */
+function show(next) {
+  running?.stopper.abort();
+  for (const audio of document.querySelectorAll("audio")) audio.pause();
+  say("");
+  depth = next;
+  const place = here();
+  stopPreview();
+  $("choose").hidden = Boolean(place);
+  $("work").hidden = !place;
+  $("lead").hidden = Boolean(place);
+  if (!place) return;
+  $("title").textContent = place.midi ? place.name : "Music from nothing";
+  $("facts").textContent = place.midi ? factsOf(place) : "The model begins by itself.";
+  $("given").hidden = $("use-field").hidden = !place.midi;
+  $("takes").replaceChildren(place.takes);
+  showTrail();
+  if (place.midi) showChoice();
+  scrollTo({ top: 0 });
+  $("title").focus({ preventScroll: true });
+}
+
+function factsOf({ notes, end, drums, endless, outside }) {
+  const left = [
+    [drums, "of drums left out"],
+    [endless, "without an end left out"],
+    [outside, "too high or low for the model"],
+  ];
+  const words = left.filter(([count]) => count).map(([count, what]) => `${plural(count, "note")} ${what}`);
+  return [plural(notes.length, "note"), clock(Math.round(end)), ...words].join(" · ");
+}
+
+function showTrail() {
+  const parts = trail.map((place, index) => {
+    const isHere = place === here();
+    const part = document.createElement(isHere ? "span" : "button");
+    part.textContent = place.midi ? place.name : "From nothing";
+    if (isHere) part.ariaCurrent = "page";
+    else part.addEventListener("click", () => goTo(index + 1));
+    return part;
+  });
+  const other = document.createElement("button");
+  other.textContent = "Another file";
+  other.addEventListener("click", () => goTo(0));
+  $("trail").replaceChildren(other, ...parts);
+}
+
+/** What of the file is used: [from, to] in seconds. */
+function usedOf(place) {
+  const lastBefore = place.notes.findLast((note) => note[0] < place.joint)?.[0] ?? 0;
+  const from = place.use === null ? 0 : Math.max(0, Math.min(place.joint - place.use, lastBefore));
+  return [Math.floor(100 * from) / 100, place.joint];
+}
+
+function showChoice() {
+  const place = here();
+  const whole = Math.ceil(place.joint - place.first);
+  $("use").max = Math.max(2, whole);
+  $("use").value = place.use ?? $("use").max;
+  const used = usedOf(place);
+  const atEnd = place.joint >= place.end;
+  $("use-text").textContent = place.use === null ? "all before it" : `the last ${place.use} s`;
+  $("choice").textContent = `The new music begins ${atEnd ? "at the end" : `at ${clock(place.joint)}`}.`;
+  const music = { notes: place.notes, seconds: place.end, joint: place.joint, used: [used[0], atEnd ? Infinity : used[1]] };
+  keepDrawn($("roll"), () => music);
+  const told = { now: Math.floor(place.joint), max: Math.floor(place.end), text: `${clock(place.joint)} of ${clock(place.end)}` };
+  for (const [name, value] of Object.entries(told)) $("roll").setAttribute(`aria-value${name}`, value);
+}
+
+function moveJoint(seconds) {
+  const place = here();
+  stopPreview();
+  const near = Math.round(10 * seconds) / 10;
+  place.joint = near > place.last ? place.end : Math.max(near, Math.ceil(10 * place.first + 0.5) / 10);
+  if (place.use !== null && place.use >= place.joint - place.first) place.use = null;
+  showChoice();
+}
+
+/** What is asked for, in the words of the server. */
+function requestOf(place) {
+  const typed = $("seed").value.trim();
+  const request = {
+    seconds: Number($("seconds").value),
+    num: Number(document.querySelector("input[name=num]:checked").value),
+    temperature: Number($("temperature").value),
+    seed: typed ? Number(typed) : Math.floor(Math.random() * 1e6),
+  };
+  if (!place.midi) return request;
+  const [from, to] = usedOf(place);
+  const begins = place.use === null ? place.first : (place.notes.find((note) => note[0] >= from)?.[0] ?? from);
+  if (place.use !== null) request.from_second = from;
+  if (to < place.end) request.prompt_seconds = Math.max(0.01, Math.round(1e4 * (to - begins)) / 1e4);
+  return { midi: place.midi, ...request };
+}
+
+/** Makes a take at the present place. */
+async function go() {
+  const place = here();
+  say("");
+  const take = new Take(place.midi ? place.name : "", requestOf(place), (variant) => keep(variant));
+  running?.stopper.abort();
+  running = take;
+  $("go").disabled = true;
+  place.takes.prepend(take.element);
+  take.element.scrollIntoView({ block: "nearest" });
+  try {
+    await take.run();
+    $("status").textContent = `${plural(take.request.num, "variant")}, ready to be played`;
+    release(take);
+    await take.loadSounds();
+  } catch (error) {
+    if (!take.commandLine) take.element.remove();
+    if (error.name === "AbortError") $("status").textContent = "Stopped";
+    else say(error.message);
+  }
+  release(take);
+}
+
+/** Lets the next one be asked for. */
+function release(take) {
+  if (running !== take) return;
+  running = null;
+  $("go").disabled = false;
+}
+
+/** Goes on from a variant: its piece is the prompt of the next place. */
+async function keep(variant) {
+  const behind = depth;
+  try {
+    const found = await (await ask("/look", variant.file)).json();
+    open({ ...variant.file, ...found }, behind);
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+/** Plays what of the prompt is used. */
+const preview = { audio: document.createElement("audio"), from: 0, key: "" };
+document.body.append(preview.audio);
+
+function stopPreview() {
+  preview.audio.pause();
+  preview.key = "";
+  $("roll").querySelector(".playhead").hidden = true;
+}
+
+async function togglePreview() {
+  const place = here();
+  const { audio } = preview;
+  if (!audio.paused) return audio.pause();
+  const [from, to] = usedOf(place);
+  const atEnd = place.joint >= place.end;
+  const key = `${depth} ${from} ${to}`;
+  if (preview.key !== key) {
+    $("hear").disabled = true;
+    try {
+      const body = { midi: place.midi, name: place.name, from, ...(atEnd ? {} : { to }) };
+      audio.src = URL.createObjectURL(await (await ask("/sound", body)).blob());
+      Object.assign(preview, { key, from });
+    } catch (error) {
+      return say(error.message);
+    } finally {
+      $("hear").disabled = false;
+    }
+  }
+  await audio.play().catch(() => {});
+}
+
+function followPreview() {
+  const head = $("roll").querySelector(".playhead");
+  const roll = JSON.parse($("roll").dataset.roll);
+  const place = placeOf(roll, preview.from + preview.audio.currentTime);
+  Object.assign(head.style, { left: `${100 * place.x}%`, top: `${100 * place.y}%`, height: `${100 * roll.height}%` });
+  head.hidden = false;
+  if (!preview.audio.paused) requestAnimationFrame(followPreview);
+}
+
+preview.audio.addEventListener("play", () => {
+  for (const other of document.querySelectorAll("audio")) if (other !== preview.audio) other.pause();
+  $("given").setAttribute("data-playing", "");
+  $("hear").querySelector(".word").textContent = "Pause";
+  followPreview();
+});
+preview.audio.addEventListener("pause", () => {
+  $("given").removeAttribute("data-playing");
+  $("hear").querySelector(".word").textContent = "Play";
+});

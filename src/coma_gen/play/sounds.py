@@ -1,0 +1,176 @@
+"""Pieces as sound, and everything of a try as a ZIP file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coma_gen.audio.synth import SAMPLE_RATE, Pcm, sound_blocks, write_blocks
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.midi.io import read_notes
+from coma_gen.midi.notes import Notes
+from coma_gen.midi.playback import read_sounding_notes
+from coma_gen.play.jobs import Event, Report, Work
+from coma_gen.report.gallery import file_names
+from coma_gen.serving.schema import Limits
+
+KINDS = {"flac": "audio/flac", "wav": "audio/wav"}
+LONGEST_SOUND = 1800.0
+"""Seconds that are heard at a time: they are held in memory."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Music to be heard.
+
+    Attributes:
+        name: of its file.
+        midi: the file.
+        start: what begins before this second is left out.
+        end: what begins at or after it, too.
+        kind: of `KINDS`.
+    """
+
+    name: str
+    midi: bytes
+    start: float = 0.0
+    end: float = float("inf")
+    kind: str = "flac"
+
+    def notes(self) -> Notes:
+        """What is heard, from second 0.
+
+        Raises:
+            UserError: it is no MIDI file, or too long.
+        """
+        all_notes = read_sounding_notes(self.midi, name=self.name)
+        notes = all_notes.between(self.start, self.end).shifted(-self.start)
+        if notes.end > LONGEST_SOUND:
+            rule = f"must last at most {LONGEST_SOUND:,.0f} s to be heard here"
+            remedy = "save its MIDI file and run `coma-gen render` on it"
+            raise UserError(Fault(self.name, rule, f"{notes.end:,.0f}", remedy))
+        return notes
+
+
+def parse_sound(body: Mapping[str, Any], limits: Limits) -> Excerpt:
+    """Understands {midi, name, from, to, kind}.
+
+    Raises:
+        UserError: something of it is no such thing.
+    """
+    name = _name(body.get("name"))
+    start, end = body.get("from") or 0.0, body.get("to")
+    times = [start, *([] if end is None else [end])]
+    if not all(isinstance(time, int | float) and 0 <= time < 1e6 for time in times):
+        raise UserError(Fault("from, to", "must be seconds of the file"))
+    kind = body.get("kind") or "flac"
+    if kind not in KINDS:
+        raise UserError(Fault("kind", f"must be one of {', '.join(KINDS)}"))
+    end = float("inf") if end is None else float(end)
+    return Excerpt(name, _midi(body.get("midi"), name, limits), float(start), end, kind)
+
+
+def sound_of(excerpt: Excerpt) -> Work:
+    """Plays an excerpt: {"type", "content"}."""
+
+    def work(report: Report) -> Event:
+        return {"type": KINDS[excerpt.kind], "content": _sound(excerpt, report)}
+
+    return work
+
+
+def _sound(excerpt: Excerpt, report: Report) -> bytes:
+    def blocks() -> Iterator[Pcm]:
+        for block in sound_blocks(excerpt.notes()):
+            report({})
+            yield block
+
+    with tempfile.TemporaryDirectory(prefix="coma-gen-play-") as folder:
+        path = Path(folder) / f"sound.{excerpt.kind}"
+        write_blocks(path, blocks(), sample_rate=SAMPLE_RATE, channels=2)
+        return path.read_bytes()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a ZIP file is to hold.
+
+    Attributes:
+        pieces: the music.
+        joints: where each one's prompt ends; None for music from nothing.
+        command: what makes the same pieces.
+    """
+
+    pieces: Sequence[Excerpt]
+    joints: Sequence[float | None]
+    command: str
+
+
+def parse_archive(body: Mapping[str, Any], limits: Limits) -> Archive:
+    """Understands {pieces: [{midi, name, joint}], command}.
+
+    Raises:
+        UserError: something of it is no such thing.
+    """
+    rows, command = body.get("pieces"), body.get("command") or ""
+    if not isinstance(rows, list) or not 1 <= len(rows) <= limits.max_pieces:
+        raise UserError(Fault("pieces", f"must be a list of 1 to {limits.max_pieces}"))
+    if not all(isinstance(row, dict) for row in rows) or not isinstance(command, str):
+        raise UserError(Fault("pieces, command", "must be objects with midi, name and joint; and a text"))
+    joints = [row.get("joint") for row in rows]
+    if not all(joint is None or (isinstance(joint, int | float) and 0 <= joint < 1e6) for joint in joints):
+        raise UserError(Fault("joint", "must be a second of the piece"))
+    return Archive([parse_sound(row, limits) for row in rows], joints, command[:10_000])
+
+
+def archive_of(archive: Archive) -> Work:
+    """Packs pieces as MIDI, picture and sound, and the command: {"type", "content"}."""
+
+    def work(report: Report) -> Event:
+        from coma_gen.report.piano_roll import roll_png  # brings matplotlib
+
+        buffer = io.BytesIO()
+        stems = file_names([re.sub(r"\.midi?$", "", piece.name, flags=re.I) for piece in archive.pieces])
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+            for piece, joint, stem in zip(archive.pieces, archive.joints, stems, strict=True):
+                report({})
+                notes = read_notes(piece.midi, name=piece.name)
+                _store(file, f"{stem}.mid", piece.midi)
+                _store(file, f"{stem}.png", roll_png(notes, title=stem, prompt_seconds=joint))
+                _store(file, f"{stem}.flac", _sound(piece, report))
+            _store(file, "command.txt", archive.command.encode(errors="backslashreplace") + b"\n")
+        return {"type": "application/zip", "content": buffer.getvalue()}
+
+    return work
+
+
+def _store(file: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Adds a file without the time of day: the same pieces give the same bytes."""
+    entry = zipfile.ZipInfo(name)
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith((".flac", ".png")) else zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    file.writestr(entry, content)
+
+
+def _name(value: object) -> str:
+    if value is not None and not (isinstance(value, str) and len(value) <= 120):
+        raise UserError(Fault("name", "must be a text of at most 120 characters"))
+    return value or "the piece"
+
+
+def _midi(text: object, name: str, limits: Limits) -> bytes:
+    rule = "must be a MIDI file as base64 text"
+    if not isinstance(text, str) or len(text) > limits.max_body_bytes:
+        raise UserError(Fault(name, rule))
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise UserError(Fault(name, rule, "other text")) from None

@@ -1,0 +1,211 @@
+"""A model, and what the page asks of it: to look at a file, and to go on with it.
+
+The pieces are those of `coma-gen generate` with the same settings, to the byte; `command_of` writes that
+command.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.generation.generate import Continuation, generate_request, piece_midi
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.request import Request
+from coma_gen.midi.notes import Notes
+from coma_gen.midi.prompt import Prompt, read_prompt
+from coma_gen.model.device import deterministic
+from coma_gen.play.jobs import Event, Report, Work
+from coma_gen.serving.schema import Limits, ParsedRequest, parse_row
+
+LONGEST_NAME = 120
+BETWEEN_REPORTS = 0.2
+"""Seconds between two looks at the music while it is made."""
+SHOWN_WHOLE, SHOWN_BEFORE = 20.0, 10.0
+"""Seconds: a prompt up to the one is shown and heard from its beginning, a longer one from the other before
+the new music."""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A model that plays for a page.
+
+    Attributes:
+        composer: the model.
+        model: how the person named it; None for the checkout's own.
+        limits: of one request.
+        threads: of the CPU; results depend on it.
+        device: cpu, cuda, mps or auto.
+    """
+
+    composer: MusicGenerator
+    model: str | None
+    limits: Limits
+    threads: int = 1
+    device: str = "cpu"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What model it is."""
+        loaded = self.composer.loaded
+        return {
+            "name": self.model or "data/model",
+            "digest": loaded.manifest.digest,
+            "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
+        }
+
+    def warm_up(self) -> None:
+        """Makes a few notes, so that the first request does not wait for what is set up once."""
+        with deterministic(self.threads):
+            generate_request(self.composer, None, Request(seconds=0.1, tokens=8), watch=lambda _pieces: None)
+
+    def look(self, row: Mapping[str, Any], name: str) -> Event:
+        """The notes of a file, and how many there are that the model does not go on from."""
+        parsed = parse_row(row, self.limits, name=name)
+        prompt = self._prompt(parsed)
+        if prompt is None:
+            raise UserError(Fault(name, "must be a MIDI file", "nothing"))
+        notes = prompt.notes
+        return {
+            "notes": _rows(notes),
+            "end": round(notes.end, 4),
+            "last": round(notes.end_of_onsets, 4),
+            "drums": prompt.drum_notes,
+            "endless": prompt.endless_notes,
+            "outside": self.composer.tokenizer.vocabulary.count_outside(notes.pitch),
+        }
+
+    def work_on(self, row: Mapping[str, Any], name: str) -> Work:
+        """Makes what a row asks for.
+
+        Raises:
+            UserError: it asks for something else than it may.
+        """
+        parsed = parse_row(row, self.limits, name=name)
+
+        def work(report: Report) -> Event:
+            prompt = self._prompt(parsed)
+            notes = None if prompt is None else prompt.notes
+            joint = 0.0 if notes is None else notes.end_of_onsets
+            start = shown_from(joint)
+            shown = [] if notes is None else _rows(notes.between(start, math.inf).shifted(-start))
+            report({"begun": {"start": start, "joint": round(joint, 4), "notes": shown}})
+            with deterministic(self.threads):
+                pieces = generate_request(self.composer, prompt, parsed.request, watch=_follow(report, start))
+            command = command_of(self, parsed, name=name, reached=all(piece.reached for piece in pieces))
+            return {"pieces": [_finished(piece, prompt, start) for piece in pieces], "command": command}
+
+        return work
+
+    def _prompt(self, parsed: ParsedRequest) -> Prompt | None:
+        if parsed.midi is None:
+            return None
+        return read_prompt(
+            parsed.midi,
+            name=parsed.name,
+            from_second=parsed.request.from_second,
+            seconds=parsed.request.prompt_seconds,
+            open_pedal=self.composer.writes_pedal,
+        )
+
+
+def shown_from(joint: float) -> float:
+    """The second that a piece is shown and heard from, by the second at which its prompt ends."""
+    return 0.0 if joint <= SHOWN_WHOLE else float(math.floor(joint - SHOWN_BEFORE))
+
+
+def parse_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The row of a request's body, and the name of its file, which faults call it by."""
+    row = dict(body)
+    name = row.pop("name", None) or "the prompt"
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise UserError(Fault("name", f"must be a text of at most {LONGEST_NAME} characters"))
+    return row, name
+
+
+def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: bool) -> str:
+    """The `coma-gen generate` that makes the same pieces: what is not by default, and the seed.
+
+    Args:
+        studio: whose model made them.
+        parsed: what was asked for.
+        name: of the prompt's file.
+        reached: whether all have their seconds; else the bound on tokens ended one, and is named.
+    """
+    words = ["coma-gen", "generate"]
+    if parsed.midi is not None:
+        words += ["--prompt", name if not name.startswith("-") else f"./{name}"]
+    plain = Request()
+    for field in fields(Request):
+        value = getattr(parsed.request, field.name)
+        unsaid = value is None or value == getattr(plain, field.name)
+        if field.name == "tokens":
+            unsaid = reached and value == studio.limits.max_tokens
+        if not unsaid or field.name == "seed":
+            words += [
+                f"--{field.name.replace('_', '-')}",
+                f"{value:g}" if value == int(value) < 1e6 else str(value),
+            ]
+    for option, value, usual in (
+        ("model", studio.model, None),
+        ("device", studio.device, "cpu"),
+        ("threads", studio.threads, 1),
+    ):
+        if value != usual:
+            words += [f"--{option}", str(value)]
+    return " ".join(map(shlex.quote, words))
+
+
+def _follow(report: Report, start: float) -> Callable[[Callable[[], list[Continuation]]], None]:
+    """Reports what is new in each piece, now and then; ends the sampling when nobody reads any more."""
+    due = 0.0
+    sent: list[float] = []
+
+    def watch(pieces: Callable[[], list[Continuation]]) -> None:
+        nonlocal due
+        report({})
+        if time.monotonic() < due:
+            return
+        made = pieces()
+        sent.extend([0.0] * (len(made) - len(sent)))
+        progress = []
+        for number, piece in enumerate(made):
+            # Music grows in the order of time: what begins after what was sent is new, and nothing before.
+            again = piece.added.between(sent[number], math.inf)
+            sent[number] = max(sent[number], piece.added.end_of_onsets)
+            since = sent[number] - (piece.prompt_end or 0.0)
+            progress.append(
+                {
+                    "from": round(float(again.onset.min(initial=math.inf)) - start, 4)
+                    if len(again)
+                    else None,
+                    "notes": _rows(again.shifted(-start)),
+                    "seconds": round(max(0.0, since), 2),
+                }
+            )
+        report({"progress": progress})
+        due = time.monotonic() + BETWEEN_REPORTS
+
+    return watch
+
+
+def _finished(piece: Continuation, prompt: Prompt | None, start: float) -> Event:
+    return {
+        "midi": base64.b64encode(piece_midi(piece, prompt)).decode("ascii"),
+        "notes": _rows(piece.added.shifted(-start)),
+        "left_out": piece.left_out,
+        "seconds": round(piece.notes.end, 2),
+        "reached": piece.reached,
+    }
+
+
+def _rows(notes: Notes) -> list[list[float]]:
+    """[onset, duration, pitch, velocity] of each note."""
+    columns = (notes.onset.round(4), notes.duration.round(4), notes.pitch, notes.velocity)
+    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
