@@ -149,9 +149,24 @@ def test_files_hold_the_sound_and_repeat(etude: Callable[..., Notes], tmp_path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.flac", "one.wav", "two.flac", "two.wav"]
 
 
+@pytest.mark.parametrize("ending", ["mp3", "ogg"])
+def test_smaller_files_hold_nearly_the_sound_and_repeat(
+    ending: str, etude: Callable[..., Notes], tmp_path
+) -> None:
+    notes = etude(3)
+    expected = sound(notes)
+    paths = [tmp_path / f"{name}.{ending}" for name in ("one", "two")]
+    for path in paths:
+        write_sound(path, notes)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    samples, rate = soundfile.read(paths[0])  # libvorbis holds the checksum of every page against it
+    assert rate == SAMPLE_RATE and len(samples) == pytest.approx(len(expected), abs=2500)
+    assert level(samples * 32767, 0, 3) == pytest.approx(level(expected, 0, 3), rel=0.02)
+
+
 def test_another_ending_is_refused(etude: Callable[..., Notes], tmp_path) -> None:
-    with pytest.raises(UserError, match=r"\.wav or \.flac"):
-        write_sound(tmp_path / "music.mp3", etude(1))
+    with pytest.raises(UserError, match=r"\.flac or \.wav or \.mp3 or \.ogg, got \.aiff"):
+        write_sound(tmp_path / "music.aiff", etude(1))
 
 
 def test_it_is_much_faster_than_real_time(etude: Callable[..., Notes]) -> None:

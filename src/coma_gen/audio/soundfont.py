@@ -14,7 +14,8 @@ from typing import IO
 
 import numpy as np
 
-from coma_gen.audio.synth import Pcm, write_blocks
+from coma_gen.audio.synth import Pcm
+from coma_gen.audio.writers import write_blocks
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import check_file
 

@@ -33,7 +33,7 @@ from coma_gen.core.errors import Fault, UserError, memory_fault
 from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
-  coma-gen generate --prompt my.mid           go on where my.mid ends (see its own --help)
+  coma-gen generate my.mid                    go on where my.mid ends (see its own --help)
   coma-gen render my.mid                      see and hear it
   coma-gen inspect my.mid                     what it looks like to the tokenizer
   coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment

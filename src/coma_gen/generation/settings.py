@@ -10,10 +10,13 @@ from numbers import Real
 from typing import SupportsIndex, TypedDict
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.request import Request
+from coma_gen.generation.request import OF_A_PROMPT, Request
+from coma_gen.midi.instruments import program_of
 
 WHOLE_NUMBERS = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
 """Settings that must be whole numbers."""
+SWITCHES = frozenset(field.name for field in fields(Request) if "bool" in str(field.type))
+"""Settings that must be true or false."""
 
 
 class GenerateSettings(TypedDict, total=False):
@@ -29,7 +32,11 @@ class GenerateSettings(TypedDict, total=False):
         min_p: drop tokens less than this many times as likely as the most likely one; none by default.
         max_empty_bars: the most bars (of 2 s) without an event in a row; 20 by default.
         from_second: the prompt begins with the first note at or after this second of the file.
-        prompt_seconds: the length of the prompt, from its first note on; the whole file by default.
+        prompt_seconds: the length of the prompt, from its first note on; the whole file by default. With
+            `until_second`, the last so many seconds before that.
+        until_second: the continuation begins at this second of the file; what is before it is the prompt.
+        only_new: True for a piece of the new music alone, which begins where the prompt's last note does.
+        instrument: the General MIDI program of the new notes, a number from 0 or a name such as "violin".
     """
 
     seconds: float | None
@@ -42,6 +49,9 @@ class GenerateSettings(TypedDict, total=False):
     max_empty_bars: int | None
     from_second: float | None
     prompt_seconds: float | None
+    until_second: float | None
+    only_new: bool | None
+    instrument: int | str | None
 
 
 def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
@@ -54,21 +64,40 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     known = Request.__dataclass_fields__
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"generate() has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    settings, faults = {}, []
+    settings: dict[str, object] = {}
+    faults: list[Fault] = []
     for name, value in given.items():
-        number = None if value is None else _number(value, whole=name in WHOLE_NUMBERS)
-        if number is None and value is not None:
-            kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
-            faults.append(Fault(name, f"must be {kind}", repr(value)))
-        settings[name] = number
-    request = Request.of(settings)
-    faults += request.faults() if not faults else []
+        settings[name] = read_setting(name, value)
+        if isinstance(fault := settings[name], Fault):
+            faults.append(fault)
+    request = Request.of(settings) if not faults else Request()
+    faults += request.faults()
     if not has_prompt:
-        cuts = ("from_second", "prompt_seconds")
-        faults += [Fault(name, "is for a prompt only") for name in cuts if given.get(name) is not None]
+        faults += [Fault(name, "is for a prompt only") for name in OF_A_PROMPT if given.get(name)]
     if faults:
         raise UserError(*faults)
     return request
+
+
+def read_setting(name: str, value: object) -> object:
+    """A setting as `Request` holds it, or the fault that it has."""
+    if value is None:
+        return None
+    if name in SWITCHES:
+        return value if isinstance(value, bool) else Fault(name, "must be true or false", repr(value))
+    if name == "instrument" and isinstance(value, str):
+        return read_instrument(value)
+    number = _number(value, whole=name in WHOLE_NUMBERS)
+    kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
+    return Fault(name, f"must be {kind}", repr(value)) if number is None else number
+
+
+def read_instrument(name: str) -> int | Fault:
+    """The program that a name means, or the fault that it has."""
+    try:
+        return program_of(name)
+    except UserError as error:
+        return error.faults[0]
 
 
 def _number(value: object, *, whole: bool) -> float | None:

@@ -15,13 +15,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.request import Request
+from coma_gen.generation.request import OF_A_PROMPT, Request
+from coma_gen.generation.settings import SWITCHES, WHOLE_NUMBERS, read_instrument
 
 MIDI = "midi"
 SETTINGS = tuple(field.name for field in fields(Request))
-WHOLE = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
-"""Settings that are whole numbers."""
-OF_A_PROMPT = ("from_second", "prompt_seconds")
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def _row(row: Mapping[Any, Any], where: str, limits: Limits, faults: list[Fault]
     ]
     numbers = {}
     for name in SETTINGS:
-        value = _number(row.get(name), whole=name in WHOLE)
+        value = _setting(name, row.get(name))
         if isinstance(value, Fault):
             faults.append(Fault(f"{where}.{name}", value.rule, value.got))
         else:
@@ -114,7 +112,7 @@ def _row(row: Mapping[Any, Any], where: str, limits: Limits, faults: list[Fault]
     faults += [Fault(f"{where}.{fault.where}", fault.rule, fault.got, fault.remedy) for fault in found]
     name, request = f"{where}.{MIDI}", _within(request, limits)
     if row.get(MIDI) is None:
-        given = [setting for setting in OF_A_PROMPT if row.get(setting) is not None]
+        given = [setting for setting in OF_A_PROMPT if row.get(setting)]
         faults += [Fault(f"{where}.{setting}", f"is for a row with {MIDI} only") for setting in given]
         return ParsedRequest(name, None, request)
     midi = _prompt(row[MIDI], limits)
@@ -138,8 +136,17 @@ def _within(request: Request, limits: Limits) -> Request:
     return Request(**given | {"tokens": given["tokens"] or limits.max_tokens})
 
 
-def _number(value: object, *, whole: bool) -> float | Fault | None:
+def _setting(name: str, value: object) -> float | Fault | None:
     """A setting's value; None where it is left open."""
+    if name in SWITCHES and value is not None:
+        return value if isinstance(value, bool) else Fault("", "must be true or false", _kind(value))
+    if name == "instrument" and isinstance(value, str):
+        return read_instrument(value)
+    return _number(value, whole=name in WHOLE_NUMBERS)
+
+
+def _number(value: object, *, whole: bool) -> float | Fault | None:
+    """A number; None where it is left open."""
     rule = "must be a whole number" if whole else "must be a number"
     if value is None:
         return None
