@@ -22,6 +22,7 @@ from midi_situations import SITUATIONS
 from small_models import written_model
 
 import coma_gen.report.export
+from coma_gen.audio.level import level_of
 from coma_gen.cli.main import main
 from coma_gen.core.free_names import free_folder
 from coma_gen.generation.request import Request
@@ -401,6 +402,17 @@ def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
     assert ended("render", "kit.mid", "--soundfont", "good.sf2", "--audio", "wav") == 0
     sound, rate = soundfile.read(desk / "kit.wav")
     assert (sound.shape, rate) == ((100_000, 2), 44_100)
+    for loud in (0.02, 0.3):  # as loud as the built-in piano, whatever FluidSynth makes of the SoundFont
+        tone = loud * 32_767 * np.sin(np.arange(3 * 44_100) / 9)
+        (desk / "tone").write_bytes(np.rint(tone)[:, None].repeat(2, 1).astype("<i2").tobytes())
+        program.write_text(f"#!/bin/sh\nexec cat {desk / 'tone'}\n")
+        levels = []
+        for soundfont in ([], ["--soundfont", "good.sf2"]):
+            assert ended("render", "band.mid", *soundfont, "--out", "loud", "--force") == 0
+            sound, rate = soundfile.read(desk / "loud" / "band.flac", dtype="int16")
+            levels.append(level_of([sound], rate))
+        assert abs(20 * np.log10(levels[1] / levels[0])) < 1
+    program.write_text(FLUIDSYNTH)
     told = refusal(capfd, "render", "band.mid", "--soundfont", "broken.sf2")
     assert "what a SoundFont" in told and not (desk / "band.png").exists()
     assert "--audio none asks for none" in refusal(

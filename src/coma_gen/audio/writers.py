@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Pcm = npt.NDArray[np.int16]
 
 MAX_WAV_BYTES = 2**32 - 2**16
+FULL_SCALE = 32_768.0
 OGG_SERIAL = b"coma"
 """Names the stream in an Ogg file; libsndfile draws another one each time."""
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -82,7 +83,8 @@ def _write_by_libsndfile(
 
     with soundfile.SoundFile(os.fsencode(path), "w", sample_rate, channels, subtype, format=kind) as file:
         for block in blocks:
-            file.write(block)
+            # its writer of MP3 (1.2.2) makes noise of 16-bit samples, and none of floats
+            file.write(block if kind == "FLAC" else block / FULL_SCALE)
 
 
 def _write_ogg(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: int) -> None:
