@@ -105,7 +105,7 @@ model = load_model(sys.argv[1])
 pieces = model.generate(prompt=sys.argv[2], num=2, seconds=2, tokens=120, seed=7, temperature=0.9, top_p=0.9)
 for number, piece in enumerate(pieces, start=1):
     for ending in ("mid", "png", "flac"):
-        piece.save(f"python/piece-{number:02d}.{ending}")
+        piece.save(f"python/scale-continued-{number:02d}.{ending}")
 print(model.is_pinned)
 """
 
@@ -113,7 +113,7 @@ print(model.is_pinned)
         here = prompt.parent
         pinned = run_python(self.PROGRAM, folder, prompt.name, folder=here)
         assert pinned.strip() == str(os.uname().machine in ("x86_64", "AMD64"))
-        words = ["generate", "--model", str(folder), "--prompt", prompt.name, "--num", "2", "--seconds", "2"]
+        words = ["generate", "--model", str(folder), prompt.name, "--num", "2", "--seconds", "2"]
         words += [
             "--tokens",
             "120",
@@ -127,7 +127,9 @@ print(model.is_pinned)
             "typed",
         ]
         run_python("import sys; from coma_gen.cli.main import main; main(sys.argv[1:])", *words, folder=here)
-        names = {f"piece-{number:02d}.{ending}" for number in (1, 2) for ending in ("mid", "png", "flac")}
+        names = {
+            f"scale-continued-{number:02d}.{ending}" for number in (1, 2) for ending in ("mid", "png", "flac")
+        }
         assert {path.name for path in (here / "python").iterdir()} == names
         for name in names:
             assert (here / "python" / name).read_bytes() == (here / "typed" / name).read_bytes(), name
@@ -163,6 +165,26 @@ class TestGenerate:
         assert read_notes(piece.midi).onset == pytest.approx(piece.notes.onset, abs=0.003)
         assert piece.title == "scale.mid, continued"
         assert repr(piece).startswith("<GeneratedPiece: 12 prompt notes + ")
+
+    def test_the_new_music_alone_on_another_instrument(self, model: MusicModel, prompt: Path) -> None:
+        whole = model.generate(prompt=prompt, seed=1, until_second=3.1, **SHORT)
+        alone = model.generate(
+            prompt=prompt, seed=1, until_second=3.1, only_new=True, instrument="violin", **SHORT
+        )
+        assert whole.prompt_seconds == 3.0 and alone.prompt_seconds is None
+        np.testing.assert_allclose(alone.notes.onset + 3.0, whole.new_notes.onset, atol=1e-9)
+        assert alone.notes == alone.new_notes and len(read_notes(alone.midi)) == len(alone.notes)
+        assert b"\xc1\x28" in alone.midi
+        part = model.generate(prompt=prompt, seed=1, until_second=3.1, prompt_seconds=1.2, **SHORT)
+        assert len(part.notes) - len(part.new_notes) == 3
+        nothing = model.generate(seed=1, instrument=73, **SHORT)
+        assert b"\xff\x03\x05Flute" in nothing.midi and b"\xc0\x49" in nothing.midi
+        with pytest.raises(UserError) as caught:
+            model.generate(until_second=1, only_new=True, instrument="kazoo")
+        told = [fault.where for fault in caught.value.faults]
+        assert told == ["instrument", "until_second", "only_new"]
+        with pytest.raises(UserError, match=r"only_new: must be true or false, got 1"):
+            model.generate(prompt, only_new=1)
 
     def test_every_form_of_a_prompt_is_the_same_prompt(self, model: MusicModel, prompt: Path) -> None:
         forms = (prompt, str(prompt), prompt.read_bytes(), SCALE)

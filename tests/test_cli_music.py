@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import symusic
@@ -21,7 +22,9 @@ from midi_situations import SITUATIONS
 from small_models import written_model
 
 import coma_gen.report.export
+from coma_gen.audio.level import level_of
 from coma_gen.cli.main import main
+from coma_gen.core.free_names import free_folder
 from coma_gen.generation.request import Request
 from coma_gen.midi import io as midi
 from coma_gen.midi.io import read_notes
@@ -70,19 +73,21 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def test_from_nothing_each_piece_is_seen_and_heard_and_can_be_repeated(
     desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert ended("generate", "--model", model, *SHORT, "--num", 2, "--seed", 7) == 0
-    assert "generated/from-nothing-7/piece-02.mid: " in capfd.readouterr().out
-    first = contents(desk / "generated" / "from-nothing-7")
+    told = capfd.readouterr().out
+    assert "generated/from-nothing/piece-02.mid: " in told and "--seed 7 makes them again" in told
+    assert "to hear and see them: generated/from-nothing/index.html\n" in told
+    first = contents(desk / "generated" / "from-nothing")
     names = {f"piece-{number:02d}.{ending}" for number in (1, 2) for ending in ("mid", "png", "flac")}
-    assert set(first) == names | {"settings.json"}
+    assert set(first) == names | {"settings.json", "index.html"}
     assert first["piece-01.mid"] != first["piece-02.mid"]
-    sound, rate = soundfile.read(desk / "generated/from-nothing-7/piece-01.flac")
+    sound, rate = soundfile.read(desk / "generated/from-nothing/piece-01.flac")
     assert len(sound) / rate > read_notes(first["piece-01.mid"]).end_of_onsets
     settings = json.loads(first["settings.json"])
     assert settings["settings"]["seed"] == 7 and settings["prompt"] is None
@@ -93,35 +98,106 @@ def test_from_nothing_each_piece_is_seen_and_heard_and_can_be_repeated(
     assert ended(*again, "--model", model, "--out", "other", "--seed", 8, "--audio", "none") == 0
     other = contents(desk / "other")
     assert other["piece-01.mid"] != first["piece-01.mid"] and "piece-01.flac" not in other
+    assert b"<audio" in first["index.html"] and b"<audio" not in other["index.html"]
+
+
+def test_each_try_has_a_seed_and_a_name_of_its_own(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = iter((11, 12))
+    monkeypatch.setattr("secrets.randbelow", lambda _bound: next(drawn))
+    quick = ("generate", "band.mid", "--model", model, *SHORT, "--audio", "none")
+    for folder, seed in (("generated/band", 11), ("generated/band-02", 12)):
+        assert ended(*quick) == 0
+        told = capfd.readouterr().out
+        assert f"{folder}/band-continued-01.mid: " in told and f"--seed {seed} makes them again" in told
+        assert json.loads((desk / folder / "settings.json").read_text())["settings"]["seed"] == seed
+    one, other = (contents(desk / "generated" / name) for name in ("band", "band-02"))
+    assert one["band-continued-01.mid"] != other["band-continued-01.mid"]
+    again = shlex.split(json.loads(other["settings.json"])["command"])[1:]
+    assert ended(*again, "--model", model, "--out", "again") == 0
+    assert contents(desk / "again") == other
+
+
+def test_only_what_is_new(desk: Path, model: Path) -> None:
+    quick = ("generate", "band.mid", "--model", model, *SHORT, "--seed", 3, "--instrument", "flute")
+    assert ended(*quick, "--out", "whole") == 0
+    assert ended(*quick, "--only-new", "--out", "new", "--audio", "wav") == 0
+    whole, new = (contents(desk / folder) for folder in ("whole", "new"))
+    joint = json.loads(whole["settings.json"])["pieces"][0]["joint_seconds"]
+    all_notes, notes = (read_notes(each["band-continued-01.mid"]) for each in (whole, new))
+    np.testing.assert_allclose(notes.onset + joint, all_notes.onset[-len(notes) :], atol=0.001)
+    assert len(all_notes) == len(notes) + 4
+    assert symusic.Score.from_midi(new["band-continued-01.mid"]).tracks[0].program == 73
+    sound, rate = soundfile.read(desk / "new" / "band-continued-01.wav")
+    assert len(sound) / rate < notes.end + 3
+    command = json.loads(new["settings.json"])["command"]
+    assert " --only-new --instrument 73" in command
+    assert ended(*shlex.split(command)[1:], "--model", model, "--out", "again") == 0
+    assert contents(desk / "again") == new
+
+
+@pytest.mark.parametrize(("time", "notes"), [("0.4", 2), ("0:00.4", 2), ("5", 4)])
+def test_a_time_to_go_on_from(desk: Path, model: Path, time: str, notes: int) -> None:
+    few = ("--seconds", "1", "--tokens", "8", "--audio", "none", "--out", "part")
+    assert ended("generate", "band.mid", "--model", model, "--from", time, *few) == 0
+    settings = json.loads((desk / "part" / "settings.json").read_text())
+    assert settings["pieces"][0]["prompt_notes"] == notes
+    assert f"--from {settings['settings']['until_second']}" in settings["command"]
+
+
+def test_two_runs_at_once_each_get_a_folder(desk: Path) -> None:
+    with free_folder(Path("a/b")) as one, free_folder(Path("a/b")) as other:
+        (one[0] / "1").touch()
+        (other[0] / "2").touch()
+    assert (one[-1], other[-1]) == (Path("a/b-02"), Path("a/b"))
+    assert (desk / "a/b-02/1").exists() and (desk / "a/b/2").exists()
+    assert {path.name for path in (desk / "a").iterdir()} == {"b", "b-02"}
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(desk: Path) -> None:
+    (desk / ".unfinished.old").mkdir()
+    with free_folder(Path("one")) as one:
+        assert not (desk / ".unfinished.old").exists()
+        with free_folder(Path("two")) as two:
+            (two[0] / "2").touch()
+        assert one[0].exists()
+    with pytest.raises(OSError, match="full"), free_folder(Path("three")):
+        raise OSError("full")
+    assert not list(desk.glob(".unfinished.*")) and not (desk / "three").exists()
 
 
 def test_a_prompt_of_any_kind_is_continued_in_its_own_file(
     desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert ended("generate", "--prompt", "band.mid", "--model", model, *SHORT, "--out", "new/er") == 0
+    assert ended("generate", "band.mid", "--model", model, *SHORT, "--out", "new/er") == 0
     told = capfd.readouterr().out
-    assert "prompt: 4 notes" in told and "left out: 2 notes of drums" in told
+    assert "prompt: 4 notes" in told and "not heard by the model: 2 notes of drums (they stay there)" in told
     assert "1 notes outside of pitch 21 to 108" in told
     before, after = (
-        symusic.Score.from_midi((desk / name).read_bytes()) for name in ("band.mid", "new/er/piece-01.mid")
+        symusic.Score.from_midi((desk / name).read_bytes())
+        for name in ("band.mid", "new/er/band-continued-01.mid")
     )
-    assert [each.name for each in after.tracks] == ["", "", "Continuation"]
-    for ours, theirs in zip(after.tracks, before.tracks[:2], strict=False):
+    assert [each.name for each in after.tracks] == ["", "", "Kit", "Continuation"]
+    for ours, theirs in zip(after.tracks, before.tracks, strict=False):
         assert [(n.time, n.duration, n.pitch, n.velocity) for n in ours.notes] == [
             (n.time, n.duration, n.pitch, n.velocity) for n in theirs.notes
         ]
     assert [(each.time, each.mspq) for each in after.tempos] == [(0, 600_000)]
-    assert min(n.time for n in after.tracks[2].notes) > 480
+    assert min(n.time for n in after.tracks[3].notes) > 480
     piece = json.loads((desk / "new/er/settings.json").read_text())["pieces"][0]
     assert piece["prompt_notes"] == 4 and piece["joint_seconds"] == 0.6
-    assert piece["new_notes"] == len(after.tracks[2].notes)
-    assert ended("render", "new/er/piece-01.mid", "--out", "seen") == 0
-    assert contents(desk / "seen")["piece-01.flac"] == contents(desk / "new/er")["piece-01.flac"]
+    assert piece["new_notes"] == len(after.tracks[3].notes)
+    assert ended("render", "new/er/band-continued-01.mid", "--out", "seen") == 0
+    assert (
+        contents(desk / "seen")["band-continued-01.flac"]
+        == contents(desk / "new/er")["band-continued-01.flac"]
+    )
 
 
 def test_a_part_of_the_prompt(desk: Path, model: Path) -> None:
     cut = ("--from-second", "0.3", "--prompt-seconds", "0.2", "--audio", "none")
-    assert ended("generate", "--prompt", "band.mid", "--model", model, *SHORT, *cut, "--out", "part") == 0
+    assert ended("generate", "band.mid", "--model", model, *SHORT, *cut, "--out", "part") == 0
     settings = json.loads((desk / "part" / "settings.json").read_text())
     assert settings["pieces"][0]["prompt_notes"] == 2
     assert "--from-second 0.3 --prompt-seconds 0.2" in settings["command"]
@@ -152,17 +228,19 @@ def test_nothing_half_written_is_left(
 
 
 def test_nobodys_files_are_overwritten(desk: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    quick = ("generate", "--model", model, *SHORT, "--audio", "none", "--out")
+    quick = ("generate", "--model", model, *SHORT, "--seed", 0, "--audio", "none", "--out")
     assert ended(*quick, "out") == 0
     first = contents(desk / "out")
-    assert "or replace them with --force" in refusal(capfd, *quick, "out").lower()
+    assert ended(*quick, "out") == 0
+    assert contents(desk / "out") == contents(desk / "out-02") == first
     assert ended(*quick, "out", "--force", "--num", 2) == 0
-    assert len(contents(desk / "out")) == 5
+    assert len(contents(desk / "out")) == 6
     assert ended(*quick, "out", "--force") == 0
     assert contents(desk / "out") == first
     (desk / "out" / "diary.txt").write_text("mine")
-    for force in ([], ["--force"]):
-        assert "diary.txt in it" in refusal(capfd, *quick, "out", *force)
+    assert "diary.txt in it" in refusal(capfd, *quick, "out", "--force")
+    assert ended(*quick, "out") == 0
+    assert contents(desk / "out-03") == first and (desk / "out" / "diary.txt").exists()
     assert "band.mid: must be a folder" in refusal(capfd, *quick, "band.mid", "--force")
     assert "which is a file" in refusal(capfd, *quick, "band.mid/out")
     (desk / "mine").mkdir()
@@ -197,7 +275,7 @@ def test_what_is_no_music_is_refused_in_one_line(
 ) -> None:
     monkeypatch.setattr(midi, "MAX_BYTES", 2**20)
     before = set(desk.iterdir())
-    extra = {"generate": ["--model", model, "--prompt"], "render": [], "inspect": ["--model", model]}[command]
+    extra = {"generate": ["--model", model], "render": [], "inspect": ["--model", model]}[command]
     text = refusal(capfd, command, *extra, name)
     assert text.startswith(f"coma-gen: {name}: ") and words in text
     assert set(desk.iterdir()) == before
@@ -219,21 +297,28 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "--max-empty-bars", "-1"], "--max-empty-bars: must be 0 to"),
         (["generate", "--tokens", "0"], "--tokens: must be 1 to"),
         (["generate", "--threads", "0"], "--threads: must be 1 to 1024"),
-        (["generate", "--audio", "mp3"], "invalid choice: 'mp3'"),
+        (["generate", "--audio", "aiff"], "invalid choice: 'aiff'"),
+        (["generate", "--instrument", "kazoo"], "--instrument: must be a General MIDI program: 0 to 127"),
+        (["generate", "--instrument", "128"], "--instrument: must be a General MIDI program: 0 to 127"),
+        (["generate", "--only-new"], "--only-new: is for a prompt only"),
+        (["generate", "--from", "9"], "--from: is for a prompt only"),
+        (["generate", "band.mid", "--from", "0"], "--from: must be above 0"),
+        (["generate", "band.mid", "--from", "1:x"], "'1:x' is not a time such as 1:30 or 90"),
+        (["generate", "band.mid", "--prompt", "band.mid"], "--prompt: must not be given beside another file"),
         (["generate", "--device", "toaster"], "invalid choice: 'toaster'"),
         (["generate", "--loud"], "there is no --loud in coma-gen generate"),
-        (["generate", "--prompt-seconds", "5"], "--prompt-seconds: is for --prompt only"),
-        (["generate", "--prompt", "band.mid", "--from-second", "99"], "at or after second 99"),
-        (["generate", "--prompt", "band.mid", "--prompt-seconds", "0"], "--prompt-seconds: must be above 0"),
-        (["generate", "--prompt", ""], "Is a directory"),
-        (["generate", "--out", ""], "must be a new folder, or hold nothing but generated pieces"),
+        (["generate", "--prompt-seconds", "5"], "--prompt-seconds: is for a prompt only"),
+        (["generate", "band.mid", "--from-second", "99"], "at or after second 99"),
+        (["generate", "band.mid", "--prompt-seconds", "0"], "--prompt-seconds: must be above 0"),
+        (["generate", ""], "Is a directory"),
+        (["generate", "--out", ""], "--out: must name a new folder"),
         (["generate"], "outside of a coma-gen checkout a model must be named"),
         (["generate", "--model", "nowhere"], "nowhere: must be a model's folder"),
         (["generate", "--model", "text.mid"], "got a file"),
         (["generate", "--model", "folder.mid"], "got a folder without manifest.json"),
         (["generate", "--model", "models:/coma-gen@champion"], "got no store there"),
         (["render"], "the following arguments are required: file"),
-        (["render", "band.mid", "--audio", "ogg"], "invalid choice: 'ogg'"),
+        (["render", "band.mid", "--audio", "aiff"], "invalid choice: 'aiff'"),
         (["render", "band.mid", "--out", "text.mid"], "--out: must be a folder"),
         (["inspect", "band.mid"], "outside of a coma-gen checkout must be given"),
         (["inspect", "band.mid", "--tokens", "-1"], "--tokens: must be 0 to"),
@@ -276,8 +361,14 @@ def test_render_makes_a_picture_and_a_sound_beside_the_file(
     assert capfd.readouterr().out.split() == ["band.png", "band.flac"]
     made = {name: (desk / name).read_bytes() for name in ("band.png", "band.flac")}
     assert made["band.png"][:4] == b"\x89PNG" and made["band.flac"][:4] == b"fLaC"
-    assert "must not be there yet" in str(ended("render", "band.mid"))
+    assert ended("render", "band.mid") == 0
+    assert capfd.readouterr().out.split() == ["band-02.png", "band-02.flac"]
+    assert (desk / "band-02.flac").read_bytes() == made["band.flac"]
+    (desk / "band.flac").unlink()
+    assert ended("render", "band.mid") == 0 and not (desk / "band.flac").exists()
+    assert {"band-03.png", "band-03.flac"} <= set(contents(desk))
     assert ended("render", "band.mid", "--force") == 0
+    assert (desk / "band.flac").read_bytes() == made["band.flac"]
     assert ended("render", "band.mid", "--out", "there", "--audio", "wav") == 0
     assert set(contents(desk / "there")) == {"band.png", "band.wav"}
     assert ended("render", "band.mid", "--out", "there", "--force", "--audio", "none") == 0
@@ -311,6 +402,17 @@ def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
     assert ended("render", "kit.mid", "--soundfont", "good.sf2", "--audio", "wav") == 0
     sound, rate = soundfile.read(desk / "kit.wav")
     assert (sound.shape, rate) == ((100_000, 2), 44_100)
+    for loud in (0.02, 0.3):  # as loud as the built-in piano, whatever FluidSynth makes of the SoundFont
+        tone = loud * 32_767 * np.sin(np.arange(3 * 44_100) / 9)
+        (desk / "tone").write_bytes(np.rint(tone)[:, None].repeat(2, 1).astype("<i2").tobytes())
+        program.write_text(f"#!/bin/sh\nexec cat {desk / 'tone'}\n")
+        levels = []
+        for soundfont in ([], ["--soundfont", "good.sf2"]):
+            assert ended("render", "band.mid", *soundfont, "--out", "loud", "--force") == 0
+            sound, rate = soundfile.read(desk / "loud" / "band.flac", dtype="int16")
+            levels.append(level_of([sound], rate))
+        assert abs(20 * np.log10(levels[1] / levels[0])) < 1
+    program.write_text(FLUIDSYNTH)
     told = refusal(capfd, "render", "band.mid", "--soundfont", "broken.sf2")
     assert "what a SoundFont" in told and not (desk / "band.png").exists()
     assert "--audio none asks for none" in refusal(
@@ -325,7 +427,11 @@ def test_inspect_says_what_the_tokenizer_sees(
 ) -> None:
     assert ended("inspect", "band.mid", "--model", model, "--tokens", 5) == 0
     table = capfd.readouterr().out
-    for words in ("Kit", "drums", "left out", "strings", "tempo", "100 a minute", "outside of pitches"):
+    assert table.startswith(
+        "band.mid: 75% of the notes survive, moved by up to 4 ms; the pedal becomes longer notes; "
+        "drums are not heard\n\nMIDI of format 1, "
+    )
+    for words in ("Kit", "drums", "not heard", "strings", "tempo", "100 a minute", "outside of pitches"):
         assert words in table
     assert re.search(r"\n +0  Bar\n +1  Position 0 \(0\.000 s\)\n +2  Pitch 60 \(C4\)\n", table)
     assert ended("inspect", "band.mid", "--model", model / "tokenizer", "--json") == 0
@@ -355,8 +461,8 @@ def test_inspect_tells_all_that_is_lost(desk: Path, model: Path, capfd: pytest.C
     assert ended("inspect", "lossy.mid", "--model", model) == 0
     table = capfd.readouterr().out
     assert re.search(r"notes without an end +1\n", table) and re.search(r"sostenuto 1, soft 1, .*\n", table)
-    assert re.search(r"left out  port 1\n", table)
-    assert ended("generate", "--prompt", "lossy.mid", "--model", model, *SHORT, "--audio", "none") == 0
+    assert re.search(r"not heard  port 1\n", table)
+    assert ended("generate", "lossy.mid", "--model", model, *SHORT, "--audio", "none") == 0
     assert "left out: 1 notes without an end" in capfd.readouterr().out
 
 
@@ -376,7 +482,7 @@ def test_every_command_reads_a_file_as_it_is_meant(
         "odd.flac",
     }
     few = ("--seconds", "1", "--tokens", "8", "--audio", "none")
-    assert ended("generate", "--prompt", "odd.mid", "--model", model, *few, "--out", "new") == 0
+    assert ended("generate", "odd.mid", "--model", model, *few, "--out", "new") == 0
     piece = json.loads((desk / "new" / "settings.json").read_text())["pieces"][0]
     assert piece["prompt_notes"] == len(situation.notes)
 
@@ -385,7 +491,7 @@ def test_a_prompt_that_the_model_does_not_know_is_named_by_its_file(
     desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "low.mid").write_bytes(smf(track(*note(0, 480, 5))))
-    told = refusal(capfd, "generate", "--prompt", "low.mid", "--model", model, *SHORT)
+    told = refusal(capfd, "generate", "low.mid", "--model", model, *SHORT)
     assert "low.mid: must have a note that the model knows, of pitch 21 to 108, got 1 others" in told
 
 
@@ -416,7 +522,6 @@ def test_help_tells_the_defaults_that_hold(capfd: pytest.CaptureFixture[str]) ->
     assert told == {
         "seconds": f"{request.seconds:g}",
         "num": str(request.num),
-        "seed": str(request.seed),
         "temperature": f"{request.temperature:g}",
         "top-p": str(request.top_p),
         "max-empty-bars": str(request.max_empty_bars),
@@ -441,11 +546,11 @@ class TestNames:
     ) -> None:
         assert ended("render", odd) == 0 and ended("inspect", odd, "--model", model) == 0
         assert odd.with_suffix(".png").exists() and odd.with_suffix(".flac").exists()
-        assert ended("generate", "--prompt", odd, "--model", model, *SHORT, "--audio", "none") == 0
+        assert ended("generate", odd, "--model", model, *SHORT, "--audio", "none") == 0
         (folder,) = (desk / "generated").iterdir()
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         assert settings["prompt"]["file"] == "caf\\xe9.mid"
-        written = settings["command"].split("--prompt ")[1].split(" --")[0]
+        written = settings["command"].split("generate ")[1].split(" --")[0]
         typed = subprocess.run(["bash", "-c", f"printf %s {written}"], capture_output=True, check=True).stdout
         assert typed == os.fsencode(odd)
         assert "Traceback" not in capfd.readouterr().err
@@ -465,8 +570,8 @@ class TestNames:
         room, longest = Path("r" * 250 + ".mid"), Path("x" * 251 + ".mid")
         for path in (room, longest):
             shutil.copy("band.mid", path)
-            assert ended("generate", "--prompt", path, "--model", model, *SHORT, "--audio", "none") == 0
-        assert len(list((desk / "generated").glob("*/piece-01.mid"))) == 2
+            assert ended("generate", path, "--model", model, *SHORT, "--audio", "none") == 0
+        assert len(list((desk / "generated").glob("*/*-continued-01.mid"))) == 2
         assert ended("render", room) == 0 and room.with_suffix(".flac").exists()
         assert "must leave room for the names of picture and sound (255 bytes" in refusal(
             capfd, "render", longest
@@ -474,6 +579,8 @@ class TestNames:
         out = "o" * 255
         assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out) == 0
         assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out, "--force") == 0
+        assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out) == 0
+        assert (desk / ("o" * 252 + "-02")).is_dir()
         assert not list(desk.glob(".*"))
 
 
@@ -482,7 +589,7 @@ def test_a_pipe_is_not_waited_for(
     command: str, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo("pipe.mid")
-    words = {"generate": ["--model", model, "--prompt"], "inspect": ["--model", model]}.get(command, [])
+    words = {"generate": ["--model", model], "inspect": ["--model", model]}.get(command, [])
     assert "pipe.mid: must be a file, got a pipe or a device" in refusal(capfd, command, *words, "pipe.mid")
     assert not (desk / "generated").exists()
 

@@ -105,22 +105,18 @@ class MusicModel:
         read = None if prompt is None else self._read_prompt(prompt, request)
         with deterministic(self._threads):
             generated = generate_request(self._composer, read, request)
-        pieces = [self._finish(piece, read, number, request.num) for number, piece in enumerate(generated, 1)]
+        pieces = [self._finish(piece, read, number, request) for number, piece in enumerate(generated, 1)]
         return pieces[0] if num is None else pieces
 
     def _read_prompt(self, source: Source, request: Request) -> Prompt:
         from coma_gen.midi.prompt import read_prompt
 
         content, name = _read_midi(source, "prompt")
-        return read_prompt(
-            content,
-            name=name,
-            from_second=request.from_second,
-            seconds=request.prompt_seconds,
-            open_pedal=self._composer.writes_pedal,
-        )
+        return read_prompt(content, name=name, open_pedal=self._composer.writes_pedal, **request.stretch)
 
-    def _finish(self, piece: Continuation, prompt: Prompt | None, number: int, num: int) -> GeneratedPiece:
+    def _finish(
+        self, piece: Continuation, prompt: Prompt | None, number: int, request: Request
+    ) -> GeneratedPiece:
         """A piece as users see it, with the title that `coma-gen generate` gives its picture."""
         from coma_gen.core.io import shown_name
         from coma_gen.generation.generate import piece_midi
@@ -131,11 +127,11 @@ class MusicModel:
             left_out |= {"drum_notes": prompt.drum_notes, "notes_without_an_end": prompt.endless_notes}
             left_out["notes_outside_of_pitches"] = self.tokenizer.vocabulary.count_outside(prompt.notes.pitch)
         return GeneratedPiece(
-            notes=piece.notes,
-            new_notes=piece.added,
-            prompt_seconds=piece.prompt_end,
-            midi=piece_midi(piece, prompt),
-            title=f"{title} ({number} of {num})" if num > 1 else title,
+            notes=piece.new if request.only_new else piece.notes,
+            new_notes=piece.new if request.only_new else piece.added,
+            prompt_seconds=None if request.only_new else piece.prompt_end,
+            midi=piece_midi(piece, prompt, request),
+            title=f"{title} ({number} of {request.num})" if request.num > 1 else title,
             left_out=left_out,
         )
 

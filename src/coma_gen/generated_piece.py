@@ -31,14 +31,15 @@ class GeneratedPiece:
     """One generated piece: the prompt with its continuation, or music from nothing.
 
     Attributes:
-        notes: prompt and continuation together, as arrays of onsets, durations, pitches and velocities.
-        new_notes: the continuation alone, at its times behind the prompt.
-        prompt_seconds: when the last note of the prompt begins; None where there is no prompt.
+        notes: prompt and continuation together, as arrays of onsets, durations, pitches and velocities;
+            the continuation alone, from the joint on, where only the new music was asked for.
+        new_notes: the continuation alone, at its times in the piece.
+        prompt_seconds: when the last note of the prompt begins; None where the piece has none of it.
         midi: the piece as a MIDI file. The prompt's tracks are as they were in its own file.
         title: the heading of pictures.
-        left_out: how many notes are missing and why: drums and notes without an end of the prompt, notes
-            that the model did not read because of their pitch (they stay in the file), and new notes on keys
-            that the prompt still held.
+        left_out: how many notes are missing and why: notes of the prompt that the model did not read, as
+            they are drums or of a pitch that it does not know (they stay in the file), notes without an end,
+            and new notes on keys that the prompt still held.
     """
 
     notes: Notes
@@ -57,8 +58,8 @@ class GeneratedPiece:
         """Writes the piece, atomically; a file that is there is replaced.
 
         Args:
-            path: its ending says what to write: .mid or .midi (music), .png (piano roll), .flac or .wav
-                (sound).
+            path: its ending says what to write: .mid or .midi (music), .png (piano roll), or the ending of a
+                sound file (.flac, .wav, .mp3, .ogg).
 
         Returns:
             The path.
@@ -66,6 +67,7 @@ class GeneratedPiece:
         Raises:
             UserError: the ending is another one.
         """
+        from coma_gen.audio.writers import AUDIO_WRITERS
         from coma_gen.core.io import write_atomic
 
         target = Path(path)
@@ -74,10 +76,10 @@ class GeneratedPiece:
             write_atomic(target, self.midi)
         elif suffix == ".png":
             write_atomic(target, self._repr_png_())
-        elif suffix in (".flac", ".wav"):
+        elif suffix.removeprefix(".") in AUDIO_WRITERS:
             self._write_sound(target)
         else:
-            rule = "must end in .mid, .midi, .png, .flac or .wav"
+            rule = f"must end in .mid, .midi, .png{''.join(f', .{name}' for name in AUDIO_WRITERS)}"
             raise UserError(Fault(str(target), rule, suffix or "no ending"))
         return target
 

@@ -94,7 +94,8 @@ def test_what_was_played_is_untouched_and_what_is_new_stands_at_its_seconds(
     after = parsed(written)
     factor = after.ticks_per_quarter // before.ticks_per_quarter
     assert after.ticks_per_quarter == factor * before.ticks_per_quarter
-    assert played(after, drums=True) == []
+    kit = [(start * factor, length * factor, *rest) for start, length, *rest in played(before, drums=True)]
+    assert played(after, drums=True) == sorted(kit)
     assert prompt.drum_notes == len(played(before, drums=True))
     mine = [each for each in after.tracks if each.name == "Continuation"]
     assert [(n.pitch, n.velocity) for n in mine[0].notes] == [(60, 70), (64, 80), (60, 90)]
@@ -253,13 +254,71 @@ def test_where_every_channel_is_taken_the_longest_unused_is_shared() -> None:
     assert prompt.setup[0][0] == 140
 
 
-def test_notes_without_an_end_and_tracks_of_drums_alone_are_gone() -> None:
+def test_all_that_a_file_has_stays_but_notes_without_an_end() -> None:
+    """Drums (also those that nothing ends), texts, meters and tempi, and tracks without a note."""
     hanging = (100, b"\x90\x50\x40")
-    kit = track(named("Kit"), *note(0, 9, 36, channel=DRUMS), program(0, 8, DRUMS))
-    prompt = read_prompt(smf(track(named("Hands"), *note(0, 480), hanging), kit))
-    assert [each.name for each in parsed(prompt.content).tracks] == ["Hands"]
-    assert (len(prompt.notes), prompt.drum_notes) == (1, 1)
-    assert b"\x90\x50" not in prompt.content and b"Kit" not in prompt.content
+    one_shot = (240, bytes((0x99, 42, 50)))
+    kit = track(named("Kit"), program(0, 8, DRUMS), *note(0, 9, 36, channel=DRUMS), one_shot)
+    words = track(named("Words"), (10, b"\xff\x05\x02la"), (470, b"\xff\x01\x03end"))
+    hands = [named("Hands"), tempo(0, 400_000), tempo(200, 700_000), signature(0, 3, 2)]
+    prompt = read_prompt(smf(track(*hands, *note(0, 480), hanging), kit, words))
+    score = parsed(prompt.continued(behind(prompt)))
+    assert [each.name for each in score.tracks if each.notes] == ["Hands", "Kit", "Continuation"]
+    assert (len(prompt.notes), prompt.drum_notes, prompt.endless_notes) == (1, 2, 1)
+    assert b"\x90\x50" not in prompt.content and one_shot[1][1:] in prompt.content
+    assert [(each.time, each.mspq) for each in score.tempos] == [(0, 400_000), (200, 700_000)]
+    assert [(s.time, s.numerator, s.denominator) for s in score.time_signatures] == [(0, 3, 4)]
+    for text in (b"\xff\x05\x02la", b"\xff\x01\x03end", b"Words"):
+        assert text in prompt.content
+    assert (prompt.channel, prompt.setup) == (1, ((0, b"\xc1\x00"),))
+
+
+def test_a_moment_of_the_file_to_go_on_from() -> None:
+    """What begins before it is the prompt, with drums; what comes later in the file is gone."""
+    kit = [each for tick in range(0, 1920, 240) for each in note(tick, tick + 60, 36, channel=DRUMS)]
+    lead = [each for k in range(4) for each in note(480 * k, 480 * k + 470, 60 + k)]
+    content = smf(track(*lead, tempo(1500, 900_000)), track(*kit))
+    prompt = read_prompt(content, until_second=1.0)
+    assert prompt.notes.onset.tolist() == [0.0, 0.5] and prompt.drum_notes == 4
+    score = parsed(prompt.content)
+    assert [each.time for each in score.tempos] in ([], [0])
+    assert [n.time for n in score.tracks[1].notes] == [0, 240, 480, 720]
+    part = read_prompt(content, from_second=0.5, until_second=1.5)
+    assert part.notes.pitch.tolist() == [61, 62]
+    with pytest.raises(UserError, match=r"a\.mid: must have a note before second 0\.2, got its first note"):
+        read_prompt(content, name="a.mid", from_second=0.1, until_second=0.2)
+
+
+def test_the_new_notes_alone_begin_at_the_joint_with_its_tempo_and_meter() -> None:
+    lead = [*note(0, 480), *note(1440, 1920, 64), signature(0, 3, 2), tempo(0, 400_000), tempo(960, 600_000)]
+    prompt = read_prompt(smf(track(*lead, tempo(1500, 500_000)), track(*note(0, 9, 36, channel=DRUMS))))
+    joint = prompt.notes.end_of_onsets
+    content = prompt.alone(behind(prompt), program=40)
+    score = parsed(content)
+    assert [(each.name, each.program) for each in score.tracks] == [("Continuation", 40)]
+    assert [(each.time, each.mspq) for each in score.tempos] == [(0, 600_000), (60, 500_000)]
+    assert [(s.time, s.numerator, s.denominator) for s in score.time_signatures] == [(0, 3, 4)]
+    alone, whole = read_notes(content), read_notes(prompt.continued(behind(prompt)))
+    np.testing.assert_allclose(alone.onset, NEW.onset, atol=0.002)
+    np.testing.assert_allclose(alone.onset + joint, whole.onset[-3:], atol=1e-9)
+    assert alone.pitch.tolist() == [60, 64, 60]
+
+
+def test_another_instrument_is_one_of_general_midis_own_bank() -> None:
+    events = [control(0, 0, 8), control(0, 32, 3), program(0, 4), control(0, 7, 90), *note(0, 9)]
+    prompt = read_prompt(smf(track(*events)))
+    track_of_new = parsed(prompt.continued(behind(prompt), program=73)).tracks[-1]
+    assert track_of_new.program == 73
+    found = [(each.number, each.value) for each in track_of_new.controls]
+    assert found == [(0, 0), (32, 0), (7, 90)]
+    assert parsed(prompt.continued(behind(prompt))).tracks[-1].program == 4
+
+
+def test_a_file_of_as_many_tracks_as_there_may_be_has_no_room_for_one_more() -> None:
+    filled = track((0, b"\xff\x01\x00"))
+    content = smf(track(*note(0, 9)), *[filled] * 65_534)
+    with pytest.raises(UserError, match="must have at most 65,534 tracks, got 65,535"):
+        read_prompt(content)
 
 
 def refused() -> Iterator[tuple[bytes, dict[str, float], str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from coma_gen.audio.level import amplified, level_of
 from coma_gen.audio.piano import Piano
 from coma_gen.audio.reverb import BLOCK, CEILING, FRAME, Limiter, Reverb
 from coma_gen.audio.synth import SAMPLE_RATE, sound, sound_blocks, write_sound
@@ -149,9 +150,45 @@ def test_files_hold_the_sound_and_repeat(etude: Callable[..., Notes], tmp_path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.flac", "one.wav", "two.flac", "two.wav"]
 
 
+def test_the_level_is_that_of_what_is_no_rest() -> None:
+    tone = np.rint(1000 * np.sqrt(2) * np.sin(np.arange(44_100) / 10))[:, None].repeat(2, 1).astype(np.int16)
+    assert level_of([tone], 44_100) == pytest.approx(1000, rel=0.01)
+    assert level_of(np.array_split(np.concatenate([tone, 0 * tone, tone]), 7), 44_100) == pytest.approx(
+        1000, rel=0.1
+    )
+    assert level_of([tone[:900]], 44_100) == pytest.approx(1000, rel=0.05)
+    assert level_of([], 44_100) == level_of([0 * tone], 44_100) == 0.0
+
+
+def test_louder_is_the_same_sound_and_never_clipped() -> None:
+    tone = np.rint(1000 * np.sin(np.arange(10_001) / 10))[:, None].repeat(2, 1).astype(np.int16)
+    louder = np.concatenate(list(amplified(np.array_split(tone, 9), 4.0)))
+    assert louder.shape == tone.shape and np.abs(louder - 4 * tone.astype(int)).max() <= 1
+    loudest = np.concatenate(list(amplified([tone], 100.0)))
+    assert np.abs(loudest).max() <= CEILING * 32_767 + 1
+    assert list(amplified([], 2.0)) == []
+
+
+@pytest.mark.parametrize("ending", ["mp3", "ogg"])
+def test_smaller_files_hold_nearly_the_sound_and_repeat(
+    ending: str, etude: Callable[..., Notes], tmp_path
+) -> None:
+    notes = etude(3)
+    expected = sound(notes)
+    paths = [tmp_path / f"{name}.{ending}" for name in ("one", "two")]
+    for path in paths:
+        write_sound(path, notes)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    samples, rate = soundfile.read(paths[0])  # libvorbis holds the checksum of every page against it
+    assert rate == SAMPLE_RATE and len(samples) == pytest.approx(len(expected), abs=2500)
+    length = min(len(samples), len(expected))
+    assert np.corrcoef(samples[:length, 0], expected[:length, 0])[0, 1] > 0.99
+    assert level(samples * 32768, 0, 3) == pytest.approx(level(expected, 0, 3), rel=0.02)
+
+
 def test_another_ending_is_refused(etude: Callable[..., Notes], tmp_path) -> None:
-    with pytest.raises(UserError, match=r"\.wav or \.flac"):
-        write_sound(tmp_path / "music.mp3", etude(1))
+    with pytest.raises(UserError, match=r"\.flac or \.wav or \.mp3 or \.ogg, got \.aiff"):
+        write_sound(tmp_path / "music.aiff", etude(1))
 
 
 def test_it_is_much_faster_than_real_time(etude: Callable[..., Notes]) -> None:

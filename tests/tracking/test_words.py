@@ -71,5 +71,5 @@ def test_long_settings_are_cut() -> None:
 def test_a_version_says_how_to_use_it() -> None:
     note = version_note(STORY, FIGURES, PAGE, 3)
     assert "[slower](#/experiments/1/runs/abc)" in note
-    assert "`coma-gen generate --model models:/coma-gen/3 --prompt my.mid`" in note
+    assert "`coma-gen generate --model models:/coma-gen/3 my.mid`" in note
     assert '{"inputs": [{"seconds": 20, "seed": 1}]}' in note

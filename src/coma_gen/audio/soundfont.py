@@ -1,6 +1,7 @@
 """Sound by FluidSynth and a SoundFont, where the machine has them: every instrument of a file, drums too.
 
-No stage uses it: what the pipeline writes must not depend on what a machine has installed.
+It is as loud as the built-in piano would be: the level of FluidSynth depends on the SoundFont. No stage uses
+it: what the pipeline writes must not depend on what a machine has installed.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from coma_gen.audio.synth import Pcm, write_blocks
+from coma_gen.audio import synth
+from coma_gen.audio.level import LOUDEST_GAIN, Pcm, amplified, level_of
+from coma_gen.audio.synth import sound_blocks
+from coma_gen.audio.writers import write_blocks
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import check_file
+from coma_gen.midi.playback import read_sounding_notes
 
 SAMPLE_RATE = 44_100
 FRAMES = 65_536
@@ -52,7 +56,8 @@ def check_soundfont(soundfont: Path) -> str:
 
 
 def write_soundfont_sound(path: Path, midi: bytes, soundfont: Path) -> None:
-    """Writes a MIDI file as sound, .wav or .flac, in blocks, atomically.
+    """Writes a MIDI file as sound, in blocks, atomically, as loud as the built-in piano plays it. What the
+    piano does not play (drums alone) is as loud as FluidSynth makes it.
 
     Raises:
         UserError: as `check_soundfont`; FluidSynth fails; the file's name ends in something else.
@@ -61,29 +66,34 @@ def write_soundfont_sound(path: Path, midi: bytes, soundfont: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="coma-gen-") as folder:
         source = Path(folder) / "music.mid"
         source.write_bytes(midi)
+        played = Path(folder) / "played"
         quiet = ["-q", "-n", "-i", "-T", "raw", "-O", "s16", "-E", "little", "-r", str(SAMPLE_RATE)]
-        command = [program, *quiet, "-F", "-", str(soundfont.resolve()), str(source)]
-        with (
-            (Path(folder) / "said").open("w+b") as said,
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=said, stdin=subprocess.DEVNULL
-            ) as player,
-        ):
-            try:
-                write_blocks(path, _blocks(player, said), sample_rate=SAMPLE_RATE, channels=2)
-            finally:
-                player.kill()
+        _play([program, *quiet, "-F", "-", str(soundfont.resolve()), str(source)], played)
+        level = level_of(_blocks(played), SAMPLE_RATE)
+        wanted = level_of(sound_blocks(read_sounding_notes(midi, name=path.name)), synth.SAMPLE_RATE)
+        gain = min(LOUDEST_GAIN, wanted / level) if level and wanted else 1.0
+        write_blocks(path, amplified(_blocks(played), gain), sample_rate=SAMPLE_RATE, channels=2)
 
 
-def _blocks(player: subprocess.Popen[bytes], said: IO[bytes]) -> Iterator[Pcm]:
-    """The sound of a player that writes it to its standard output, and its complaints to `said`."""
-    assert player.stdout is not None
-    while block := player.stdout.read(FRAMES * BYTES_PER_FRAME):
-        whole = len(block) // BYTES_PER_FRAME * BYTES_PER_FRAME
-        yield np.frombuffer(block[:whole], "<i2").astype(np.int16).reshape(-1, 2)
-    status = player.wait()
-    said.seek(0)
-    errors = [line for line in said.read().decode(errors="replace").splitlines() if "error" in line]
-    if status or errors:  # it ends well, with silence, where it could not read the SoundFont
-        got = errors[0] if errors else f"exit status {status}"
+def _play(command: list[str], played: Path) -> None:
+    """Lets FluidSynth write raw samples.
+
+    Raises:
+        UserError: it fails.
+    """
+    with played.open("wb") as sound:
+        done = subprocess.run(
+            command, stdout=sound, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
+        )
+    errors = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line]
+    if done.returncode or errors:  # it ends well, with silence, where it could not read the SoundFont
+        got = errors[0] if errors else f"exit status {done.returncode}"
         raise UserError(Fault("--soundfont", f"{PROGRAM} must be able to play it", got))
+
+
+def _blocks(played: Path) -> Iterator[Pcm]:
+    """What FluidSynth wrote: (n, 2) samples at a time."""
+    with played.open("rb") as sound:
+        while block := sound.read(FRAMES * BYTES_PER_FRAME):
+            whole = len(block) // BYTES_PER_FRAME * BYTES_PER_FRAME
+            yield np.frombuffer(block[:whole], "<i2").astype(np.int16).reshape(-1, 2)

@@ -12,9 +12,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import os
-import tempfile
-import wave
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -24,7 +21,7 @@ import numpy.typing as npt
 
 from coma_gen.audio.piano import Piano, Samples, brightness, loudness
 from coma_gen.audio.reverb import BLOCK, Limiter, Reverb
-from coma_gen.core.errors import Fault, UserError
+from coma_gen.audio.writers import write_blocks
 from coma_gen.midi.notes import Notes
 from coma_gen.midi.sustain import apply_sustain
 
@@ -32,7 +29,6 @@ SAMPLE_RATE: Final = 22_050
 MASTER_GAIN = 0.85
 KEYBOARD_WIDTH = 0.38
 """How far the outer keys stand from the middle, 0 (mono) to 1 (one ear only)."""
-MAX_WAV_BYTES = 2**32 - 2**16
 
 Pcm = npt.NDArray[np.int16]
 
@@ -159,43 +155,3 @@ def write_sound(path: Path, notes: Notes, *, sample_rate: int = SAMPLE_RATE, cha
     """
     blocks = sound_blocks(notes, sample_rate=sample_rate, channels=channels)
     write_blocks(path, blocks, sample_rate=sample_rate, channels=channels)
-
-
-def write_blocks(path: Path, blocks: Iterable[Pcm], *, sample_rate: int, channels: int) -> None:
-    """Writes (n, channels) blocks as .wav (standard library) or .flac (libsndfile), atomically.
-
-    Raises:
-        UserError: when the file's name ends in something else.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in (".wav", ".flac"):
-        raise UserError(
-            Fault(str(path), "a sound file's name must end in .wav or .flac", suffix or "no ending")
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sound.", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        write = _write_wav if suffix == ".wav" else _write_flac
-        write(partial, blocks, sample_rate, channels)
-        partial.replace(path)
-
-
-def _write_wav(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: int) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        written = 0
-        for block in blocks:
-            written += block.nbytes
-            if written > MAX_WAV_BYTES:
-                raise UserError(Fault(path.name, "a .wav file holds at most 4 GiB", "more", "write a .flac"))
-            file.writeframesraw(block.astype("<i2").tobytes())
-
-
-def _write_flac(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: int) -> None:
-    import soundfile  # loads libsndfile, which a .wav does without
-
-    with soundfile.SoundFile(os.fsencode(path), "w", sample_rate, channels, "PCM_16", format="FLAC") as file:
-        for block in blocks:
-            file.write(block)

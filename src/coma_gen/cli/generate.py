@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
+import secrets
 import sys
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coma_gen.audio.writers import AUDIO_WRITERS
+from coma_gen.cli.piece_settings import option_of, piece_settings
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.paths import Workspace
 
@@ -22,23 +23,26 @@ if TYPE_CHECKING:
     from coma_gen.midi.prompt import Prompt
 
 EXAMPLES = """examples:
-  coma-gen generate                                  30 s from nothing, by the model that `dvc repro` trained
-  coma-gen generate --prompt my.mid --seconds 60     a minute more of my.mid
-  coma-gen generate --prompt my.mid --num 4 --seed 7 four ways to go on; another seed, other music
-  coma-gen generate --prompt my.mid --from-second 30 --prompt-seconds 12
-                                                     go on behind a part of it
-  coma-gen generate --temperature 0.9 --top-p 0.9    tamer; above 1 is wilder
-  coma-gen generate --seconds 600 --out long         ten minutes, into the folder long/
+  coma-gen generate my.mid                           30 s more of my.mid, other music each time
+  coma-gen generate my.mid --from 1:30               go on from there instead of from its end
+  coma-gen generate my.mid --num 4 --only-new        four ways to go on, without what is there already
+  coma-gen generate my.mid --seconds 60 --seed 7     a minute; the same seed gives the same music again
+  coma-gen generate my.mid --instrument violin       the new notes on another instrument (General MIDI)
+  coma-gen generate my.mid --audio mp3               another kind of sound file
+  coma-gen generate my.mid --temperature 0.9 --top-p 0.9
+                                                     more predictable; above 1 is less so
+  coma-gen generate                                  from nothing, by the model that `dvc repro` trained
   coma-gen generate --model models:/coma-gen@champion
                                                      the best model in MLflow's registry
 
-Each piece comes as MIDI, picture and sound, with settings.json beside them, which says how to repeat them:
-the same command gives the same bytes. The prompt's notes, tempi and bars stay as they are in its file.
+Each piece comes as MIDI, picture and sound, with a page to hear them (index.html) and settings.json, which
+says how to repeat them: the same command with the same seed gives the same bytes. The prompt's tracks, drums,
+tempi and bars stay as they are in its file. Nothing is overwritten: a second try takes the next free name.
 """
 LONGEST_STEM = 200
-"""Bytes of the prompt's name that a folder of pieces is named by."""
-VERSIONS = ("coma-gen", "torch", "numpy", "symusic", "matplotlib", "soundfile")
-"""Packages that the bytes depend on."""
+"""Bytes of the prompt's name that pieces are named by."""
+SEEDS = 1_000_000
+"""A seed that nobody gave is one of so many: short enough to be typed."""
 
 
 def add_command(commands: Any) -> None:
@@ -51,20 +55,34 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--prompt", metavar="FILE", help="a MIDI file to go on with; without one, music from nothing")
+    add("prompt", nargs="?", metavar="FILE", help="a MIDI file to go on with; without it, music from nothing")
+    add("--prompt", dest="named_prompt", metavar="FILE", help="the same by name, as earlier commands have it")
+    add(
+        "--from",
+        dest="until_second",
+        type=_seconds,
+        metavar="TIME",
+        help="go on from this time of the file, such as 1:30 or 90 (default: its end)",
+    )
     add("--from-second", type=float, metavar="S", help="the prompt begins at this second of the file")
     add(
         "--prompt-seconds",
         type=float,
         metavar="S",
-        help="it lasts so long, from its first note (default: all)",
+        help="it lasts so long, from its first note; with --from, so long before that (default: all)",
+    )
+    add("--only-new", action="store_true", help="leave the prompt out of MIDI, picture and sound")
+    add(
+        "--instrument",
+        metavar="NAME",
+        help="that plays the new notes: a General MIDI program, by name or from 0 (default: the prompt's)",
     )
     add("--seconds", type=float, metavar="S", help="of new music (default: 30, without --tokens)")
     add("--tokens", type=int, metavar="N", help="at most so many new tokens a piece")
     add("--num", type=int, metavar="N", help="how many pieces (default: 1)")
     add("--best-of", type=int, metavar="N", help="draw N, and keep the --num that are most like the prompt")
-    add("--seed", type=int, metavar="N", help="another seed, other music (default: 0)")
-    add("--temperature", type=float, metavar="T", help="0 takes the likeliest token (default: 1)")
+    add("--seed", type=int, metavar="N", help="the same seed, the same music (default: another each time)")
+    add("--temperature", type=float, metavar="T", help="lower is more predictable, higher less (default: 1)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
     add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.8)")
     add("--min-p", type=float, metavar="P", help="from those at least P times as likely as the likeliest")
@@ -78,9 +96,9 @@ def add_command(commands: Any) -> None:
     )
     add("--max-rewinds", type=int, metavar="N", help="go back so often where a piece is stuck (default: 4)")
     add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
-    add("--out", metavar="FOLDER", help="where to write (default: generated/<prompt>-<seed>)")
+    add("--out", metavar="FOLDER", help="a new folder (default: generated/<prompt>, or the next free name)")
     add("--force", action="store_true", help="replace pieces that were generated there before")
-    add("--audio", choices=("flac", "wav", "none"), default="flac", help="kind of sound file (default: flac)")
+    add("--audio", choices=(*AUDIO_WRITERS, "none"), default="flac", help="kind of sound (default: flac)")
     add("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="(default: cpu)")
     add("--threads", type=int, default=1, metavar="N", help="of the CPU; results depend on it (default: 1)")
     parser.set_defaults(run=run, anywhere=True)
@@ -96,8 +114,12 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     from coma_gen.report.export import check_destination
     from coma_gen.tracking.model_store import named_model
 
+    if options.named_prompt is not None:
+        if options.prompt is not None:
+            raise UserError(Fault("--prompt", "must not be given beside another file", options.named_prompt))
+        options.prompt = options.named_prompt
     request = requested(options)
-    out = _default_folder(options) if options.out is None else Path(options.out)
+    out = _folder(options)
     check_destination(out, replace=options.force)
     prompt = _prompt(options, request, open_pedal=False)  # first, as a model takes seconds to load
     with named_model(options.model, workspace) as folder:
@@ -115,32 +137,60 @@ def requested(options: argparse.Namespace) -> Request:
     Raises:
         UserError: one fault for each option that is out of range.
     """
-    from coma_gen.generation.request import Request
+    from coma_gen.generation.request import OF_A_PROMPT, Request
+    from coma_gen.generation.settings import read_instrument
 
     given = {name: getattr(options, name) for name in Request.__dataclass_fields__}
+    if options.seed is None:
+        given["seed"] = secrets.randbelow(SEEDS)
+    faults = []
+    if options.instrument is not None:
+        given["instrument"] = read_instrument(options.instrument)
+        if isinstance(given["instrument"], Fault):
+            faults.append(replace(given["instrument"], where="--instrument"))
+            given["instrument"] = None
     request = Request.of(given)
-    faults = [
-        Fault(f"--{fault.where.replace('_', '-')}", fault.rule, fault.got, fault.remedy)
-        for fault in request.faults()
-    ]
+    faults += [replace(fault, where=option_of(fault.where)) for fault in request.faults()]
     if not 1 <= options.threads <= 1024:
         faults.append(Fault("--threads", "must be 1 to 1024", str(options.threads)))
     if options.prompt is None:
-        names = ("--from-second", "--prompt-seconds", "--best-of")
-        cuts = [name for name in names if given[name[2:].replace("-", "_")]]
-        faults += [Fault(name, "is for --prompt only") for name in cuts]
+        faults += [Fault(option_of(name), "is for a prompt only") for name in OF_A_PROMPT if given[name]]
     if faults:
         raise UserError(*faults)
     return request
 
 
-def _default_folder(options: argparse.Namespace) -> Path:
-    stem = (
-        re.sub(r"[^\w.-]+", "-", Path(options.prompt).stem).strip("-.") if options.prompt is not None else ""
-    )
+def _seconds(text: str) -> float:
+    """A time such as 90, 1:30 or 1:02:03.5 in seconds."""
+    seconds = 0.0
+    for part in text.split(":"):
+        if not re.fullmatch(r"\d+(\.\d*)?", part):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 1:30 or 90")
+        seconds = 60 * seconds + float(part)
+    return seconds
+
+
+def _stem(options: argparse.Namespace) -> str:
+    """What pieces are named by: the prompt's name, in plain characters."""
+    name = "" if options.prompt is None else Path(options.prompt).stem
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
     while len(os.fsencode(stem)) > LONGEST_STEM:
         stem = stem[:-1]
-    return Path("generated") / f"{stem or 'from-nothing'}-{options.seed or 0}"
+    return stem or "from-nothing"
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    """Where to write, or beside it.
+
+    Raises:
+        UserError: it has no name.
+    """
+    if options.out is None:
+        return Path("generated") / _stem(options)
+    out = Path(options.out)
+    if out.name in ("", ".."):
+        raise UserError(Fault("--out", "must name a new folder", options.out or "nothing"))
+    return out
 
 
 def _prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) -> Prompt | None:
@@ -150,8 +200,7 @@ def _prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) 
     if options.prompt is None:
         return None
     check_file(Path(options.prompt), options.prompt)
-    cut = {"from_second": request.from_second, "seconds": request.prompt_seconds}
-    return read_prompt(Path(options.prompt), name=options.prompt, open_pedal=open_pedal, **cut)
+    return read_prompt(Path(options.prompt), name=options.prompt, open_pedal=open_pedal, **request.stretch)
 
 
 def _pieces(
@@ -174,89 +223,63 @@ def _written(
 ) -> int:
     from coma_gen.core.io import shown_name
     from coma_gen.generation.generate import piece_midi
-    from coma_gen.report.export import write_pieces
+    from coma_gen.report.export import PieceStyle, write_pieces
 
     source = None if options.prompt is None else shown_name(Path(options.prompt))
-    title = f"{source}, continued" if source else "Music from nothing"
-    described = write_pieces(
-        out.resolve(),
-        pieces,
-        [piece_midi(piece, prompt) for piece in pieces],
-        title=title,
+    style = PieceStyle(
+        stem="piece" if source is None else f"{_stem(options)}-continued",
+        title=f"{source}, continued" if source else "Music from nothing",
         audio=None if options.audio == "none" else options.audio,
-        settings=_settings(options, request, composer, prompt),
+        only_new=request.only_new,
     )
-    for line in _told(out, composer, prompt, described):
+    folder, described = write_pieces(
+        out,
+        pieces,
+        [piece_midi(piece, prompt, request) for piece in pieces],
+        style=style,
+        settings=piece_settings(options, request, composer, prompt),
+        replace=options.force,
+    )
+    for line in _told(folder, composer, prompt, request, described):
         print(line)
     return 0
 
 
-def _settings(
-    options: argparse.Namespace, request: Request, composer: MusicGenerator, prompt: Prompt | None
-) -> dict[str, Any]:
-    """What repeats the pieces: no dates, and no paths of this machine."""
-    from coma_gen.core.io import shown_name
-    from coma_gen.tracking.model_store import is_uri
-
-    settings = {
-        **asdict(request),
-        "audio": options.audio,
-        "device": options.device,
-        "threads": options.threads,
-    }
-    words = ["coma-gen", "generate"]
-    if prompt is not None:
-        words += ["--prompt", Path(options.prompt).name]
-    if options.model is not None and is_uri(options.model):
-        words += ["--model", options.model]
-    for name, value in settings.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    manifest = composer.loaded.manifest
-    return {
-        "command": " ".join(map(_typed, words)),
-        "model": {"digest": manifest.digest, "tokenizer": composer.tokenizer.digest},
-        "prompt": prompt and {"file": shown_name(Path(options.prompt)), "sha256": prompt.digest},
-        "settings": settings,
-        "versions": {name: _version(name) for name in VERSIONS},
-    }
-
-
-def _typed(word: str) -> str:
-    """A word as one types it in a shell; by its bytes where they are not UTF-8."""
-    try:
-        word.encode("utf-8")
-    except UnicodeEncodeError:
-        return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(word)) + "'"
-    return shlex.quote(word)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _told(
-    out: Path, composer: MusicGenerator, prompt: Prompt | None, described: list[dict[str, Any]]
+    folder: Path,
+    composer: MusicGenerator,
+    prompt: Prompt | None,
+    request: Request,
+    described: list[dict[str, Any]],
 ) -> list[str]:
     """What came out, and what was left out on the way, as lines."""
-    lines = []
-    if prompt is not None:
-        low, high = composer.tokenizer.vocabulary.pitch_range
-        outside = composer.tokenizer.vocabulary.count_outside(prompt.notes.pitch)
-        lines.append(f"prompt: {len(prompt.notes):,} notes, {prompt.notes.end:.1f} s")
-        if prompt.drum_notes:
-            lines.append(f"  left out: {prompt.drum_notes:,} notes of drums")
-        if prompt.endless_notes:
-            lines.append(f"  left out: {prompt.endless_notes:,} notes without an end")
-        if outside:
-            lines.append(f"  not heard by the model: {outside:,} notes outside of pitch {low} to {high}")
+    from coma_gen.midi.instruments import INSTRUMENTS
+    from coma_gen.report.export import SETTINGS
+    from coma_gen.report.page import PAGE
+
+    lines = _told_of_prompt(composer, prompt) if prompt is not None else []
     for piece in described:
         minutes, seconds = divmod(round(piece["seconds"]), 60)
-        line = f"{out / piece['files'][0]}: {piece['new_notes']:,} new notes, {minutes}:{seconds:02d}"
+        line = f"{folder / piece['files'][0]}: {piece['new_notes']:,} new notes, {minutes}:{seconds:02d}"
         out_of = piece["left_out"]
         lines.append(line + (f" ({out_of} left out: the prompt still holds their key)" if out_of else ""))
-    lines.append(f"pictures and sound beside them; {out / 'settings.json'} says how to repeat them")
+    if request.instrument is not None:
+        lines.append(f"the new notes are played by {INSTRUMENTS[request.instrument]}")
+    lines.append(f"to hear and see them: {folder / PAGE}")
+    lines.append(f"--seed {request.seed} makes them again, as {folder / SETTINGS} says")
+    return lines
+
+
+def _told_of_prompt(composer: MusicGenerator, prompt: Prompt) -> list[str]:
+    """What the model heard of the prompt, and what not."""
+    vocabulary = composer.tokenizer.vocabulary
+    low, high = vocabulary.pitch_range
+    outside = vocabulary.count_outside(prompt.notes.pitch)
+    lines = [f"prompt: {len(prompt.notes):,} notes, {prompt.notes.end:.1f} s"]
+    if prompt.drum_notes:
+        lines.append(f"  not heard by the model: {prompt.drum_notes:,} notes of drums (they stay there)")
+    if outside:
+        lines.append(f"  not heard by the model: {outside:,} notes outside of pitch {low} to {high}")
+    if prompt.endless_notes:
+        lines.append(f"  left out: {prompt.endless_notes:,} notes without an end")
     return lines

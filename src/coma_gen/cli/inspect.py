@@ -88,10 +88,11 @@ def _tokenizer(named: str | None, workspace: Workspace | None) -> Tokenizer:
 def _lines(name: str, facts: dict[str, Any]) -> Iterator[str]:
     """The facts as a plain table."""
     of_file = facts["file"]
-    yield f"{name}: MIDI of format {of_file['format']}, {of_file['ticks_per_quarter']} ticks a quarter"
+    yield f"{name}: {facts['summary']}\n"
+    yield f"MIDI of format {of_file['format']}, {of_file['ticks_per_quarter']} ticks a quarter"
     yield "\n  track                          channel  program  instrument              notes"
     for track in of_file["tracks"]:
-        left_out = "  left out" if track["instrument"] == "drums" else ""
+        left_out = "  not heard" if track["instrument"] == "drums" else ""
         port = f"  port {track['port']}" if track["port"] else ""
         yield (
             f"  {_plain(track['name'])[:30]:<30} {track['channel']:>7}  {track['program']:>7}  "

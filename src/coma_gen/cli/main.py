@@ -37,7 +37,7 @@ from coma_gen.core.extras import require_extra
 from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
-  coma-gen generate --prompt my.mid           go on where my.mid ends (see its own --help)
+  coma-gen generate my.mid                    go on where my.mid ends (see its own --help)
   coma-gen play                               the same on a page in your browser
   coma-gen render my.mid                      see and hear it
   coma-gen inspect my.mid                     what it looks like to the tokenizer

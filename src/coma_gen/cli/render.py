@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from coma_gen.audio.writers import AUDIO_WRITERS
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.paths import Workspace
 
@@ -15,14 +16,11 @@ EXAMPLES = """examples:
   coma-gen render my.mid                       my.png and my.flac beside it
   coma-gen render my.mid --out pictures        into the folder pictures/
   coma-gen render my.mid --audio none          the picture alone
-  coma-gen render my.mid --soundfont piano.sf2 every instrument of the file, played by FluidSynth
+  coma-gen render my.mid --soundfont piano.sf2 every instrument of the file, as loud as the built-in piano
 
 Without a SoundFont a built-in piano plays all notes but drums, and honors the pedal; the same file gives the
 same bytes on every machine.
 """
-
-LONGEST_NAME = 255
-"""Bytes of a file's name that common systems hold."""
 
 
 def add_command(commands: Any) -> None:
@@ -37,8 +35,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument("file", help="a MIDI file")
     parser.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the file)")
     parser.add_argument("--soundfont", metavar="FILE", help="play it with FluidSynth and this .sf2 file")
-    parser.add_argument("--audio", choices=("flac", "wav", "none"), default="flac", help="(default: flac)")
-    parser.add_argument("--force", action="store_true", help="replace files that are there")
+    parser.add_argument("--audio", choices=(*AUDIO_WRITERS, "none"), default="flac", help="(default: flac)")
+    parser.add_argument(
+        "--force", action="store_true", help="replace files that are there (else: the next free name)"
+    )
     parser.set_defaults(run=run, anywhere=True)
 
 
@@ -46,6 +46,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     """Writes the picture and the sound: both, or neither."""
     from coma_gen.audio.soundfont import check_soundfont, write_soundfont_sound
     from coma_gen.audio.synth import write_sound
+    from coma_gen.core.free_names import place_files
     from coma_gen.core.io import check_file, shown_name
     from coma_gen.midi.io import notes_of, read_bytes, read_song
     from coma_gen.midi.playback import read_sounding_notes
@@ -75,18 +76,23 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
                 write_sound(sound, read_sounding_notes(content, name=options.file))
             else:
                 write_soundfont_sound(sound, content, soundfont)
-        for finished, target in zip(made, targets, strict=True):
-            finished.replace(target)
-            print(target)
+        if options.force:
+            for finished, target in zip(made, targets, strict=True):
+                finished.replace(target)
+        else:
+            targets = place_files(made, folder, source.stem)
+    for target in targets:
+        print(target)
     return 0
 
 
 def _targets(source: Path, options: argparse.Namespace) -> list[Path]:
-    """The files to write: the picture, and the sound where one is wanted.
+    """The files to write, where their names are free: the picture, and the sound where one is wanted.
 
     Raises:
-        UserError: one fault for each that is there already and may not be replaced.
+        UserError: their names are too long, or folders have them that were to be replaced.
     """
+    from coma_gen.core.free_names import LONGEST_NAME
     from coma_gen.core.io import shown_name
 
     folder = Path(options.out) if options.out else source.parent
@@ -99,8 +105,7 @@ def _targets(source: Path, options: argparse.Namespace) -> list[Path]:
         rule = f"must leave room for the names of picture and sound ({LONGEST_NAME} bytes at most)"
         got = f"{shown_name(source)}, from which {len(os.fsencode(long[0].name))} would come"
         raise UserError(Fault("the file's name", rule, got, "give it a shorter one"))
-    taken = [target for target in targets if target.exists() and (target.is_dir() or not options.force)]
-    remedy = "replace it with --force, or name a folder with --out"
-    if taken:
-        raise UserError(*(Fault(str(target), "must not be there yet", "a file", remedy) for target in taken))
+    folders = [target for target in targets if options.force and target.is_dir()]
+    if folders:
+        raise UserError(*(Fault(str(target), "must not be a folder") for target in folders))
     return targets

@@ -190,9 +190,12 @@ def _finished(composer: MusicGenerator, sequence: SequenceState, prompt: Notes |
     )
 
 
-def piece_midi(piece: Continuation, prompt: Prompt | None) -> bytes:
-    """A piece as a MIDI file: the prompt's own with one more track, or a file of ours."""
-    return midi_bytes(piece.notes) if prompt is None else prompt.continued(piece.added)
+def piece_midi(piece: Continuation, prompt: Prompt | None, request: Request) -> bytes:
+    """A piece as a MIDI file: the prompt's own with one more track, or the new notes in a file of ours."""
+    if prompt is None:
+        return midi_bytes(piece.notes, program=request.instrument or 0)
+    written = prompt.alone if request.only_new else prompt.continued
+    return written(piece.added, program=request.instrument)
 
 
 def continue_midi(
@@ -216,14 +219,8 @@ def continue_midi(
         raise UserError(*faults)
     prompt = None
     if midi is not None:
-        prompt = read_prompt(
-            midi,
-            name=name,
-            from_second=request.from_second,
-            seconds=request.prompt_seconds,
-            open_pedal=composer.writes_pedal,
-        )
-    return [piece_midi(piece, prompt) for piece in generate_request(composer, prompt, request)]
+        prompt = read_prompt(midi, name=name, open_pedal=composer.writes_pedal, **request.stretch)
+    return [piece_midi(piece, prompt, request) for piece in generate_request(composer, prompt, request)]
 
 
 def generate_request(

@@ -15,6 +15,8 @@ LONGEST_SECONDS, LONGEST_PROMPT_SECONDS = 36_000.0, 3_600.0
 """Ten hours of new music behind an hour: a piece stays below what a MIDI file of ours may last."""
 MOST_TOKENS = 10_000_000
 MAX_PIECES = 256
+OF_A_PROMPT = ("from_second", "prompt_seconds", "until_second", "only_new", "best_of")
+"""Settings that mean nothing without a prompt."""
 MAX_EMPTY_BARS = 20
 """A bar lasts 2 s. Of MAESTRO's 1,276 performances 51% hold a gap of more than 4 s, all but one have at most
 20 empty bars in a row, and that one has 24."""
@@ -42,7 +44,13 @@ class Request:
         max_rewinds: how often a piece goes back from one place where it is stuck; 0 lets it be.
         from_second: the prompt begins with the first note at or after this moment of the file; None for the
             file's beginning.
-        prompt_seconds: how much of the file is the prompt, from its first note on; None for all.
+        prompt_seconds: how much of the file is the prompt, from its first note on; None for all. With
+            `until_second`, the last so many seconds before that.
+        until_second: the music goes on from this moment of the file: the prompt is what begins before it;
+            None for the file's end.
+        only_new: the pieces are the new music alone, which begins where the prompt's last note does.
+        instrument: the program of General MIDI, from 0, that plays the new notes; None for the prompt's, or a
+            piano where there is none.
     """
 
     seconds: float | None = 30.0
@@ -59,6 +67,9 @@ class Request:
     max_rewinds: int = MAX_REWINDS
     from_second: float | None = None
     prompt_seconds: float | None = None
+    until_second: float | None = None
+    only_new: bool = False
+    instrument: int | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
@@ -81,6 +92,14 @@ class Request:
     def draws(self) -> int:
         """How many pieces are drawn."""
         return self.best_of or self.num
+
+    @property
+    def stretch(self) -> dict[str, float | None]:
+        """Which part of a file is the prompt, as `read_prompt` takes it."""
+        start, seconds = self.from_second, self.prompt_seconds
+        if self.until_second is not None and seconds is not None:
+            start, seconds = max(start or 0.0, self.until_second - seconds), None
+        return {"from_second": start, "seconds": seconds, "until_second": self.until_second}
 
     @property
     def most_tokens(self) -> int:
@@ -111,6 +130,14 @@ class Request:
             "prompt_seconds": (
                 self.prompt_seconds is None or 0 < self.prompt_seconds <= MAX_SECONDS,
                 f"must be above 0 and at most {MAX_SECONDS:,.0f}",
+            ),
+            "until_second": (
+                self.until_second is None or 0 < self.until_second <= MAX_SECONDS,
+                f"must be above 0 and at most {MAX_SECONDS:,.0f}",
+            ),
+            "instrument": (
+                self.instrument is None or 0 <= self.instrument <= 127,
+                "must be 0 to 127, or a name such as violin",
             ),
         }
         found = [

@@ -10,10 +10,15 @@ from numbers import Real
 from typing import SupportsIndex, TypedDict
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.request import Request
+from coma_gen.generation.request import OF_A_PROMPT, Request
+from coma_gen.midi.instruments import program_of
 
 WHOLE_NUMBERS = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
 """Settings that must be whole numbers."""
+SWITCHES = frozenset(field.name for field in fields(Request) if "bool" in str(field.type))
+"""Settings that must be true or false."""
+WORDS = frozenset({"truncate"})
+"""Settings that are words with commas between them, or a list of words."""
 
 
 class GenerateSettings(TypedDict, total=False):
@@ -35,7 +40,11 @@ class GenerateSettings(TypedDict, total=False):
         max_rewinds: how often a piece goes back from one place where it is stuck on few keys or one figure;
             4 by default, 0 lets it be.
         from_second: the prompt begins with the first note at or after this second of the file.
-        prompt_seconds: the length of the prompt, from its first note on; the whole file by default.
+        prompt_seconds: the length of the prompt, from its first note on; the whole file by default. With
+            `until_second`, the last so many seconds before that.
+        until_second: the continuation begins at this second of the file; what is before it is the prompt.
+        only_new: True for a piece of the new music alone, which begins where the prompt's last note does.
+        instrument: the General MIDI program of the new notes, a number from 0 or a name such as "violin".
     """
 
     seconds: float | None
@@ -51,6 +60,9 @@ class GenerateSettings(TypedDict, total=False):
     max_rewinds: int | None
     from_second: float | None
     prompt_seconds: float | None
+    until_second: float | None
+    only_new: bool | None
+    instrument: int | str | None
 
 
 def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
@@ -63,30 +75,42 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     known = Request.__dataclass_fields__
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"generate() has no setting {unknown[0]!r}; it has {', '.join(known)}")
-    settings: dict[str, float | str | None] = {}
-    faults = []
+    settings: dict[str, object] = {}
+    faults: list[Fault] = []
     for name, value in given.items():
-        if name == "truncate" and value is not None:
-            settings[name] = _words(value)
-            continue
-        number = None if value is None else _number(value, whole=name in WHOLE_NUMBERS)
-        if number is None and value is not None:
-            kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
-            faults.append(Fault(name, f"must be {kind}", repr(value)))
-        settings[name] = number
-    request = Request.of(settings)
-    faults += request.faults() if not faults else []
+        settings[name] = read_setting(name, value)
+        if isinstance(fault := settings[name], Fault):
+            faults.append(fault)
+    request = Request.of(settings) if not faults else Request()
+    faults += request.faults()
     if not has_prompt:
-        cuts = ("from_second", "prompt_seconds", "best_of")
-        faults += [Fault(name, "is for a prompt only") for name in cuts if given.get(name) is not None]
+        faults += [Fault(name, "is for a prompt only") for name in OF_A_PROMPT if given.get(name)]
     if faults:
         raise UserError(*faults)
     return request
 
 
-def _words(value: object) -> str:
-    """A list of words as text with commas; anything else as it prints."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def read_setting(name: str, value: object) -> object:
+    """A setting as `Request` holds it, or the fault that it has."""
+    if value is None:
+        return None
+    if name in WORDS:
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if name in SWITCHES:
+        return value if isinstance(value, bool) else Fault(name, "must be true or false", repr(value))
+    if name == "instrument" and isinstance(value, str):
+        return read_instrument(value)
+    number = _number(value, whole=name in WHOLE_NUMBERS)
+    kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
+    return Fault(name, f"must be {kind}", repr(value)) if number is None else number
+
+
+def read_instrument(name: str) -> int | Fault:
+    """The program that a name means, or the fault that it has."""
+    try:
+        return program_of(name)
+    except UserError as error:
+        return error.faults[0]
 
 
 def _number(value: object, *, whole: bool) -> float | None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.midi.drums import of_drums
+from coma_gen.midi.instruments import INSTRUMENTS
 from coma_gen.midi.note_pairing import note_pairs
 from coma_gen.midi.notes import Notes, Seconds
 from coma_gen.midi.pedal_events import Ticks
@@ -99,9 +100,9 @@ def notes_of(song: Song) -> Notes:
     )
 
 
-def midi_bytes(notes: Notes) -> bytes:
-    """Writes a MIDI file: one track "Piano" (program 0) on our clock, the pedal as control changes;
-    byte-stable.
+def midi_bytes(notes: Notes, *, program: int = 0) -> bytes:
+    """Writes a MIDI file: one track on our clock, "Piano" where it plays program 0, the pedal as control
+    changes; byte-stable.
 
     Times are rounded to the tick (0.26 ms) and no note is shorter than one; a pedal that is shorter is left
     out. Notes of one pitch that overlap come back with their ends in the order of their onsets: MIDI cannot
@@ -113,10 +114,10 @@ def midi_bytes(notes: Notes) -> bytes:
     if max(notes.end, notes.pedal.max(initial=0.0)) > MAX_SECONDS:
         raise ValueError(f"music of more than {MAX_SECONDS:g} s cannot be written")
     head = (
-        meta_event(TRACK_NAME, b"Piano"),
+        meta_event(TRACK_NAME, INSTRUMENTS[program].encode() if program else b"Piano"),
         meta_event(TEMPO, (60_000_000 // CLOCK_BPM).to_bytes(3, "big")),
         meta_event(TIME_SIGNATURE, b"\x04\x02\x18\x08"),
-        bytes((PROGRAM, 0)),
+        bytes((PROGRAM, program)),
     )
     track = track_chunk([*((0, event) for event in head), *note_events(notes, _to_ticks)])
     return struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS_PER_QUARTER) + track

@@ -1,15 +1,16 @@
 """A stretch of somebody's MIDI file that is to be continued, and the file with its continuation.
 
-What was played stays as it was written: its tracks, ticks, tempo map, time signatures, programs and controls,
-event by event (slice.py says which are kept). The new notes stand in a track and on a channel of their own,
-so that neither they nor their pedal can end a note of the prompt, and in ticks that the prompt's own tempo
-map turns into their seconds.
+What was played stays as it was written: its tracks, drums, ticks, tempo map, time signatures, texts, programs
+and controls, event by event (slice.py says which are kept). The new notes stand in a track and on a channel
+of their own, so that neither they nor their pedal can end a note of the prompt, and in ticks that the
+prompt's own tempo map turns into their seconds.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from coma_gen.midi.io import notes_of, read_bytes, read_song
 from coma_gen.midi.notes import Notes
 from coma_gen.midi.pedal_events import SUSTAIN
 from coma_gen.midi.slice import OF_MUSIC, stretch_of
-from coma_gen.midi.smf import MidiEvent
 from coma_gen.midi.smf_writer import (
     CONTROL,
     META,
@@ -35,12 +35,14 @@ from coma_gen.midi.smf_writer import (
     note_events,
     track_chunk,
 )
+from coma_gen.midi.song import Song
 from coma_gen.midi.tempo_map import TempoMap
 
 COARSEST_TICK = 0.004
 """Seconds: where a tick is longer, a quarter gets a whole number of times as many, so that new notes are
 placed within 2 ms."""
 MOST_TICKS_A_QUARTER = 0x7FFF
+MOST_TRACKS = 0xFFFE
 LAST_TICK = 2**28 - 1
 """A delta time of four bytes reaches this far."""
 BANK, LEVELS = (0, 32), (7, 10, 11, 91, 93)
@@ -58,8 +60,8 @@ class Prompt:
         content: a MIDI file of format 1 with what is kept.
         notes: the notes and the pedal in it, in seconds from its start.
         clock: its tempo map.
-        drum_notes: how many notes of drums were left out.
-        endless_notes: how many others were, because they have no end.
+        drum_notes: how many notes of drums are in it, which `notes` lack.
+        endless_notes: how many others were left out, because they have no end.
         channel: where the new notes will be.
         setup: what is sent on it first, with its tick.
         held: channels whose pedal what follows must lift, with 16 for each port before theirs.
@@ -76,32 +78,63 @@ class Prompt:
     setup: tuple[Event, ...]
     held: tuple[int, ...]
 
-    def continued(self, new: Notes) -> bytes:
+    def continued(self, new: Notes, *, program: int | None = None) -> bytes:
         """The MIDI file with one more track.
 
         Args:
             new: at their seconds from the start of `content`. Where the prompt was read with an open pedal,
                 its first press may have begun in the prompt, and its release is the prompt's too.
+            program: of General MIDI, from 0, that plays the new notes; None for that of the prompt.
 
         Raises:
             UserError: the prompt's ticks are too short to reach the end of the new notes.
         """
-        events = [(0, meta_event(TRACK_NAME, b"Continuation")), *self.setup]
-        events += note_events(new, self.clock.nearest_tick, channel=self.channel)
+        events = self._track(new, program)
         if self.held:
             prompt_end = self.notes.end_of_onsets
             pressed = len(new.pedal) > 0 and new.pedal[0, 0] <= prompt_end
             lift = int(self.clock.nearest_tick(float(new.pedal[0, 1]) if pressed else prompt_end))
             events += [(lift, event) for voice in self.held for event in _lifting(voice)]
         events.sort(key=lambda event: event[0])
+        tracks = int.from_bytes(self.content[10:12], "big") + 1
+        return self.content[:10] + tracks.to_bytes(2, "big") + self.content[12:] + self._chunk(events)
+
+    def alone(self, new: Notes, *, program: int | None = None) -> bytes:
+        """The new notes as a MIDI file of their own, which begins at the joint: where the prompt's last note
+        begins. Its tempi and time signatures are the prompt's.
+
+        Args:
+            new: as `continued` takes them.
+            program: as `continued` takes it.
+
+        Raises:
+            UserError: as `continued`.
+        """
+        joint = int(self.clock.nearest_tick(self.notes.end_of_onsets))
+        rows = read_song(self.content, name=self.name).stream.rows
+        of_music = [row for row in rows if row.event[0] == META and row.event[1] in OF_MUSIC]
+        before = {row.event[1]: row for row in of_music if row.tick <= joint}
+        after = [row for row in of_music if row.tick > joint]
+        events = [(max(0, row.tick - joint), row.event) for row in (*before.values(), *after)]
+        events += [(max(0, tick - joint), event) for tick, event in self._track(new, program)]
+        events.sort(key=lambda event: event[0])
+        header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, self.clock.resolution)
+        return header + self._chunk(events)
+
+    def _track(self, new: Notes, program: int | None) -> list[Event]:
+        """The track of the new notes."""
+        setup = self.setup if program is None else tuple(_on_program(self.setup, program))
+        name = (0, meta_event(TRACK_NAME, b"Continuation"))
+        return [name, *setup, *note_events(new, self.clock.nearest_tick, channel=self.channel)]
+
+    def _chunk(self, events: list[Event]) -> bytes:
         if events[-1][0] > LAST_TICK:
             rule, remedy = (
                 f"must reach its end within {LAST_TICK:,} ticks",
                 "save it with fewer a quarter note",
             )
             raise UserError(Fault(self.name, rule, f"{events[-1][0]:,}", remedy))
-        tracks = int.from_bytes(self.content[10:12], "big") + 1
-        return self.content[:10] + tracks.to_bytes(2, "big") + self.content[12:] + track_chunk(events)
+        return track_chunk(events)
 
 
 def read_prompt(
@@ -110,6 +143,7 @@ def read_prompt(
     name: str | None = None,
     from_second: float | None = None,
     seconds: float | None = None,
+    until_second: float | None = None,
     open_pedal: bool = False,
 ) -> Prompt:
     """Reads a MIDI file, or a stretch of it.
@@ -120,6 +154,7 @@ def read_prompt(
         from_second: it begins with the first note at or after this moment of the file; None for the file's
             own beginning.
         seconds: it ends this long after its first note; None for the file's end.
+        until_second: it ends before this moment of the file; None for the file's end.
         open_pedal: a pedal that is down when the last note begins stays down, for what follows to lift.
 
     Raises:
@@ -128,18 +163,23 @@ def read_prompt(
     label = name or ("prompt" if isinstance(source, bytes) else str(source))
     content = source if isinstance(source, bytes) else read_bytes(source, label)
     song = read_song(content, name=label)
-    midi_slice = stretch_of(song, name=label, from_second=from_second, seconds=seconds, open_pedal=open_pedal)
+    midi_slice = stretch_of(
+        song,
+        name=label,
+        from_second=from_second,
+        seconds=seconds,
+        until_second=until_second,
+        open_pedal=open_pedal,
+    )
     factor = _refinement(song.clock, midi_slice.prompt_end)
     tracks: list[list[Event]] = [[] for _ in range(song.stream.tracks)]
     for row in midi_slice.kept + midi_slice.releases:
         tracks[row.track].append((max(0, row.tick - midi_slice.start) * factor, row.event))
     for track in tracks:
         track.sort(key=lambda event: event[0])
-    written = _file(tracks, song.clock.resolution * factor)
+    written = _file(tracks, song.clock.resolution * factor, label)
     new = read_song(written, name=label)
-    channel, setup = _new_channel(
-        midi_slice.kept, (midi_slice.prompt_end - midi_slice.start) * factor, rhythm_voices(new.stream)
-    )
+    channel, setup = _new_channel(new, (midi_slice.prompt_end - midi_slice.start) * factor)
     return Prompt(
         name=label,
         digest=sha256_bytes(content),
@@ -166,20 +206,31 @@ def _refinement(clock: TempoMap, prompt_end: int) -> int:
     return max(1, min(wanted, MOST_TICKS_A_QUARTER // clock.resolution))
 
 
-def _file(tracks: list[list[Event]], resolution: int) -> bytes:
-    """A MIDI file of format 1; without tracks, but the first, that have nothing left than names and texts."""
-    filled = [
-        track
-        for number, track in enumerate(tracks)
-        if number == 0 or any(event[0] != META or event[1] in OF_MUSIC for _, event in track)
-    ]
+def _file(tracks: list[list[Event]], resolution: int, label: str) -> bytes:
+    """A MIDI file of format 1, with room for one more track; without tracks that have nothing left.
+
+    Raises:
+        UserError: there is no room.
+    """
+    filled = [track for number, track in enumerate(tracks) if number == 0 or track]
+    if len(filled) > MOST_TRACKS:
+        raise UserError(Fault(label, f"must have at most {MOST_TRACKS:,} tracks", f"{len(filled):,}"))
     header = struct.pack(">4sIHHH", b"MThd", 6, 1, len(filled), resolution)
     return header + b"".join(track_chunk(track) for track in filled)
 
 
-def _new_channel(
-    rows: tuple[MidiEvent, ...], prompt_end: int, rhythm: frozenset[int]
-) -> tuple[int, tuple[Event, ...]]:
+def _on_program(setup: Iterable[Event], program: int) -> Iterator[Event]:
+    """What is sent on a channel first, with another program, of General MIDI's own bank."""
+    for tick, message in setup:
+        if message[0] & 0xF0 == PROGRAM:
+            yield tick, bytes((message[0], program))
+        elif message[1] in BANK:
+            yield tick, bytes((*message[:2], 0))
+        else:
+            yield tick, message
+
+
+def _new_channel(song: Song, prompt_end: int) -> tuple[int, tuple[Event, ...]]:
     """The channel for what follows (one that the prompt has not used, or not for the longest time) and what
     is sent on it first.
 
@@ -187,10 +238,11 @@ def _new_channel(
     is a piano.
 
     Args:
-        rows: of the prompt, in the order of time.
-        prompt_end: tick of the file at which the last note begins.
-        rhythm: channels of the first port that are not for melodies, at least for a while.
+        song: the prompt.
+        prompt_end: tick at which its last note begins.
     """
+    rhythm = rhythm_voices(song.stream)
+    rows = [row for row, is_drum in zip(song.stream.rows, song.of_drums.tolist(), strict=True) if not is_drum]
     last_used = {channel: -1 for channel in range(16) if channel not in rhythm} or {0: -1}
     program: dict[int, int] = defaultdict(int)
     control: dict[tuple[int, int], int] = {}

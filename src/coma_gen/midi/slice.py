@@ -1,10 +1,11 @@
 """Which events of a MIDI file belong to a stretch of its music.
 
     what is kept                          what is left out
-    notes that begin in the stretch       drums; notes without an end; all other notes
+    notes that begin in the stretch,      all other notes; notes without an end, but of drums
+    drums too
     the pedal while their keys are down,  presses after that
     and then until it next rises
-    everything else until both are over   everything after that, and what drums were told
+    everything else until both are over   everything after that
 
 Cut at the beginning, the stretch starts at the bar line before its first note, and what was set before
 (tempo, programs, controls) is set there. Notes that ended with another of their key, or before they began,
@@ -58,8 +59,8 @@ class MidiSlice:
         start: what becomes tick 0; events before it are settings that hold there.
         prompt_end: where its last note begins.
         held: voices whose pedal is down there and left so; none where it is lifted.
-        drum_notes: notes of drums that would have belonged to it.
-        endless_notes: others that would, had they an end.
+        drum_notes: how many notes of drums belong to it.
+        endless_notes: how many others would, had they an end.
     """
 
     kept: tuple[MidiEvent, ...]
@@ -72,7 +73,13 @@ class MidiSlice:
 
 
 def stretch_of(
-    song: Song, *, name: str, from_second: float | None, seconds: float | None, open_pedal: bool
+    song: Song,
+    *,
+    name: str,
+    from_second: float | None = None,
+    seconds: float | None = None,
+    until_second: float | None = None,
+    open_pedal: bool = False,
 ) -> MidiSlice:
     """Chooses the events.
 
@@ -82,17 +89,19 @@ def stretch_of(
         from_second: the stretch begins with the first note at or after this moment; None for the whole file's
             beginning.
         seconds: it ends this long after its first note; None for the file's end.
+        until_second: it ends before this moment of the file; None for the file's end.
         open_pedal: a pedal that is down when the last note begins stays down.
 
     Raises:
         UserError: there is no note in the stretch.
     """
     rows, tick = song.stream.rows, song.stream.tick
-    inside = _inside(song, name, from_second, seconds)
-    chosen = inside & song.has_end & ~song.is_drum
+    inside = _inside(song, name, from_second, seconds, until_second)
+    chosen = inside & (song.has_end | song.is_drum)
     pairs = list(zip(song.pairs.on[chosen].tolist(), song.pairs.off[chosen].tolist(), strict=True))
-    first, prompt_end = rows[pairs[0][0]].tick, rows[pairs[-1][0]].tick
-    released = int(tick[song.pairs.off[chosen]].max())
+    heard = tick[song.pairs.on[inside & song.has_end & ~song.is_drum]].tolist()
+    first, prompt_end = heard[0], heard[-1]
+    released = int(tick[np.maximum(song.pairs.on, song.pairs.off)[chosen]].max())
     pedal, held = _kept_pedal(song, prompt_end if open_pedal else released, open_pedal)
     end = max([released, *(rows[index].tick for index in pedal)])
     notes, releases = _with_own_ends(rows, pairs)
@@ -118,7 +127,11 @@ def stretch_of(
 
 
 def _inside(
-    song: Song, label: str, from_second: float | None, seconds: float | None
+    song: Song,
+    label: str,
+    from_second: float | None,
+    seconds: float | None,
+    until_second: float | None,
 ) -> npt.NDArray[np.bool_]:
     """(N,) which notes begin in the stretch, drums and those before its first note too.
 
@@ -134,16 +147,22 @@ def _inside(
         last = f"its last note at {onset[played].max():.2f} s"
         raise UserError(Fault(label, f"must have a note at or after second {from_second:g}", last))
     first = later.min()
-    inside = onset < first + (np.inf if seconds is None else seconds)
+    if until_second is not None and first >= until_second:
+        got = f"its first note there at {first:.2f} s"
+        raise UserError(Fault(label, f"must have a note before second {until_second:g}", got))
+    end = first + seconds if seconds is not None else np.inf
+    inside = onset < min(end, np.inf if until_second is None else until_second)
     return np.asarray(inside if from_second is None else inside & (onset >= first))
 
 
 def _with_own_ends(rows: list[MidiEvent], pairs: list[tuple[int, int]]) -> tuple[set[int], list[MidiEvent]]:
-    """The events that begin and end notes, and ends to be added."""
+    """The events that begin and end notes, and ends to be added; none for a note of drums without an end."""
     kept: set[int] = set()
     added = []
     for on, off in pairs:
         kept.add(on)
+        if off < 0:
+            continue
         if off > on and off not in kept and rows[off].kind != CONTROL:
             kept.add(off)
         else:
@@ -181,15 +200,11 @@ def _kept_pedal(song: Song, last: int, open_pedal: bool) -> tuple[set[int], tupl
 
 
 def _settings(song: Song, end: int) -> set[int]:
-    """What is neither a note nor the pedal, up to a tick, and of no channel that plays nothing but drums."""
+    """What is neither a note nor a pedal that is heard, up to a tick."""
     stream, kind = song.stream, song.stream.kind
     is_note = (kind == NOTE_ON) | (kind == NOTE_OFF)
-    is_pedal = (kind == CONTROL) & (stream.first == SUSTAIN)
-    is_channel = stream.status < 0xF0
-    plays = np.unique(stream.voice[song.pairs.on[~song.is_drum]])
-    kit = np.unique(stream.voice[song.of_drums])
-    of_kit = is_channel & np.isin(stream.voice, kit) & ~np.isin(stream.voice, plays)
-    return set(np.flatnonzero(~is_note & ~is_pedal & ~of_kit & (stream.tick <= end)).tolist())
+    is_pedal = (kind == CONTROL) & (stream.first == SUSTAIN) & ~song.of_drums
+    return set(np.flatnonzero(~is_note & ~is_pedal & (stream.tick <= end)).tolist())
 
 
 def _bar_line(rows: list[MidiEvent], tick: int, clock: TempoMap) -> int:

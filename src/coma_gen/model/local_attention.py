@@ -64,32 +64,32 @@ class _BlockRun(NamedTuple):
     Attributes:
         first: of the queries.
         rows: queries of a block.
-        count: blocks.
+        blocks: how many.
         key_first: of the first block's keys.
         columns: keys of a block; those of the next block begin `rows` later.
     """
 
     first: int
     rows: int
-    count: int
+    blocks: int
     key_first: int
     columns: int
 
     def cut_queries(self, queries: Tensor) -> Tensor:
         """Those of (B, T, H, d) that the blocks have, as a view (B, H, count, rows, d)."""
-        own = queries[:, self.first : self.first + self.count * self.rows]
-        return own.unflatten(1, (self.count, self.rows)).permute(0, 3, 1, 2, 4)
+        own = queries[:, self.first : self.first + self.blocks * self.rows]
+        return own.view(own.shape[0], self.blocks, self.rows, *own.shape[2:]).permute(0, 3, 1, 2, 4)
 
     def cut_keys(self, keys: Tensor, start: int = 0, size: int | None = None) -> Tensor:
         """Keys start ... start + size - 1 of each block, of (B, N, H, d), as a view (B, H, count, *, d)."""
         size = self.columns if size is None else size
         first = self.key_first + start
-        seen = keys[:, first : first + (self.count - 1) * self.rows + size]
+        seen = keys[:, first : first + (self.blocks - 1) * self.rows + size]
         return seen.unfold(1, size, self.rows).permute(0, 2, 1, 4, 3)
 
     def add_to_keys(self, total: Tensor, part: Tensor) -> None:
         """Adds what each block has of its keys (B, H, count, columns, d) to (B, N, H, d)."""
-        size = self.columns if self.count == 1 else self.rows  # longer ranges of two blocks would overlap
+        size = self.columns if self.blocks == 1 else self.rows  # longer ranges of two blocks would overlap
         for start in range(0, self.columns, size):
             piece = part[:, :, :, start : start + size]
             self.cut_keys(total, start, piece.shape[3]).add_(piece)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coma_gen.audio.synth import SAMPLE_RATE, Pcm, sound_blocks, write_blocks
+from coma_gen.audio.synth import SAMPLE_RATE, Pcm, sound_blocks
+from coma_gen.audio.writers import write_blocks
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.midi.io import read_notes
 from coma_gen.midi.notes import Notes

@@ -99,7 +99,10 @@ class Studio:
             with deterministic(self.threads):
                 pieces = generate_request(self.composer, prompt, parsed.request, watch=_follow(report, start))
             command = command_of(self, parsed, name=name, reached=all(piece.reached for piece in pieces))
-            return {"pieces": [_finished(piece, prompt, start) for piece in pieces], "command": command}
+            return {
+                "pieces": [_finished(piece, prompt, start, parsed.request) for piece in pieces],
+                "command": command,
+            }
 
         return work
 
@@ -109,8 +112,7 @@ class Studio:
         return read_prompt(
             parsed.midi,
             name=parsed.name,
-            from_second=parsed.request.from_second,
-            seconds=parsed.request.prompt_seconds,
+            **parsed.request.stretch,
             open_pedal=self.composer.writes_pedal,
         )
 
@@ -195,9 +197,9 @@ def _follow(report: Report, start: float) -> Callable[[Callable[[], list[Continu
     return watch
 
 
-def _finished(piece: Continuation, prompt: Prompt | None, start: float) -> Event:
+def _finished(piece: Continuation, prompt: Prompt | None, start: float, request: Request) -> Event:
     return {
-        "midi": base64.b64encode(piece_midi(piece, prompt)).decode("ascii"),
+        "midi": base64.b64encode(piece_midi(piece, prompt, request)).decode("ascii"),
         "notes": _rows(piece.added.shifted(-start)),
         "left_out": piece.left_out,
         "seconds": round(piece.notes.end, 2),

@@ -32,12 +32,13 @@ class Card:
         about: what it is, in a line.
         description: what its picture shows, in words.
         length: of the music, such as "0:38".
-        day: the picture in light colours, for the page.
+        day: the address of the picture in light colours, for the page.
         night: the same in dark ones.
-        picture: the picture with its title, to be kept.
-        sound: the sound, or None for a page without.
-        midi: the MIDI file.
-        roll: `RollLayout.shares` of the picture, and the seconds of the music.
+        picture: the address of the picture with its title, to be kept.
+        sound: the address of the sound, or None for a page without.
+        midi: the address of the MIDI file.
+        roll: `RollLayout.shares` of the picture, the seconds of the music, and where the player starts, if
+            that is not the beginning.
         settings: how it was sampled.
     """
 
@@ -71,24 +72,25 @@ def render_sample(folder: Path, content: ReportContent, sample: SampleView, file
     sound = None
     if content.audio:
         write_sound(folder / f"{file}.flac", notes)
-        sound = _data_uri("audio/flac", (folder / f"{file}.flac").read_bytes())
+        sound = data_uri("audio/flac", (folder / f"{file}.flac").read_bytes())
     return Card(
         name=sample.name,
         file=file,
         about=about,
         description=f"Piano roll of {sample.name}: {about}",
         length=length,
-        day=_data_uri("image/png", day),
-        night=_data_uri("image/png", night),
-        picture=_data_uri("image/png", picture),
+        day=data_uri("image/png", day),
+        night=data_uri("image/png", night),
+        picture=data_uri("image/png", picture),
         sound=sound,
-        midi=_data_uri("audio/midi", sample.midi),
+        midi=data_uri("audio/midi", sample.midi),
         roll=rounded({"seconds": notes.end, **layout.shares()}),
         settings=listing(f"How {sample.name} was sampled", ("setting", "value"), sample.settings),
     )
 
 
-def _data_uri(kind: str, data: bytes) -> str:
+def data_uri(kind: str, data: bytes) -> str:
+    """Content as an address of its own, such as image/png."""
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 

@@ -127,8 +127,12 @@ function startPlayer(card) {
   };
   for (const [name, value] of Object.entries(slider)) picture.setAttribute(name, value);
   playhead.style.height = `${100 * roll().height}%`;
-  part(".save a").href = savable(audio.src);
-  for (const shown of [button, time, playhead, part(".save")]) shown.hidden = false;
+  for (const save of card.querySelectorAll(".save")) {
+    save.querySelector("a").href = savable(audio.src);
+    save.hidden = false;
+  }
+  for (const shown of [button, time, playhead]) shown.hidden = false;
+  if (roll().start) audio.addEventListener("loadedmetadata", () => moveTo(roll().start), { once: true });
   show();
 }
 

@@ -15,15 +15,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.request import Request
+from coma_gen.generation.request import OF_A_PROMPT, Request
+from coma_gen.generation.settings import SWITCHES, WHOLE_NUMBERS, WORDS, read_instrument
 
 MIDI = "midi"
 SETTINGS = tuple(field.name for field in fields(Request))
-WHOLE = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
-"""Settings that are whole numbers."""
-TEXTS = ("truncate",)
-"""Settings that are text; all others are numbers."""
-OF_A_PROMPT = ("from_second", "prompt_seconds", "best_of")
 
 
 @dataclass(frozen=True)
@@ -125,8 +121,7 @@ def _row(row: Mapping[Any, Any], prefix: str, limits: Limits, faults: list[Fault
     ]
     numbers: dict[str, float | str | None] = {}
     for name in SETTINGS:
-        given = row.get(name)
-        value = _text(given) if name in TEXTS else _number(given, whole=name in WHOLE)
+        value = _setting(name, row.get(name))
         if isinstance(value, Fault):
             faults.append(Fault(f"{prefix}{name}", value.rule, value.got))
         else:
@@ -138,7 +133,7 @@ def _row(row: Mapping[Any, Any], prefix: str, limits: Limits, faults: list[Fault
     faults += [Fault(f"{prefix}{fault.where}", fault.rule, fault.got, fault.remedy) for fault in found]
     name, request = f"{prefix}{MIDI}", _within(request, limits)
     if row.get(MIDI) is None:
-        cuts = [setting for setting in OF_A_PROMPT if row.get(setting) is not None]
+        cuts = [setting for setting in OF_A_PROMPT if row.get(setting)]
         faults += [Fault(f"{prefix}{setting}", f"is for a row with {MIDI} only") for setting in cuts]
         return ParsedRequest(name, None, request)
     midi = _prompt(row[MIDI], limits)
@@ -162,8 +157,19 @@ def _within(request: Request, limits: Limits) -> Request:
     return Request(**given | {"tokens": given["tokens"] or limits.max_tokens})
 
 
-def _number(value: object, *, whole: bool) -> float | Fault | None:
+def _setting(name: str, value: object) -> float | str | Fault | None:
     """A setting's value; None where it is left open."""
+    if name in WORDS:
+        return _text(value)
+    if name in SWITCHES and value is not None:
+        return value if isinstance(value, bool) else Fault("", "must be true or false", _kind(value))
+    if name == "instrument" and isinstance(value, str):
+        return read_instrument(value)
+    return _number(value, whole=name in WHOLE_NUMBERS)
+
+
+def _number(value: object, *, whole: bool) -> float | Fault | None:
+    """A number; None where it is left open."""
     rule = "must be a whole number" if whole else "must be a number"
     if value is None:
         return None

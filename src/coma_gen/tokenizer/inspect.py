@@ -28,8 +28,9 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
         shown: how many of its first tokens to spell out.
 
     Returns:
-        file (see `file_facts`), music, tokens, lost (see `file_losses` and `fidelity`, and how many notes are
-        outside of the tokenizer's pitches or struck twice within one position) and first_tokens.
+        summary (one sentence for a musician), file (see `file_facts`), music, tokens, lost (see `file_losses`
+        and `fidelity`, and how many notes are outside of the tokenizer's pitches or struck twice within one
+        position) and first_tokens.
 
     Raises:
         UserError: the file cannot be read, or has no notes but of drums.
@@ -44,6 +45,7 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
     outside = vocabulary.count_outside(notes.pitch)
     round_trip = fidelity(tokenizer, [notes])
     return {
+        "summary": _summary(round_trip, notes, vocabulary.pedal, drums=song.drum_notes),
         "file": file_facts(song),
         "music": _music(notes) | {"drum_notes_left_out": song.drum_notes},
         "tokens": _tokens(ids, notes, vocabulary),
@@ -56,6 +58,23 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
         },
         "first_tokens": [readable(int(index), vocabulary) for index in ids[:shown]],
     }
+
+
+def _summary(round_trip: dict[str, Any], notes: Notes, pedal: str, *, drums: int) -> str:
+    """What becomes of a file, in one sentence."""
+    lost = round_trip["notes_lost"]
+    kept = (
+        "all notes survive"
+        if not lost
+        else f"{100 * (len(notes) - lost) // len(notes)}% of the notes survive"
+    )
+    parts = [f"{kept}, moved by up to {round_trip['onset_error_ms']['max']:.0f} ms"]
+    if len(notes.pedal):
+        fates = {"extend": "becomes longer notes", "tokens": "is heard", "ignore": "is not heard"}
+        parts.append(f"the pedal {fates[pedal]}")
+    if drums:
+        parts.append("drums are not heard")
+    return "; ".join(parts)
 
 
 def _music(notes: Notes) -> dict[str, Any]:

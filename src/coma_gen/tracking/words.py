@@ -79,7 +79,7 @@ def version_note(story: Story, figures: Mapping[str, float], page: str, version:
             _result(story, figures),
             _made(story, figures),
             f"- Made by the run [{story.name}]({page})\n"
-            f"- Music from it: `{use} --prompt my.mid`\n"
+            f"- Music from it: `{use} my.mid`\n"
             f'- Over HTTP: `{serve}`, which answers `{{"inputs": [{{"seconds": 20, "seed": 1}}]}}`',
         ]
     )
