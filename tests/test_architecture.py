@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "report": {"audio", "generation", "corpus", "tokenizer", "midi", "config"},
     "serving": {"generation", "model", "config"},
     "workspace": {"corpus", "config"},
-    "tracking": {"workspace", "serving", "generation", "config"},
+    "tracking": {"evaluation", "workspace", "serving", "generation", "config"},
     "experiments": {"evaluation", "config", "workspace"},
     "generated_piece": {"report", "audio", "generation", "midi", "config"},
     "api": {
