@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "serving": {"generation", "model", "config"},
     "workspace": {"corpus", "config"},
     "tracking": {"evaluation", "workspace", "serving", "generation", "config"},
-    "experiments": {"evaluation", "config", "workspace"},
+    "experiments": {"report", "evaluation", "config", "workspace"},
     "generated_piece": {"report", "audio", "generation", "midi", "config"},
     "api": {
         "generated_piece",

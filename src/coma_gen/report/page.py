@@ -12,6 +12,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -58,21 +59,11 @@ def _may_replace(destination: Path) -> bool:
 
 def _page(content: ReportContent, charts: Sequence[Chart], cards: Sequence[Card]) -> str:
     """The page as HTML."""
-    sheets = (CHART_STYLE, STYLE)
-    style = css_variables() + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
-    has_sound = any(card.sound for card in cards)
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render_template(
+        "report.html.j2",
+        STYLE,
+        has_script=any(card.sound for card in cards),
         content=content,
-        style=Markup(style),  # noqa: S704 - our own files
-        script=Markup(SCRIPT.read_text(encoding="utf-8")) if has_sound else None,  # noqa: S704
-        digest=_digest,
         summary=summary(content),
         tiles=headline(content),
         scores=score_table(content),
@@ -84,6 +75,31 @@ def _page(content: ReportContent, charts: Sequence[Chart], cards: Sequence[Card]
         details=details(content),
         rest=everything(content),
         is_maestro=content.corpus.startswith("maestro") and not content.is_synthetic,
+    )
+
+
+def render_template(name: str, *sheets: Path, has_script: bool, **values: Any) -> str:
+    """A template of this folder as HTML that loads nothing.
+
+    Args:
+        name: of the template.
+        sheets: style sheets, after that of the charts.
+        has_script: whether the page has sounds, which the script makes players of.
+        values: what the template shows.
+    """
+    style = css_variables() + "".join(sheet.read_text(encoding="utf-8") for sheet in (CHART_STYLE, *sheets))
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(
+        style=Markup(style),  # noqa: S704 - our own files
+        script=Markup(SCRIPT.read_text(encoding="utf-8")) if has_script else None,  # noqa: S704
+        digest=_digest,
+        **values,
     )
 
 
