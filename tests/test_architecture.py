@@ -30,8 +30,8 @@ MAY_IMPORT = {
     "serving": {"generation", "model", "config"},
     "play": {"serving", "report", "audio", "generation", "model", "midi", "config"},
     "workspace": {"corpus", "config"},
-    "tracking": {"workspace", "serving", "generation", "config"},
-    "experiments": {"evaluation", "config", "workspace"},
+    "tracking": {"evaluation", "workspace", "serving", "generation", "config"},
+    "experiments": {"report", "evaluation", "config", "workspace"},
     "generated_piece": {"report", "audio", "generation", "midi", "config"},
     "api": {
         "generated_piece",

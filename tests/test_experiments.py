@@ -108,7 +108,7 @@ class TestInTheWorkspace:
         a, b = tried.recorded("a"), tried.recorded("b")
         assert (a.params["train.learning_rate"], a.params["model.num_layers"]) == ("0.0001", "1")
         assert (b.params["train.learning_rate"], b.params["model.num_layers"]) == ("0.003", "2")
-        assert a.metrics["bits_test"] != b.metrics["bits_test"]
+        assert a.metrics["bits"] != b.metrics["bits"]
         assert a.tags["digest.key"] != b.tags["digest.key"]
 
     def test_the_first_needs_no_git_identity(self, tried: Tried) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coma_gen.evaluation.headline import RANKED_BY, STAGES, headline
+from coma_gen.evaluation.headline import ABOUT, RANKED_BY, STAGES, headline
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST = 15
@@ -76,6 +76,7 @@ def test_each_figure_is_the_one_of_its_name() -> None:
 def test_it_is_short_and_begins_with_what_ranks() -> None:
     assert len(headline(METRICS)) <= MOST
     assert next(iter(headline(METRICS))) == RANKED_BY
+    assert list(headline(METRICS)) == list(ABOUT)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,11 @@ def test_of_the_committed_results() -> None:
     found = headline(metrics)
     assert found["bits"] == metrics["evaluate"]["test"]["bits_per_note_10ms"]
     assert found["ngram"] == min(of["bits_per_note_10ms"] for of in metrics["baseline"]["test"].values())
+
+
+def test_dvc_shows_the_committed_ones_under_these_names() -> None:
+    shown = json.loads((ROOT / "metrics" / "headline.json").read_text())
+    assert shown and not set(shown) - set(ABOUT)
 
 
 def test_the_docs_say_what_each_is() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coma_gen.tracking.figures import TABLE, headline
+from coma_gen.tracking.figures import TABLE
 from coma_gen.tracking.flatten import flat_metrics, flat_params
 from coma_gen.tracking.uri import DATABASE, EXPERIMENT, MODEL, tracking_address
 
@@ -58,7 +58,7 @@ class Recorded:
         flat = [flat_metrics(stage, content) for stage, content in metrics.items()]
         numbers = {name: value for part in flat for name, value in part.numbers.items()}
         texts = {name: text for part in flat for name, text in part.texts.items()}
-        figures = headline(numbers)
+        figures = metrics["headline"]
         faults = [f"{name} is {self.metrics.get(name)}" for name in figures if not self._has(name, figures)]
         faults += [
             f"{name} in the table"

@@ -107,6 +107,7 @@ METRICS: dict[str, Any] = {
         "corpus": "synthetic",
     },
     "sample": {"valid": [1, 0.5, None], "prompted": True},
+    "headline": {"bits": 0.1 + 0.2, "ngram": 8.5, "nats": 4.23457, "tokens": 204800, "parameters": 423168},
 }
 
 

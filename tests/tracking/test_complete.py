@@ -24,6 +24,7 @@ COUNTS = {"performances": 1, "hours": 0.1, "notes": 2367}
 METRICS = {
     "split": dict.fromkeys(("train", "validation", "test"), COUNTS),
     "evaluate": {"test": {"bits_per_note_10ms": 21.5}},
+    "headline": {"bits": 21.5},
     "train": {"best": {"validation_nll": 3.5}},
 }
 DVC_YAML = """
@@ -71,7 +72,7 @@ def test_track_makes_one_complete_run_and_lets_the_checkpoints_go(
     assert tracked(workspace) == content
     [run] = store.client.search_runs([store.experiment_id])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "workspace")
-    assert run.data.metrics["bits_test"] == 21.5
+    assert run.data.metrics["bits"] == 21.5
     assert run.data.metrics["system/tokens_per_second"] == 9000
     assert run.data.params["train.learning_rate"] == str(load_params(workspace.params).train.learning_rate)
     digests = {

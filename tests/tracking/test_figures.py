@@ -1,4 +1,4 @@
-"""The few figures of a run, among all that the stages wrote."""
+"""The speed of a run, and all of its figures as a table."""
 
 from __future__ import annotations
 
@@ -8,52 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.core.io import read_json
+from coma_gen.evaluation.headline import ABOUT, RANKED_BY
 from coma_gen.tracking.csv_tail import Row
-from coma_gen.tracking.figures import FIGURES, HEADLINE, MEASURED, TABLE, headline, measured, write_table
-from coma_gen.tracking.flatten import Measures, flat_metrics
+from coma_gen.tracking.figures import MEASURED, TABLE, measured, write_table
+from coma_gen.tracking.flatten import Measures
 from coma_gen.tracking.run_sync import CURVES
 from coma_gen.training import metrics_log
 
-METRICS = Path(__file__).parents[2] / "metrics"
-STAGES = ("download", "split", "fit_tokenizer", "shard", "baseline", "train", "evaluate", "sample")
 
-
-@pytest.fixture
-def numbers() -> dict[str, float]:
-    """All that the committed metrics hold."""
-    parts = [flat_metrics(stage, read_json(METRICS / f"{stage}.json")) for stage in STAGES]
-    return {name: value for part in parts for name, value in part.numbers.items()}
-
-
-def test_they_are_at_most_fifteen_and_the_committed_metrics_have_them(numbers: dict[str, float]) -> None:
-    names = {figure.name for figure in FIGURES}
-    assert len(FIGURES) + len(MEASURED) <= 15
-    assert names - set(headline(numbers)) == {"bits_test_low", "bits_test_high"}  # one composition only
-    assert len(numbers) > 200
-
-
-def test_they_are_the_numbers_of_the_files(numbers: dict[str, float]) -> None:
-    found = headline(numbers)
-    assert found[HEADLINE] == numbers["evaluate/test/bits_per_note_10ms"]
-    n_grams = [
-        numbers[f"baseline/test/{name}/bits_per_note_10ms"] for name in ("unigram", "bigram", "kneser_ney")
-    ]
-    assert found["bits_test_ngram"] == min(n_grams)
-    overlaps = [value for name, value in numbers.items() if name.endswith("/overlap/with_test")]
-    assert len(overlaps) == 9
-    assert found["music_overlap"] == pytest.approx(sum(overlaps) / 9, rel=1e-5)
-
-
-def test_an_interval_is_there_where_the_files_have_one() -> None:
-    interval = {
-        f"evaluate/test/bits_per_note_10ms_{end}": value for end, value in (("low", 1.0), ("high", 2.0))
-    }
-    assert headline(interval) == {"bits_test_low": 1.0, "bits_test_high": 2.0}
-
-
-def test_the_bits_to_compare_come_first_by_name() -> None:
-    assert min(figure.name for figure in FIGURES) == HEADLINE
+def test_metrics_are_few_and_the_headline_names_none_of_the_others() -> None:
+    assert len(ABOUT) + len(MEASURED) <= 15
+    assert not set(ABOUT) & {*MEASURED, *CURVES.values()}
+    assert min(ABOUT) == RANKED_BY  # MLflow lists metrics by name
 
 
 def test_the_curves_that_count_come_first_by_name() -> None:

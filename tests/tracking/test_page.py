@@ -29,7 +29,7 @@ def test_the_link_shows_figures_and_draws_them_as_bars_beside_curves(
         sync_complete(store, make_experiment(f"{name}-1"))
     with browser(str(find_browser()), tmp_path) as chromium:
         page = chromium.page(f"{server}/{RUNS_PAGE}", width=1440, height=900)
-        for name in ("bits_test", "changed"):
+        for name in ("bits", "changed"):
             page.wait(f"{HEADS}.includes('{name}')")
         assert "Source" not in page.value(HEADS)
         page.close()

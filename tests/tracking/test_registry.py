@@ -58,6 +58,16 @@ def test_one_version_for_one_set_of_weights(store: Store, register: Callable[...
         assert len(outputs.model_outputs) == 1
 
 
+def test_packing_does_not_search_the_whole_environment(
+    register: Callable[..., Registered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = []
+    monkeypatch.setattr(
+        "mlflow.utils.requirements_utils._init_packages_to_modules_map", lambda: searched.append(True)
+    )
+    assert register(b"one").is_new and searched == []
+
+
 def test_an_interrupted_registration_is_taken_up_again(
     store: Store, register: Callable[..., Registered], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 
-from coma_gen.tracking.figures import FIGURES, MEASURED
+from coma_gen.evaluation.headline import ABOUT
+from coma_gen.tracking.figures import MEASURED
 from coma_gen.tracking.run_sync import CURVES
 from coma_gen.tracking.store import Store, open_store
 from coma_gen.tracking.view import CHANGED_TAG, RUNS_PAGE, VIEW, experiment_tags
@@ -18,7 +19,7 @@ def test_a_new_store_has_them(store: Store) -> None:
     tags = store.client.get_experiment(store.experiment_id).tags
     assert {name: tags[name] for name in experiment_tags()} == experiment_tags()
     assert tags["mlflow.note.content"].startswith("Piano music, continued")
-    assert all(f"`{figure.name}`" in tags["mlflow.note.content"] for figure in FIGURES)
+    assert all(f"`{name}`" in tags["mlflow.note.content"] for name in ABOUT)
 
 
 def test_an_older_store_gets_them_and_a_persons_own_words_stay(store: Store) -> None:
@@ -34,7 +35,7 @@ def test_the_link_opens_the_view_and_the_view_names_what_runs_have() -> None:
     assert f"viewStateShareKey={VIEW}" in RUNS_PAGE
     view = json.loads(experiment_tags()[STATE])
     state = json.loads(view["state"])
-    metrics = {figure.name for figure in FIGURES} | set(MEASURED)
+    metrics = set(ABOUT) | set(MEASURED)
     columns = {column.split("`")[1] for column in state["selectedColumns"]}
     assert columns - metrics == {CHANGED_TAG, "corpus"}
     assert set(state["selectedColumns"]) < set(state["columnOrder"])

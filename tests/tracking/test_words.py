@@ -18,11 +18,11 @@ STORY = Story(
     is_experiment=True,
 )
 FIGURES = {
-    "bits_test": 21.27,
-    "bits_test_ngram": 26.74,
-    "bits_validation": 17.87,
+    "bits": 21.27,
+    "ngram": 26.74,
+    "validation": 17.87,
     "parameters": 1e6,
-    "steps": 900.0,
+    "tokens": 921_600.0,
 }
 PAGE = "#/experiments/1/runs/abc"
 
@@ -38,7 +38,7 @@ def test_a_run_says_all_of_it() -> None:
         "`git checkout 01234567 && dvc exp run -S train.learning_rate=0.001 -S train.clip_norm=null`",
         "`dvc exp apply slower`",
         "(#/experiments/1/runs/abc/artifacts/report/index.html)",
-        "A conformer of 1,000,000 parameters, trained for 900 steps on maestro-mini (8 performances, 2.4 h",
+        "A conformer of 1,000,000 parameters, trained on 921,600 tokens of maestro-mini (8 performances",
     ):
         assert piece in note
 
@@ -57,7 +57,7 @@ def test_without_git_nothing_is_said_of_changes() -> None:
 
 
 def test_an_interval_and_a_worse_model_are_told() -> None:
-    figures = {**FIGURES, "bits_test": 30.0, "bits_test_low": 29.5, "bits_test_high": 30.25}
+    figures = {**FIGURES, "bits": 30.0, "low": 29.5, "high": 30.25}
     note = run_note(STORY, figures, PAGE)
     assert note.startswith("**30.00 bits per note** (95%: 29.50 to 30.25) on the test split")
     assert "3.26 more than the best n-gram's 26.74" in note

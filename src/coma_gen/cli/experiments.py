@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coma_gen.workspace.paths import Workspace
@@ -17,6 +18,7 @@ EXAMPLES = """examples:
   coma-gen experiments                       all that were scored, the best first
   coma-gen experiments --baseline slower     held against one of them
   coma-gen experiments slower shallow        these two, beside the committed results
+  coma-gen experiments --compare HEAD slower a page about two: curves, figures, music with players
 
 docs/experiments.md says what the columns are. In brackets are 95% intervals by a bootstrap over compositions;
 that of a difference draws the same compositions for both runs.
@@ -43,15 +45,36 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         help="the run that the others are held against (default: the committed results, HEAD; without any, "
         "those of the workspace)",
     )
+    experiments.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="write one page about two runs, A being the baseline; it needs no network",
+    )
+    experiments.add_argument(
+        "--output", type=Path, metavar="FILE", help="of --compare (default: A-B.html in this folder)"
+    )
     experiments.add_argument("--json", action="store_true", help="the table for programs")
     experiments.set_defaults(run=_experiments)
 
 
 def _experiments(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    if options.compare:
+        first, second = options.compare
+        return _compare(workspace, first, second, options.output)
     from coma_gen.experiments.overview import overview
 
     found = overview(workspace.root, options.names, baseline=options.baseline)
     print(json.dumps(asdict(found), indent=2) if options.json else "\n".join(_lines(found)))
+    return 0
+
+
+def _compare(workspace: Workspace, first: str, second: str, output: Path | None) -> int:
+    from coma_gen.experiments.comparison import write_comparison
+
+    destination = output or Path(f"{first}-{second}.html".replace("/", "-"))
+    write_comparison(workspace.root, first, second, destination)
+    print(destination)
     return 0
 
 

@@ -1,6 +1,7 @@
 """The headline: the few figures of a run that one looks at first, and that runs are ranked by.
 
-Names are short, for they head the columns of `dvc exp show`; docs/experiments.md says what each is. A figure
+The headline stage writes them to metrics/headline.json, and DVC, MLflow and `coma-gen experiments` all show
+what that holds, under the same names. Names are short, for they head the columns of `dvc exp show`. A figure
 that a run does not have (the interval of a single composition, the music of samples without notes) is left
 out, never made up.
 """
@@ -16,6 +17,21 @@ STAGES = ("train", "baseline", "evaluate", "sample")
 BITS = "bits_per_note_10ms"
 RANKED_BY = "bits"
 """Less is better."""
+ABOUT = {
+    RANKED_BY: "test: bits per note at 10 ms, to compare runs by; less is better",
+    "low": "lower end of the 95% interval of bits; none where test is one composition",
+    "high": "its upper end",
+    "validation": "validation: bits per note at 10 ms",
+    "ngram": "test: bits per note of the n-gram that costs the least",
+    "nats": "test: nats per token; compares runs of one tokenizer only",
+    "overlap": "of samples with test music, mean over all measures of music; 1 is the same",
+    "telling": "how many of these measures tell the samples from music; less is better",
+    "illegal": "probability on tokens that cannot follow, while sampling",
+    "copied": "notes of the longest passage of a sample that the train split has too, at any pitch",
+    "tokens": "that training saw",
+    "parameters": "of the model",
+}
+"""Name -> what it is, in the order of the columns."""
 Figures = dict[str, float]
 
 

@@ -73,19 +73,36 @@ class Experiment:
         Raises:
             UserError: the cache does not have it.
         """
+        content = io.BytesIO(self._read_all("data/evaluation/performances.parquet")[""])
+        return pd.read_parquet(content, use_threads=False, pre_buffer=False)
+
+    def copy_folder(self, path: str, destination: Path) -> None:
+        """Copies a folder of it, from git or DVC's cache.
+
+        Raises:
+            UserError: the cache does not have it.
+        """
+        for name, content in self._read_all(path).items():
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            (destination / name).write_bytes(content)
+
+    def _read_all(self, path: str) -> dict[str, bytes]:
+        """Name below a path -> content of each file; that of a file itself is empty."""
         from dvc.api import DVCFileSystem
         from dvc_data.index import DataIndexDirError
 
-        path = "data/evaluation/performances.parquet"
         try:
-            with DVCFileSystem(str(self.root), rev=self.commit).open(path, "rb") as file:
-                content = io.BytesIO(file.read())
-            return pd.read_parquet(content, use_threads=False, pre_buffer=False)
+            files = DVCFileSystem(str(self.root), rev=self.commit)
+            found = {
+                "" if name == path else str(Path(name).relative_to(path)): files.cat_file(name)
+                for name in files.find(path)
+            }
         except (FileNotFoundError, DataIndexDirError):
+            found = {}
+        if not found:
             remedy = "fetch it with `dvc exp pull`, or remove the experiment and queue it again"
-            raise UserError(
-                Fault(f"{self.commit[:7]}:{path}", "must be in DVC's cache", "", remedy)
-            ) from None
+            raise UserError(Fault(f"{self.commit[:7]}:{path}", "must be in DVC's cache", "", remedy))
+        return found
 
     def is_of(self, run: Run) -> bool:
         """Whether it is a run's: with its settings, as far as they matter to its figures, and run so far.

@@ -104,19 +104,19 @@ def overview(
     Raises:
         UserError: a run that was named is not there or was not scored, or nothing was.
     """
-    found, left_out = _standings(root)
-    first = _chosen(baseline, found, left_out)
-    wanted = [_chosen(name, found, left_out) for name in names] or list(found.values())
+    found, left_out = standings(root)
+    first = chosen(baseline, found, left_out)
+    wanted = [chosen(name, found, left_out) for name in names] or list(found.values())
     here = _text_of(Checkout(root, ""))
     rows = [
-        _row(each, first, is_here=each.lock == here, resamples=resamples)
+        row_of(each, first, is_here=each.lock == here, resamples=resamples)
         for each in {each.name: each for each in (first, *wanted)}.values()
     ]
     rows.sort(key=lambda row: (row.figures[RANKED_BY], row.name))
     return Overview(first.name, rows, {} if names else left_out)
 
 
-def _standings(root: Path) -> tuple[dict[str, Standing], dict[str, str]]:
+def standings(root: Path) -> tuple[dict[str, Standing], dict[str, str]]:
     """Name -> every run that was scored; and why others were not, as far as anybody began them."""
     commit = head(root)
     runs: dict[str, RunFiles] = {COMMITTED: Experiment(commit, commit, root)}
@@ -179,7 +179,7 @@ def _leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(section), keys
 
 
-def _chosen(name: str | None, found: Mapping[str, Standing], left_out: Mapping[str, str]) -> Standing:
+def chosen(name: str | None, found: Mapping[str, Standing], left_out: Mapping[str, str]) -> Standing:
     """The run of a name; of none, that of the committed results, or else of the checkout."""
     if name is None:
         name = COMMITTED if COMMITTED in found else HERE if HERE in found else next(iter(found), COMMITTED)
@@ -191,7 +191,8 @@ def _chosen(name: str | None, found: Mapping[str, Standing], left_out: Mapping[s
     raise UserError(Fault(f"experiment '{name}'", "must be one that was scored", "", f"there are: {known}"))
 
 
-def _row(run: Standing, first: Standing, *, is_here: bool, resamples: int) -> Row:
+def row_of(run: Standing, first: Standing, *, is_here: bool = False, resamples: int = RESAMPLES) -> Row:
+    """A run's row of the table, held against the first."""
     difference, note = (None, "") if run is first else _against(run, first, resamples)
     unset = object()
     changes = {

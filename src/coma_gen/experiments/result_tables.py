@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,9 @@ class RunFiles(Protocol):
     def performances(self) -> pd.DataFrame:
         """The evaluate stage's row for each performance."""
 
+    def copy_folder(self, path: str, destination: Path) -> None:
+        """Copies a folder of it."""
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -94,6 +98,18 @@ class Checkout:
             reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
             remedy = "run `dvc checkout` or `dvc repro`"
             raise UserError(Fault(path, "must be there to be read", reason, remedy)) from None
+
+    def copy_folder(self, path: str, destination: Path) -> None:
+        """Copies a folder of it.
+
+        Raises:
+            UserError: it is not there.
+        """
+        try:
+            shutil.copytree(self.root / path, destination)
+        except FileNotFoundError:
+            remedy = "run `dvc checkout` or `dvc repro`"
+            raise UserError(Fault(path, "must be there to be read", "no such folder", remedy)) from None
 
 
 @dataclass(frozen=True)

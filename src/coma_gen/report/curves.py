@@ -16,7 +16,10 @@ KINDS = ("made", "given")
 
 
 def learning_curve(
-    train: Sequence[Point], validation: Sequence[Point], references: Mapping[str, float]
+    train: Sequence[Point],
+    validation: Sequence[Point],
+    references: Mapping[str, float],
+    names: tuple[str, str] = ("training", "validation"),
 ) -> Drawing | None:
     """Nats per token against optimizer steps.
 
@@ -24,6 +27,7 @@ def learning_curve(
         train: (step, training loss).
         validation: (step, loss over the whole validation split); the best is ringed.
         references: name -> validation nats per token of a baseline, drawn as a dashed line.
+        names: what the two lines are called, which may also be the same loss of two runs.
     """
     if not train and not validation:
         return None
@@ -50,7 +54,7 @@ def learning_curve(
     labels = [(name, place((last, value))[1], "label") for name, value in references.items()]
     for _, y, _ in labels:
         drawing.line((left, y), (right, y), "reference")
-    for name, points, kind in (("training", train, "given"), ("validation", validation, "made")):
+    for name, points, kind in zip(names, (train, validation), ("given", "made"), strict=True):
         if points:
             drawing.path(map(place, points), kind)
             labels.append((name, place(points[-1])[1], kind))

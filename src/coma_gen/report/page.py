@@ -79,7 +79,14 @@ def _page(content: ReportContent, charts: Sequence[Chart], cards: Sequence[Card]
 
 
 def render_page(template: str, *, sheets: Sequence[Path], has_script: bool, **values: Any) -> str:
-    """A page of our own, with its style sheets, and the script of the players where it is wanted."""
+    """A template of this folder as HTML that loads nothing.
+
+    Args:
+        template: its file.
+        sheets: style sheets, in their order.
+        has_script: whether the page has sounds, which the script makes players of.
+        values: what the template shows.
+    """
     style = css_variables() + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     environment = Environment(
         loader=FileSystemLoader(HERE),

@@ -46,18 +46,43 @@ def write_report(
     Raises:
         UserError: when a file is damaged, or `destination` holds something else than a report.
     """
+    content = read_content(
+        metrics=metrics,
+        samples=samples,
+        evaluation=evaluation,
+        audio=params.audio,
+        max_samples=params.max_samples,
+        model_digest=model_digest,
+    )
+    build_report(destination, content=content)
+
+
+def read_content(
+    *,
+    metrics: Path,
+    samples: Path,
+    evaluation: Path,
+    audio: bool,
+    max_samples: int,
+    model_digest: str | None = None,
+) -> ReportContent:
+    """What a report shows, of what there is of it in these folders.
+
+    Raises:
+        UserError: when a file is damaged.
+    """
     paths = {stage: metrics / f"{stage}.json" for stage in STAGES}
     figures = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
     download = figures.get("download")
     corpus = download.get("corpus") if isinstance(download, dict) else None
-    listed, views = _samples(samples, params.max_samples)
-    content = ReportContent(
+    listed, views = _samples(samples, max_samples)
+    return ReportContent(
         title=TITLE,
         corpus=str(corpus or "unnamed"),
         metrics=figures,
         curve=_rows(metrics / CURVE),
         samples=views,
-        audio=params.audio,
+        audio=audio,
         model_digest=model_digest,
         performances=_table(evaluation / "performances.parquet"),
         composers=_table(evaluation / "composers.parquet"),
@@ -65,7 +90,6 @@ def write_report(
         windows=_table(evaluation / "windows.parquet"),
         left_out=listed - len(views),
     )
-    build_report(destination, content=content)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -157,11 +157,14 @@ def _pack(packed: Path, *, folder: Path, model_id: str, run_id: str) -> None:
     """Writes an MLflow model: code, weights, requirements, limits; without torch or a network.
 
     MLflow takes the signature from the type hints of `Continuation.predict`. It is given no example of a
-    request, since it would answer that here: with torch, and music of that length.
+    request, since it would answer that here: with torch, and music of that length. It is kept from searching
+    the whole environment for packages that differ from the requirements, since those are read from there.
     """
     import mlflow.pyfunc
     from mlflow.models import Model
+    from mlflow.utils import environment
 
+    vars(environment)["warn_dependency_requirement_mismatches"] = lambda _requirements: None
     mlflow.pyfunc.save_model(
         path=str(packed),
         python_model=str(Path(__file__).parents[1] / "serving" / "pyfunc.py"),

@@ -16,7 +16,7 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import read_json, sha256_bytes, sha256_file, without_links
 from coma_gen.tracking.client import Dataset, DatasetInput, InputTag
 from coma_gen.tracking.csv_tail import Row, read_rows
-from coma_gen.tracking.figures import TABLE, headline, measured, write_table
+from coma_gen.tracking.figures import TABLE, measured, write_table
 from coma_gen.tracking.flatten import Measures, flat_metrics
 from coma_gen.tracking.run_sync import (
     COMMIT_TAG,
@@ -34,6 +34,8 @@ TABLES = "metrics"
 """Folder of the run's artifacts that has what metrics/ has, and all of it as one table."""
 TABLES_TAG = "mlflow.loggedArtifacts"
 """Where MLflow reads which artifacts it can show as tables, of several runs side by side."""
+HEADLINE = "headline"
+"""The stage whose figures are a run's metrics in MLflow."""
 MAX_DATASET_DIGEST = 36
 
 
@@ -149,8 +151,7 @@ def _send(
     sync: RunSync, experiment: Experiment, curve: list[Row], measures: Mapping[str, Measures]
 ) -> dict[str, float]:
     speed = [] if experiment.speed is None else read_rows(experiment.speed)
-    numbers = {name: value for part in measures.values() for name, value in part.numbers.items()}
-    figures = headline(numbers)
+    figures = _headline(measures)
     sync.send_figures(figures, measured(curve, speed))
     sync.sync_curve(curve)
     sync.verify_curve(curve)
@@ -165,6 +166,12 @@ def _send(
     _send_artifacts(sync, experiment.artifacts)
     sync.mark(FINISHED)
     return figures
+
+
+def _headline(measures: Mapping[str, Measures]) -> dict[str, float]:
+    """The figures of metrics/headline.json, under the names that they have there."""
+    numbers = measures[HEADLINE].numbers if HEADLINE in measures else {}
+    return {name.removeprefix(f"{HEADLINE}/"): value for name, value in numbers.items()}
 
 
 def _send_datasets(sync: RunSync, datasets: Sequence[Lineage]) -> None:

@@ -21,7 +21,7 @@ from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.artifact import read_manifest, verify_artifact
 from coma_gen.core.errors import UserError
 from coma_gen.core.io import read_json, sha256_bytes, sha256_file, write_json
-from coma_gen.tracking.figures import BITS
+from coma_gen.evaluation.headline import BITS
 from coma_gen.tracking.registry import Score, register_model
 from coma_gen.tracking.run_id import WORKSPACE, identify
 from coma_gen.tracking.run_record import Experiment, Lineage, sync_complete

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from coma_gen.tracking.figures import FIGURES, HEADLINE, NGRAM
+from coma_gen.evaluation.headline import ABOUT, RANKED_BY
 
-VIEW = "coma-gen-1"
+VIEW = "coma-gen-2"
 """Another number whenever the view changes: what a store has of the old one stays."""
 RUNS_PAGE = f"#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 """Where MLflow lists the runs of a store's first experiment, which is ours in a store of our own."""
@@ -23,10 +23,10 @@ CREATED = 1767225600000
 """1 January 2026, in milliseconds: the same tags wherever they are made."""
 COLUMNS = {
     f"tags.`{CHANGED_TAG}`": 260,
-    f"metrics.`{HEADLINE}`": 100,
-    f"metrics.`{NGRAM}`": 135,
-    "metrics.`bits_validation`": 125,
-    "metrics.`music_overlap`": 120,
+    f"metrics.`{RANKED_BY}`": 90,
+    "metrics.`ngram`": 90,
+    "metrics.`validation`": 100,
+    "metrics.`overlap`": 100,
     "metrics.`parameters`": 100,
     "metrics.`training_seconds`": 135,
     f"tags.`{CORPUS_TAG}`": 110,
@@ -49,11 +49,11 @@ LINE = {
     "useGlobalLineSmoothing": True,
 }
 CHARTS: dict[str, dict[str, Any]] = {
-    HEADLINE: {"type": "BAR"},
+    RANKED_BY: {"type": "BAR"},
     "loss/validation": LINE,
     "loss/train": LINE,
-    "bits_validation": {"type": "BAR"},
-    "music_overlap": {"type": "BAR"},
+    "validation": {"type": "BAR"},
+    "overlap": {"type": "BAR"},
     "training_seconds": {"type": "BAR"},
 }
 """What stands in our section, three in a row."""
@@ -64,7 +64,7 @@ def experiment_tags() -> dict[str, str]:
     return {
         NOTE_TAG: _note(),
         "mlflow.experimentKind": "custom_model_development",
-        "mlflow.experiment.primaryMetric.name": HEADLINE,
+        "mlflow.experiment.primaryMetric.name": RANKED_BY,
         "mlflow.experiment.primaryMetric.greaterIsBetter": "False",
         f"mlflow.sharedViewState.{VIEW}": json.dumps(
             {"name": "Headline", "createdAt": CREATED, "updatedAt": CREATED, "state": json.dumps(_state())}
@@ -73,10 +73,10 @@ def experiment_tags() -> dict[str, str]:
 
 
 def _note() -> str:
-    rows = "\n".join(f"| `{figure.name}` | {figure.about} |" for figure in FIGURES)
+    rows = "\n".join(f"| `{name}` | {about} |" for name, about in ABOUT.items())
     return f"""Piano music, continued: each run is one `dvc repro` or `dvc exp run` of the pipeline.
 
-**Compare runs by `{HEADLINE}`**: the bits that the model needs to write down a note of the test split. Fewer
+**Compare runs by `{RANKED_BY}`**: the bits that the model needs to write down a note of the test split. Fewer
 are better, and it holds across tokenizers. Only runs of one corpus can be compared. The tag `{CHANGED_TAG}`
 says what a run has otherwise than the committed params.yaml; its description, how to have it again.
 
@@ -93,7 +93,7 @@ def _state() -> dict[str, Any]:
     """The view as MLflow 3.17 keeps it: figures side by side, the best run first, charts by what counts."""
     return {
         "searchFilter": "",
-        "orderByKey": f"metrics.`{HEADLINE}`",
+        "orderByKey": f"metrics.`{RANKED_BY}`",
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coma_gen.tracking.figures import HEADLINE, NGRAM
+from coma_gen.evaluation.headline import RANKED_BY
 
 NOTHING = "nothing"
 MAX_SHOWN = 60
@@ -57,7 +57,7 @@ def run_note(story: Story, figures: Mapping[str, float], page: str) -> str:
 
     Args:
         story: what to tell.
-        figures: as `figures.headline` gives them.
+        figures: the headline.
         page: the run's own page in MLflow, from `#` on.
     """
     again = f"Again: `{_command(story)}`"
@@ -86,16 +86,16 @@ def version_note(story: Story, figures: Mapping[str, float], page: str, version:
 
 
 def _result(story: Story, figures: Mapping[str, float]) -> str:
-    bits = figures.get(HEADLINE)
+    bits = figures.get(RANKED_BY)
     if bits is None:
         return f"A {story.model} on {story.corpus}, not scored."
-    low, high = figures.get("bits_test_low"), figures.get("bits_test_high")
+    low, high = figures.get("low"), figures.get("high")
     interval = f" (95%: {low:.2f} to {high:.2f})" if low is not None and high is not None else ""
     text = f"**{bits:.2f} bits per note**{interval} on the test split of {story.corpus}"
-    if (ngram := figures.get(NGRAM)) is not None:
+    if (ngram := figures.get("ngram")) is not None:
         side = "fewer" if bits <= ngram else "more"
         text += f", {abs(ngram - bits):.2f} {side} than the best n-gram's {ngram:.2f}"
-    if (validation := figures.get("bits_validation")) is not None:
+    if (validation := figures.get("validation")) is not None:
         text += f"; {validation:.2f} on validation"
     return text + "."
 
@@ -104,10 +104,10 @@ def _made(story: Story, figures: Mapping[str, float]) -> str:
     text = f"A {story.model}"
     if (parameters := figures.get("parameters")) is not None:
         text += f" of {parameters:,.0f} parameters"
-    text += ", trained"
-    if (steps := figures.get("steps")) is not None:
-        text += f" for {steps:,.0f} steps"
-    text += f" on {story.corpus}"
+    text += ", trained on "
+    if (tokens := figures.get("tokens")) is not None:
+        text += f"{tokens:,.0f} tokens of "
+    text += story.corpus
     if story.performances is not None and story.hours is not None:
         text += f" ({story.performances:,} performances, {story.hours:.1f} hours)"
     return text + "."
