@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "play": {"serving", "report", "audio", "generation", "model", "midi", "config"},
     "workspace": {"corpus", "config"},
     "tracking": {"evaluation", "workspace", "serving", "generation", "config"},
-    "experiments": {"report", "evaluation", "config", "workspace"},
+    "experiments": {"report", "evaluation", "generation", "model", "config", "workspace"},
     "generated_piece": {"report", "audio", "generation", "midi", "config"},
     "api": {
         "generated_piece",

@@ -1,0 +1,114 @@
+"""The weights that come with the project, made from a finished run.
+
+pretrained/
+  model/         a model as the train stage writes one, its best weights alone
+  figures.json   what it scores, and what it was made from
+  README.md      the model card; its table is written from figures.json
+
+`python -m coma_gen.experiments.pretrained` takes data/model and the metrics of this checkout, which is what
+`make pretrained` does after `make maestro-cpu`. No stage reads or writes any of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.io import read_json, sha256_bytes, write_atomic
+from coma_gen.experiments.dvc_experiments import head
+from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.pretrained import NAME
+
+if TYPE_CHECKING:
+    from coma_gen.generation.music_generator import MusicGenerator
+
+MAX_BYTES = 8_000_000
+"""Of the weights: they are part of every clone."""
+
+TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
+
+
+def write_pretrained(workspace: Workspace) -> dict[str, Any]:
+    """Makes pretrained/ from this checkout's model and metrics; returns the figures.
+
+    Raises:
+        UserError: a stage has not run, or the weights are larger than `MAX_BYTES`.
+    """
+    from coma_gen.generation.music_generator import MusicGenerator
+    from coma_gen.model.serialization import save_model
+
+    source, folder = workspace.data("model"), workspace.root / NAME
+    size = (source / "best.safetensors").stat().st_size
+    if size > MAX_BYTES:
+        raise UserError(Fault(str(source), f"must have weights of at most {MAX_BYTES:,} bytes", f"{size:,}"))
+    loaded = MusicGenerator.load(source).loaded
+    made_from = {**loaded.manifest.made_from, "model": loaded.manifest.digest}
+    save_model(folder / "model", loaded.model, made_from=made_from, tokenizer=source / "tokenizer")
+    figures = _figures(workspace, MusicGenerator.load(folder / "model"))
+    write_atomic(folder / "figures.json", json.dumps(figures, indent=2) + "\n")
+    card = folder / "README.md"
+    write_atomic(card, TABLE.sub(lambda _: card_table(figures), card.read_text()))
+    return figures
+
+
+def score_prompts(generator: MusicGenerator, folder: Path) -> dict[str, float]:
+    """Bits per note at 10 ms of each MIDI file of a folder, by its name."""
+    from coma_gen.evaluation.midi_score import score_midi
+
+    return {
+        path.name: round(score_midi(generator, path.read_bytes(), name=path.name).bits_per_note_10ms, 4)
+        for path in sorted(folder.glob("*.mid"))
+    }
+
+
+def card_table(figures: dict[str, Any]) -> str:
+    """The figures as the markdown of the model card."""
+    return "\n".join(_rows(figures)) + "\n"
+
+
+def _figures(workspace: Workspace, generator: MusicGenerator) -> dict[str, Any]:
+    train, evaluate, baseline = (
+        read_json(workspace.metrics(f"{name}.json")) for name in ("train", "evaluate", "baseline")
+    )
+    key = "bits_per_note_10ms"
+    return {
+        "commit": head(workspace.root),
+        "dvc_lock_sha256": sha256_bytes((workspace.root / "dvc.lock").read_bytes()),
+        "model": generator.loaded.manifest.digest,
+        "parameters": train["parameters"],
+        "steps": train["steps"],
+        "tokens": train["tokens"],
+        "test": {
+            "bits_per_note": evaluate["test"][key],
+            "nats_per_token": evaluate["test"]["nll_per_token"],
+            "five_gram_bits_per_note": baseline["test"]["kneser_ney"][key],
+        },
+        "validation": {"bits_per_note": evaluate["validation"][key]},
+        "prompts": score_prompts(generator, workspace.root / "examples" / "prompts"),
+    }
+
+
+def _rows(figures: dict[str, Any]) -> Iterator[str]:
+    test = figures["test"]
+    yield "| | |"
+    yield "| --- | --: |"
+    yield f"| parameters | {figures['parameters']:,} |"
+    yield f"| trained on | {figures['tokens']:,} tokens in {figures['steps']:,} steps |"
+    yield f"| bits per note at 10 ms, MAESTRO's test split | {test['bits_per_note']:.2f} |"
+    yield f"| the same of a 5-gram with Kneser-Ney smoothing | {test['five_gram_bits_per_note']:.2f} |"
+    yield f"| nats per token, test | {test['nats_per_token']:.3f} |"
+    yield f"| bits per note, validation | {figures['validation']['bits_per_note']:.2f} |"
+    for name, bits in figures["prompts"].items():
+        yield f"| bits per note of examples/prompts/{name} | {bits:.2f} |"
+    yield f"| commit of the run | {figures['commit'][:12]} |"
+    yield f"| SHA-256 of its dvc.lock | {figures['dvc_lock_sha256'][:12]} |"
+    yield f"| digest of the model | {figures['model'][:12]} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(card_table(write_pretrained(Workspace.here(Path.cwd()))))
