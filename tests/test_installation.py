@@ -49,6 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written_model(tmp_path_factory.mktemp("model"))
 
 
+@pytest.mark.slow
 class TestSmallInstallation:
     """A Python in which nothing but the base can be imported."""
 
