@@ -94,6 +94,7 @@ def test_every_entry_of_a_registry_can_be_asked_for() -> None:
         assert all(name in line for name in registry)
 
 
+@pytest.mark.slow
 def test_position(tmp_path: Path) -> None:
     folder = follow("Add a position scheme", tmp_path, most_files=3)
     run_in(
@@ -127,6 +128,7 @@ assert bias.slopes.grad is None
     )
 
 
+@pytest.mark.slow
 def test_optimizer(tmp_path: Path) -> None:
     if "\nOPTIMIZERS" not in (ROOT / "src/coma_gen/training/optimizer.py").read_text():
         pytest.skip("there is one optimizer only, without a registry")
@@ -202,6 +204,7 @@ assert found["bass_share"].tolist() == [0.75] and len(found) == 10
     )
 
 
+@pytest.mark.slow
 def test_output_format(tmp_path: Path) -> None:
     if not (ROOT / "src/coma_gen/audio/writers.py").exists():
         pytest.skip("there is no registry of audio formats")

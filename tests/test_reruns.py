@@ -94,6 +94,7 @@ def test_the_same_values_written_otherwise_rerun_nothing(another: Path, params: 
         "src/coma_gen/model/attention.py",
         "src/coma_gen/training/loop.py",
         "src/coma_gen/evaluation/ngrams.py",
+        "src/coma_gen/generation/token_decoder.py",
         "src/coma_gen/report/report.css",
         "src/coma_gen/tracking/run_sync.py",
         "src/coma_gen/cli/main.py",

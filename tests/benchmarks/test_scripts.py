@@ -33,6 +33,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
 
 
+@pytest.mark.slow
 def test_train_step(tiny: Size) -> None:
     found = rows(train_step.measure(tiny, device=CPU, rounds=1, compiling=False))
     assert found["reference, fp32"][0] == found["ours, fp32"][0]
@@ -93,6 +94,7 @@ def test_the_bytes_that_must_be_read_are_at_most_those_that_are_kept(tiny: Size)
     assert remembered_bytes(tiny, 30) <= sum(tensor_bytes(state).values())
 
 
+@pytest.mark.slow
 def test_data(tmp_path: Path) -> None:
     made = data.make(tmp_path, performances=3, seconds=8.0)
     size = data.training_size(made.train.settings["vocab_size"])

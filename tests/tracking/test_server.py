@@ -187,6 +187,7 @@ def what_the_page_says_to_type_works(job: Job, port: int, tmp_path: Path) -> Non
         (tmp_path / "continued.mid").unlink()
 
 
+@pytest.mark.slow
 def test_it_answers_many_at_once_as_one_by_one_refuses_and_ends_at_ctrl_c(
     serving: tuple[Job, int], tmp_path: Path
 ) -> None:

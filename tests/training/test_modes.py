@@ -102,11 +102,13 @@ def compiled(model: Conformer) -> Conformer:
     return model
 
 
+@pytest.mark.slow
 def test_as_written(trainer: ModuleType, plain_curve: NDArray[np.float64]) -> None:
     np.testing.assert_allclose(curve(trainer)[:50], plain_curve[:50], rtol=1e-4)
     np.testing.assert_allclose(curve(trainer), plain_curve, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_in_bf16(trainer: ModuleType, plain_curve: NDArray[np.float64]) -> None:
     found = curve(trainer, bf16=True)
     assert not np.array_equal(found, curve(trainer))
@@ -114,6 +116,7 @@ def test_in_bf16(trainer: ModuleType, plain_curve: NDArray[np.float64]) -> None:
     assert found[-50:].mean() == pytest.approx(plain_curve[-50:].mean(), rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_the_formulas_for_a_compiler_with_flex_attention(
