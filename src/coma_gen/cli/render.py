@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   coma-gen render my.mid                       my.png and my.flac beside it
   coma-gen render my.mid --out pictures        into the folder pictures/
   coma-gen render my.mid --audio none          the picture alone
-  coma-gen render my.mid --soundfont piano.sf2 every instrument of the file, played by FluidSynth, as loud as the piano
+  coma-gen render my.mid --soundfont piano.sf2 every instrument, by FluidSynth, as loud as the piano
 
 Without a SoundFont a built-in piano plays all notes but drums, and honors the pedal; the same file gives the
 same bytes on every machine.
