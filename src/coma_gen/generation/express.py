@@ -144,7 +144,7 @@ def express(
         low, high = vocabulary.pitch_range
         rule = f"must have a note that the model knows, of pitch {low} to {high}"
         raise UserError(Fault(name, rule, f"{len(notes)} others"))
-    ids = _drawn(composer, encode_grid(grid, vocabulary), choice, seed, typical=typical)
+    ids = draw_touch(composer, encode_grid(grid, vocabulary), choice, seed, typical=typical)
     velocity, duration = (ids[_is_of(ids, vocabulary, kind)] for kind in ("Velocity", "Duration"))
     return Touch(
         keys=grid.onset * 128 + grid.pitch,
@@ -163,8 +163,10 @@ def _is_of(ids: Ids, vocabulary: Vocabulary, kind: str) -> np.ndarray[tuple[int]
 
 
 @torch.inference_mode()
-def _drawn(composer: MusicGenerator, ids: Ids, choice: SamplingParams, seed: int, *, typical: bool) -> Ids:
-    """Ids (T,) with their velocities and durations drawn anew."""
+def draw_touch(
+    composer: MusicGenerator, ids: Ids, choice: SamplingParams, seed: int, *, typical: bool
+) -> Ids:
+    """Base ids (T,) with their velocities and durations drawn anew, as `express` does it."""
     vocabulary = composer.tokenizer.vocabulary
     spans = [vocabulary.span(kind) for kind in ("Velocity", "Duration")]
     sequence = SequenceState([composer.tokenizer.bos_id], index=0, until=np.inf)
