@@ -67,14 +67,6 @@ def test_what_is_drawn_obeys_the_grammar_and_does_not_look_at_the_old_touch(comp
     assert set(one.velocity.tolist()) <= bins
 
 
-def test_the_typical_touch_is_the_same_whatever_the_seed(composer: MusicGenerator) -> None:
-    touches = [
-        express(composer, SCALE, name="a", choice=SamplingParams(), seed=seed, typical=True)
-        for seed in (1, 2)
-    ]
-    assert touches[0].velocity.tolist() == touches[1].velocity.tolist()
-
-
 def test_a_key_is_released_before_it_is_struck_again() -> None:
     content = smf(track(*note(0, 100), *note(480, 500), *note(480, 500, 64), (700, b"\xb0\x7b\x00")))
     song = read_song(content, name="a.mid")

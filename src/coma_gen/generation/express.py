@@ -25,9 +25,6 @@ from coma_gen.tokenizer.codec import encode_grid
 from coma_gen.tokenizer.grid import Positions
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
 
-MEDIAN = 0.5
-"""The random number that takes the median of a distribution over ordered values."""
-
 
 @dataclass(frozen=True)
 class Expressed:
@@ -111,7 +108,6 @@ def express(
     name: str,
     choice: SamplingParams,
     seed: int,
-    typical: bool = False,
 ) -> Touch:
     """Draws a touch for every note that the model knows.
 
@@ -121,7 +117,6 @@ def express(
         name: how faults call them.
         choice: how tokens are chosen.
         seed: of all random numbers.
-        typical: take the median of each distribution instead of a drawn value.
 
     Raises:
         UserError: there is no note that the model knows, or the tokenizer has byte pairs.
@@ -144,7 +139,7 @@ def express(
         low, high = vocabulary.pitch_range
         rule = f"must have a note that the model knows, of pitch {low} to {high}"
         raise UserError(Fault(name, rule, f"{len(notes)} others"))
-    ids = draw_touch(composer, encode_grid(grid, vocabulary), choice, seed, typical=typical)
+    ids = draw_touch(composer, encode_grid(grid, vocabulary), choice, seed)
     velocity, duration = (ids[_is_of(ids, vocabulary, kind)] for kind in ("Velocity", "Duration"))
     return Touch(
         keys=grid.onset * 128 + grid.pitch,
@@ -163,9 +158,7 @@ def _is_of(ids: Ids, vocabulary: Vocabulary, kind: str) -> np.ndarray[tuple[int]
 
 
 @torch.inference_mode()
-def draw_touch(
-    composer: MusicGenerator, ids: Ids, choice: SamplingParams, seed: int, *, typical: bool
-) -> Ids:
+def draw_touch(composer: MusicGenerator, ids: Ids, choice: SamplingParams, seed: int) -> Ids:
     """Base ids (T,) with their velocities and durations drawn anew, as `express` does it."""
     vocabulary = composer.tokenizer.vocabulary
     spans = [vocabulary.span(kind) for kind in ("Velocity", "Duration")]
@@ -176,8 +169,7 @@ def draw_touch(
         for span in spans:
             if token in span:
                 among = probabilities(reader.logits[:, span.start : span.stop], None, choice)
-                uniform = MEDIAN if typical else sequence.uniform(seed)
-                chosen = span.start + int(sample_from(among, [uniform])[0])
+                chosen = span.start + int(sample_from(among, [sequence.uniform(seed)])[0])
         sequence.tokens.append(chosen)
         reader.read([sequence], [0])
     return np.array(sequence.tokens, np.int64).astype(np.uint16)

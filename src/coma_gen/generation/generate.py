@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
+from coma_gen.generation.controls import Controls
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.request import MAX_EMPTY_BARS, Request
 from coma_gen.generation.sampling import SamplingParams
@@ -79,6 +80,7 @@ def generate_batch(
     desc: str | None = "sample",
     name: str | None = None,
     numbers: Sequence[int] | None = None,
+    controls: Controls | None = None,
 ) -> list[Continuation]:
     """Writes one piece for each prompt; None asks for music from nothing.
 
@@ -93,6 +95,7 @@ def generate_batch(
         desc: what the progress bar says; None for no bar.
         name: how faults call the prompt, where all are the same; their numbers by default.
         numbers: of the pieces; 0 to B - 1 by default.
+        controls: musical wishes; a key that is the prompt's is that of the first.
 
     Raises:
         UserError: a prompt has no note that the model knows.
@@ -114,6 +117,7 @@ def generate_batch(
         seed=seed,
         max_tokens=max_tokens,
         max_empty_bars=max_empty_bars,
+        pull=controls.pull(composer.tokenizer.vocabulary, prompts[0]) if controls and prompts else None,
         desc=desc,
     )
     return [
@@ -215,4 +219,5 @@ def generate_request(composer: MusicGenerator, prompt: Prompt | None, request: R
         max_empty_bars=request.max_empty_bars,
         desc="music",
         name=None if prompt is None else prompt.name,
+        controls=request.controls,
     )

@@ -36,6 +36,7 @@ def sample_tokens(
     seed: int,
     max_tokens: int,
     max_empty_bars: int,
+    pull: npt.NDArray[np.float64] | None = None,
     desc: str | None = "sample",
 ) -> None:
     """Lets every sequence grow until it has finished.
@@ -48,6 +49,7 @@ def sample_tokens(
         seed: with a sequence's index it names the random numbers.
         max_tokens: bound on the new tokens of one sequence.
         max_empty_bars: bound on the empty bars in a row.
+        pull: (V,) what is added to the logits before tokens are chosen; None for nothing.
         desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
             for no bar.
     """
@@ -59,7 +61,8 @@ def sample_tokens(
             legal = places.legal()
             illegal = places.forbidden_share(reader.logits, legal)
             uniforms = [sequence.uniform(seed) for sequence in live]
-            tokens = sample_from(probabilities(reader.logits, places.playable(legal), choice), uniforms)
+            logits = reader.logits if pull is None else reader.logits + pull
+            tokens = sample_from(probabilities(logits, places.playable(legal), choice), uniforms)
             is_lead, seconds = places.move(tokens), places.seconds()
             for row, sequence in enumerate(live):
                 sequence.add(

@@ -16,7 +16,7 @@ from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.generation.request import OF_A_PROMPT, Request
-from coma_gen.generation.settings import SWITCHES, WHOLE_NUMBERS, read_instrument
+from coma_gen.generation.settings import SWITCHES, TEXTS, WHOLE_NUMBERS, read_instrument
 
 MIDI = "midi"
 SETTINGS = tuple(field.name for field in fields(Request))
@@ -136,10 +136,12 @@ def _within(request: Request, limits: Limits) -> Request:
     return Request(**given | {"tokens": given["tokens"] or limits.max_tokens})
 
 
-def _setting(name: str, value: object) -> float | Fault | None:
+def _setting(name: str, value: object) -> float | str | Fault | None:
     """A setting's value; None where it is left open."""
     if name in SWITCHES and value is not None:
         return value if isinstance(value, bool) else Fault("", "must be true or false", _kind(value))
+    if name in TEXTS and value is not None:
+        return value if isinstance(value, str) else Fault("", "must be text", _kind(value))
     if name == "instrument" and isinstance(value, str):
         return read_instrument(value)
     return _number(value, whole=name in WHOLE_NUMBERS)
