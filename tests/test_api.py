@@ -186,6 +186,16 @@ class TestGenerate:
         with pytest.raises(UserError, match=r"only_new: must be true or false, got 1"):
             model.generate(prompt, only_new=1)
 
+    def test_a_stiff_file_is_expressed(self, model: MusicModel, prompt: Path) -> None:
+        piece = model.express(prompt, seed=1)
+        assert piece.notes.onset.tolist() == SCALE.onset.tolist()
+        assert piece.notes.pitch.tolist() == SCALE.pitch.tolist()
+        assert piece.notes.velocity.tolist() != SCALE.velocity.tolist()
+        assert piece.midi == model.express(SCALE, seed=1).midi != model.express(SCALE, seed=2).midi
+        assert piece.title == "scale.mid, expressed" and read_notes(piece.midi) == piece.notes
+        with pytest.raises(UserError, match="temperature: must be between"):
+            model.express(prompt, temperature=-1)
+
     def test_every_form_of_a_prompt_is_the_same_prompt(self, model: MusicModel, prompt: Path) -> None:
         forms = (prompt, str(prompt), prompt.read_bytes(), SCALE)
         pieces = [model.generate(form, seed=3, **SHORT) for form in forms]

@@ -504,7 +504,28 @@ def test_inspect_has_the_tokenizer_of_the_params_before_anything_ran(
     assert json.loads(capfd.readouterr().out)["tokens"]["vocabulary"] == 328
 
 
-@pytest.mark.parametrize("command", ["generate", "render", "inspect"])
+def test_express_writes_beside_the_file_under_the_next_free_name(
+    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("band-expressed.mid", "band-expressed-02.mid"):
+        assert ended("express", "band.mid", "--model", model, "--seed", 4) == 0
+        told = capfd.readouterr().out
+        assert f"{name}: 4 notes; --seed 4 makes it again" in told
+        assert "as it was: 1 notes of pitches that the model does not know" in told
+    first = (desk / "band-expressed.mid").read_bytes()
+    assert first == (desk / "band-expressed-02.mid").read_bytes() != (desk / "band.mid").read_bytes()
+    for words, told in (
+        (["text.mid"], "text.mid: must be a MIDI file"),
+        (["band.mid", "--seed", "-1"], "--seed: must be at least 0"),
+        (["band.mid", "--temperature", "-1"], "--temperature: must be between 0 and 100"),
+        (["band.mid", "--out", "text.mid"], "--out: must be a folder"),
+    ):
+        before = set(desk.iterdir())
+        assert told in refusal(capfd, "express", "--model", model, *words)
+        assert set(desk.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["generate", "express", "render", "inspect"])
 def test_help_teaches_by_example(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert ended(command, "--help") == 0
     assert f"examples:\n  coma-gen {command}" in capfd.readouterr().out

@@ -135,6 +135,41 @@ class MusicModel:
             left_out=left_out,
         )
 
+    def express(
+        self, source: Source, *, seed: int = 0, temperature: float = 1.0, top_p: float | None = 0.95
+    ) -> GeneratedPiece:
+        """Plays the notes of a stiff MIDI file: velocities and lengths are drawn, pitches and onsets stay.
+
+        Args:
+            source: a MIDI file (its path, or its content as bytes), or `Notes`.
+            seed: the same seed gives the same touch.
+            temperature: lower is more even; 0 takes the most likely token.
+            top_p: sample from the most likely tokens that make up this probability; None for all.
+
+        Raises:
+            UserError: the file cannot be read or has no note that the model knows, or a setting is out of
+                range.
+        """
+        from coma_gen.core.io import shown_name
+        from coma_gen.generation.express import express_midi
+        from coma_gen.generation.request import Request
+        from coma_gen.model.device import deterministic
+
+        request = Request(seed=seed, temperature=temperature, top_p=top_p)
+        if faults := request.faults():
+            raise UserError(*faults)
+        content, name = _read_midi(source, "MIDI data")
+        with deterministic(self._threads):
+            played = express_midi(self._composer, content, name=name, choice=request.choice, seed=seed)
+        return GeneratedPiece(
+            notes=played.notes,
+            new_notes=played.notes,
+            prompt_seconds=None,
+            midi=played.midi,
+            title=f"{shown_name(Path(name))}, expressed",
+            left_out={"notes_outside_of_pitches": played.unheard, "notes_without_an_end": played.endless},
+        )
+
     def score(self, source: Source) -> Score:
         """Measures how well the model predicts a piece, as the evaluate stage does.
 

@@ -95,6 +95,10 @@ def add_command(commands: Any) -> None:
         "--max-empty-bars", type=int, metavar="N", help="bars of 2 s without an event, in a row (default: 20)"
     )
     add("--max-rewinds", type=int, metavar="N", help="go back so often where a piece is stuck (default: 4)")
+    add("--density", type=float, metavar="X", help="more notes a second (above 0) or fewer (below): -3 to 3")
+    add("--loudness", type=float, metavar="X", help="louder or softer notes: -3 to 3")
+    add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
+    add("--key", metavar="KEY", help='mostly notes of it: such as "C major", "f# minor", or prompt')
     add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
     add("--out", metavar="FOLDER", help="a new folder (default: generated/<prompt>, or the next free name)")
     add("--force", action="store_true", help="replace pieces that were generated there before")

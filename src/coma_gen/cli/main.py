@@ -23,6 +23,7 @@ from coma_gen.cli import (
     completion,
     doctor,
     experiments,
+    express,
     finetune,
     generate,
     inspect,
@@ -39,6 +40,7 @@ from coma_gen.workspace.paths import Workspace
 EXAMPLES = """examples:
   coma-gen generate my.mid                    go on where my.mid ends (see its own --help)
   coma-gen play                               the same on a page in your browser
+  coma-gen express my.mid                     play a stiff file with velocities and lengths
   coma-gen render my.mid                      see and hear it
   coma-gen inspect my.mid                     what it looks like to the tokenizer
   coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
@@ -130,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     version = getattr(coma_gen, "__version__", "(not installed)")
     parser.add_argument("--version", action="version", version=f"coma-gen {version}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (generate, play, render, inspect):
+    for command in (generate, express, play, render, inspect):
         command.add_command(commands)
     experiment = commands.add_parser("experiment", help="run a preset of presets/ through `dvc exp run`")
     experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 VERSIONS = ("coma-gen", "torch", "numpy", "symusic", "matplotlib", "soundfile")
 """Packages that the bytes depend on."""
+PULLS = ("density", "loudness", "register")
+"""Settings that 0 leaves as they are."""
 OPTIONS = {"until_second": "--from"}
 """Options that are not called as their settings are."""
 
@@ -47,8 +49,9 @@ def piece_settings(
     for name, value in settings.items():
         if value is True:
             words.append(option_of(name))
-        elif value is not None and value is not False:
-            words += [option_of(name), str(value)]
+        elif value is not None and value is not False and (name not in PULLS or value):
+            option = option_of(name)
+            words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
     manifest = composer.loaded.manifest
     return {
         "command": " ".join(map(_typed, words)),

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
+from coma_gen.generation.controls import Controls
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.ranking import nearest
 from coma_gen.generation.request import MAX_EMPTY_BARS, MAX_REWINDS, Request
@@ -95,6 +96,7 @@ def generate_batch(
     name: str | None = None,
     numbers: Sequence[int] | None = None,
     watch: Watcher | None = None,
+    controls: Controls | None = None,
 ) -> list[Continuation]:
     """Writes one piece for each prompt; None asks for music from nothing.
 
@@ -111,6 +113,7 @@ def generate_batch(
         name: how faults call the prompt, where all are the same; their numbers by default.
         numbers: of the pieces; 0 to B - 1 by default.
         watch: follows the pieces while they are made; it changes none of their tokens.
+        controls: musical wishes; a key that is the prompt's is that of the first.
 
     Raises:
         UserError: a prompt has no note that the model knows.
@@ -138,6 +141,7 @@ def generate_batch(
         max_tokens=max_tokens,
         max_empty_bars=max_empty_bars,
         max_rewinds=max_rewinds,
+        pull=controls.pull(composer.tokenizer.vocabulary, prompts[0]) if controls and prompts else None,
         desc=desc,
         watch=None if watch is None else lambda: watch(pieces),
     )
@@ -244,5 +248,6 @@ def generate_request(
         desc="music" if watch is None else None,
         name=None if prompt is None else prompt.name,
         watch=watch,
+        controls=request.controls,
     )
     return pieces if request.best_of is None else nearest(pieces, request.num)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
+from coma_gen.generation.controls import Controls
 from coma_gen.generation.sampling import TOP_P, TRUNCATED, SamplingParams
 from coma_gen.midi.io import MAX_SECONDS
 from coma_gen.midi.notes import Notes
@@ -51,6 +52,7 @@ class Request:
         only_new: the pieces are the new music alone, which begins where the prompt's last note does.
         instrument: the program of General MIDI, from 0, that plays the new notes; None for the prompt's, or a
             piano where there is none.
+        density, loudness, register, key: as `Controls` has them.
     """
 
     seconds: float | None = 30.0
@@ -70,6 +72,10 @@ class Request:
     until_second: float | None = None
     only_new: bool = False
     instrument: int | None = None
+    density: float = 0.0
+    loudness: float = 0.0
+    register: float = 0.0
+    key: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
@@ -92,6 +98,11 @@ class Request:
     def draws(self) -> int:
         """How many pieces are drawn."""
         return self.best_of or self.num
+
+    @property
+    def controls(self) -> Controls:
+        """What is wished for."""
+        return Controls(self.density, self.loudness, self.register, self.key)
 
     @property
     def stretch(self) -> dict[str, float | None]:
@@ -143,7 +154,7 @@ class Request:
         found = [
             Fault(name, rule, str(getattr(self, name))) for name, (good, rule) in rules.items() if not good
         ]
-        return found + self.choice.faults()
+        return found + self.choice.faults() + self.controls.faults()
 
     def seconds_after(self, prompt: Notes | None) -> float:
         """How much new music there may be behind a prompt.

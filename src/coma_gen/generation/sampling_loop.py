@@ -42,6 +42,7 @@ def sample_tokens(
     max_tokens: int,
     max_empty_bars: int,
     max_rewinds: int = 0,
+    pull: npt.NDArray[np.float64] | None = None,
     desc: str | None = "sample",
     watch: Callable[[], None] | None = None,
 ) -> None:
@@ -57,6 +58,7 @@ def sample_tokens(
         max_empty_bars: bound on the empty bars in a row.
         max_rewinds: how often a sequence goes back from one place where its music is stuck; at a temperature
             of 0, which would draw the same again, it never does.
+        pull: (V,) what is added to the logits before tokens are chosen; None for nothing.
         desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
             for no bar.
         watch: called after each token; what it raises ends the sampling.
@@ -66,7 +68,7 @@ def sample_tokens(
     growing = list(sequences)
     with _Progress(sequences, starts, desc) as progress:
         while growing:
-            rows = _Rows(model, grammar, growing, choice, max_empty_bars)
+            rows = _Rows(model, grammar, growing, choice, max_empty_bars, pull)
             growing = []
             while rows.live:
                 rows.draw(seed)
@@ -86,9 +88,10 @@ class _Rows:
         sequences: Sequence[SequenceState],
         choice: SamplingParams,
         max_empty_bars: int,
+        pull: npt.NDArray[np.float64] | None,
     ) -> None:
         self.live = list(sequences)
-        self._opens_bar = grammar.opens_bar
+        self._opens_bar, self._pull = grammar.opens_bar, pull
         self._choice, self._parts = choice, choice.parts(grammar.vocabulary)
         self._places = GrammarConstraint(grammar, sequences, max_empty_bars)
         self._reader = DecodeEngine(model, sequences)
@@ -99,7 +102,8 @@ class _Rows:
         legal = places.legal()
         illegal = places.forbidden_share(logits, legal)
         uniforms = [sequence.uniform(seed) for sequence in self.live]
-        distributions = probabilities(logits, places.playable(legal), self._choice, self._parts)
+        pulled = logits if self._pull is None else logits + self._pull
+        distributions = probabilities(pulled, places.playable(legal), self._choice, self._parts)
         tokens = sample_from(distributions, uniforms)
         is_lead, seconds = places.move(tokens), places.seconds()
         for row, sequence in enumerate(self.live):

@@ -18,7 +18,9 @@ WHOLE_NUMBERS = frozenset(field.name for field in fields(Request) if "int" in st
 SWITCHES = frozenset(field.name for field in fields(Request) if "bool" in str(field.type))
 """Settings that must be true or false."""
 WORDS = frozenset({"truncate"})
-"""Settings that are words with commas between them, or a list of words."""
+"""Settings that may be a list of words, too, in place of text with commas."""
+TEXTS = frozenset({"key", *WORDS})
+"""Settings that must be text."""
 
 
 class GenerateSettings(TypedDict, total=False):
@@ -45,6 +47,11 @@ class GenerateSettings(TypedDict, total=False):
         until_second: the continuation begins at this second of the file; what is before it is the prompt.
         only_new: True for a piece of the new music alone, which begins where the prompt's last note does.
         instrument: the General MIDI program of the new notes, a number from 0 or a name such as "violin".
+        density: a pull towards more notes a second (above 0) or fewer (below 0); -3 to 3, 1 is a plain wish.
+        loudness: the same towards louder or softer notes.
+        register: the same towards higher or lower notes.
+        key: a pull towards the notes of a key, such as "C major" or "f# minor", or "prompt" for that of the
+            prompt.
     """
 
     seconds: float | None
@@ -63,6 +70,10 @@ class GenerateSettings(TypedDict, total=False):
     until_second: float | None
     only_new: bool | None
     instrument: int | str | None
+    density: float | None
+    loudness: float | None
+    register: float | None
+    key: str | None
 
 
 def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
@@ -94,10 +105,12 @@ def read_setting(name: str, value: object) -> object:
     """A setting as `Request` holds it, or the fault that it has."""
     if value is None:
         return None
-    if name in WORDS:
-        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if name in WORDS and isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     if name in SWITCHES:
         return value if isinstance(value, bool) else Fault(name, "must be true or false", repr(value))
+    if name in TEXTS:
+        return value if isinstance(value, str) else Fault(name, "must be text", repr(value))
     if name == "instrument" and isinstance(value, str):
         return read_instrument(value)
     number = _number(value, whole=name in WHOLE_NUMBERS)

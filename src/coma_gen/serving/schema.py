@@ -16,7 +16,7 @@ from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.generation.request import OF_A_PROMPT, Request
-from coma_gen.generation.settings import SWITCHES, WHOLE_NUMBERS, WORDS, read_instrument
+from coma_gen.generation.settings import SWITCHES, TEXTS, WHOLE_NUMBERS, read_instrument
 
 MIDI = "midi"
 SETTINGS = tuple(field.name for field in fields(Request))
@@ -159,10 +159,10 @@ def _within(request: Request, limits: Limits) -> Request:
 
 def _setting(name: str, value: object) -> float | str | Fault | None:
     """A setting's value; None where it is left open."""
-    if name in WORDS:
-        return _text(value)
     if name in SWITCHES and value is not None:
         return value if isinstance(value, bool) else Fault("", "must be true or false", _kind(value))
+    if name in TEXTS and value is not None:
+        return value if isinstance(value, str) else Fault("", "must be text", _kind(value))
     if name == "instrument" and isinstance(value, str):
         return read_instrument(value)
     return _number(value, whole=name in WHOLE_NUMBERS)
@@ -180,11 +180,6 @@ def _number(value: object, *, whole: bool) -> float | Fault | None:
     if isinstance(value, float) and (not math.isfinite(value) or value != int(value)):
         return Fault("", rule, repr(value))
     return int(value)
-
-
-def _text(value: object) -> str | Fault | None:
-    """A setting's text; None where it is left open."""
-    return value if value is None or isinstance(value, str) else Fault("", "must be text", _kind(value))
 
 
 def _prompt(text: object, limits: Limits) -> bytes | Fault:

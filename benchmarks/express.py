@@ -1,0 +1,185 @@
+"""How well velocities and lengths are put back that were taken out of test pieces.
+
+    python -m benchmarks.express
+
+Each piece of the test split keeps its onsets and pitches. The model goes through it as `coma-gen express`
+does, with its own earlier values in sight, several times; the mean of what it drew is held against the truth.
+With the true past in sight it is asked for the median of each distribution. Beside it stand the best constant
+(the mean of the train split: of velocities, and of the logarithms of lengths) and the bigram of the train
+split (the median of what followed the pitch, and of what followed the velocity that it chose itself).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from coma_gen.generation.express import draw_touch
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.sampling import SamplingParams, probabilities, sample_from
+from coma_gen.model.device import deterministic
+from coma_gen.shards.read import ShardedSplit
+from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
+
+Predict = Callable[[Ids], Ids]
+MEDIAN = 0.5
+"""The random number that takes the median of a distribution over ordered values."""
+CHUNK = 2048
+"""Tokens that are read in one pass."""
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@dataclass(frozen=True)
+class Touches:
+    """Velocities and lengths of notes, (N,) each: MIDI numbers, and seconds."""
+
+    velocity: npt.NDArray[np.float64]
+    seconds: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ids: Ids, vocabulary: Vocabulary) -> Touches:
+        """Those that base ids tell of."""
+        values = []
+        for kind, bins in (("Velocity", vocabulary.velocities), ("Duration", vocabulary.duration_seconds)):
+            span = vocabulary.span(kind)
+            chosen = ids[(ids >= span.start) & (ids < span.stop)].astype(np.int64) - span.start
+            values.append(np.asarray(bins, np.float64)[chosen])
+        return cls(*values)
+
+
+def errors(truth: Touches, told: Touches) -> tuple[float, float]:
+    """Mean absolute errors: of velocities, and of the binary logarithms of lengths (octaves)."""
+    velocity = np.abs(truth.velocity - told.velocity).mean()
+    octaves = np.abs(np.log2(truth.seconds) - np.log2(told.seconds)).mean()
+    return float(velocity), float(octaves)
+
+
+def constant(train: Sequence[Ids], vocabulary: Vocabulary) -> Callable[[Touches], Touches]:
+    """The same touch for every note."""
+    seen = Touches.of(np.concatenate(list(train)), vocabulary)
+    velocity, seconds = seen.velocity.mean(), float(np.exp(np.log(seen.seconds).mean()))
+    return lambda truth: Touches(np.full_like(truth.velocity, velocity), np.full_like(truth.seconds, seconds))
+
+
+def bigram(train: Sequence[Ids], vocabulary: Vocabulary, *, add: float = 0.01) -> Predict:
+    """The median of what followed in the train split: a velocity its pitch, a length its velocity."""
+    size = len(vocabulary.base)
+    counts = np.full((size, size), add)
+    for piece in train:
+        np.add.at(counts, (piece[:-1].astype(np.int64), piece[1:].astype(np.int64)), 1)
+    medians = {}
+    for kind in ("Velocity", "Duration"):
+        span = vocabulary.span(kind)
+        shares = np.cumsum(counts[:, span.start : span.stop], axis=1)
+        medians[kind] = span.start + (shares < MEDIAN * shares[:, -1:]).sum(axis=1)
+
+    def predict(ids: Ids) -> Ids:
+        told = ids.astype(np.int64)
+        for index, kind in enumerate(np.array(vocabulary.base_types)[told]):
+            if kind in medians:
+                told[index] = medians[kind][told[index - 1]]
+        return told.astype(np.uint16)
+
+    return predict
+
+
+def measure(data: Path, *, notes: int, draws: int) -> str:
+    """A table of errors over the first notes of each test piece.
+
+    Args:
+        data: with model and shards.
+        notes: at most so many of each piece.
+        draws: performances of each piece whose mean is taken.
+    """
+    composer = MusicGenerator.load(data / "model")
+    vocabulary = composer.tokenizer.vocabulary
+    train, test = (_pieces(data, split, vocabulary) for split in ("train", "test"))
+    test = [_first(piece, notes, vocabulary) for piece in test]
+    truth = [Touches.of(piece, vocabulary) for piece in test]
+    with deterministic(1):
+        drawn = [_mean_of_draws(composer, piece, draws) for piece in test]
+        forced = [Touches.of(_given_the_past(composer, piece), vocabulary) for piece in test]
+    mean, followed = constant(train, vocabulary), bigram(train, vocabulary)
+    rows = {
+        "mean of the train split": [mean(each) for each in truth],
+        "bigram": [Touches.of(followed(piece), vocabulary) for piece in test],
+        f"this model, mean of {draws} draws": drawn,
+        "this model, given the true past": forced,
+    }
+    total = _joined(truth)
+    lines = ["| mean absolute error | velocity | length, octaves |", "|---|---|---|"]
+    for name, touches in rows.items():
+        velocity, octaves = errors(total, _joined(touches))
+        lines.append(f"| {name} | {velocity:.2f} | {octaves:.3f} |")
+    return "\n".join([*lines, "", f"{len(total.velocity):,} notes of {len(test)} test pieces"])
+
+
+def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int) -> Touches:
+    """The mean touch of several performances; of lengths, the geometric mean."""
+    vocabulary = composer.tokenizer.vocabulary
+    choice = SamplingParams(top_p=0.95)
+    played = [Touches.of(draw_touch(composer, piece, choice, seed), vocabulary) for seed in range(draws)]
+    return Touches(
+        np.mean([each.velocity for each in played], axis=0),
+        np.exp(np.mean([np.log(each.seconds) for each in played], axis=0)),
+    )
+
+
+@torch.inference_mode()
+def _given_the_past(composer: MusicGenerator, piece: Ids) -> Ids:
+    """The median of each velocity and duration, all true tokens before it in sight."""
+    vocabulary, model = composer.tokenizer.vocabulary, composer.loaded.model
+    state, told = model.init_cache(1), piece.astype(np.int64)
+    read = np.concatenate([[composer.tokenizer.bos_id], told[:-1]])
+    for start in range(0, len(read), CHUNK):
+        logits = model(torch.from_numpy(read[None, start : start + CHUNK]), state)[0].double().numpy()
+        for kind in ("Velocity", "Duration"):
+            span = vocabulary.span(kind)
+            part = piece[start : start + CHUNK]
+            where = np.flatnonzero((part >= span.start) & (part < span.stop))
+            among = probabilities(logits[where, span.start : span.stop], None, SamplingParams())
+            told[start + where] = span.start + sample_from(among, np.full(len(where), MEDIAN))
+    return told.astype(np.uint16)
+
+
+def _joined(touches: Sequence[Touches]) -> Touches:
+    return Touches(
+        np.concatenate([each.velocity for each in touches]),
+        np.concatenate([each.seconds for each in touches]),
+    )
+
+
+def _pieces(data: Path, split: str, vocabulary: Vocabulary) -> list[Ids]:
+    """The performances of a split as base ids, without those made louder or higher."""
+    shards = ShardedSplit.open(data / "shards", split, copies=False)
+    special = [vocabulary.pad_id, vocabulary.bos_id, vocabulary.eos_id]
+    pieces = (vocabulary.expanded(shards.piece(int(row))) for row in shards.originals)
+    return [piece[~np.isin(piece, special)] for piece in pieces]
+
+
+def _first(piece: Ids, notes: int, vocabulary: Vocabulary) -> Ids:
+    span = vocabulary.span("Duration")
+    ends = np.flatnonzero((piece >= span.start) & (piece < span.stop))
+    return piece[: ends[min(notes, len(ends)) - 1] + 1]
+
+
+def main() -> None:
+    """Reads the command line and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=DATA, help="with model/ and shards/ (default: data)")
+    parser.add_argument("--notes", type=int, default=2000, help="of each piece, the first (default: 2000)")
+    parser.add_argument("--draws", type=int, default=4, help="performances of each piece (default: 4)")
+    options = parser.parse_args()
+    print(measure(options.data, notes=options.notes, draws=options.draws))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""A touch for given notes: all of a file stays but velocities and lengths, which are the model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import symusic
+from midi_builder import note, pedal, smf, tempo, track
+from small_models import SCALE, written_model
+
+from coma_gen.core.errors import UserError
+from coma_gen.generation.express import express, express_midi
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.sampling import SamplingParams
+from coma_gen.midi.io import midi_bytes, read_notes, read_song
+from coma_gen.midi.notes import Notes
+from coma_gen.midi.touch import with_touch
+
+CHOICE = SamplingParams(top_p=0.95)
+
+
+@pytest.fixture(scope="module")
+def composer(tmp_path_factory: pytest.TempPathFactory) -> MusicGenerator:
+    return MusicGenerator.load(written_model(tmp_path_factory.mktemp("model")))
+
+
+def stiff() -> bytes:
+    """Two hands, a kit and texts, all as hard and as long, as notation programs write them."""
+    right = [each for k in range(8) for each in note(240 * k, 240 * k + 240, 60 + k % 3, 80)]
+    left = [each for k in range(4) for each in note(480 * k, 480 * k + 480, 41, 80, channel=1)]
+    kit = note(0, 60, 36, 99, channel=9)
+    head = [tempo(0, 400_000), tempo(700, 700_000), (0, b"\xff\x03\x02RH"), pedal(5, 127), pedal(900, 0)]
+    return smf(track(*head, *right), track(*left, *note(0, 100, 5, 80, channel=1)), track(*kit))
+
+
+def test_pitches_and_onsets_stay_and_the_touch_is_drawn(composer: MusicGenerator) -> None:
+    played = express_midi(composer, stiff(), name="a.mid", choice=CHOICE, seed=1)
+    before, after = (symusic.Score.from_midi(content) for content in (stiff(), played.midi))
+    for old, new in zip(before.tracks, after.tracks, strict=True):
+        assert sorted((n.time, n.pitch) for n in old.notes) == sorted((n.time, n.pitch) for n in new.notes)
+        assert [(c.time, c.number, c.value) for c in old.controls] == [
+            (c.time, c.number, c.value) for c in new.controls
+        ]
+    assert [(t.time, t.mspq) for t in before.tempos] == [(t.time, t.mspq) for t in after.tempos]
+    kit = after.tracks[2].notes[0]
+    assert (kit.duration, kit.velocity) == (60, 99)
+    low = next(n for n in after.tracks[1].notes if n.pitch == 5)
+    assert (low.duration, low.velocity, played.unheard) == (100, 80, 1)
+    touched = [n for each in after.tracks[:2] for n in each.notes if n.pitch > 20]
+    assert len({n.velocity for n in touched}) > 3 and len({n.duration for n in touched}) > 3
+    again = express_midi(composer, stiff(), name="a.mid", choice=CHOICE, seed=1)
+    other = express_midi(composer, stiff(), name="a.mid", choice=CHOICE, seed=2)
+    assert again.midi == played.midi != other.midi
+
+
+def test_what_is_drawn_obeys_the_grammar_and_does_not_look_at_the_old_touch(composer: MusicGenerator) -> None:
+    louder = Notes.of(SCALE.onset, SCALE.duration / 3, SCALE.pitch, np.full(len(SCALE), 120))
+    one, other = (express(composer, each, name="a", choice=CHOICE, seed=3) for each in (SCALE, louder))
+    assert one.velocity.tolist() == other.velocity.tolist()
+    assert one.duration.tolist() == other.duration.tolist()
+    drawn = Notes.of(SCALE.onset, one.duration, SCALE.pitch, one.velocity)
+    ids = [composer.tokenizer.bos_id, *composer.tokenizer.encode(drawn).tolist()]
+    assert composer.grammar.invalid(ids) == 0
+    bins = set(composer.tokenizer.vocabulary.velocities)
+    assert set(one.velocity.tolist()) <= bins
+
+
+def test_a_key_is_released_before_it_is_struck_again() -> None:
+    content = smf(track(*note(0, 100), *note(480, 500), *note(480, 500, 64), (700, b"\xb0\x7b\x00")))
+    song = read_song(content, name="a.mid")
+    written = read_notes(with_touch(song, np.array([1, 2, 3], np.uint8), np.array([9.0, 0.0, 0.75])))
+    assert written.duration.tolist() == pytest.approx([0.5, 1 / 960, 0.75])
+    assert written.velocity.tolist() == [1, 2, 3]
+
+
+def test_what_cannot_be_expressed_is_refused(composer: MusicGenerator, tmp_path: Path) -> None:
+    low = smf(track(*note(0, 480, 5)))
+    with pytest.raises(UserError, match=r"low\.mid: must have a note that the model knows"):
+        express_midi(composer, low, name="low.mid", choice=CHOICE, seed=1)
+    with pytest.raises(UserError, match="must have notes that are not drums"):
+        express_midi(composer, smf(track()), name="a.mid", choice=CHOICE, seed=1)
+    paired = MusicGenerator.load(written_model(tmp_path, vocab_size=340))
+    with pytest.raises(UserError, match="must be without byte pairs to express"):
+        express_midi(paired, midi_bytes(SCALE), name="a.mid", choice=CHOICE, seed=1)
