@@ -309,7 +309,11 @@ class TestRefusals:
             ({"seed": 1.5}, "seed: must be a whole number, got 1.5"),
             ({"tokens": True}, "tokens: must be a whole number, got True"),
             ({"seconds": 10**400}, "seconds: must be above 0 and at most 36,000, got inf"),
-            ({"truncate": ["pitch", "notes"]}, "truncate: must be some of bar, position, .*'notes'"),
+            (
+                {"truncate": ["pitch", "notes"]},
+                "truncate: must be some of bar, position, pitch, velocity, duration, pedal, each once, "
+                "got pitch, notes",
+            ),
             ({"best_of": 4}, "best_of: is for a prompt only"),
             ({"from_second": 1}, "from_second: is for a prompt only"),
         ],

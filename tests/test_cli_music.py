@@ -203,6 +203,21 @@ def test_a_part_of_the_prompt(desk: Path, model: Path) -> None:
     assert "--from-second 0.3 --prompt-seconds 0.2" in settings["command"]
 
 
+def test_the_best_of_several_tells_what_all_cost_and_repeats(desk: Path, model: Path) -> None:
+    asked = ("--prompt", "band.mid", "--model", model, "--audio", "none")
+    ways = ("--best-of", 3, "--top-p", 0.9, "--truncate", "pitch,position", "--max-rewinds", 2)
+    assert ended("generate", *asked, *SHORT, *ways, "--out", "best") == 0
+    settings = json.loads((desk / "best" / "settings.json").read_text())
+    assert settings["settings"]["truncate"] == "pitch,position"
+    (piece,) = settings["pieces"]
+    assert piece["draw"] in (1, 2, 3) and piece["distance_from_prompt"] > 0
+    assert piece["tokens_of_all_draws"] > piece["tokens"]
+    assert piece["rewinds"] == piece["tokens_redrawn"] == 0
+    again = shlex.split(settings["command"])[1:]
+    assert ended(*again, "--model", model, "--out", "again") == 0
+    assert contents(desk / "again") == contents(desk / "best")
+
+
 def test_in_a_checkout_the_model_is_the_one_that_dvc_trained(
     desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,12 +322,14 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "band.mid", "--prompt", "band.mid"], "--prompt: must not be given beside another file"),
         (["generate", "--device", "toaster"], "invalid choice: 'toaster'"),
         (["generate", "--loud"], "there is no --loud in coma-gen generate"),
+        (["generate", "--best-of", "5"], "--best-of: is for a prompt only"),
+        (["generate", "band.mid", "--num", "4", "--best-of", "3"], "--best-of: must be num (4) to 256"),
+        (["generate", "--truncate", "notes"], "--truncate: must be some of bar, position"),
         (["generate", "--prompt-seconds", "5"], "--prompt-seconds: is for a prompt only"),
         (["generate", "band.mid", "--from-second", "99"], "at or after second 99"),
         (["generate", "band.mid", "--prompt-seconds", "0"], "--prompt-seconds: must be above 0"),
         (["generate", ""], "Is a directory"),
         (["generate", "--out", ""], "--out: must name a new folder"),
-        (["generate"], "outside of a coma-gen checkout a model must be named"),
         (["generate", "--model", "nowhere"], "nowhere: must be a model's folder"),
         (["generate", "--model", "text.mid"], "got a file"),
         (["generate", "--model", "folder.mid"], "got a folder without manifest.json"),

@@ -185,9 +185,7 @@ def test_the_command_says_what_is_not_by_default(client: TestClient, studio: Stu
         "temperature": 0.8,
     }
     command = events(client, **asked, seconds=2.5, num=3)[-1]["command"]
-    assert command.startswith(
-        f"{start} --prompt 'my song.mid' --seconds 2.5 --num 3 --seed 0 --temperature 0.8 "
-    )
+    assert command.startswith(f"{start} 'my song.mid' --seconds 2.5 --num 3 --seed 0 --temperature 0.8 ")
     assert command.endswith(f"--from-second 1.25 --prompt-seconds 2 {model}")
     assert "--tokens 30" in events(client, tokens=30)[-1]["command"]
     assert f"--tokens {studio.limits.max_tokens}" not in command

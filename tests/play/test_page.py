@@ -126,9 +126,7 @@ def test_the_whole_way(site: Site, page: Page, tmp_path: Path) -> None:
     page.click(element(".midi", 1))
     pieces = [saved(tmp_path, f"waltz-continued-0{number}.mid").read_bytes() for number in (1, 2)]
     command = text(page, ".command code")
-    assert command.startswith(
-        "coma-gen generate --prompt waltz.mid --seconds 10 --num 2 --seed 7 --from-second 2."
-    )
+    assert command.startswith("coma-gen generate waltz.mid --seconds 10 --num 2 --seed 7 --from-second 2.")
     (site.folder / "waltz.mid").write_bytes(midi_bytes(PROMPTS["waltz"]()))
     words = [sys.executable, "-m", "coma_gen.cli", *shlex.split(command)[1:]]
     run(site.folder, *words, "--out", "again", "--audio", "none")

@@ -82,8 +82,9 @@ class SamplingParams:
                 f"some of {', '.join(TYPES)}, each once",
             ),
         }
+        got = {name: getattr(self, name) for name in ranges} | {"truncate": ", ".join(self.truncate)}
         return [
-            Fault(name, f"must be {rule}", str(getattr(self, name)))
+            Fault(name, f"must be {rule}", str(got[name]))
             for name, (good, rule) in ranges.items()
             if not good
         ]

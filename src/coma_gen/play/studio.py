@@ -142,7 +142,7 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
     """
     words = ["coma-gen", "generate"]
     if parsed.midi is not None:
-        words += ["--prompt", name if not name.startswith("-") else f"./{name}"]
+        words += [name if not name.startswith("-") else f"./{name}"]
     plain = Request()
     for field in fields(Request):
         value = getattr(parsed.request, field.name)
