@@ -98,6 +98,7 @@ async function start() {
   $("model").textContent = `· ${name}, ${(parameters / 1e6).toFixed(1)}M parameters`;
   $("model").title = digest;
   $("seconds").max = Math.min(120, about.limits.max_seconds);
+  $("seconds").min = Math.min(5, about.limits.max_seconds);
   offerVariants(Math.min(MOST_VARIANTS, about.limits.max_pieces));
   showSettings();
   document.documentElement.dataset.ready = "";
