@@ -10,6 +10,7 @@ function placeUnder(event) {
 function showSettings() {
   $("seconds-text").textContent = `${$("seconds").value} s`;
   $("temperature-text").textContent = temperatureWords(Number($("temperature").value));
+  for (const id of ["seconds", "temperature"]) $(id).ariaValueText = $(`${id}-text`).textContent;
 }
 
 function offerVariants(most) {
