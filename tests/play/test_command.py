@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import re
+import signal
 import socket
+import sys
+import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from subprocess_utils import started, wait_until
 
 from coma_gen.cli import play
 from coma_gen.cli.main import main
@@ -39,6 +47,41 @@ def test_a_port_that_is_taken_is_named(model: Path, tmp_path: Path, monkeypatch:
         with pytest.raises(SystemExit) as ended:
             main(["play", "--model", str(model), "--port", str(port)])
     assert str(ended.value).startswith(f"coma-gen: port {port} of 127.0.0.1: Address already in use")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_in_the_middle_of_a_piece(model: Path, tmp_path: Path) -> None:
+    words = (
+        "play",
+        "--no-browser",
+        "--model",
+        str(model),
+        "--max-seconds",
+        "30000",
+        "--max-tokens",
+        "9000000",
+    )
+    with started(tmp_path, sys.executable, "-m", "coma_gen.cli", *words) as job:
+        wait_until(lambda: "Ctrl-C" in job.output or job.process.poll() is not None, told=lambda: job.output)
+        (port,) = re.findall(r"http://127\.0\.0\.1:(\d+)/", job.output)
+        with closing(http.client.HTTPConnection("127.0.0.1", int(port))) as connection:
+            asked = json.dumps({"seconds": 30_000})
+            connection.request("POST", "/continue", asked, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            while "progress" not in json.loads(answer.readline()):
+                pass
+            job.signal_group(signal.SIGINT)
+            assert job.wait() == 0
+    assert "Traceback" not in job.output
+
+
+def test_every_part_of_the_page_is_packaged() -> None:
+    root = Path(__file__).resolve().parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    library = root / "src" / "coma_gen"
+    packaged = {path for pattern in patterns["coma_gen"] for path in library.glob(pattern)}
+    others = {path for path in library.rglob("*") if path.suffix in (".html", ".css", ".js", ".j2")}
+    assert len(others) > 8 and others <= packaged
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,9 @@ def test_it_answers_many_at_once_as_one_by_one_refuses_and_ends_at_ctrl_c(
     serving: tuple[Job, int], tmp_path: Path
 ) -> None:
     job, port = serving
+    with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request("GET", "/")
+        assert b"coma-gen play" in connection.getresponse().read(), "a person in a browser is shown the way"
     midi = base64.b64encode(midi_bytes(SCALE)).decode()
     requests = [rows({"midi": midi, "seconds": 1 + seed, "seed": seed, "tokens": 80}) for seed in range(5)]
     alone = [ask(port, request) for request in requests]

@@ -53,6 +53,7 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     _given, limits = requested_limits(options)
     with named_model(options.model, workspace) as folder:
         listening = listen(options.port)
+        print("Loading the model ...", flush=True)
         from coma_gen.generation.music_generator import MusicGenerator
 
         composer = MusicGenerator.load(folder, device=options.device)

@@ -10,6 +10,7 @@ function placeUnder(event) {
 function showSettings() {
   $("seconds-text").textContent = `${$("seconds").value} s`;
   $("temperature-text").textContent = temperatureWords(Number($("temperature").value));
+  for (const id of ["seconds", "temperature"]) $(id).ariaValueText = $(`${id}-text`).textContent;
 }
 
 function offerVariants(most) {
@@ -98,6 +99,7 @@ async function start() {
   $("model").textContent = `· ${name}, ${(parameters / 1e6).toFixed(1)}M parameters`;
   $("model").title = digest;
   $("seconds").max = Math.min(120, about.limits.max_seconds);
+  $("seconds").min = Math.min(5, about.limits.max_seconds);
   offerVariants(Math.min(MOST_VARIANTS, about.limits.max_pieces));
   showSettings();
   document.documentElement.dataset.ready = "";

@@ -113,7 +113,7 @@ class JobQueue:
             UserError: too many wait already.
         """
         with self._lock:
-            if len(self._jobs) > self._most:
+            if sum(not job.stopped for job in self._jobs) > self._most:
                 rule = f"at most {self._most} may wait for their turn"
                 raise UserError(Fault("the server", rule, "one more", "try again in a minute"))
             job = Job(work, self)

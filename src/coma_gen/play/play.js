@@ -5,6 +5,8 @@ const $ = (id) => document.getElementById(id);
 const MOST_VARIANTS = 4;
 /** Where the whole file is longer before the new music, this many seconds are used at first. */
 const [ALL_UP_TO, OTHERWISE] = [120, 60];
+/** Seconds of the prompt that are heard at most, the last ones. */
+const HEARD = 120;
 /** Prompts, each kept from a take of the one before, and how many of them lead to the one that is shown. */
 const trail = [];
 let depth = 0;
@@ -79,6 +81,7 @@ function show(next) {
   $("takes").replaceChildren(place.takes);
   showTrail();
   if (place.midi) showChoice();
+  redraw();
   scrollTo({ top: 0 });
   $("title").focus({ preventScroll: true });
 }
@@ -211,11 +214,13 @@ async function togglePreview() {
   const place = here();
   const { audio } = preview;
   if (!audio.paused) return audio.pause();
-  const [from, to] = usedOf(place);
-  const atEnd = place.joint >= place.end;
+  const to = place.joint;
+  const from = Math.max(usedOf(place)[0], to - HEARD);
+  const atEnd = to >= place.end;
   const key = `${depth} ${from} ${to}`;
   if (preview.key !== key) {
     $("hear").disabled = true;
+    $("hear").querySelector(".word").textContent = "Wait ...";
     try {
       const body = { midi: place.midi, name: place.name, from, ...(atEnd ? {} : { to }) };
       audio.src = URL.createObjectURL(await (await ask("/sound", body)).blob());
@@ -224,6 +229,7 @@ async function togglePreview() {
       return say(error.message);
     } finally {
       $("hear").disabled = false;
+      $("hear").querySelector(".word").textContent = "Play";
     }
   }
   await audio.play().catch(() => {});

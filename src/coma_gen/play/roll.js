@@ -156,6 +156,9 @@ function keepDrawn(frame, music) {
   draw();
 }
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+/** Draws everything that is shown anew. */
+function redraw() {
   for (const frame of document.querySelectorAll(".roll")) drawn.get(frame)?.();
-});
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

@@ -192,11 +192,18 @@ def _loaded(model: str) -> Any:
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     try:
-        return init(load_model_with_mlflow_config(model))  # type: ignore[no-untyped-call]
+        app = init(load_model_with_mlflow_config(model))  # type: ignore[no-untyped-call]
+        app.add_api_route("/", _tell_the_way)
+        return app
     except (MlflowException, OSError) as error:
         sys.exit(f"coma-gen: {model}: must be a model that MLflow has, got {str(error).splitlines()[0]}")
     except Exception as error:  # its own library's refusals, whose type is not of this process
         sys.exit(f"coma-gen: {model}: {error}")
+
+
+def _tell_the_way() -> dict[str, str]:
+    """What a browser shows that is led here."""
+    return {"music": f"POST {INVOCATIONS}, see docs/serving.md", "a page for people": "coma-gen play"}
 
 
 def serve(model: str, *, port: int, max_body_bytes: int) -> None:
