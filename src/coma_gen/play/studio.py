@@ -131,6 +131,16 @@ def parse_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     return row, name
 
 
+def _option(name: str, value: object) -> list[str]:
+    """A setting of a request as `coma-gen generate` takes it."""
+    option = "--from" if name == "until_second" else f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [option]
+    if isinstance(value, float) and value == int(value) < 1e6:
+        return [option, f"{value:g}"]
+    return [option, str(value)]
+
+
 def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: bool) -> str:
     """The `coma-gen generate` that makes the same pieces: what is not by default, and the seed.
 
@@ -150,10 +160,7 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
         if field.name == "tokens":
             unsaid = reached and value == studio.limits.max_tokens
         if not unsaid or field.name == "seed":
-            words += [
-                f"--{field.name.replace('_', '-')}",
-                f"{value:g}" if value == int(value) < 1e6 else str(value),
-            ]
+            words += _option(field.name, value)
     for option, value, usual in (
         ("model", studio.model, None),
         ("device", studio.device, "cpu"),
