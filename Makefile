@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "coma-gen needs Python 3.11 or newer; name it: make PYTHON=/path/to/python3.12 demo"; exit 1; }
 	@echo "Installing into $(VENV) (a few minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench,scale]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench,scale,tensorboard]'
 	@git rev-parse --git-dir >/dev/null 2>&1 && test -z "$$GIT_AUTHOR_EMAIL$$(git config user.email)" && \
 		git config user.name coma-gen && git config user.email coma-gen@localhost && \
 		echo "git knows no name for you, and dvc exp run keeps experiments as commits: in this clone it is coma-gen now." && \
