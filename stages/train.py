@@ -1,5 +1,6 @@
 """train: trains the conformer on the train split's shards; an interrupted run goes on where it was."""
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +42,7 @@ def train(params, workspace) -> None:
         key=key,
         model=workspace.data("model"),
         curve=workspace.metrics("curve.csv"),
+        events=workspace.home / "tensorboard" / f"{os.environ.get('DVC_EXP_NAME') or 'workspace'}-{key[:8]}",
     )
     if metrics is not None:
         workspace.write_metrics("train", metrics)

@@ -20,6 +20,7 @@ from coma_gen.cli.main import main
 from coma_gen.core.errors import UserError
 from coma_gen.experiments.dvc_experiments import STAGES
 from coma_gen.experiments.overview import overview
+from coma_gen.experiments.queue import Queue
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORED = ("train", "baseline", "evaluate", "sample")
@@ -213,6 +214,8 @@ def test_the_table_fits_a_terminal(
     leave("HEAD", 20.0)
     leave("slower", 23.0, train={"learning_rate": 0.5})
     leave("early", 20.0, without=("evaluate",))
+    queue = Queue({"Success": 11, "Failed": 1}, {"high": "train: loss must be finite"})
+    monkeypatch.setattr("coma_gen.experiments.overview.read_queue", lambda _root: queue)
     monkeypatch.chdir(repository)
     with pytest.raises(SystemExit) as ended:
         main(["experiments"])
@@ -226,6 +229,7 @@ def test_the_table_fits_a_terminal(
     assert lines[2].split()[:4] == ["HEAD*", "20.00", "[19.00,", "21.00]"] and "baseline" in lines[2]
     assert "+3.00 [+0.00, +4.50]   train.learning_rate=0.5" in lines[3]
     assert "The same in all: ngram 30.00, tokens 5,000, parameters 1,000,000" in text
+    assert "DVC's queue: 11 ended, 1 failed\n  - high: train: loss must be finite\n" in text
     assert "Not scored, 1:" in text and max(map(len, lines[:4])) <= 160
 
 

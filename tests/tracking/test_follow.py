@@ -242,6 +242,24 @@ def test_files_that_have_not_changed_are_not_read_again(
     follower.close()
 
 
+def test_how_busy_the_machine_is_goes_with_the_curve(
+    home: Path, store: Store, write_curve: Callable[[Path, range], Path]
+) -> None:
+    follower = Follower(
+        write_curve(home / "curve.csv", range(10, 31, 10)), home / "speed.csv", home, "a-1", "a", PARAMS
+    )
+    follower.send()
+    write_curve(home / "curve.csv", range(10, 51, 10))
+    follower.send()
+    follower.close()
+    [run] = store.client.search_runs([store.experiment_id])
+    for name in ("cpu_utilization_percentage", "system_memory_usage_percentage"):
+        found = store.client.get_metric_history(run.info.run_id, f"system/{name}")
+        assert [metric.step for metric in found] == [30, 50]
+        assert all(0 <= metric.value <= 100 for metric in found)
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 0
+
+
 def test_two_followers_do_not_write_to_one_run(
     home: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

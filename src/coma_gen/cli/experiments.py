@@ -13,6 +13,7 @@ from coma_gen.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from coma_gen.experiments.overview import Overview, Row
+    from coma_gen.experiments.queue import Queue
 
 EXAMPLES = """examples:
   coma-gen experiments                       all that were scored, the best first
@@ -102,6 +103,7 @@ def _lines(found: Overview) -> Iterator[str]:
     if any(row.is_here for row in rows):
         yield f"  {MARK} lies in this checkout"
     yield from _left_out(found)
+    yield from _queue(found.queue)
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -163,3 +165,12 @@ def _left_out(found: Overview) -> Iterator[str]:
     if found.left_out:
         yield f"\n  Not scored, {len(found.left_out)}:"
         yield from (f"  - {why}" for why in found.left_out.values())
+
+
+def _queue(queue: Queue) -> Iterator[str]:
+    """A line of counts, and a line for each that failed."""
+    if queue.counts:
+        words = {"Queued": "queued", "Running": "running", "Success": "ended", "Failed": "failed"}
+        told = [f"{queue.counts[name]} {word}" for name, word in words.items() if queue.counts.get(name)]
+        yield f"\n  DVC's queue: {', '.join(told)}"
+        yield from (f"  - {name}: {why}" for name, why in queue.failed.items())

@@ -145,6 +145,7 @@ class TrainParams(Section):
     precision: Literal["fp32", "bf16"]
     compile: StrictBool
     augment: StrictBool
+    tensorboard: StrictBool
     log_every: Count
     validate_every: Count
     checkpoint_every: Count

@@ -19,6 +19,7 @@ from coma_gen.evaluation.headline import RANKED_BY, Figures, headline
 from coma_gen.evaluation.paired_bootstrap import Difference
 from coma_gen.experiments.ablation_table import RESAMPLES, between
 from coma_gen.experiments.dvc_experiments import STAGES, Experiment, all_experiments, has_run, head
+from coma_gen.experiments.queue import Queue, read_queue
 from coma_gen.experiments.result_tables import Checkout, RunFiles, metrics_of
 
 COMMITTED, HERE = "HEAD", "workspace"
@@ -80,11 +81,13 @@ class Overview:
         baseline: the name of the run that the others are held against.
         rows: of all runs that have been scored, the best first.
         left_out: name -> why it has no row.
+        queue: what DVC's queue has.
     """
 
     baseline: str
     rows: Sequence[Row]
     left_out: Mapping[str, str]
+    queue: Queue
 
 
 def overview(
@@ -113,7 +116,7 @@ def overview(
         for each in {each.name: each for each in (first, *wanted)}.values()
     ]
     rows.sort(key=lambda row: (row.figures[RANKED_BY], row.name))
-    return Overview(first.name, rows, {} if names else left_out)
+    return Overview(first.name, rows, {} if names else left_out, read_queue(root))
 
 
 def standings(root: Path) -> tuple[dict[str, Standing], dict[str, str]]:

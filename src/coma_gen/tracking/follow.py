@@ -26,6 +26,7 @@ from coma_gen.tracking.csv_tail import read_rows
 
 if TYPE_CHECKING:
     from coma_gen.tracking.run_sync import RunSync
+    from coma_gen.tracking.system import SystemMonitor
 
 ENDED_WELL = signal.SIGUSR1
 """Says that training has ended well. SIGTERM does not: schedulers send that to every process of a job."""
@@ -70,6 +71,7 @@ class Follower:
     params: Path
     _held: ExitStack = field(init=False, default_factory=ExitStack)
     _mirror: RunSync | None = field(init=False, default=None)
+    _system: SystemMonitor | None = field(init=False, default=None)
     _seen: object = field(init=False, default=None)
 
     def send(self) -> None:
@@ -82,8 +84,11 @@ class Follower:
         now = [_stamp(path) for path in (self.curve, self.speed)]
         if now == self._seen:
             return
-        sync.sync_curve(read_rows(self.curve))
+        rows = read_rows(self.curve)
+        sync.sync_curve(rows)
         sync.sync_speed(read_rows(self.speed))
+        if rows and self._system is not None:
+            sync.sync_system(rows[-1].step, self._system.read())
         self._seen = now
 
     def mark(self, *, finished: bool) -> None:
@@ -100,6 +105,7 @@ class Follower:
         from coma_gen.config.load import load_params
         from coma_gen.tracking.run_sync import RUNNING, open_mirror
         from coma_gen.tracking.store import open_store
+        from coma_gen.tracking.system import SystemMonitor
 
         params = load_params(self.params).model_dump(mode="json")
         store = open_store(self.home, patience=PATIENCE)
@@ -109,7 +115,7 @@ class Follower:
         except UserError:
             self.close()
             raise
-        self._mirror = sync
+        self._mirror, self._system = sync, SystemMonitor()
         return sync
 
 

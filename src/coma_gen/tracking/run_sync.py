@@ -192,15 +192,13 @@ class RunSync:
     def sync_speed(self, rows: Sequence[Row]) -> None:
         """Sends what is new of the speeds, as `system/<column>`; of a step that ran twice, the first."""
         points: dict[tuple[str, int], float] = {}
-        for row in rows:
-            for column, value in row.values.items():
-                points.setdefault((SPEED_PREFIX + column, row.step), value)
-        new = [
-            Point(name, step, value)
-            for (name, step), value in points.items()
-            if step not in self._steps(name)
-        ]
-        self._send(new)
+        for row, column in ((each, name) for each in rows for name in each.values):
+            points.setdefault((SPEED_PREFIX + column, row.step), row.values[column])
+        self._send_new([Point(name, step, value) for (name, step), value in points.items()])
+
+    def sync_system(self, step: int, values: Mapping[str, float]) -> None:
+        """Sends how busy the machine was before a step, as `system/<name>`."""
+        self._send_new([Point(SPEED_PREFIX + name, step, value) for name, value in values.items()])
 
     def run(self) -> Run:
         """The run as the store has it."""
@@ -268,6 +266,9 @@ class RunSync:
                 steps.setdefault(metric.step, []).append(metric.value)
             self._held[name] = steps
         return self._held[name]
+
+    def _send_new(self, points: Sequence[Point]) -> None:
+        self._send(point for point in points if point.step not in self._steps(point.name))
 
     def _send(self, points: Iterable[Point]) -> None:
         new = []

@@ -60,6 +60,7 @@ def train_model(
     pad_id: int,
     resume: Path,
     key: str,
+    events: Path | None = None,
     ranks: Distributed = SINGLE_PROCESS,
 ) -> TrainingResult | None:
     """Trains a model, from where the resume folder left off if it holds a checkpoint of the same key.
@@ -78,6 +79,7 @@ def train_model(
         pad_id: what fills a window up.
         resume: folder of the run's checkpoints, curve.csv and speed.csv; made when it is not there.
         key: digest of everything that the result depends on (settings, data, code, starting weights).
+        events: folder of TensorBoard's event files, which the first rank empties; None writes none.
         ranks: those who share the run; all call this alike. The first one alone touches the resume folder.
 
     Returns:
@@ -111,7 +113,8 @@ def train_model(
             pad_id=pad_id,
             ranks=ranks,
         )
-        with MetricsLog(resume if ranks.is_first else None, train_state.restore()) as curve:
+        folders = (resume, events) if ranks.is_first else (None, None)
+        with MetricsLog(folders[0], train_state.restore(), events=folders[1]) as curve:
             run.advance(curve, stop)
         return run.result(curve.path) if ranks.is_first else None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from coma_gen.core.io import write_atomic
+from coma_gen.training.events import EventFiles
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ class MetricsLog:
         text: all of its content.
     """
 
-    def __init__(self, folder: Path | None, text: str = HEADER) -> None:
+    def __init__(self, folder: Path | None, text: str = HEADER, *, events: Path | None = None) -> None:
         """Opens the files.
 
         Args:
             folder: where they are; None writes nowhere.
             text: the curve so far, header included, as the checkpoint has it; what else the file holds is
                 dropped.
+            events: folder of TensorBoard's event files; None writes none.
         """
         self.path = Path(os.devnull) if folder is None else folder / "curve.csv"
         speed = Path(os.devnull) if folder is None else folder / "speed.csv"
@@ -76,6 +78,10 @@ class MetricsLog:
         with ExitStack() as opened:
             self._file = opened.enter_context(self.path.open("a", encoding="utf-8", newline=""))
             self._speed = opened.enter_context(speed.open("a", encoding="utf-8", newline=""))
+            self._events = None if events is None else EventFiles(events)
+            if self._events is not None:
+                opened.callback(self._events.close)
+                self._events.write(HEADER, text.removeprefix(HEADER))
             self._opened = opened.pop_all()
         self._seconds, self._cpu_seconds, self._tokens = 0.0, 0.0, 0
         self._started = self._cpu_started = 0.0
@@ -98,6 +104,8 @@ class MetricsLog:
         self._file.write(line)
         self._file.flush()
         self.text += line
+        if self._events is not None:
+            self._events.write(HEADER, line)
         per_cpu_second = self._tokens / max(self._cpu_seconds, 1e-9)
         self._speed.write(f"{row.step},{self.tokens_per_second:.6g},{per_cpu_second:.6g}\n")
         self._speed.flush()

@@ -19,6 +19,7 @@ from coma_gen.model.conformer import Conformer
 from coma_gen.model.serialization import load_model, save_model
 from coma_gen.shards.read import ShardedSplit, read_shifts
 from coma_gen.training.distributed import init_distributed
+from coma_gen.training.events import check_tensorboard
 from coma_gen.training.loop import train_model
 
 
@@ -32,6 +33,7 @@ def train_stage(
     key: str,
     model: Path,
     curve: Path,
+    events: Path | None = None,
 ) -> dict[str, Any] | None:
     """Trains, or goes on training, and writes the model and its curve.
 
@@ -44,14 +46,17 @@ def train_stage(
         key: names everything that the result depends on.
         model: the folder to write.
         curve: the curve's file to write.
+        events: folder of TensorBoard's event files, where `train.tensorboard` asks for them.
 
     Returns:
         Metrics; None on all ranks but the first, where several share the run.
 
     Raises:
         UserError: as `train_model`, and when shards, tokenizer or the first weights do not belong together,
-            or the ranks cannot share a step.
+            or the ranks cannot share a step, or event files are asked for that nothing here can write.
     """
+    if params.train.tensorboard:
+        check_tensorboard()
     sealed = verify_artifact(shards, kind="shards")
     tokens = verify_artifact(tokenizer, kind="tokenizer")
     if sealed.made_from["tokenizer"] != tokens.digest:
@@ -82,6 +87,7 @@ def train_stage(
             pad_id=int(sealed.settings["pad_id"]),
             resume=resume,
             key=key,
+            events=events if params.train.tensorboard else None,
             ranks=ranks,
         )
     if result is None:

@@ -1,0 +1,75 @@
+"""A sweep that one types: a dozen learning rates and seeds in DVC's queue, by two workers.
+
+Training alone is asked for: what comes after it is the same for every experiment, and test_experiments.py has
+whole ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import Built, coma_gen, copy_of, dvc
+from mlflow_records import OF_MLFLOW
+from subprocess_utils import end_processes, run, wait_until
+
+from coma_gen.experiments.queue import read_queue
+from coma_gen.tracking.store import open_store
+
+pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
+RATES, SEEDS = ("1e-3", "2e-3", "4e-3", "10"), ("1", "2", "3")
+"""The last rate is far too high: its loss explodes after a step."""
+ENDED, FAILED = 9, 3
+
+
+@pytest.fixture(scope="module")
+def swept(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkout after the sweep."""
+    checkout = copy_of(built.folder, tmp_path_factory.mktemp("swept") / "checkout")
+    for name in ("name", "email"):
+        run(checkout, "git", "config", f"user.{name}", "t@localhost")
+    sweep = (f"train.learning_rate={','.join(RATES)}", f"train.seed={','.join(SEEDS)}")
+    dvc(checkout, "exp", "run", "--queue", *(word for change in sweep for word in ("-S", change)), "train")
+    assert read_queue(checkout).counts == {"Queued": ENDED + FAILED}
+    dvc(checkout, "queue", "start", "-j", "2")
+    try:
+        for count in range(1, ENDED + FAILED + 1):  # the patience is for each
+            wait_until(
+                lambda count=count: ended(checkout) >= count, told=lambda: statuses(checkout), every=4.0
+            )
+        yield checkout
+    finally:
+        end_processes(checkout)
+
+
+def ended(checkout: Path) -> int:
+    counts = read_queue(checkout).counts
+    return counts.get("Success", 0) + counts.get("Failed", 0)
+
+
+def statuses(checkout: Path) -> str:
+    return dvc(checkout, "queue", "status")
+
+
+def test_each_is_one_run_that_says_how_it_ended(swept: Path) -> None:
+    store = open_store(swept)
+    runs = store.client.search_runs([store.experiment_id])
+    of_sweep = [found for found in runs if found.data.params["train.seed"] in SEEDS]
+    names = {found.data.tags["dvc.exp"] for found in of_sweep}
+    settings = {
+        (found.data.params["train.learning_rate"], found.data.params["train.seed"]) for found in of_sweep
+    }
+    assert len(of_sweep) == len(names) == len(settings) == ENDED + FAILED
+    assert Counter(found.info.status for found in of_sweep) == {"FINISHED": ENDED, "KILLED": FAILED}
+
+
+def test_those_that_failed_are_told_with_the_reason(swept: Path) -> None:
+    queue = read_queue(swept)
+    assert queue.counts == {"Success": ENDED, "Failed": FAILED}
+    assert len(queue.failed) == FAILED
+    assert all(why.startswith("train: train step ") and "must" in why for why in queue.failed.values())
+    status, output = coma_gen(swept, "experiments")
+    assert status == 0 and f"DVC's queue: {ENDED} ended, {FAILED} failed" in output
+    assert all(f"  - {name}: {why}" in output for name, why in queue.failed.items())
