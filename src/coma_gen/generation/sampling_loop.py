@@ -64,7 +64,7 @@ def sample_tokens(
         watch: called after each token; what it raises ends the sampling.
     """
     starts = GrammarConstraint(grammar, sequences, max_empty_bars).seconds()
-    guard = LoopGuard(grammar.vocabulary, max_rewinds) if choice.temperature else None
+    guard = LoopGuard(grammar.vocabulary, max_rewinds) if choice.temperature and max_rewinds else None
     growing = list(sequences)
     with _Progress(sequences, starts, desc) as progress:
         while growing:
