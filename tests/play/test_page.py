@@ -42,7 +42,8 @@ class Site:
     model: Path
 
     def open(self, **settings: object) -> Page:
-        page = self.browser.page(self.address, **settings)  # type: ignore[arg-type]
+        still = {"prefers_reduced_motion": "reduce"}  # or what is to be pressed may be scrolling away
+        page = self.browser.page(self.address, **still, **settings)  # type: ignore[arg-type]
         page.wait(READY)
         return page
 
@@ -159,6 +160,7 @@ def test_players_start_five_seconds_before_the_new_music_and_space_plays(site: S
     ask(page, num=2, seconds=10, seed=1)
     wait_for_variants(page, 2)
     last_onset = float(PROMPTS["chorale"]().end_of_onsets)
+    page.wait(f"{PLAYERS}.every((audio) => audio.currentTime > 0)")
     for start in page.value(f"{PLAYERS}.map((audio) => audio.currentTime)"):
         assert start == pytest.approx(last_onset - 5, abs=0.01)
     page.value("document.activeElement.blur()")

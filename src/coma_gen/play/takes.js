@@ -122,11 +122,11 @@ class Variant {
     const { start, joint } = this.take.begun;
     const answer = await ask("/sound", { ...this.file, from: start });
     const audio = this.part("audio");
+    const lead = () => (audio.currentTime = Math.max(0, joint - start - LEAD));
+    audio.addEventListener("loadedmetadata", lead, { once: true });
     audio.src = URL.createObjectURL(await answer.blob());
-    await new Promise((resolve) => ["loadedmetadata", "error"].forEach((name) => audio.addEventListener(name, resolve)));
     startPlayer(this.element);
     this.sounds = true;
-    audio.currentTime = Math.max(0, joint - start - LEAD);
     this.part(".toggle").disabled = false;
   }
 
