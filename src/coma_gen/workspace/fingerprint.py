@@ -19,7 +19,7 @@ from coma_gen.core.artifact import read_manifest
 from coma_gen.core.io import sha256_bytes, sha256_file
 
 SPEED_ONLY = (("runtime", "processes"), ("train", "compile"), ("train", "tensorboard"))
-"""Settings (section, key) that change no weights: under other values of them a training may go on."""
+"""Settings (section, key) under whose other values a training may go on."""
 LIBRARIES = ("torch", "numpy")
 """A checkpoint of other versions of these is not gone on from."""
 ENCODERS = ("miditok", "numpy", "pyarrow", "symusic", "tokenizers")
