@@ -110,6 +110,7 @@ def make_params(**changes: Any) -> TrainParams:
         "precision": "fp32",
         "compile": False,
         "augment": True,
+        "tensorboard": False,
         "log_every": 3,
         "validate_every": 4,
         "checkpoint_every": 2,
