@@ -200,8 +200,9 @@ def load_model(
     `MusicModel.is_pinned` says which holds.
 
     Args:
-        model: the folder of a model, or an MLflow URI such as models:/coma-gen@champion; None for data/model
-            of the checkout that contains the working directory.
+        model: the folder of a model, an MLflow URI such as models:/coma-gen@champion, or pretrained for the
+            model that comes with the project; None for data/model of the checkout that contains the working
+            directory, or the pretrained one where nothing was trained.
         device: cpu, cuda, mps or auto. Only cpu gives the bytes of the command line.
         threads: of the CPU; results depend on it.
         pin: False leaves the instruction set and the number of threads of the process alone.

@@ -13,6 +13,7 @@ from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.pretrained import MODEL_HELP, name_of_model
 
 EXAMPLES = """examples:
   coma-gen express my.mid                      my-expressed.mid beside it; another touch each time
@@ -43,7 +44,7 @@ def add_command(commands: Any) -> None:
     add("--seed", type=int, metavar="N", help="the same seed, the same touch (default: another each time)")
     add("--temperature", type=float, default=1.0, metavar="T", help="lower is more even (default: 1)")
     add("--top-p", type=float, default=0.95, metavar="P", help="as for generate (default: 0.95)")
-    add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
+    add("--model", metavar="MODEL", help=MODEL_HELP)
     parser.set_defaults(run=run, anywhere=True)
 
 
@@ -74,6 +75,8 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     check_file(source, options.file)
     content = read_bytes(source, options.file)
     with named_model(options.model, workspace) as model:
+        options.model = name_of_model(options.model, model)
+        print(f"model: {options.model or 'data/model'}")
         composer = MusicGenerator.load(model)
     with deterministic(1):
         played = express_midi(composer, content, name=options.file, choice=request.choice, seed=seed)

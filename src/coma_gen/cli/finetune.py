@@ -19,6 +19,7 @@ from coma_gen.core.artifact import Manifest, verify_artifact
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import atomic_dir, read_json
 from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.pretrained import MODEL_HELP
 
 PRESET = "finetune"
 EXAMPLES = """examples:
@@ -41,7 +42,7 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER", help="where the .mid and .midi files are, at any depth")
-    parser.add_argument("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
+    parser.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     parser.set_defaults(run=run, takes_more=True)
 
 

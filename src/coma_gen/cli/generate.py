@@ -15,6 +15,7 @@ from coma_gen.audio.writers import AUDIO_WRITERS
 from coma_gen.cli.piece_settings import option_of, piece_settings
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.pretrained import MODEL_HELP, name_of_model
 
 if TYPE_CHECKING:
     from coma_gen.generation.generate import Continuation
@@ -99,7 +100,7 @@ def add_command(commands: Any) -> None:
     add("--loudness", type=float, metavar="X", help="louder or softer notes: -3 to 3")
     add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
     add("--key", metavar="KEY", help='mostly notes of it: such as "C major", "f# minor", or prompt')
-    add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
+    add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--out", metavar="FOLDER", help="a new folder (default: generated/<prompt>, or the next free name)")
     add("--force", action="store_true", help="replace pieces that were generated there before")
     add("--audio", choices=(*AUDIO_WRITERS, "none"), default="flac", help="kind of sound (default: flac)")
@@ -127,6 +128,8 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     check_destination(out, replace=options.force)
     prompt = _prompt(options, request, open_pedal=False)  # first, as a model takes seconds to load
     with named_model(options.model, workspace) as folder:
+        options.model = name_of_model(options.model, folder)
+        print(f"model: {options.model or 'data/model'}")
         from coma_gen.generation.music_generator import MusicGenerator
 
         composer = MusicGenerator.load(folder, device=options.device)

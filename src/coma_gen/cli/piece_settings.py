@@ -34,6 +34,7 @@ def piece_settings(
     """The command that repeats the pieces, and all that they depend on."""
     from coma_gen.core.io import shown_name
     from coma_gen.tracking.model_store import is_uri
+    from coma_gen.workspace.pretrained import NAME as PRETRAINED
 
     settings = {
         **asdict(request),
@@ -44,7 +45,7 @@ def piece_settings(
     words = ["coma-gen", "generate"]
     if prompt is not None:
         words.append(_not_an_option(Path(options.prompt).name))
-    if options.model is not None and is_uri(options.model):
+    if options.model is not None and (is_uri(options.model) or options.model == PRETRAINED):
         words += ["--model", options.model]
     for name, value in settings.items():
         if value is True:

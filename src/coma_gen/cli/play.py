@@ -11,6 +11,7 @@ from typing import Any
 
 from coma_gen.cli.serve import add_limits, requested_limits
 from coma_gen.workspace.paths import Workspace
+from coma_gen.workspace.pretrained import MODEL_HELP, name_of_model
 
 EXAMPLES = """examples:
   coma-gen play                                 the model that `dvc repro` trained
@@ -31,7 +32,7 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", metavar="MODEL", help="a folder, or an MLflow URI (default: data/model)")
+    add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--no-browser", action="store_true", help="only print the address")
     add("--port", type=int, default=0, metavar="N", help="of 127.0.0.1 (default: any that is free)")
     add("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="(default: cpu)")
@@ -52,6 +53,7 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
 
     _given, limits = requested_limits(options)
     with named_model(options.model, workspace) as folder:
+        options.model = name_of_model(options.model, folder)
         listening = listen(options.port)
         print("Loading the model ...", flush=True)
         from coma_gen.generation.music_generator import MusicGenerator
