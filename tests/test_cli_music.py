@@ -321,7 +321,7 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "band.mid", "--from", "1:x"], "'1:x' is not a time such as 1:30 or 90"),
         (["generate", "band.mid", "--prompt", "band.mid"], "--prompt: must not be given beside another file"),
         (["generate", "--device", "toaster"], "invalid choice: 'toaster'"),
-        (["generate", "--loud"], "there is no --loud in coma-gen generate"),
+        (["generate", "--shout"], "there is no --shout in coma-gen generate"),
         (["generate", "--best-of", "5"], "--best-of: is for a prompt only"),
         (["generate", "band.mid", "--num", "4", "--best-of", "3"], "--best-of: must be num (4) to 256"),
         (["generate", "--truncate", "notes"], "--truncate: must be some of bar, position"),

@@ -192,7 +192,11 @@ def test_the_file_has_the_prompts_own_ticks_and_tempi(composer: MusicGenerator) 
     assert score.ticks_per_quarter == 96
     prompt = [(n.time, n.duration, n.pitch) for n in score.tracks[0].notes]
     assert prompt == [(100, 200, 60), (480, 220, 67)]
-    assert [each.name for each in score.tracks] == ["", "Continuation"]
+    assert [(each.name, each.is_drum) for each in score.tracks] == [
+        ("", False),
+        ("", True),
+        ("Continuation", False),
+    ]
     assert {each.program for each in score.tracks} == {6}
     assert min(n.time for n in score.tracks[1].notes) > 480
 

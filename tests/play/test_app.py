@@ -128,7 +128,7 @@ def test_a_bad_file_is_refused_in_the_words_of_the_command_line(
     ("asked", "reason"),
     [
         ({"seconds": 21}, "seconds: must be at most 20.0 here, got 21.0"),
-        ({"num": 4}, "num: must be at most 3 here, got 4"),
+        ({"num": 4}, "num: must be at most 3 here, and so must best_of, got 4"),
         ({"temperature": "hot"}, "temperature: must be a number, got text"),
         ({"secnds": 3}, "secnds: must be one of midi, seconds"),
         ({"midi": "***", "name": "my.mid"}, "my.mid: must be a MIDI file of at most 3,000 bytes"),
