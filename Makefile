@@ -45,7 +45,7 @@ test: $(DEV_READY) ## all tests, in up to four processes
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: lint ## style, types and the quick tests: before a commit
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m 'not slow and not faults' $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m 'not slow' --ignore tests/faults $(ARGS)
 
 faults: $(DEV_READY) ## every fault in its whole form, under 30 minutes; writes the table of docs/reliability.md
 	@COMA_FAULTS_TABLE=docs/reliability.md $(BIN)/python -m pytest tests/faults -m 'faults or not faults' \
