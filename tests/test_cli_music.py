@@ -316,6 +316,8 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "--instrument", "kazoo"], "--instrument: must be a General MIDI program: 0 to 127"),
         (["generate", "--instrument", "128"], "--instrument: must be a General MIDI program: 0 to 127"),
         (["generate", "--only-new"], "--only-new: is for a prompt only"),
+        (["generate", "--density", "9"], "--density: must be between -3 and 3"),
+        (["generate", "--key", "H major"], "--key: must be such as"),
         (["generate", "--from", "9"], "--from: is for a prompt only"),
         (["generate", "band.mid", "--from", "0"], "--from: must be above 0"),
         (["generate", "band.mid", "--from", "1:x"], "'1:x' is not a time such as 1:30 or 90"),

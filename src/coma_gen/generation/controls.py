@@ -74,9 +74,9 @@ class Controls:
         pitches = np.arange(len(pitch)) + vocabulary.pitch_range[0]
         base[velocity.start : velocity.stop] += self.loudness * (np.array(vocabulary.velocities) - 64) / 32
         base[pitch.start : pitch.stop] += self.register * (pitches - 64) / 20
-        base[pitch.start : pitch.stop] += 0.4 * self.density
-        base[position.start : position.stop] -= 1.6 * self.density * np.linspace(0, 1, len(position))
-        base[vocabulary.span("Bar").start] -= 1.6 * self.density
+        base[pitch.start : pitch.stop] += 0.55 * self.density
+        base[position.start : position.stop] -= 2.2 * self.density * np.linspace(0, 1, len(position))
+        base[vocabulary.span("Bar").start] -= 2.2 * self.density
         if (scale := self._scale(prompt)) is not None:
             base[pitch.start : pitch.stop] += np.where(np.isin(pitches % 12, scale), 0.0, OUTSIDE_OF_THE_KEY)
         if not base.any():
