@@ -78,7 +78,7 @@ class _BlockRun(NamedTuple):
     def cut_queries(self, queries: Tensor) -> Tensor:
         """Those of (B, T, H, d) that the blocks have, as a view (B, H, count, rows, d)."""
         own = queries[:, self.first : self.first + self.count * self.rows]
-        return own.unflatten(1, (self.count, self.rows)).permute(0, 3, 1, 2, 4)
+        return own.unfold(1, self.rows, self.rows).permute(0, 2, 1, 4, 3)
 
     def cut_keys(self, keys: Tensor, start: int = 0, size: int | None = None) -> Tensor:
         """Keys start ... start + size - 1 of each block, of (B, N, H, d), as a view (B, H, count, *, d)."""
