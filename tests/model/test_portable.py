@@ -73,11 +73,41 @@ for position in ("xpos", "dynamic"):
             stepped = torch.stack([step(ids[:, place : place + 1], state) for place in range(40)], dim=1)
     assert torch.allclose(stepped, plain, atol=1e-4), (stepped - plain).abs().max()
 """
+LEARNS = """
+import sys
+sys.path.insert(0, "tests/helpers")
+from coma_gen.model.conformer import Conformer
+from coma_gen.model.reference import plain_logits
+from small_models import small_params
+params = small_params(window_sizes=(5, 20, 100)).model
+draw = lambda *shape: torch.randint(0, 30, shape, generator=torch.Generator().manual_seed(len(shape)))
+
+def losses(fast):
+    model = Conformer(params=params, vocab_size=30, seed=0).double()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    ids, gradients = draw(1, 140), None
+    for step in range(200):
+        plain = dict(model.named_parameters())
+        logits = model(ids[:, :-1]) if fast else plain_logits(plain, params=params, input_ids=ids[:, :-1])
+        loss = F.cross_entropy(logits.flatten(0, 1), ids[0, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        gradients = gradients or [parameter.grad.clone() for parameter in model.parameters()]
+        optimizer.step()
+        yield loss.detach()
+    yield from gradients
+
+with deterministic(1):
+    for one, other in zip(losses(True), losses(False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
+"""
 x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="pins x86-64 only")
 
 
 @x86
-@pytest.mark.parametrize("script", [PRODUCTS, ONE_BY_ONE], ids=["products", "one by one"])
+@pytest.mark.parametrize(
+    "script", [PRODUCTS, ONE_BY_ONE, LEARNS], ids=["products", "one by one", "200 steps of learning"]
+)
 def test_numpys_products_give_what_torch_gives(script: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", PINNED + script], check=True)
 

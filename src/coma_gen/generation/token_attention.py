@@ -116,10 +116,16 @@ class TokenAttention:
         self.windows, self.position_bias = attention.window_sizes, attention.position_bias
         self.biases = attention.out.weight.new_empty(0)
 
+    def bind(self, buffers: StepBuffers) -> None:
+        """Makes ready to work in these buffers."""
+        self.heads = buffers.heads[len(self.windows)]
+        self.place_heads = self.products.bind(self.qkv, self.heads.fused)
+        self.place_output = self.products.bind(self.out, buffers.output)
+
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
         """From the buffers' input to their output, both (B, D); takes the token into what is kept."""
-        heads, fresh = buffers.heads[len(self.windows)], context.fresh
-        self.products.multiply_into(self.norm(buffers.input), self.qkv, out=heads.fused)
+        heads, fresh = self.heads, context.fresh
+        self.place_heads(self.norm(buffers.input))
         self._place(heads, fresh)
         attended = []
         for scale, part in enumerate(cast("Sequence[KVCache]", layer_cache)):
@@ -134,7 +140,7 @@ class TokenAttention:
         joined = torch.cat(attended, dim=1).view(buffers.output.shape[0], -1)
         if self.shares is not None:
             joined.mul_(self.shares)
-        self.products.multiply_into(joined, self.out, out=buffers.output)
+        self.place_output(joined)
 
     def _place(self, heads: QKVBuffer, fresh: int) -> None:
         """Normalises and turns queries and keys, in place."""

@@ -56,8 +56,12 @@ class StepBuffers:
         self.coefficients = like.new_empty(batch, count, count + 2)
         self.mix, self.beta = self.coefficients[:, :, :-1].mT, self.coefficients[:, :, -1:]
         self.mixed = like.new_empty(batch, count + 1, dim)
+        self.mix_streams = products_of(like).bind(self.streams, self.mixed)
         self.input = self.streams[:, 0] if count == 1 else self.mixed[:, 0]
         self.carried = self.mixed[:, 1:]
+        self.inner = like.new_empty(batch, params.ff_inner)
+        self.expanded = like.new_empty(batch, 2 * params.conv_expansion * dim)
+        self.content, self.gate = self.expanded.chunk(2, dim=1)
         self.heads = {
             scales: QKVBuffer(
                 like, batch=batch, scales=scales, num_heads=params.num_heads, head_dim=params.head_dim
@@ -86,15 +90,20 @@ class _FoldedHyperConnection:
         self.static = connection.static * shares
         self.scale = torch.cat((read.expand(count + 1), write[None])) * shares
 
+    def bind(self, buffers: StepBuffers) -> None:
+        """Makes ready to work in these buffers."""
+        if not self.is_plain:
+            self.place_dynamic = self.products.bind(self.weight, buffers.flat_dynamic)
+
     def read(self, buffers: StepBuffers) -> None:
         """Lays the branch's input out."""
         if self.is_plain:
             return
         torch.linalg.vector_norm(buffers.flat, dim=-1, keepdim=True, out=buffers.norm)
-        self.products.multiply_into(buffers.flat, self.weight, out=buffers.flat_dynamic)
+        self.place_dynamic(buffers.flat)
         buffers.flat_dynamic.div_(buffers.norm.clamp_min_(SMALLEST_NORM)).tanh_()
         torch.addcmul(self.static, buffers.dynamic, self.scale, out=buffers.coefficients)
-        self.products.multiply_into(buffers.mix, buffers.streams, out=buffers.mixed)
+        buffers.mix_streams(buffers.mix)
 
     def write(self, buffers: StepBuffers) -> None:
         """Adds the branch's output to the streams."""
@@ -112,10 +121,15 @@ class _FoldedFeedForward:
         self.up, self.up_bias = feed_forward.up.weight.t(), feed_forward.up.bias
         self.down, self.down_bias = feed_forward.down.weight.t(), feed_forward.down.bias
 
+    def bind(self, buffers: StepBuffers) -> None:
+        """Makes ready to work in these buffers."""
+        self.place_inner = self.products.bind(self.up, buffers.inner, self.up_bias)
+        self.place_output = self.products.bind(self.down, buffers.output, self.down_bias)
+
     def __call__(self, buffers: StepBuffers, _kept: Sequence[LayerCache], _context: StepContext) -> None:
         """From the buffers' input to its output, both (B, D)."""
-        hidden = self.products.add(self.up_bias, self.norm(buffers.input), self.up)
-        self.products.add_into(self.down_bias, F.silu(hidden, inplace=True), self.down, out=buffers.output)
+        self.place_inner(self.norm(buffers.input))
+        self.place_output(F.silu(buffers.inner, inplace=True))
 
 
 class _FoldedConvolution:
@@ -131,16 +145,18 @@ class _FoldedConvolution:
         self.contract, self.contract_bias = convolution.contract.weight.t(), convolution.contract.bias
         self.taps, self.bias = convolution.depthwise_weight.t().contiguous(), convolution.depthwise_bias
 
+    def bind(self, buffers: StepBuffers) -> None:
+        """Makes ready to work in these buffers."""
+        self.place_expanded = self.products.bind(self.expand, buffers.expanded, self.expand_bias)
+        self.place_output = self.products.bind(self.contract, buffers.output, self.contract_bias)
+
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
         """From the buffers' input to its output, both (B, D)."""
         newest, seen = cast("ConvCache", layer_cache[0]).place(context.fresh)
-        content, gate = self.products.add(self.expand_bias, self.norm(buffers.input), self.expand).chunk(
-            2, dim=1
-        )
-        torch.mul(content, gate.sigmoid_(), out=newest)
+        self.place_expanded(self.norm(buffers.input))
+        torch.mul(buffers.content, buffers.gate.sigmoid_(), out=newest)
         convolved = (seen * self.taps).sum(1).add_(self.bias)
-        inner = self.channel_norm(F.silu(convolved, inplace=True))
-        self.products.add_into(self.contract_bias, inner, self.contract, out=buffers.output)
+        self.place_output(self.channel_norm(F.silu(convolved, inplace=True)))
 
 
 def _fold_sublayer(branch: Branch, *, room: int) -> TokenAttention | _FoldedConvolution | _FoldedFeedForward:
@@ -166,6 +182,12 @@ class _FoldedBlock:
             (_FoldedHyperConnection(connection, share=share), _fold_sublayer(branch, room=room))
             for connection, branch, share in zip(connections, branches, shares, strict=True)
         ]
+
+    def bind(self, buffers: StepBuffers) -> None:
+        """Makes ready to work in these buffers."""
+        for connection, branch in self.branches:
+            connection.bind(buffers)
+            branch.bind(buffers)
 
     def __call__(self, buffers: StepBuffers, state: BlockState, context: StepContext) -> None:
         """Moves the streams and the state on."""
@@ -212,6 +234,8 @@ class TokenDecoder:
             state.compact()
         if self.buffers is None or self.buffers.batch != state.batch:
             self.buffers = StepBuffers(self.params, batch=state.batch, like=self.logits)
+            for block in self.blocks:
+                block.bind(self.buffers)
         buffers, device = self.buffers, embedded.device
         context = StepContext.after(state.lengths, fresh=state.fresh, windows=self.windows, device=device)
         with torch.autocast(device.type, enabled=False):

@@ -51,18 +51,35 @@ class Products(NamedTuple):
 
     multiply: Callable[..., Tensor]
     multiply_into: Callable[..., Tensor]
-    add: Callable[..., Tensor]
-    add_into: Callable[..., Tensor]
+    bind: Callable[..., Callable[[Tensor], object]]
     attend: Callable[..., Tensor]
 
 
 def products_of(like: Tensor) -> Products:
     """What multiplies such tensors in this process: numpy once `replace_kernels` was called."""
     if like.device.type == "cpu" and like.dtype in REPLACED and replace_kernels.cache_info().currsize:
-        return Products(multiply, multiply_into, add_product, add_product_into, attend)
-    return Products(
-        torch.matmul, torch.matmul, torch.addmm, torch.addmm, functional.scaled_dot_product_attention
-    )
+        return Products(multiply, multiply_into, _bind_numpy, attend)
+    return Products(torch.matmul, torch.matmul, _bind_torch, functional.scaled_dot_product_attention)
+
+
+def _bind_torch(b: Tensor, out: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], object]:
+    """A function that lays the product of matrices a and `b`, and the sum with `bias`, down in `out`."""
+    if bias is None:
+        return lambda a: torch.matmul(a, b, out=out)
+    return lambda a: torch.addmm(bias, a, b, out=out)
+
+
+def _bind_numpy(b: Tensor, out: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], object]:
+    """`_bind_torch` by numpy, which looks once at what stays: that takes as long as a small product does."""
+    right, place = b.detach().numpy(), out.detach().numpy()
+    added = None if bias is None else bias.detach().numpy()
+
+    def multiply_by(a: Tensor) -> None:
+        np.matmul(a.numpy(), right, out=place)
+        if added is not None:
+            np.add(place, added, out=place)
+
+    return multiply_by
 
 
 def _for_floats(name: str, kernel: Callable[..., Tensor]) -> Callable[..., Any]:
@@ -130,13 +147,13 @@ def attend(
         attn_mask: bool, False where a key is not seen, or what is added to the scaled products.
         scale: what the products are multiplied by.
     """
-    logits = multiply(queries, keys.mT).mul_(scale)
+    logits = torch.from_numpy(np.matmul(queries.numpy(), keys.numpy().swapaxes(-1, -2))).mul_(scale)
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
             logits.masked_fill_(~attn_mask, float("-inf"))
         else:
             logits.add_(attn_mask)
-    return multiply(logits.softmax(-1), values)
+    return torch.from_numpy(np.matmul(logits.softmax(-1).numpy(), values.numpy()))
 
 
 def _exp(x: Tensor) -> Tensor:
