@@ -77,13 +77,8 @@ class _BlockRun(NamedTuple):
 
     def cut_queries(self, queries: Tensor) -> Tensor:
         """Those of (B, T, H, d) that the blocks have, as a view (B, H, count, rows, d)."""
-<<<<<<< HEAD
         own = queries[:, self.first : self.first + self.blocks * self.rows]
-        return own.view(own.shape[0], self.blocks, self.rows, *own.shape[2:]).permute(0, 3, 1, 2, 4)
-=======
-        own = queries[:, self.first : self.first + self.count * self.rows]
         return own.unfold(1, self.rows, self.rows).permute(0, 2, 1, 4, 3)
->>>>>>> part-speed
 
     def cut_keys(self, keys: Tensor, start: int = 0, size: int | None = None) -> Tensor:
         """Keys start ... start + size - 1 of each block, of (B, N, H, d), as a view (B, H, count, *, d)."""
