@@ -74,7 +74,7 @@ def _table(
 def rotation_table(
     past: int, ahead: int, head_dim: int, decay_base: float | None, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """`_table`, as a function that compiled.py can have taken for a constant."""
+    """`_table`, as a function that compile.py can have taken for a constant."""
     return _table(past, ahead, head_dim, decay_base, device, dtype)
 
 
@@ -200,22 +200,27 @@ class Rotation:
         return _turned(keys, cosines, sines)
 
 
+Shape = tuple[int, float | None]
+"""A rotation's head_dim and decay base: what torch's compiler takes for a constant, as it does no dataclass."""
+
+
 @lru_cache(maxsize=16)
 def _whole_table(
-    rotations: tuple[Rotation, ...], length: int, device: torch.device, dtype: torch.dtype
+    shapes: tuple[Shape, ...], length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines of the queries of each scale, then of its keys, each (T, 2, G, 1, d)."""
     with torch.inference_mode(False), torch.no_grad():
+        rotations = [Rotation(*shape) for shape in shapes]
         tables = [rotation.chunk_tables(length, length, device=device, dtype=dtype) for rotation in rotations]
         parts = [torch.stack(part, dim=1)[:, :, None] for part in zip(*tables, strict=True)]
         return torch.stack(parts[0::2], dim=1), torch.stack(parts[1::2], dim=1)
 
 
 def whole_table(
-    rotations: tuple[Rotation, ...], length: int, device: torch.device, dtype: torch.dtype
+    shapes: tuple[Shape, ...], length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """`_whole_table`, as a function that compiled.py can have taken for a constant."""
-    return _whole_table(rotations, length, device, dtype)
+    """`_whole_table`, as a function that compile.py can have taken for a constant."""
+    return _whole_table(shapes, length, device, dtype)
 
 
 def turn_whole(both: Tensor, rotations: Sequence[Rotation]) -> Tensor:
@@ -229,7 +234,8 @@ def turn_whole(both: Tensor, rotations: Sequence[Rotation]) -> Tensor:
         The same shape, in float32 or better.
     """
     dtype = torch.promote_types(both.dtype, torch.float32)
-    return _turned(both, *whole_table(tuple(rotations), both.shape[1], both.device, dtype))
+    shapes = tuple((rotation.head_dim, rotation.decay_base) for rotation in rotations)
+    return _turned(both, *whole_table(shapes, both.shape[1], both.device, dtype))
 
 
 class PositionBias(nn.Module):
