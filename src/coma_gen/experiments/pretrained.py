@@ -6,7 +6,7 @@ pretrained/
   README.md      the model card; its table is written from figures.json
 
 `python -m coma_gen.experiments.pretrained` takes data/model and the metrics of this checkout, which is what
-`make pretrained` does after `make maestro-cpu`. No stage reads or writes any of it.
+`make pretrained` does after the run of presets/maestro-quick.yaml. No stage reads or writes any of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.core.io import read_json, sha256_bytes, write_atomic
+from coma_gen.core.io import read_json, write_atomic
 from coma_gen.experiments.dvc_experiments import head
 from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.pretrained import NAME
@@ -78,7 +78,6 @@ def _figures(workspace: Workspace, generator: MusicGenerator) -> dict[str, Any]:
     key = "bits_per_note_10ms"
     return {
         "commit": head(workspace.root),
-        "dvc_lock_sha256": sha256_bytes((workspace.root / "dvc.lock").read_bytes()),
         "model": generator.loaded.manifest.digest,
         "parameters": train["parameters"],
         "steps": train["steps"],
@@ -106,7 +105,6 @@ def _rows(figures: dict[str, Any]) -> Iterator[str]:
     for name, bits in figures["prompts"].items():
         yield f"| bits per note of examples/prompts/{name} | {bits:.2f} |"
     yield f"| commit of the run | {figures['commit'][:12]} |"
-    yield f"| SHA-256 of its dvc.lock | {figures['dvc_lock_sha256'][:12]} |"
     yield f"| digest of the model | {figures['model'][:12]} |"
 
 
