@@ -10,9 +10,10 @@ Shapes: B batch, H heads, T queries of the chunk, N keys (remembered ones, then 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -58,7 +59,8 @@ def _cut(
     return list(zip(blocks, torch.split(queries, size, dim=2), *ranges, strict=True))
 
 
-class _BlockRun(NamedTuple):
+@dataclass(frozen=True)
+class _BlockRun:
     """Neighboring blocks of one shape: one product takes them all.
 
     Attributes:
@@ -120,12 +122,7 @@ class _LocalAttentionFn(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        windows: Sequence[int],
-        softmax_scale: float,
+        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, windows: Sequence[int], softmax_scale: float
     ) -> Tensor:
         """(B, T, G, H, d), twice (B, N, G, H, d) -> (B, T, G, H, d)."""
         products, scaled = products_of(queries), queries * softmax_scale
