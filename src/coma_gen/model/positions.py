@@ -202,20 +202,21 @@ class Rotation:
 
 @lru_cache(maxsize=16)
 def _whole_table(
-    rotations: tuple[Rotation, ...], length: int, device: torch.device, dtype: torch.dtype
+    head_dim: int, bases: tuple[float | None, ...], length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines of the queries of each scale, then of its keys, each (T, 2, G, 1, d)."""
+    """Cosines and signed sines of each scale's queries, then of its keys, each (T, 2, G, 1, d)."""
     with torch.inference_mode(False), torch.no_grad():
+        rotations = [Rotation(head_dim, base) for base in bases]
         tables = [rotation.chunk_tables(length, length, device=device, dtype=dtype) for rotation in rotations]
         parts = [torch.stack(part, dim=1)[:, :, None] for part in zip(*tables, strict=True)]
         return torch.stack(parts[0::2], dim=1), torch.stack(parts[1::2], dim=1)
 
 
 def whole_table(
-    rotations: tuple[Rotation, ...], length: int, device: torch.device, dtype: torch.dtype
+    head_dim: int, bases: tuple[float | None, ...], length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """`_whole_table`, as a function that compiled.py can have taken for a constant."""
-    return _whole_table(rotations, length, device, dtype)
+    return _whole_table(head_dim, bases, length, device, dtype)
 
 
 def turn_whole(both: Tensor, rotations: Sequence[Rotation]) -> Tensor:
@@ -229,7 +230,8 @@ def turn_whole(both: Tensor, rotations: Sequence[Rotation]) -> Tensor:
         The same shape, in float32 or better.
     """
     dtype = torch.promote_types(both.dtype, torch.float32)
-    return _turned(both, *whole_table(tuple(rotations), both.shape[1], both.device, dtype))
+    bases = tuple(rotation.decay_base for rotation in rotations)
+    return _turned(both, *whole_table(both.shape[-1], bases, both.shape[1], both.device, dtype))
 
 
 class DynamicPositionBias(nn.Module):
