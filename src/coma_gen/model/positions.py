@@ -208,7 +208,7 @@ Shape = tuple[int, float | None]
 def _whole_table(
     shapes: tuple[Shape, ...], length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines of the queries of each scale, then of its keys, each (T, 2, G, 1, d)."""
+    """Cosines and signed sines of each scale's queries, then of its keys, each (T, 2, G, 1, d)."""
     with torch.inference_mode(False), torch.no_grad():
         rotations = [Rotation(*shape) for shape in shapes]
         tables = [rotation.chunk_tables(length, length, device=device, dtype=dtype) for rotation in rotations]
