@@ -10,10 +10,11 @@ import pytest
 
 from coma_gen.core.artifact import MANIFEST
 from coma_gen.core.errors import UserError
+from coma_gen.experiments import pretrained
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.model.device import deterministic
 from coma_gen.tracking.model_store import named_model
-from coma_gen.workspace import pretrained
+from coma_gen.workspace import pretrained as place
 from coma_gen.workspace.paths import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def test_what_was_trained_comes_first_and_it_otherwise(tmp_path: Path) -> None:
 
 
 def test_where_it_was_left_out_the_way_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "PLACES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(place, "PLACES", (tmp_path / "nowhere",))
     for named in (None, "pretrained"):
         with pytest.raises(UserError, match=r"--model.*must be named"), named_model(named, None):
             pass

@@ -201,7 +201,7 @@ class Rotation:
 
 
 Shape = tuple[int, float | None]
-"""A rotation's head_dim and decay base, which torch's compiler takes for constants, as it does no dataclass."""
+"""A rotation's head_dim and decay base, which torch's compiler takes as constants; it takes no dataclass."""
 
 
 @lru_cache(maxsize=16)
