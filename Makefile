@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(DEV_READY): $(READY)
 	@echo "Installing what tests, checks and benchmarks need ..."
-	@$(INSTALL) -e '.[pipeline,serve,scale,dev,bench,docs]'
+	@$(INSTALL) -e '.[pipeline,serve,scale,tensorboard,dev,bench,docs]'
 	@touch $@
 
 demo: $(READY) ## the whole pipeline on ten MAESTRO performances, then what came out

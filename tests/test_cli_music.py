@@ -219,8 +219,9 @@ def test_the_best_of_several_tells_what_all_cost_and_repeats(desk: Path, model: 
 
 
 def test_in_a_checkout_the_model_is_the_one_that_dvc_trained(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    desk: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("coma_gen.workspace.pretrained.PLACES", ())
     for name in ("dvc.yaml", "params.yaml"):
         (desk / name).write_bytes((ROOT / name).read_bytes())
     assert "train one with `dvc repro`" in refusal(capfd, "generate", *SHORT).lower()

@@ -26,7 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-MODULES = {"pyyaml": "yaml", "vl-convert-python": "vl_convert", "pretty-midi": "pretty_midi"}
+MODULES = {
+    "pyyaml": "yaml",
+    "vl-convert-python": "vl_convert",
+    "pretty-midi": "pretty_midi",
+    "tensorboardx": "tensorboardX",
+}
 """Packages that are imported by another name than their own."""
 WITHOUT_ASKING = {"IPython", "multiprocess", "pydantic_core", "dvc_data"}
 """Of the notebook that one is in, and parts of datatrove, pydantic and dvc."""
@@ -40,8 +45,8 @@ def modules(lines: list[str]) -> set[str]:
 
 BASE = modules(PROJECT["dependencies"])
 MORE = set().union(*map(modules, EXTRAS.values())) - BASE
-BY_TORCH = {"filelock", "jinja2", "markupsafe"}
-"""Packages of extras that the base has too, as torch needs them."""
+BY_OTHERS = {"filelock", "jinja2", "markupsafe", "httpx2"}
+"""Packages of extras that the base has too, as torch and MidiTok need them."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestSmallInstallation:
     """A Python in which nothing but the base can be imported."""
 
-    BLOCKED = f"import sys\nsys.modules.update(dict.fromkeys({sorted(MORE - BY_TORCH)}))\n"
+    BLOCKED = f"import sys\nsys.modules.update(dict.fromkeys({sorted(MORE - BY_OTHERS)}))\n"
 
     def run(self, program: str, folder: Path) -> str:
         command = [sys.executable, "-c", self.BLOCKED + program]
@@ -101,7 +106,7 @@ def test_all_that_the_source_imports_is_declared() -> None:
 def test_the_extras_are_those_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     demo = {"pipeline", "serve"}
-    everything = demo | {"scale", "dev", "bench", "docs"}
+    everything = demo | {"scale", "tensorboard", "dev", "bench", "docs"}
     installed = [set(names.split(",")) for names in re.findall(r"-e '\.\[([\w,]+)\]'", makefile)]
     assert installed == [demo, everything] and set(EXTRAS) == everything
     for target, needs in (

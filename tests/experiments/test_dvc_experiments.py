@@ -58,6 +58,7 @@ def lock(params: dict[str, Any], changed: tuple[str, ...]) -> dict[str, Any]:
         section, _, key = name.partition(".")
         known = params[section][key] if key else dict(params[section])
         stages[stage] = {
+            "cmd": f"python stages/{stage}.py",
             "deps": [{"path": f"data/{reads}", "md5": f"{reads} old" if stage in changed else reads}],
             "params": {"params.yaml": {name: "old" if f"{stage} params" in changed else known}},
             "outs": [{"path": f"data/{writes}", "md5": writes}],

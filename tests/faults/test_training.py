@@ -257,7 +257,7 @@ class TestIll:
         monkeypatch.setattr(
             training_loop,
             "learning_rate_share",
-            lambda step, params: 3e38 if step == 6 else real(step, params),
+            lambda step, params: float("inf") if step == 6 else real(step, params),
         )
         with pytest.raises(UserError, match=r"^train step 6: weights must be finite.*step 4 is kept"):
             trainer.train(tmp_path / "run")

@@ -25,7 +25,6 @@ from coma_gen.cli.main import main
         (("--port", "70000"), "coma-gen: --port: must be 0 to 65535, got 70000"),
         (("--threads", "0"), "coma-gen: --threads: must be 1 to 1024, got 0"),
         (("--max-seconds", "0"), "coma-gen: --max-seconds: must be above 0, got 0.0"),
-        ((), "coma-gen: --model: outside of a coma-gen checkout a model must be named"),
         (("--model", "nowhere"), "coma-gen: nowhere: must be a model's folder"),
     ],
 )
