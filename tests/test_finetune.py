@@ -51,6 +51,7 @@ def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
     pairs, other = written_model(tmp_path / "p", vocab_size=600), written_model(tmp_path / "o", velocities=31)
     (place / "file").touch()
     monkeypatch.chdir(place)
+    monkeypatch.setattr("coma_gen.workspace.pretrained.PLACES", ())
     for words, reason in (
         (("nowhere",), "nowhere: must be a folder of MIDI files, got nothing there"),
         (("file",), "file: must be a folder of MIDI files, got a file"),

@@ -29,7 +29,11 @@ def swept(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     checkout = copy_of(built.folder, tmp_path_factory.mktemp("swept") / "checkout")
     for name in ("name", "email"):
         run(checkout, "git", "config", f"user.{name}", "t@localhost")
-    sweep = (f"train.learning_rate={','.join(RATES)}", f"train.seed={','.join(SEEDS)}")
+    sweep = (
+        "train.optimizer=adamw",
+        f"train.learning_rate={','.join(RATES)}",
+        f"train.seed={','.join(SEEDS)}",
+    )
     dvc(checkout, "exp", "run", "--queue", *(word for change in sweep for word in ("-S", change)), "train")
     assert read_queue(checkout).counts == {"Queued": ENDED + FAILED}
     dvc(checkout, "queue", "start", "-j", "2")

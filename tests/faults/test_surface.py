@@ -98,6 +98,8 @@ def test_nothing_listens_to_other_machines(every_call: Calls, tally: Tally) -> N
         ):
             words = " ".join(ast.unparse(each) for each in given)
             text = (ROOT / where.partition(":")[0]).read_text(encoding="utf-8")
+            if not re.search(r"(?m)^\s*(from|import) (socket|http|asyncio|werkzeug|uvicorn)\b", text):
+                continue  # another thing of that name
             constant = "HOST" in words and re.search(r'(?m)^HOST = "127\.0\.0\.1"$', text)
             assert constant or re.search(r"127\.0\.0\.1|localhost", words), where
     tally("another machine that asks", "nothing listens but on loopback", len(TEXTS))

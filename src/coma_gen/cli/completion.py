@@ -38,7 +38,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
         kind = PATHS.get(str(action.metavar or action.dest.upper()))
         if kind is not None:
             action.complete = kinds[kind]  # type: ignore[attr-defined]
-    print(shtab.complete(parser, shell=options.shell))
+    print(shtab.complete(parser, options.shell))
     return 0
 
 
