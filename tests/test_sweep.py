@@ -6,11 +6,12 @@ whole ones.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkout import Built, coma_gen, copy_of, dvc, show_experiments
+from checkout import Built, coma_gen, copy_of, dvc
 from mlflow_records import OF_MLFLOW
 from subprocess_utils import end_processes, run, wait_until
 
@@ -68,9 +69,10 @@ def test_none_has_two_runs(swept: Path) -> None:
 
 
 def test_each_that_ended_is_an_experiment_with_settings_of_its_own(swept: Path) -> None:
-    found = [
-        dict(data["params"]["params.yaml"]["data"]["train"]) for data in show_experiments(swept).values()
-    ]
+    shown = json.loads(dvc(swept, "exp", "show", "--json"))
+    experiments = next(item for item in shown if item["rev"] != "workspace")["experiments"]
+    ends = [item for item in experiments if (item["executor"] or {}).get("state") != "failed"]
+    found = [item["revs"][0]["data"]["params"]["params.yaml"]["data"]["train"] for item in ends]
     settings = {(train["learning_rate"], train["seed"]) for train in found if str(train["seed"]) in SEEDS}
     expected = {(float(rate), int(seed)) for rate in RATES[:3] for seed in SEEDS}
     assert settings == expected
