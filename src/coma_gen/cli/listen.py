@@ -105,9 +105,8 @@ def _make(workspace: Workspace, options: argparse.Namespace) -> int:
             if name not in (REAL, NGRAM):
                 named = options.model if name == MODEL else name
                 models[name] = stack.enter_context(named_model(named, workspace))
-                print(
-                    f"{name}: {name_of_model(named, models[name]) or 'data/model'}{_doubt(models[name], data)}"
-                )
+                called = name_of_model(named, models[name]) or "data/model"
+                print(f"{name}: {called}{_doubt(models[name], data)}")
         text, sealed = build_page(
             models,
             sources,
@@ -120,9 +119,7 @@ def _make(workspace: Workspace, options: argparse.Namespace) -> int:
     write_atomic(page, text)
     minutes = options.trials * 2 * (options.prompt_seconds + options.seconds) / 60
     print(f"{page}: {options.trials} trials, about {minutes:.0f} minutes of music, {len(text) / 1e6:.1f} MB")
-    print(
-        f"to count the answers to it: coma-gen listen --page {page} --score answers-*.json ({sealed.digest})"
-    )
+    print(f"to count its answers: coma-gen listen --page {page} --score answers-*.json ({sealed.digest})")
     return 0
 
 

@@ -29,6 +29,7 @@ class Passage:
         prompt: its times counted from its first note.
         real: what follows, its times counted from the prompt's last onset, as those of new music are.
         other: another passage of the piece, as long as `real` and apart from both.
+        other_start: seconds from the performance's beginning to that.
     """
 
     midi_filename: str
@@ -36,6 +37,7 @@ class Passage:
     prompt: Notes
     real: Notes
     other: Notes
+    other_start: float
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,10 @@ def find_passages(
             prompt = excerpt(notes, start, prompt_seconds)
             joint = start_of(notes, start) + prompt.end_of_onsets
             real = following(notes, joint, seconds)
-            other = _elsewhere(notes, start, joint + seconds, seconds, seed, row)
+            elsewhere = _elsewhere(notes, start, joint + seconds, seconds, seed, row)
+            other = following(notes, elsewhere, seconds)
             if len(prompt) and len(real) and len(other):
-                found.append(Passage(name, start, prompt, real, other))
+                found.append(Passage(name, start, prompt, real, other, elsewhere))
     return Found(found, len(lengths) - len(rows), number - len(found))
 
 
@@ -116,11 +119,12 @@ def start_of(notes: Notes, start: float) -> float:
     return float(later[0]) if len(later) else start
 
 
-def _elsewhere(notes: Notes, begin: float, end: float, seconds: float, seed: int, row: int) -> Notes:
-    """A passage that ends before `begin` or starts after `end`, every such place being equally likely."""
+def _elsewhere(notes: Notes, begin: float, end: float, seconds: float, seed: int, row: int) -> float:
+    """Where a passage starts that ends before `begin` or starts after `end`, all such places being equally
+    likely; the end of the notes where there is none.
+    """
     before, behind = (max(0.0, room - seconds) for room in (begin, notes.end_of_onsets - end))
     if before + behind <= 0:
-        return Notes.empty()
+        return notes.end_of_onsets
     place = float(generator(seed, "another passage", row, round(begin * 1000)).random()) * (before + behind)
-    start = place if place < before else end + place - before
-    return following(notes, start, seconds)
+    return place if place < before else end + place - before
