@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
+    from coma_gen.core.seeding import pin_cpu
+
+    pin_cpu(pin=True, threads=1)
 
 import numpy as np
 import numpy.typing as npt

@@ -7,20 +7,19 @@ read again when the answers are counted.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from coma_gen.audio.synth import SAMPLE_RATE, sound
-from coma_gen.audio.writers import write_blocks
+from coma_gen.audio.synth import sound
+from coma_gen.audio.writers import small_ogg
 from coma_gen.midi.notes import Notes
 from coma_gen.report.gallery import data_uri
 from coma_gen.report.page import HERE, SCRIPT, STYLE, render_page
 
+SAMPLE_RATE = 16_000
 FADE_SECONDS = 1.5
 LEAST_HEARD = 5.0
 """Seconds of each continuation that must have been played before a trial can be answered."""
@@ -58,15 +57,11 @@ def _ogg(notes: Notes, seconds: float) -> bytes:
     """The first seconds of some music, which fades out, as a sound file."""
     samples = round(seconds * SAMPLE_RATE)
     heard = np.zeros((samples, 1))
-    played = sound(notes, channels=1)[:samples]
+    played = sound(notes, sample_rate=SAMPLE_RATE, channels=1)[:samples]
     heard[: len(played)] = played
-    heard[-int(FADE_SECONDS * SAMPLE_RATE) :] *= np.linspace(
-        1, 0, min(samples, int(FADE_SECONDS * SAMPLE_RATE))
-    )[:, None]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "heard.ogg"
-        write_blocks(path, [np.rint(heard).astype(np.int16)], sample_rate=SAMPLE_RATE, channels=1)
-        return path.read_bytes()
+    fade = min(samples, int(FADE_SECONDS * SAMPLE_RATE))
+    heard[-fade:] *= np.linspace(1, 0, fade)[:, None]
+    return small_ogg(np.rint(heard).astype(np.int16), sample_rate=SAMPLE_RATE)
 
 
 def listening_page(trials: Sequence[HeardTrial], *, sealed: str, digest: str, kind: str) -> str:
