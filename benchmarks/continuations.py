@@ -185,7 +185,7 @@ class Comparison:
             floor = float(other.mean()) - LESS_OFTEN
             found.append(
                 Wanted(
-                    f"{name} within 25%: {floor:.0%} or more", f"{new.mean():.0%}", bool(new.mean() >= floor)
+                    f"{name} within 25%: {floor:.1%} or more", f"{new.mean():.1%}", bool(new.mean() >= floor)
                 )
             )
         scale = self.measures[IN_SCALE].new.mean()
@@ -274,12 +274,10 @@ def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
             longest <= memory["test"]["longest_notes"],
         ),
     ]
-    of, drawn = metrics["excerpts"], metrics["tokens"] + metrics["tokens_redrawn"]
+    of = metrics["excerpts"]
     return wanted, (
         f"The music measures compare {of['at_a_time']} pieces of each set at a time, of {of['train']} and "
-        f"{of['test']} excerpts. Sampling went back {metrics['rewinds']} times "
-        f"({metrics['tokens_redrawn']:,} of {drawn:,} tokens); {metrics['invalid']} of {metrics['samples']} "
-        "pieces break the grammar."
+        f"{of['test']} excerpts."
     )
 
 
@@ -349,7 +347,7 @@ def measure(
     )
     pieces = continued(model, [each.prompt for each in found.passages], params, processes=processes)
     compared = Comparison.of(found.passages, [piece.new for piece in pieces])
-    wanted, told = compared.wanted(), [_told(found, params, split)]
+    wanted, told = compared.wanted(), [_told(found, pieces, params, split)]
     if against_train:
         with tempfile.TemporaryDirectory() as folder:
             for number, piece in enumerate(pieces):
@@ -362,11 +360,16 @@ def measure(
     return "\n\n".join([compared.means(), compared.shares(), reached, " ".join(told)])
 
 
-def _told(found: Found, params: SampleParams, split: str) -> str:
+def _told(found: Found, pieces: Sequence[Continuation], params: SampleParams, split: str) -> str:
+    drawn, dropped = (sum(getattr(piece, name) for piece in pieces) for name in ("tokens", "redrawn"))
+    cut, broken = (sum(not getattr(piece, name) for piece in pieces) for name in ("reached", "valid"))
     return (
         f"{params.prompt_seconds:g} s of prompt, {params.seconds:g} s of new music, seed {params.seed}, "
         f"top-p {params.top_p} among {', '.join(params.truncate) or 'nothing'}; the {split} split, without "
-        f"{found.too_short} performances that are too short and {found.without_notes} places without notes."
+        f"{found.too_short} performances that are too short and {found.without_notes} places without notes. "
+        f"{cut} pieces ended early and {broken} break the grammar; sampling went back "
+        f"{sum(piece.rewinds for piece in pieces)} times, which dropped {dropped / (drawn + dropped):.1%} of "
+        "the tokens."
     )
 
 
