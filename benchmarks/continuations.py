@@ -141,7 +141,7 @@ class Comparison:
     def of(cls, passages: Sequence[Passage], new: Sequence[Notes]) -> Comparison:
         """Measures everything."""
         near = {name: Held.of(passages, new, measure) for name, measure in NEAR.items()}
-        in_scale = _in_scale(passages, new)
+        in_scale, chosen = _in_scale(passages, new), _share_of_scale(passages) >= LEAST_IN_SCALE
         stays = Held.of(passages, new, stay_on_three_keys)
         nearness = {name: held.near() for name, held in near.items()}
         new_near, other_near = (np.all([pair[part] for pair in nearness.values()], axis=0) for part in (0, 1))
@@ -150,7 +150,7 @@ class Comparison:
                 **near,
                 DURATION: Held.of(passages, new, duration),
                 "notes in the prompt's scale": in_scale,
-                IN_SCALE: in_scale.where(_share_of_scale(passages) >= LEAST_IN_SCALE),
+                **({IN_SCALE: in_scale.where(chosen)} if chosen.any() else {}),
                 STAYS: Held(
                     *((each >= STAY_SECONDS).astype(float) for each in (stays.new, stays.real, stays.other))
                 ),
@@ -188,11 +188,12 @@ class Comparison:
                     f"{name} within 25%: {floor:.1%} or more", f"{new.mean():.1%}", bool(new.mean() >= floor)
                 )
             )
-        scale = self.measures[IN_SCALE].new.mean()
-        wish = (
-            f"{LEAST_KEPT:.0%} of the notes in the prompt's scale, where the prompt has {LEAST_IN_SCALE:.0%}"
-        )
-        found.append(Wanted(wish, f"{scale:.1%}", bool(scale >= LEAST_KEPT)))
+        if (scale := self.measures.get(IN_SCALE)) is not None:
+            wish = (
+                f"{LEAST_KEPT:.0%} of notes in the prompt's scale, where the prompt has {LEAST_IN_SCALE:.0%}"
+            )
+            kept = float(scale.new.mean())
+            found.append(Wanted(wish, f"{kept:.1%}", kept >= LEAST_KEPT))
         for name in (DURATION, "notes at once"):
             ratio = self.measures[name].new.mean() / self.measures[name].real.mean()
             found.append(Wanted(f"{name} within 10% of real", f"{ratio - 1:+.0%}", bool(0.9 <= ratio <= 1.1)))

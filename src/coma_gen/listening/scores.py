@@ -59,7 +59,7 @@ def binomial_p(successes: int, trials: int) -> float:
     """How likely a count as far from half of the trials or further is, where both outcomes are as likely."""
     fewer = min(successes, trials - successes)
     tail = sum(math.comb(trials, count) for count in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**trials)
+    return min(1.0, 2 * tail / (1 << trials))
 
 
 def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
@@ -99,7 +99,8 @@ def read_answers(paths: Sequence[Path], sealed: Sealed) -> list[Listener]:
     Raises:
         UserError: files that are no answers, belong to another page, are incomplete, or of one listener.
     """
-    listeners, faults = [], []
+    listeners: list[Listener] = []
+    faults: list[Fault] = []
     for path in paths:
         content = read_json(path)
         found = _faults(str(path), content, sealed)
