@@ -28,6 +28,7 @@ from coma_gen.audio.synth import sound
 from coma_gen.audio.writers import small_ogg
 from coma_gen.config.load import load_params
 from coma_gen.config.schema import SampleParams
+from coma_gen.core.errors import UserError
 from coma_gen.core.io import atomic_dir, write_atomic
 from coma_gen.generation.generate import Continuation
 from coma_gen.listening.passages import Passage, find_passages
@@ -170,4 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

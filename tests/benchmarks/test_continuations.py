@@ -10,7 +10,8 @@ import pytest
 from small_corpus import Made, make
 
 from benchmarks import continuations, samples
-from benchmarks.continuations import Comparison, Held, told_apart
+from benchmarks.comparison import DURATION, STAYS, Comparison, Held
+from benchmarks.continuations import told_apart
 from coma_gen.config.schema import SampleParams
 from coma_gen.listening.passages import Passage
 from coma_gen.midi.notes import Notes
@@ -48,11 +49,11 @@ def test_figures_of_two_continuations(passages: list[Passage]) -> None:
     measures = compared.measures
     assert measures["notes a second"].new.tolist() == [2.0, 4.0]
     assert measures["notes at once"].new.tolist() == pytest.approx([1.0, 1.0])
-    assert measures[continuations.DURATION].new.tolist() == [0.5, 0.25]
+    assert measures[DURATION].new.tolist() == [0.5, 0.25]
     assert measures["notes in the prompt's scale"].real.tolist() == [1.0, 0.0]
     assert measures["notes in the prompt's scale"].new.tolist() == [1.0, 0.5]
-    assert measures[continuations.STAYS].new.tolist() == [0.0, 1.0]
-    assert measures[continuations.STAYS].real.tolist() == [0.0, 0.0]
+    assert measures[STAYS].new.tolist() == [0.0, 1.0]
+    assert measures[STAYS].real.tolist() == [0.0, 0.0]
     shares = {name: [flags.tolist() for flags in pair] for name, pair in compared.nearness.items()}
     assert shares["notes a second"] == [[True, False], [True, True]]
     assert shares["velocity"] == [[True, True], [False, True]]
@@ -62,7 +63,7 @@ def test_figures_of_two_continuations(passages: list[Passage]) -> None:
     holds = {each.rule.split(":")[0]: each.holds for each in compared.wanted()}
     assert holds["velocity within 25%"] and holds["all three within 25%"]
     assert not holds["notes a second within 25%"] and holds["notes at once within 10% of real"]
-    assert not holds[continuations.STAYS]
+    assert not holds[STAYS]
 
 
 def test_what_tells_samples_from_real_music() -> None:

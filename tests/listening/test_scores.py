@@ -121,6 +121,8 @@ def test_all_faults_are_told_at_once(sealed: Sealed, tmp_path: Path) -> None:
 def test_a_listener_counts_once(sealed: Sealed, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be of another listener"):
         read_answers(saved(tmp_path, answers(sealed, "aaa"), answers(sealed, "bbb")), sealed)
+    (strange,) = read_answers(saved(tmp_path, answers(sealed, "aaa", name="\x1b[2J" + "x" * 999)), sealed)
+    assert strange.name == "?[2J" + "x" * 76
     nameless = [answers(sealed, "aaa", name=""), answers(sealed, "bbb", name="")]
     assert [listener.name for listener in read_answers(saved(tmp_path, *nameless), sealed)] == [
         "answers-0",

@@ -14,6 +14,8 @@ from coma_gen.core.io import read_json
 from coma_gen.listening.sealed import ANSWERS, Sealed
 
 CONFIDENCE = 0.95
+LONGEST_NAME = 80
+"""Characters of a listener's name: the page takes no more."""
 Pair = tuple[str, str]
 
 
@@ -106,7 +108,7 @@ def read_answers(paths: Sequence[Path], sealed: Sealed) -> list[Listener]:
         found = _faults(str(path), content, sealed)
         faults += found
         if not found:
-            name = content["listener"] or path.stem
+            name = _printable(content["listener"] or path.stem)
             if any(name == other.name for other in listeners):
                 remedy = "leave one of them out, or change the name in one"
                 faults.append(
@@ -116,6 +118,11 @@ def read_answers(paths: Sequence[Path], sealed: Sealed) -> list[Listener]:
     if faults:
         raise UserError(*faults)
     return listeners
+
+
+def _printable(name: str) -> str:
+    """A listener's name as a table can show it, whatever a file holds."""
+    return "".join(each if each.isprintable() else "?" for each in name[:LONGEST_NAME])
 
 
 def _faults(where: str, content: Any, sealed: Sealed) -> list[Fault]:
