@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,8 @@ The same command makes the same page again.
 """
 MODEL = "model"
 """The source that stands for what `--model` names."""
-MOST_TRIALS = 500
-
-
-@dataclass(frozen=True)
-class _Range:
-    """What a number must be within."""
-
-    low: float
-    high: float
-
-
-RANGES = {
-    "trials": _Range(1, MOST_TRIALS),
-    "seconds": _Range(2, 300),
-    "prompt_seconds": _Range(1, 120),
-    "seed": _Range(0, 2**63 - 1),
-}
+RANGES = {"trials": (1, 500), "seconds": (2, 300), "prompt_seconds": (1, 120), "seed": (0, 2**63 - 1)}
+"""What numbers must be within."""
 
 
 def add_command(commands: Any) -> None:
@@ -135,9 +119,9 @@ def _doubt(model: Path, data: Path) -> str:
 def _check(options: argparse.Namespace, sources: list[str], page: Path) -> None:
     """Refuses options that make no test."""
     faults = [
-        Fault(f"--{name.replace('_', '-')}", f"must be {bounds.low:,g} to {bounds.high:,g}", str(value))
-        for name, bounds in RANGES.items()
-        if not bounds.low <= (value := getattr(options, name)) <= bounds.high
+        Fault(f"--{name.replace('_', '-')}", f"must be {low:,} to {high:,}", str(value))
+        for name, (low, high) in RANGES.items()
+        if not low <= (value := getattr(options, name)) <= high
     ]
     if len(sources) < 2 or len(set(sources)) < len(sources) or "" in sources:
         rule = "must be two or more different names, with commas"
