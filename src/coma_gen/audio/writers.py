@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     Pcm = npt.NDArray[np.int16]
 
+SMALL, SMALL_BLOCK = 0.9, 65_536
+"""Of 0 (the best) to 1 (the smallest); and samples that are written at a time."""
 MAX_WAV_BYTES = 2**32 - 2**16
 FULL_SCALE = 32_768.0
 OGG_SERIAL = b"coma"
 """Names the stream in an Ogg file; libsndfile draws another one each time."""
-SMALL, SMALL_BLOCK = 0.9, 65_536
-"""Of 0 (the best) to 1 (the smallest); and samples that libsndfile is given at a time, which it keeps."""
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
