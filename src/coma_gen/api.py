@@ -112,7 +112,7 @@ class MusicModel:
         from coma_gen.midi.prompt import read_prompt
 
         content, name = _read_midi(source, "prompt")
-        return read_prompt(content, name=name, open_pedal=self._composer.writes_pedal, **request.stretch)
+        return read_prompt(content, name=name, open_pedal=self._composer.writes_pedal, **request.passage)
 
     def _finish(
         self, piece: Continuation, prompt: Prompt | None, number: int, request: Request

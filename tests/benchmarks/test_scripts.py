@@ -86,7 +86,7 @@ def test_a_state_is_weighed_once_however_many_views_it_has() -> None:
     assert sum(tensor_bytes({"a": [memory, memory[:3]], "b": (memory[4:], None, 1)}).values()) == 40
 
 
-def test_the_bytes_that_must_be_read_are_at_most_those_that_are_kept(tiny: Size) -> None:
+def test_the_bytes_that_must_be_read_are_at_most_those_of_the_state(tiny: Size) -> None:
     model = Conformer(params=tiny.model, vocab_size=tiny.vocab_size, seed=0).eval()
     state = model.init_cache(1)
     with torch.inference_mode():
@@ -106,14 +106,14 @@ def test_data(tmp_path: Path) -> None:
     assert len(counts) == 4 and max(counts) < 1.05 * min(counts)
 
 
-def test_the_page_has_a_place_for_every_script() -> None:
+def test_the_page_has_a_section_for_every_script() -> None:
     page = README.read_text(encoding="utf-8")
     for name in every.SCRIPTS:
         assert f"<!-- {name} -->" in page and f"<!-- end of {name} -->" in page
         assert (README.parent / f"{name}.py").exists()
 
 
-def test_tables_take_their_places_and_replace_what_was_there() -> None:
+def test_tables_replace_what_was_between_their_marks() -> None:
     page = "a\n<!-- it -->\nold\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
     page = every.placed(page, {"it": "\nnew \\1\n\n"})
     assert page == "a\n<!-- it -->\nnew \\1\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"

@@ -175,7 +175,7 @@ class Page:
             time.sleep(0.02)
 
     def click(self, element: str, x: float = 0.5, y: float = 0.5) -> None:
-        """Presses the mouse on an element, at shares of its width and height, scrolled into sight."""
+        """Presses the mouse on an element, at shares of its width and height, scrolled into view."""
         self.value(f"{element}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
         box = self.value(f"{element}.getBoundingClientRect().toJSON()")
         at = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}

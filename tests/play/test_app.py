@@ -1,4 +1,4 @@
-"""What the page asks for: looked at, continued, heard and packed; or refused with a reason."""
+"""What the page asks for: looked at, continued, played and packed; or refused with a reason."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_prompts_are_our_own(client: TestClient, name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/look", "/continue", "/sound", "/archive"])
-def test_the_door_is_that_of_the_server(
+def test_the_request_guard_is_that_of_the_server(
     client: TestClient, path: str, headers: dict[str, str], content: bytes, status: int, reason: str
 ) -> None:
     answer = client.post(path, headers={"content-type": "application/json"} | headers, content=content)
@@ -150,19 +150,19 @@ def test_pieces_are_those_of_the_library_to_the_byte_and_come_while_they_are_mad
 ) -> None:
     monkeypatch.setattr(studio_module, "BETWEEN_REPORTS", 0.0)
     asked = {"seconds": 3.0, "num": 2, "seed": 5, "temperature": 0.9}
-    heard = events(client, midi=TEXT, name="scale.mid", **asked)
-    pieces = heard[-1]["pieces"]
+    answers = events(client, midi=TEXT, name="scale.mid", **asked)
+    pieces = answers[-1]["pieces"]
     made = [base64.b64decode(piece["midi"]) for piece in pieces]
     settings = Request(**asked, tokens=studio.limits.max_tokens)
     assert made == continue_midi(studio.composer, SONG, settings, name="scale.mid")
-    (begun,) = (event["begun"] for event in heard if "begun" in event)
+    (begun,) = (event["begun"] for event in answers if "begun" in event)
     assert (begun["start"], begun["joint"], len(begun["notes"])) == (0.0, 5.5, 12)
     shown: list[list[list[float]]] = [[], []]
-    progress = [event["progress"] for event in heard if "progress" in event]
+    progress = [event["progress"] for event in answers if "progress" in event]
     for parts in progress:
         for number, part in enumerate(parts):
-            kept = [row for row in shown[number] if part["from"] is None or row[0] < part["from"] - 0.001]
-            shown[number] = kept + part["notes"]
+            earlier = [row for row in shown[number] if part["from"] is None or row[0] < part["from"] - 0.001]
+            shown[number] = earlier + part["notes"]
     assert len(progress) > 20
     for number, piece in enumerate(pieces):
         # A later note of the same key may cut one short.
@@ -194,11 +194,11 @@ def test_the_command_says_what_is_not_by_default(client: TestClient, studio: Stu
 def test_a_long_prompt_is_shown_from_ten_seconds_before_its_end(client: TestClient, studio: Studio) -> None:
     times = [2.0 * step for step in range(20)]
     song = midi_bytes(Notes.of(times, [1.0] * 20, [60] * 20, [64] * 20))
-    heard = events(client, midi=base64.b64encode(song).decode(), seconds=1)
-    (begun,) = (event["begun"] for event in heard if "begun" in event)
+    answers = events(client, midi=base64.b64encode(song).decode(), seconds=1)
+    (begun,) = (event["begun"] for event in answers if "begun" in event)
     assert (begun["start"], begun["joint"]) == (28.0, 38.0)
     assert [row[0] for row in begun["notes"]] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
-    assert all(row[0] > 10.0 for row in heard[-1]["pieces"][0]["notes"])
+    assert all(row[0] > 10.0 for row in answers[-1]["pieces"][0]["notes"])
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_a_file_can_be_dropped(page: Page) -> None:
     page.wait("$('title').textContent === 'my song.mid'")
 
 
-def test_the_place_is_chosen_by_keyboard_and_everything_is_reached(page: Page) -> None:
+def test_the_start_is_chosen_by_keyboard_and_everything_is_reached(page: Page) -> None:
     choose(page, "waltz")
     page.value("$('roll').focus()")
     for key, told in (("Home", "0:00"), ("PageUp", "0:10"), ("ArrowLeft", "0:09"), ("End", "0:11")):

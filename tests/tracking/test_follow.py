@@ -94,7 +94,7 @@ def start_training(home: Path, own_code: dict[str, str]) -> Iterator[Callable[..
             os.kill(training.follower, signal.SIGKILL)
 
 
-def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
+def test_it_sends_a_training_that_is_killed_and_one_that_resumes(
     home: Path,
     store: Store,
     start_training: Callable[..., Training],
@@ -275,7 +275,7 @@ def test_two_followers_do_not_write_to_one_run(
     assert len(open_store(home).client.search_runs([store.experiment_id])) == 1
 
 
-def test_a_parent_that_is_gone_is_seen() -> None:
+def test_a_parent_that_is_gone_is_noticed() -> None:
     assert Parent(os.getppid()).is_there()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -20,8 +20,8 @@ def windows() -> tuple[np.ndarray, np.ndarray]:
     """Eight windows of very different numbers of targets."""
     draws = np.random.default_rng(0)
     inputs, targets = draws.integers(3, 12, (2, 8, 16))
-    for row, kept in enumerate((16, 1, 3, 16, 2, 9, 1, 16)):
-        targets[row, kept:] = IGNORE
+    for row, length in enumerate((16, 1, 3, 16, 2, 9, 1, 16)):
+        targets[row, length:] = IGNORE
     return inputs, targets
 
 

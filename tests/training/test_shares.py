@@ -54,7 +54,7 @@ def test_shares_are_a_partition_and_keep_to_micro_batches(
         length = share.windows // share.micro_batches
         for number in range(share.micro_batches):
             first = share.first + number * length
-            numbers = {place // micro_batch for place in range(first, first + length)}
+            numbers = {index // micro_batch for index in range(first, first + length)}
             assert numbers == {share.first_micro_batch + number}
 
 

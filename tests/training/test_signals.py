@@ -70,7 +70,7 @@ def saved_step(resume: Path, point: Checkpoint, key: str) -> int:
 
 
 EVERY, VALIDATED, LOGGED, SAVED = range(1, STEPS + 1), (4, 8, 10), (3, 4, 6, 8, 9, 10), (2, 4, 6, 8, 10)
-PLACES = {
+CALLS = {
     # what is called, the step from its arguments, whether it fails after it has acted, its steps
     "before a step": (loop._TrainLoop, "take_step", lambda run, step: step, False, EVERY),
     "between a step and what follows": (loop._TrainLoop, "take_step", lambda run, step: step, True, EVERY),
@@ -81,12 +81,12 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_fault_at_every_place_and_step(
-    trainer: ModuleType, tmp_path: Path, uninterrupted: str, place: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("call", CALLS)
+def test_a_fault_at_every_call_and_step(
+    trainer: ModuleType, tmp_path: Path, uninterrupted: str, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each place fails once at each step, in one run that is started again every time."""
-    owner, name, step_of, is_late, steps = PLACES[place]
+    """Each call fails once at each step, in one run that is started again every time."""
+    owner, name, step_of, is_late, steps = CALLS[call]
     real, failed = getattr(owner, name), set()
 
     def faulty(*arguments: Any, **options: Any) -> Any:

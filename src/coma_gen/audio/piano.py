@@ -122,11 +122,11 @@ def _spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
     high; the soundboard radiates little below 70 Hz.
     """
     k = np.arange(1, len(frequency) + 1)
-    place = 0.35 + 0.65 * np.abs(np.sin(np.pi * k / 8.0))
+    strike = 0.35 + 0.65 * np.abs(np.sin(np.pi * k / 8.0))
     cutoff = (650.0 + 2600.0 * touch) * (fundamental / 440.0) ** 0.35
     felt = np.exp(-(frequency - fundamental) / cutoff) * k ** -(1.15 - 0.45 * touch)
     board = frequency**2 / (frequency**2 + 70.0**2)
-    return np.asarray(place * felt * board, np.float64)
+    return np.asarray(strike * felt * board, np.float64)
 
 
 def _decaying_sines(

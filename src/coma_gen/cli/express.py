@@ -55,7 +55,7 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
 
         pin_cpu(pin=True, threads=1)
 
-    from coma_gen.core.free_names import place_files
+    from coma_gen.core.free_names import move_files
     from coma_gen.core.io import check_file
     from coma_gen.generation.express import express_midi
     from coma_gen.generation.music_generator import MusicGenerator
@@ -84,7 +84,7 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     with tempfile.TemporaryDirectory(prefix=".express.", dir=folder) as temporary:
         made = Path(temporary) / "piece.mid"
         made.write_bytes(played.midi)
-        (written,) = place_files([made], folder, f"{_short(source.stem)}-expressed")
+        (written,) = move_files([made], folder, f"{_short(source.stem)}-expressed")
     if played.unheard:
         print(f"as it was: {played.unheard:,} notes of pitches that the model does not know")
     if played.endless:

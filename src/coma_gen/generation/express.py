@@ -1,7 +1,7 @@
 """How a performer might play given notes: the model draws velocities and lengths, onsets and pitches stay.
 
 The tokens of bars, positions and pitches are forced, those of velocities and durations are drawn, each with
-all notes before it and its own onset and pitch in sight. So the grammar holds by construction.
+all notes before it and its own onset and pitch as context. So the grammar holds by construction.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ def express_midi(
     touched = express(composer, notes, name=name, choice=choice, seed=seed)
     found = np.searchsorted(touched.keys, touched.key_of(onset, pitch))
     found = np.minimum(found, len(touched.keys) - 1)
-    is_heard = touched.keys[found] == touched.key_of(onset, pitch)
-    velocity = np.where(is_heard, touched.velocity[found], velocity).astype(np.uint8)
-    duration = np.where(is_heard, touched.duration[found], duration)
+    is_known = touched.keys[found] == touched.key_of(onset, pitch)
+    velocity = np.where(is_known, touched.velocity[found], velocity).astype(np.uint8)
+    duration = np.where(is_known, touched.duration[found], duration)
     midi = with_touch(song, velocity, duration)
-    unheard = int(np.count_nonzero(~is_heard))
+    unheard = int(np.count_nonzero(~is_known))
     return Expressed(midi, notes_of(read_song(midi, name=name)), unheard, song.endless_notes)
 
 

@@ -124,8 +124,8 @@ class CausalConvolution(nn.Module):
 
     def init_cache(self, batch: int, *, room: int) -> list[ConvCache]:
         """What is kept of `batch` rows before their first token."""
-        kept = self.kernel_size - 1
-        return [ConvCache(zeros(self.depthwise_weight, batch, kept + room, self.channels), kept)]
+        history = self.kernel_size - 1
+        return [ConvCache(zeros(self.depthwise_weight, batch, history + room, self.channels), history)]
 
     def _convolve(self, extended: Tensor) -> Tensor:
         """(B, T + K - 1, C) -> (B, T, C)."""

@@ -26,11 +26,11 @@ def block_mask(
     windows = torch.tensor([length if window is None else window for window in window_sizes], device=device)
     reach = windows.repeat_interleave(num_heads)
 
-    def is_seen(_row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def is_visible(_row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query >= key) & (query - key <= reach[head])
 
     return create_block_mask(
-        is_seen, B=None, H=reach.numel(), Q_LEN=length, KV_LEN=length, device=str(device)
+        is_visible, B=None, H=reach.numel(), Q_LEN=length, KV_LEN=length, device=str(device)
     )
 
 

@@ -1,4 +1,4 @@
-"""The page of `coma-gen play` and what it asks for, as an app behind the door of `serving.app`.
+"""The page of `coma-gen play` and what it asks for, as an app behind the request guard of `serving.app`.
 
 GET  /          the page; its parts beside it; /about says what model plays and what its limits are
 POST /look      {midi, name} -> its notes
@@ -52,7 +52,7 @@ HEADERS = {
 
 
 def build_app(studio: Studio) -> App:
-    """The app, behind its door.
+    """The app, behind its request guard.
 
     Args:
         studio: the model, and what it may be asked for.

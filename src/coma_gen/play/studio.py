@@ -92,10 +92,10 @@ class Studio:
         def work(report: Report) -> Event:
             prompt = self._prompt(parsed)
             notes = None if prompt is None else prompt.notes
-            joint = 0.0 if notes is None else notes.end_of_onsets
-            start = shown_from(joint)
+            prompt_end = 0.0 if notes is None else notes.end_of_onsets
+            start = shown_from(prompt_end)
             shown = [] if notes is None else _rows(notes.between(start, math.inf).shifted(-start))
-            report({"begun": {"start": start, "joint": round(joint, 4), "notes": shown}})
+            report({"begun": {"start": start, "joint": round(prompt_end, 4), "notes": shown}})
             with deterministic(self.threads):
                 pieces = generate_request(self.composer, prompt, parsed.request, watch=_follow(report, start))
             command = command_of(self, parsed, name=name, reached=all(piece.reached for piece in pieces))
@@ -112,14 +112,14 @@ class Studio:
         return read_prompt(
             parsed.midi,
             name=parsed.name,
-            **parsed.request.stretch,
+            **parsed.request.passage,
             open_pedal=self.composer.writes_pedal,
         )
 
 
-def shown_from(joint: float) -> float:
+def shown_from(prompt_end: float) -> float:
     """The second that a piece is shown and heard from, by the second at which its prompt ends."""
-    return 0.0 if joint <= SHOWN_WHOLE else float(math.floor(joint - SHOWN_BEFORE))
+    return 0.0 if prompt_end <= SHOWN_WHOLE else float(math.floor(prompt_end - SHOWN_BEFORE))
 
 
 def parse_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

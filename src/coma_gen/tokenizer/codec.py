@@ -86,10 +86,10 @@ def _pedal(ids: Positions, time: Positions, end: int, vocabulary: Vocabulary) ->
     down = _within(ids, vocabulary.span("Pedal"))
     at = np.flatnonzero(down | _within(ids, vocabulary.span("PedalOff")))
     changes = at[np.diff(down[at].astype(np.int64), prepend=0) != 0]
-    moments = time[changes]
-    if len(moments) % 2:
-        moments = np.append(moments, end)
-    pairs = moments.reshape(-1, 2)
+    edge_times = time[changes]
+    if len(edge_times) % 2:
+        edge_times = np.append(edge_times, end)
+    pairs = edge_times.reshape(-1, 2)
     return np.asarray(pairs[pairs[:, 1] > pairs[:, 0]], np.int64)
 
 

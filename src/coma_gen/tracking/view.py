@@ -112,6 +112,6 @@ def _state() -> dict[str, Any]:
 
 
 def _chart(metric: str, settings: dict[str, Any]) -> dict[str, Any]:
-    place = {"uuid": f"chart-{metric}", "metricSectionId": f"section-{RESULT}"}
+    ids = {"uuid": f"chart-{metric}", "metricSectionId": f"section-{RESULT}"}
     named = {"metricKey": metric, "displayName": metric, "deleted": False, "isGenerated": False}
-    return {**place, **named, "runsCountToCompare": 10, **settings}
+    return {**ids, **named, "runsCountToCompare": 10, **settings}

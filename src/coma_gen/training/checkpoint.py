@@ -32,7 +32,7 @@ from coma_gen.core.artifact import verify_artifact, write_manifest
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import atomic_dir, read_json, write_atomic
 
-KEPT = 3
+MAX_CHECKPOINTS = 3
 """Checkpoints that stay; older ones are removed."""
 CHECKPOINTS = "checkpoints"
 KIND = "checkpoint"
@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
-    """Writes a checkpoint below the resume folder, then removes all but the last `KEPT`.
+    """Writes a checkpoint below the resume folder, then removes all but the last `MAX_CHECKPOINTS`.
 
     Args:
         resume: the run's resume folder.
@@ -81,7 +81,7 @@ def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
         write_atomic(folder / "progress.json", json.dumps(dict(checkpoint.progress), allow_nan=False) + "\n")
         write_atomic(folder / "curve.csv", checkpoint.curve)
         write_manifest(folder, kind=KIND, made_from={"run": key}, settings={"step": checkpoint.step})
-    for old in _folders(resume)[:-KEPT]:
+    for old in _folders(resume)[:-MAX_CHECKPOINTS]:
         _remove(old)
     return target
 

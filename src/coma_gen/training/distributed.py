@@ -37,7 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 from coma_gen.config.schema import TrainParams
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.model.device import choose_device
-from coma_gen.training.launch import LOST, PLACE, RENDEZVOUS, is_rank
+from coma_gen.training.launch import LOST, RANK_VARIABLES, RENDEZVOUS, is_rank
 
 PATIENCE = timedelta(days=7)
 """How long a rank waits for the first one, which may wait for another trainer of the same model. The end of a
@@ -49,7 +49,7 @@ class BatchShard(NamedTuple):
     """A rank's part of each step.
 
     Attributes:
-        first: place in the step's batch of its first window.
+        first: index in the step's batch of its first window.
         windows: how many.
         micro_batches: forward passes that it cuts them into.
         first_micro_batch: number in the step of the first of these.
@@ -197,7 +197,7 @@ def init_distributed() -> Iterator[Distributed]:
         UserError: when another rank ends or cannot be reached while this one needs it.
         SystemExit: the same under `launch_ranks`, which says it for all.
     """
-    rank, local_rank, size = (int(os.environ[name]) for name in PLACE) if is_rank() else (0, 0, 1)
+    rank, local_rank, size = (int(os.environ[name]) for name in RANK_VARIABLES) if is_rank() else (0, 0, 1)
     if size == 1:
         yield SINGLE_PROCESS
         return

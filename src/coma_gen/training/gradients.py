@@ -60,8 +60,8 @@ def accumulate_gradient(
         reseed(device, torch_seed(seed, "dropout", step, first_micro_batch + number))
         input_ids = torch.from_numpy(micro_inputs).to(device, non_blocking=True)
         wanted = torch.from_numpy(micro_targets).to(device, non_blocking=True)
-        is_kept = number < micro_batches - 1 and isinstance(model, DistributedDataParallel)
-        with model.no_sync() if is_kept else nullcontext():  # type: ignore[operator]
+        skips_sync = number < micro_batches - 1 and isinstance(model, DistributedDataParallel)
+        with model.no_sync() if skips_sync else nullcontext():  # type: ignore[operator]
             nll = sum_nll(model, input_ids, wanted, bf16=bf16)
             nll.backward()  # type: ignore[no-untyped-call]
         sums.append(nll.detach())
@@ -81,6 +81,6 @@ def clip_gradient(
     gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
     together = None if gradients and gradients[0].device.type == "mps" else True
     norm = get_total_norm(gradients, foreach=together) / divisor
-    kept = torch.ones_like(norm) if clip_norm is None else (clip_norm / (norm + EPSILON)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, kept / divisor)
+    factor = torch.ones_like(norm) if clip_norm is None else (clip_norm / (norm + EPSILON)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, factor / divisor)
     return float(norm)

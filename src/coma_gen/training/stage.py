@@ -74,8 +74,8 @@ def train_stage(
         if faults:
             raise ranks.ended(UserError(*faults), status=1)
         if params.train.compile:
-            place = ranks.device(params.runtime.device)
-            compile_model(conformer, length=params.train.seq_len, device=place)
+            torch_device = ranks.device(params.runtime.device)
+            compile_model(conformer, length=params.train.seq_len, device=torch_device)
         result = train_model(
             model=conformer,
             train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),
