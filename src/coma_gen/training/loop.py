@@ -98,10 +98,10 @@ def train_model(
                     f"{name} split", "must have at least one token to predict", f"{split.num_tokens} tokens"
                 )
             )
-    place = ranks.device(device)
+    torch_device = ranks.device(device)
     lock = exclusive_run_lock(resume) if ranks.is_first else nullcontext()
-    with lock, deterministic(threads, place), GracefulStop(patient=ranks.size > 1) as stop:
-        train_state = TrainState(model.to(place), params, resume=resume, key=key, ranks=ranks)
+    with lock, deterministic(threads, torch_device), GracefulStop(patient=ranks.size > 1) as stop:
+        train_state = TrainState(model.to(torch_device), params, resume=resume, key=key, ranks=ranks)
         run = _TrainLoop(
             train_state=train_state,
             shared=train_state.model,
@@ -109,7 +109,7 @@ def train_model(
             validation_split=validation_split,
             shifts=shifts if params.augment else None,
             params=params,
-            device=place,
+            device=torch_device,
             pad_id=pad_id,
             ranks=ranks,
         )
@@ -309,8 +309,8 @@ class _TrainLoop:
     def diverged(self, step: int, rule: str, got: str) -> BaseException:
         """What to raise at a step that gave no number, which all ranks see."""
         saved = self.train_state.saved_step
-        kept = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
-        remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {kept}"
+        last = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
+        remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {last}"
         return self.ranks.ended(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
 
     def result(self, curve: Path) -> TrainingResult:
