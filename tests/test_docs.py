@@ -48,6 +48,15 @@ def test_the_architecture_names_what_there_is() -> None:
         assert (library / package / name).exists() or (library / name).exists(), name
 
 
+def test_the_architecture_says_where_names_are_defined() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+\? \| `([\w/]+\.py)`, `(\w+)`", text, re.MULTILINE)
+    assert len(rows) >= 10
+    for file, name in rows:
+        code = (ROOT / "src" / "coma_gen" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^(def |class )?{name}\b", code, re.MULTILINE), f"{file}: {name}"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="the extra `docs` is not installed")
 def test_it_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

@@ -123,14 +123,14 @@ class KVCache(LayerCache):
             lengths: tokens that each row had before.
         """
         longest = max(lengths)
-        layer_cache = longest if self.window is None else min(longest, self.window)
-        old_keys, old_values = self.memory.narrow(3, self.origin - layer_cache, layer_cache).unbind(0)
+        num_past = longest if self.window is None else min(longest, self.window)
+        old_keys, old_values = self.memory.narrow(3, self.origin - num_past, num_past).unbind(0)
         if self.rotation is not None:
-            old_keys = self.rotation.turn_back(old_keys, first=-layer_cache)
+            old_keys = self.rotation.turn_back(old_keys, first=-num_past)
         extended = KeysValues(
             torch.cat((old_keys.to(self.memory.dtype), keys.to(self.memory.dtype)), dim=2),
             torch.cat((old_values, values.to(self.memory.dtype)), dim=2),
-            tuple(layer_cache - min(length, layer_cache) for length in lengths),
+            tuple(num_past - min(length, num_past) for length in lengths),
         )
         dropped = 0 if self.window is None else max(0, extended.keys.shape[2] - self.window)
         keys, values = (part.detach()[:, :, dropped:] for part in (extended.keys, extended.values))
@@ -168,8 +168,8 @@ class KVCache(LayerCache):
             if count + self.room > self.memory.shape[3]:
                 _, batch, heads, _, width = self.memory.shape
                 self.memory = zeros(self.memory, 2, batch, heads, 2 * count + self.room, width)
-        layer_cache = self.memory.narrow(3, self.origin - count, count)
-        layer_cache[0], layer_cache[1] = keys, values
+        past = self.memory.narrow(3, self.origin - count, count)
+        past[0], past[1] = keys, values
 
     def take(self, rows: Tensor) -> KVCache:
         """The rows numbered, in that order; a row may be named twice."""
@@ -207,9 +207,9 @@ class ConvCache(LayerCache):
         Returns:
             The inputs before it and its own, (B, K - 1 + T, C).
         """
-        layer_cache = self.memory[:, : self.count]
-        extended = torch.cat((layer_cache.to(inputs.dtype), inputs), dim=1)
-        layer_cache.copy_(extended[:, inputs.shape[1] :].detach())
+        past = self.memory[:, : self.count]
+        extended = torch.cat((past.to(inputs.dtype), inputs), dim=1)
+        past.copy_(extended[:, inputs.shape[1] :].detach())
         return extended
 
     def reserve(self, fresh: int) -> tuple[Tensor, Tensor]:
@@ -237,7 +237,7 @@ BlockState = Sequence[Sequence[LayerCache]]
 
 @dataclass
 class DecodeCache:
-    """What the whole model keeps; `Conformer.empty_state` makes one and `Conformer.forward` moves it on in
+    """What the whole model keeps; `Conformer.init_cache` makes one and `Conformer.forward` moves it on in
     place. It belongs to the weights that it was begun with.
 
     Attributes:
@@ -260,10 +260,8 @@ class DecodeCache:
     def compact(self) -> None:
         """Moves what is kept to the front, so that there is room for fresh tokens."""
         if self.fresh:
-            for layer_cache in (
-                layer_cache for block in self.blocks for branch in block for layer_cache in branch
-            ):
-                layer_cache.compact(self.fresh)
+            for layer in (layer for block in self.blocks for branch in block for layer in branch):
+                layer.compact(self.fresh)
             self.fresh = 0
 
     @torch.inference_mode(False)
@@ -274,9 +272,7 @@ class DecodeCache:
         The new state shares no memory with this one.
         """
         index = torch.tensor(list(rows))
-        blocks = [
-            [[layer_cache.take(index) for layer_cache in branch] for branch in block] for block in self.blocks
-        ]
+        blocks = [[[layer.take(index) for layer in branch] for branch in block] for block in self.blocks]
         lengths = tuple(self.lengths[row] for row in rows)
         return DecodeCache(blocks, lengths, self.room, self.fresh)
 
