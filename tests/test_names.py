@@ -65,6 +65,8 @@ def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.end_lineno or node.lineno, name
             case ast.alias(name=module, asname=name):
                 yield from ((node.lineno, each) for each in (*module.split("."), name) if each)
+            case ast.ImportFrom(module=str(module)):
+                yield from ((node.lineno, each) for each in module.split("."))
             case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
                 yield node.lineno, name
             case ast.ExceptHandler(name=str(name)):
