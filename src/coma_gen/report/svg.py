@@ -99,7 +99,7 @@ def ticks(low: float, high: float, number: int) -> list[float]:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places near `wanted` that are at least `gap` apart: labels that don't cover each other."""
+    """Positions near `wanted` that are at least `gap` apart: labels that don't cover each other."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     positions = [0.0] * len(wanted)
     floor = low
