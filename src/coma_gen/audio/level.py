@@ -37,7 +37,7 @@ class Meter:
 
     @property
     def level(self) -> float:
-        """Of what was heard, in units of 16-bit samples; 0 for silence."""
+        """Of the sound so far, in units of 16-bit samples; 0 for silence."""
         last = [self._pending.mean(keepdims=True)] if len(self._pending) and not self._has_powers else []
         powers = np.concatenate([*self._powers, *last]) if self._powers or last else np.zeros(0)
         loud = powers[powers > powers.mean() * 10 ** (-QUIET_DECIBELS / 10)] if len(powers) else powers

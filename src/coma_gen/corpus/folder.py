@@ -45,7 +45,7 @@ class OwnMusic:
     """What was found.
 
     Attributes:
-        performances: rows of what was kept.
+        performances: rows of what was copied.
         twins: files left out because another has the same bytes.
         not_in_table: MIDI files left out because there is a table and it does not name them.
     """

@@ -180,7 +180,7 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def column_name(cell: str) -> str:
-    """A column's name as we write it, where only case, spaces or what cannot be seen is otherwise."""
+    """A column's name as we write it, where only case, spaces or invisible characters are otherwise."""
     visible = "".join(each for each in cell if unicodedata.category(each) != "Cf").strip()
     return visible.casefold() if visible.casefold() in (*COLUMNS, NOTES) else visible
 

@@ -3,7 +3,7 @@
 At each token of real music the model has a distribution over what comes next. Where a duration comes next,
 its mean over the durations is what the model expects, and over many tokens these should agree with the
 durations that came. What is drawn follows the distribution after temperature and truncation, whose mean may
-be another: then the music drifts, as each note is heard by those after it.
+be another: then the music drifts, as each note conditions those after it.
 
 Shapes: T tokens, V vocabulary.
 """

@@ -1,4 +1,4 @@
-"""Attention of one new token over what is kept: one query and one key are turned, and what is kept is read
+"""Attention of one new token over the cache: one query and one key are turned, and what is kept is read
 where it lies. Part of one_token.py.
 
 Shapes: B batch, D dim, G scales, H heads of a scale, d head dim, N visible tokens.
@@ -46,7 +46,7 @@ class StepContext(NamedTuple):
     """What all branches share while one token of each row passes.
 
     Attributes:
-        fresh: tokens since what is kept was last moved to the front.
+        fresh: tokens since the cache was last compacted.
         spans: of each window.
     """
 
@@ -93,7 +93,7 @@ class QKVBuffer:
 
 
 class TokenAttention:
-    """An attention over what is kept and the new token.
+    """An attention over the cache and the new token.
 
     Args:
         attention: its weights.
@@ -123,7 +123,7 @@ class TokenAttention:
         self.project_output = self.products.bind(self.out, buffers.output)
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
-        """From the buffers' input to their output, both (B, D); takes the token into what is kept."""
+        """From the buffers' input to their output, both (B, D); adds the token to the cache."""
         heads, fresh = self.heads, context.fresh
         self.project_qkv(self.norm(buffers.input))
         self._normalize_and_rotate(heads, fresh)

@@ -5,7 +5,7 @@ through the cache they push everything else out of it, and each small operation 
 costs several times what it costs by itself. Hence the function that `Conformer.forward` computes on a chunk
 of one is written here with few operations: what does not change from token to token (gains folded into the
 rotations, coefficients, shares of the scales, views) is worked out once, results are written in place, and
-what is kept is read where it lies. There are no dropouts and no gradients. token_attention.py has the
+the cache is read without a copy. There are no dropouts and no gradients. token_attention.py has the
 attention.
 
 Shapes: B batch, D dim, S streams, C channels, K kernel, V vocabulary.

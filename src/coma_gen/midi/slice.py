@@ -200,7 +200,7 @@ def _select_pedal(song: Song, last: int, open_pedal: bool) -> tuple[set[int], tu
 
 
 def _settings(song: Song, end: int) -> set[int]:
-    """What is neither a note nor a pedal that is heard, up to a tick."""
+    """What is neither a note nor a pedal that has an effect, up to a tick."""
     stream, kind = song.stream, song.stream.kind
     is_note = (kind == NOTE_ON) | (kind == NOTE_OFF)
     is_pedal = (kind == CONTROL) & (stream.first == SUSTAIN) & ~song.of_drums

@@ -88,7 +88,7 @@ class MultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor, state: Sequence[KVCache] = (), lengths: Sequence[int] = ()) -> Tensor:
         """Attends from a chunk (B, T, D) to itself and to what `state`, one entry a scale, remembers of the
-        `lengths` tokens that each row has seen; moves it on.
+        `lengths` tokens that each row had; updates it.
 
         Returns:
             (B, T, D).
@@ -130,7 +130,7 @@ class MultiScaleAttention(nn.Module):
         return self._joined(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
 
     def init_cache(self, batch: int, *, room: int) -> list[KVCache]:
-        """What is kept of `batch` rows before their first token, one entry a scale."""
+        """The cache of `batch` rows before their first token, one entry a scale."""
         return [
             KVCache.empty(
                 batch=batch,

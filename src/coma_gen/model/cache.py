@@ -59,7 +59,7 @@ def zeros(like: Tensor, *shape: int) -> Tensor:
 
 @dataclass
 class LayerCache(ABC):
-    """What one part of a branch keeps of the tokens it was given.
+    """What one part of a branch caches of the tokens it was given.
 
     Attributes:
         memory: the buffer.
@@ -69,7 +69,7 @@ class LayerCache(ABC):
 
     @abstractmethod
     def compact(self, fresh: int) -> None:
-        """Moves what is kept to the front, after `fresh` fresh tokens."""
+        """Moves the past to the front, after `fresh` fresh tokens."""
 
     @abstractmethod
     def take(self, rows: Tensor) -> Self:
@@ -244,7 +244,7 @@ class DecodeCache:
         blocks: one entry for each block.
         lengths: tokens that each row had.
         room: fresh tokens that the buffers can take.
-        fresh: tokens since what is kept was last moved to the front.
+        fresh: tokens since the last `compact`.
     """
 
     blocks: Sequence[BlockState]
@@ -258,7 +258,7 @@ class DecodeCache:
         return len(self.lengths)
 
     def compact(self) -> None:
-        """Moves what is kept to the front, so that there is room for fresh tokens."""
+        """Moves the past to the front, so that there is room for fresh tokens."""
         if self.fresh:
             for layer in (layer for block in self.blocks for branch in block for layer in branch):
                 layer.compact(self.fresh)

@@ -77,7 +77,7 @@ class Block(nn.Module):
         return streams
 
     def init_cache(self, batch: int, *, room: int) -> BlockState:
-        """What is kept of `batch` rows before their first token, with room for so many fresh ones."""
+        """The cache of `batch` rows before their first token, with room for so many fresh ones."""
         return [
             [] if isinstance(branch, FeedForward) else branch.init_cache(batch, room=room)
             for branch in cast("Sequence[Branch]", self.branches)

@@ -123,7 +123,7 @@ class CausalConvolution(nn.Module):
         return result
 
     def init_cache(self, batch: int, *, room: int) -> list[ConvCache]:
-        """What is kept of `batch` rows before their first token."""
+        """The cache of `batch` rows before their first token."""
         history = self.kernel_size - 1
         return [ConvCache(zeros(self.depthwise_weight, batch, history + room, self.channels), history)]
 

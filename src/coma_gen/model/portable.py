@@ -142,7 +142,7 @@ def attend(
         queries: of `REPLACED` types.
         keys: of the same.
         values: of the same.
-        attn_mask: bool, False where a key is not seen, or what is added to the scaled products.
+        attn_mask: bool, False where a key is masked, or what is added to the scaled products.
         scale: what the products are multiplied by.
     """
     logits = torch.from_numpy(np.matmul(queries.numpy(), keys.numpy().swapaxes(-1, -2))).mul_(scale)
