@@ -59,8 +59,8 @@ maestro-cpu: $(READY) ## the same, with a model sized for two cores
 	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 	@$(if $(filter --queue --temp,$(ARGS)),,$(BIN)/coma-gen result)
 
-pretrained: $(READY) ## what lies in pretrained/, made anew: MAESTRO with presets/maestro-quick.yaml, then its card
-	@$(BIN)/coma-gen experiment maestro-quick $(ARGS)
+pretrained: $(READY) ## what lies in pretrained/, made anew: MAESTRO with presets/maestro-cpu.yaml, then its card
+	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 	@$(BIN)/python -m coma_gen.experiments.pretrained
 
 maestro-data: $(READY) ## only the data stages of it, and their figures

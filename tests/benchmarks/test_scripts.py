@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import all as every
-from benchmarks import data, decode, learners, parts, train_step
+from benchmarks import data, decode, learners, memory, parts, train_step
 from benchmarks.decoders import remembered_bytes, tensor_bytes
 from coma_gen.model.compile import Switch
 from coma_gen.model.conformer import Conformer
@@ -62,6 +62,20 @@ def test_a_compiled_mode_is_measured_where_the_compiler_works(
     assert (name in found, name in absent) == (works, not works)
     if works:
         assert found[name].first_step_seconds is not None
+
+
+@pytest.mark.slow
+def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("ours, fp32", learners.X_TRANSFORMERS)
+    monkeypatch.setattr(memory, "BUILDERS", {name: memory.BUILDERS[name] for name in names})
+    monkeypatch.setenv("PYTHONPATH", str(README.parents[1]))
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in memory.measure(("1M",)).splitlines()
+    ]
+    found = {line[1]: line[2:] for line in lines[2:]}
+    assert tuple(found) == names
+    assert float(found["ours, fp32"][0]) > 4 * 4 * 1.03, "weights, gradients and two moments of 1.03M numbers"
+    assert found[learners.X_TRANSFORMERS][1] == "1.00x"
 
 
 def test_parts(tiny: Size) -> None:
