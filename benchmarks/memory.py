@@ -11,7 +11,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -22,7 +22,7 @@ from benchmarks.sizes import Size, sizes
 from benchmarks.timing import heading, parse_settings, table, times
 
 CPU = torch.device("cpu")
-BUILDERS = {
+BUILDERS: dict[str, Callable[[Size, torch.device], Learner]] = {
     REFERENCE: plain,
     "ours, fp32": ours,
     "ours, bf16": partial(ours, bf16=True),
