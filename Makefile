@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults maestro maestro-cpu maestro-data pretrained ui play serve bench verify lint format docs pins
+.PHONY: help demo test check faults maestro maestro-cpu maestro-data pretrained samples ui play serve bench verify lint format docs pins
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -62,6 +62,9 @@ maestro-cpu: $(READY) ## the same, with a model sized for two cores
 pretrained: $(READY) ## what lies in pretrained/, made anew: MAESTRO with presets/maestro-cpu.yaml, then its card
 	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 	@$(BIN)/python -m coma_gen.experiments.pretrained
+
+samples: $(DEV_READY) ## docs/samples.md made anew with the pretrained model: sounds, pictures, tables; needs MAESTRO's data/
+	@$(BIN)/python -m benchmarks.samples $(ARGS)
 
 maestro-data: $(READY) ## only the data stages of it, and their figures
 	@$(BIN)/coma-gen experiment maestro shard $(ARGS)

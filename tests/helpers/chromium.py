@@ -40,6 +40,7 @@ SWITCHES = (
 PATIENCE = 60.0
 """Seconds that anything asked of the browser may take: it shares its machine."""
 KEYS = {" ": 32, "a": 65, "Tab": 9, "Enter": 13, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36}
+KEYS |= {"b": 66, "1": 49, "2": 50, "3": 51, "4": 52}
 KEYS |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 """Name of a key -> the number that browsers know it by."""
 

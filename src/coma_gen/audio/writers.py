@@ -28,6 +28,8 @@ MAX_WAV_BYTES = 2**32 - 2**16
 FULL_SCALE = 32_768.0
 OGG_SERIAL = b"coma"
 """Names the stream in an Ogg file; libsndfile draws another one each time."""
+SMALL, SMALL_BLOCK = 0.9, 65_536
+"""Of 0 (the best) to 1 (the smallest); and samples that libsndfile is given at a time, which it keeps."""
 _BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -77,19 +79,45 @@ def _write_wav(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: in
 
 
 def _write_by_libsndfile(
-    path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: int, *, kind: str, subtype: str
+    path: Path,
+    blocks: Iterable[Pcm],
+    sample_rate: int,
+    channels: int,
+    *,
+    kind: str,
+    subtype: str,
+    compression: float | None = None,
 ) -> None:
     import soundfile  # loads libsndfile, which a .wav does without
 
-    with soundfile.SoundFile(os.fsencode(path), "w", sample_rate, channels, subtype, format=kind) as file:
+    with soundfile.SoundFile(
+        os.fsencode(path), "w", sample_rate, channels, subtype, format=kind, compression_level=compression
+    ) as file:
         for block in blocks:
             # its writer of MP3 (1.2.2) makes noise of 16-bit samples, and none of floats
             file.write(block if kind == "FLAC" else block / FULL_SCALE)
 
 
-def _write_ogg(path: Path, blocks: Iterable[Pcm], sample_rate: int, channels: int) -> None:
+def small_ogg(pcm: Pcm, *, sample_rate: int) -> bytes:
+    """(n, channels) samples as an Ogg Vorbis file of a low bit rate: for pages, and for what is committed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "small.ogg"
+        blocks = (pcm[first : first + SMALL_BLOCK] for first in range(0, len(pcm), SMALL_BLOCK))
+        _write_ogg(path, blocks, sample_rate, pcm.shape[1], compression=SMALL)
+        return path.read_bytes()
+
+
+def _write_ogg(
+    path: Path,
+    blocks: Iterable[Pcm],
+    sample_rate: int,
+    channels: int,
+    compression: float | None = None,
+) -> None:
     """Ogg Vorbis, its stream's random number replaced, so that the same sound gives the same bytes."""
-    _write_by_libsndfile(path, blocks, sample_rate, channels, kind="OGG", subtype="VORBIS")
+    _write_by_libsndfile(
+        path, blocks, sample_rate, channels, kind="OGG", subtype="VORBIS", compression=compression
+    )
     with path.open("r+b") as file:
         while len(head := file.read(27)) == 27:
             lengths = file.read(head[26])

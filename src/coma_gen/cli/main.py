@@ -27,6 +27,7 @@ from coma_gen.cli import (
     finetune,
     generate,
     inspect,
+    listen,
     play,
     render,
     result,
@@ -43,6 +44,7 @@ EXAMPLES = """examples:
   coma-gen express my.mid                     play a stiff file with velocities and lengths
   coma-gen render my.mid                      see and hear it
   coma-gen inspect my.mid                     what it looks like to the tokenizer
+  coma-gen listen                             a blind listening test of its continuations, as a page
   coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
   coma-gen experiment maestro -n small -S model.num_layers=2
   coma-gen experiment maestro shard           only its data stages
@@ -149,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         help="fail, too, on any changed or new file that a build does not explain (for CI)",
     )
     verify.set_defaults(run=_verify)
-    for command in (experiments, ablation, result, shard, doctor, finetune, serve):
+    for command in (experiments, ablation, result, listen, shard, doctor, finetune, serve):
         command.add_command(commands)
     ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
     ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")

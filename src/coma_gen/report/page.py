@@ -78,16 +78,25 @@ def _page(content: ReportContent, charts: Sequence[Chart], cards: Sequence[Card]
     )
 
 
-def render_page(template: str, *, sheets: Sequence[Path], has_script: bool, **values: Any) -> str:
+def render_page(
+    template: str,
+    *,
+    sheets: Sequence[Path],
+    has_script: bool,
+    scripts: Sequence[Path] = (SCRIPT,),
+    **values: Any,
+) -> str:
     """A template of this folder as HTML that loads nothing.
 
     Args:
         template: its file.
         sheets: style sheets, in their order.
         has_script: whether the page has sounds, which the script makes players of.
+        scripts: that it then has, in their order.
         values: what the template shows.
     """
     style = css_variables() + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+    script = "".join(path.read_text(encoding="utf-8") for path in scripts)
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -97,7 +106,7 @@ def render_page(template: str, *, sheets: Sequence[Path], has_script: bool, **va
     )
     return environment.get_template(template).render(
         style=Markup(style),  # noqa: S704 - our own files
-        script=Markup(SCRIPT.read_text(encoding="utf-8")) if has_script else None,  # noqa: S704
+        script=Markup(script) if has_script else None,  # noqa: S704
         digest=_digest,
         **values,
     )

@@ -1,0 +1,177 @@
+"""Makes docs/samples.md and what it plays again: for each new pretrained model.
+
+    python -m benchmarks.samples                    what `make samples` runs; needs MAESTRO's shards in data/
+    python -m benchmarks.samples --prompts 0        without the tables, which take some minutes
+
+Eight beginnings of the test split, evenly over it, are continued with one seed. Nothing is selected. Each
+becomes a picture and a sound in docs/samples/, and some lines of figures beside those of the real
+continuation. The tables are those of `benchmarks.continuations`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
+    from coma_gen.core.seeding import pin_cpu
+
+    pin_cpu(pin=True, threads=1)
+
+from tqdm import tqdm
+
+from benchmarks import continuations
+from benchmarks.all import placed
+from coma_gen.audio.synth import sound
+from coma_gen.audio.writers import small_ogg
+from coma_gen.config.load import load_params
+from coma_gen.config.schema import SampleParams
+from coma_gen.core.errors import UserError
+from coma_gen.core.io import atomic_dir, write_atomic
+from coma_gen.generation.generate import Continuation
+from coma_gen.listening.passages import Passage, find_passages
+from coma_gen.midi.measures import (
+    duration,
+    longest_stay,
+    nearest_scale,
+    notes_per_second,
+    polyphony,
+    share_in_scale,
+    velocity,
+)
+from coma_gen.midi.notes import Notes
+from coma_gen.report.piano_roll import roll_png
+from coma_gen.shards.read import ShardedSplit
+from coma_gen.tokenizer.vocabulary import Vocabulary
+from coma_gen.tracking.model_store import named_model
+from coma_gen.workspace.paths import Workspace
+
+PIECES = 8
+PLACE = "pieces"
+SAMPLE_RATE = 16_000
+PAGE = continuations.ROOT / "docs" / "samples.md"
+
+
+def write_pieces(
+    model: Path, shards: Path, params: SampleParams, folder: Path, *, count: int, processes: int
+) -> str:
+    """Continues prompts; the files go into a folder, which is replaced.
+
+    Returns:
+        The pieces as markdown, with links relative to what `folder` lies in.
+    """
+    split = ShardedSplit.open(shards, "test")
+    passages = find_passages(
+        split,
+        Vocabulary.load(model / "tokenizer"),
+        count=count,
+        prompt_seconds=params.prompt_seconds,
+        seconds=params.seconds,
+        seed=params.seed,
+    ).passages
+    prompts = [passage.prompt for passage in passages]
+    pieces = continuations.continued(model, prompts, params, processes=processes)
+    titles = {
+        str(row["midi_filename"]): f"{row['composer']}, {row['title']}"
+        for row in split.index.iloc[split.originals].to_dict("records")
+    }
+    parts = []
+    with atomic_dir(folder) as building:
+        pairs = list(enumerate(zip(passages, pieces, strict=True), start=1))
+        for number, (passage, piece) in tqdm(pairs, desc="pictures, sound", disable=None):
+            title, stem = titles[passage.midi_filename], f"{number:02d}"
+            picture = roll_png(piece.notes, title=title, prompt_seconds=piece.prompt_end)
+            write_atomic(building / f"{stem}.png", picture)
+            pcm = sound(piece.notes, sample_rate=SAMPLE_RATE, channels=1)
+            write_atomic(building / f"{stem}.ogg", small_ogg(pcm, sample_rate=SAMPLE_RATE))
+            parts.append(_described(f"{folder.name}/{stem}", f"{number}. {title}", passage, piece))
+    return "\n\n".join(parts)
+
+
+def _described(link: str, title: str, passage: Passage, piece: Continuation) -> str:
+    minutes, seconds = divmod(round(piece.notes.end), 60)
+    at = f"{passage.start // 60:.0f}:{passage.start % 60:02.0f}"
+    about = f"{minutes}:{seconds:02d}; {piece.prompt_end:.1f} s of prompt, from {at} on"
+    about += f"; sampling went back {piece.rewinds} x" if piece.rewinds else ""
+    sets = {"prompt": passage.prompt, "model": piece.new, "real": passage.real}
+    figures = {name: _figures(notes, passage.prompt) for name, notes in sets.items()}
+    return "\n".join(
+        [
+            f"### {title}",
+            "",
+            f"![Piano roll of {title}: the prompt in blue, its continuation in red]({link}.png)",
+            "",
+            f"[Hear it]({link}.ogg) ({about}).",
+            "",
+            f"| | {' | '.join(figures['real'])} |",
+            "|---" * (1 + len(figures["real"])) + "|",
+            *(f"| {name} | {' | '.join(row.values())} |" for name, row in figures.items()),
+        ]
+    )
+
+
+def _figures(notes: Notes, prompt: Notes) -> dict[str, str]:
+    """What a listener may notice of some music, in numbers."""
+    if not len(notes):
+        notes = Notes.of([0.0], [0.0], [60], [1])
+    first, last = longest_stay(notes.onset, notes.pitch)
+    return {
+        "notes a second": f"{notes_per_second(notes):.1f}",
+        "notes at once": f"{polyphony(notes):.1f}",
+        "mean duration": f"{duration(notes):.2f} s",
+        "velocity": f"{velocity(notes):.0f}",
+        "in the prompt's scale": f"{share_in_scale(notes, nearest_scale(prompt)):.0%}",
+        "longest on three keys": f"{notes.onset[last] - notes.onset[first]:.1f} s",
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Makes the pieces, then the tables, and writes both into the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.samples",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", default="pretrained", help="a folder, or pretrained (the default)")
+    add("--data", type=Path, default=continuations.ROOT / "data", help="with shards/ (default: data)")
+    add("--page", type=Path, default=PAGE, help="where to write (default: docs/samples.md)")
+    add("--pieces", type=int, default=PIECES, help=f"to hear and see (default: {PIECES})")
+    add("--prompts", type=int, default=200, help="of the tables; 0 leaves them as they are (default: 200)")
+    add("--processes", type=int, default=2, choices=(1, 2), help="that sample (default: 2)")
+    add("--no-train", action="store_true", help="leave out of the tables what needs the train split")
+    options = parser.parse_args(arguments)
+    params = load_params(continuations.ROOT / "params.yaml").sample
+    shards = options.data / "shards"
+    with named_model(options.model, Workspace.around(continuations.ROOT)) as model:
+        texts = {
+            PLACE: write_pieces(
+                model,
+                shards,
+                params,
+                options.page.with_suffix(""),
+                count=options.pieces,
+                processes=options.processes,
+            )
+        }
+        if options.prompts:
+            wanted = {"prompted": options.prompts, "excerpts": continuations.EXCERPTS}
+            texts[continuations.NAME] = continuations.measure(
+                model,
+                shards,
+                params.model_copy(update=wanted),
+                split="test",
+                processes=options.processes,
+                against_train=not options.no_train,
+            )
+    write_atomic(options.page, placed(options.page.read_text(encoding="utf-8"), texts))
+    print(f"{options.page}: written, with {options.pieces} pieces in {options.page.with_suffix('')}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

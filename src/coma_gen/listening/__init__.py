@@ -1,0 +1,1 @@
+"""What a listener compares: continuations by models, by n-grams and by the composer, blind."""

@@ -1,0 +1,49 @@
+"""From sources to the page of a listening test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from coma_gen.core.artifact import read_manifest
+from coma_gen.core.io import sha256_bytes
+from coma_gen.listening.sealed import ANSWERS, Sealed
+from coma_gen.listening.trials import make_trials
+from coma_gen.report.listening_page import hear_trial, listening_page
+
+
+def build_page(
+    models: Mapping[str, Path],
+    sources: Sequence[str],
+    data: Path,
+    *,
+    count: int,
+    prompt_seconds: float,
+    seconds: float,
+    seed: int,
+) -> tuple[str, Sealed]:
+    """The page as HTML, and what it hides; the arguments are those of `make_trials`.
+
+    Raises:
+        UserError: as `make_trials`.
+    """
+    trials = make_trials(
+        models, sources, data, count=count, prompt_seconds=prompt_seconds, seconds=seconds, seed=seed
+    )
+    heard = [
+        hear_trial(trial.passage.prompt, trial.new, seconds=seconds)
+        for trial in tqdm(trials, desc="sound", unit="trial", disable=None)
+    ]
+    sealed = Sealed(
+        sources=tuple(sources),
+        trials=tuple(trial.sides for trial in trials),
+        about={
+            "seed": seed,
+            "models": {name: read_manifest(folder, kind="model").digest for name, folder in models.items()},
+            "prompts": [[trial.passage.midi_filename, trial.passage.start] for trial in trials],
+            "sounds": [[sha256_bytes(content) for content in trial.sounds] for trial in heard],
+        },
+    )
+    return listening_page(heard, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS), sealed

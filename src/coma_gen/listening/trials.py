@@ -1,0 +1,159 @@
+"""The trials of a listening test: prompts of the test split, two continuations of each, in a drawn order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from tqdm import tqdm
+
+from coma_gen.core.errors import Fault, UserError
+from coma_gen.core.seeding import generator
+from coma_gen.evaluation.kneser_ney import KneserNey
+from coma_gen.generation.generate import generate_batch
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.sampling import TOP_P, SamplingParams
+from coma_gen.listening.ngram_music import continue_by_ngrams
+from coma_gen.listening.passages import Passage, find_passages
+from coma_gen.midi.notes import Notes
+from coma_gen.model.device import deterministic
+from coma_gen.shards.read import ShardedSplit
+from coma_gen.tokenizer.remi import Tokenizer
+
+REAL, NGRAM = "real", "5-gram"
+ORDER = 5
+MOST_TOKENS = 4096
+"""Of one continuation."""
+CHOICE = SamplingParams(top_p=TOP_P)
+Sides = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One comparison.
+
+    Attributes:
+        sides: the sources of A and B.
+        passage: with the prompt.
+        new: the continuations of A and B, their times counted from the prompt's last onset.
+    """
+
+    sides: Sides
+    passage: Passage
+    new: tuple[Notes, Notes]
+
+
+def draw_sides(sources: Sequence[str], count: int, seed: int) -> list[Sides]:
+    """The sources of each trial: every pair, and each order of it, as equally often as `count` allows."""
+    pairs = list(combinations(sources, 2))
+    source = generator(seed, "sides")
+    flips = source.integers(2, size=len(pairs))
+    sides = []
+    for index in range(count):
+        turn, place = divmod(index, len(pairs))
+        first, second = pairs[place]
+        sides.append((second, first) if (turn + flips[place]) % 2 else (first, second))
+    return [sides[index] for index in source.permutation(count)]
+
+
+def make_trials(
+    models: Mapping[str, Path],
+    sources: Sequence[str],
+    data: Path,
+    *,
+    count: int,
+    prompt_seconds: float,
+    seconds: float,
+    seed: int,
+) -> list[Trial]:
+    """Draws the trials and makes their music.
+
+    Args:
+        models: the folders of those sources that are models, by name.
+        sources: two or more names: of models, `REAL` or `NGRAM`.
+        data: with shards/, whose test split gives the prompts and whose train split the n-grams, and the
+            tokenizer/ that wrote them.
+        count: of trials.
+        prompt_seconds: of each prompt.
+        seconds: of each continuation.
+        seed: of everything that is drawn.
+
+    Raises:
+        UserError: the shards are of another tokenizer, or the split has too few passages.
+    """
+    shards, tokenizer = data / "shards", Tokenizer.load(data / "tokenizer")
+    test = ShardedSplit.open(shards, "test")
+    if test.manifest.made_from["tokenizer"] != tokenizer.digest:
+        rule, remedy = f"must be the tokenizer of {shards}", "run `dvc repro shard`"
+        raise UserError(Fault(str(data / "tokenizer"), rule, "another one", remedy))
+    found = find_passages(
+        test,
+        tokenizer.vocabulary,
+        count=count,
+        prompt_seconds=prompt_seconds,
+        seconds=seconds,
+        seed=seed,
+    )
+    if len(found.passages) < count:
+        rule = f"must have {count} passages in the test split, one for each trial"
+        remedy = "ask for fewer trials, or for less music in each"
+        raise UserError(Fault(str(shards), rule, str(len(found.passages)), remedy))
+    passages = [found.passages[index] for index in generator(seed, "passages").permutation(count)]
+    sides = draw_sides(sources, count, seed)
+
+    with deterministic(1):
+        made: dict[str, dict[int, Notes]] = {}
+        for name in sources:
+            wanted = {number: passages[number] for number in range(count) if name in sides[number]}
+            if name == REAL:
+                made[name] = {number: passage.real for number, passage in wanted.items()}
+            elif not wanted:
+                made[name] = {}
+            elif name == NGRAM:
+                made[name] = _by_ngrams(shards, tokenizer, wanted, seconds, seed)
+            else:
+                made[name] = _by_model(models[name], wanted, seconds, seed)
+    return [
+        Trial(pair, passage, (made[pair[0]][number], made[pair[1]][number]))
+        for number, (pair, passage) in enumerate(zip(sides, passages, strict=True))
+    ]
+
+
+def _by_model(folder: Path, wanted: dict[int, Passage], seconds: float, seed: int) -> dict[int, Notes]:
+    """What a model goes on with after the prompts of some trials."""
+    pieces = generate_batch(
+        MusicGenerator.load(folder),
+        [passage.prompt for passage in wanted.values()],
+        seconds=seconds,
+        choice=CHOICE,
+        seed=seed,
+        max_tokens=MOST_TOKENS,
+        desc=folder.name,
+        numbers=list(wanted),
+    )
+    return {number: piece.new for number, piece in zip(wanted, pieces, strict=True)}
+
+
+def _by_ngrams(
+    shards: Path, tokenizer: Tokenizer, wanted: dict[int, Passage], seconds: float, seed: int
+) -> dict[int, Notes]:
+    """The same by the n-grams of the train split."""
+    train = ShardedSplit.open(shards, "train", copies=False)
+    pieces = [train.piece(int(row)) for row in train.originals]
+    counted = KneserNey(pieces, tokenizer.vocab_size, order=ORDER)
+    return {
+        number: continue_by_ngrams(
+            counted,
+            tokenizer,
+            passage.prompt,
+            order=ORDER,
+            seconds=seconds,
+            choice=CHOICE,
+            seed=seed,
+            number=number,
+            max_tokens=MOST_TOKENS,
+        )
+        for number, passage in tqdm(wanted.items(), desc=NGRAM, unit="piece", disable=None)
+    }
