@@ -95,7 +95,8 @@ def found(root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def test_no_retired_word_comes_back() -> None:
-    assert [f"{where}: {name} (say: {RETIRED[word]})" for where, name, word in found(ROOT)] == []
+    back = [f"{where}: {name} (say: {RETIRED[word]})" for where, name, word in found(ROOT)]
+    assert not back, "\n".join(["retired words:", *back])
 
 
 @pytest.mark.parametrize(
