@@ -1,5 +1,6 @@
 """track: makes this run's record in MLflow complete, computed here or restored from a cache."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from _start import run
 
 def track(params, workspace) -> None:
     """Sends what the store lacks, then removes the checkpoints that a finished run no longer needs."""
+    from coma_gen.tracking.follow import GARBAGE
+
+    gc.set_threshold(GARBAGE)
     from coma_gen.tracking.stage import track_workspace
 
     track_workspace(params, workspace)

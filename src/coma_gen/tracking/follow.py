@@ -11,6 +11,7 @@ priority is set.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ LONGEST_PAUSE = 30.0
 """Between two looks at the parent; two passes; two passes to a store that does not answer."""
 LAST_PASS_SECONDS = 5.0
 PATIENCE = 1.0
+GARBAGE = 100_000
+"""Objects between two looks for garbage: loading MLflow is mostly such looks under Python's own number."""
 
 
 class Parent:
@@ -187,6 +190,7 @@ def main(words: list[str] | None = None) -> int:
     ended_well: list[int] = []
     signal.signal(ENDED_WELL, lambda signum, _frame: ended_well.append(signum))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its training, which was sent the same
+    gc.set_threshold(GARBAGE)
     parent = Parent(given.pop("parent"))
     with suppress(OSError):
         os.nice(NICENESS)
