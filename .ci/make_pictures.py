@@ -46,6 +46,7 @@ COLORS = 128
 """Of a picture's palette."""
 SHOWN = ("exp", "show", "--only-changed", "--drop", "Created|Executor|State|.*/")
 COLUMNS = 160
+MARGIN = 24
 SETTLE_SECONDS = 5.0
 """Charts are drawn a while after their page has its words."""
 ML = "workflowType=machine_learning"
@@ -85,14 +86,17 @@ def take(chromium: Browser, address: str, name: str, *, words: str, clicks: Sequ
     for element in clicks:
         page.wait(f"{element} != null")
         page.click(element)
+    page.value("document.querySelectorAll('*').forEach(e => { e.scrollTop = 0; })")
     time.sleep(SETTLE_SECONDS)
     write(page, PICTURES / f"{name}.png")
     page.close()
 
 
 def write(page: Page, path: Path) -> None:
-    """Writes what a page shows now, with few colors."""
-    shot = base64.b64decode(page.call("Page.captureScreenshot")["data"])
+    """Writes what a page shows now, with few colors; a terminal as high as its text."""
+    height = page.value("document.querySelector('body > pre')?.getBoundingClientRect().bottom")
+    clip = {"x": 0, "y": 0, "width": WIDTH, "height": min(HEIGHT, (height or HEIGHT) + MARGIN), "scale": 1}
+    shot = base64.b64decode(page.call("Page.captureScreenshot", clip=clip)["data"])
     with Image.open(io.BytesIO(shot)) as image:
         few = image.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
         few.save(path, optimize=True)
