@@ -14,6 +14,7 @@ import base64
 import html
 import io
 import json
+import socket
 import sys
 import tempfile
 import time
@@ -149,19 +150,24 @@ def main() -> None:
     )
     parser.add_argument("--checkout", type=Path, help="one that was made before")
     parser.add_argument("--keep", type=Path, help="where to make one")
-    parser.add_argument("--port", type=int, default=5093, help="of MLflow's server while it runs")
     options = parser.parse_args()
-    program = find_browser()
+    try:
+        program = find_browser()
+    except FileNotFoundError as error:
+        sys.exit(f"make pictures: {error}")
     if program is None:
         sys.exit(f"make pictures needs Chromium or Chrome; install one, or name it in {VARIABLE}")
     with tempfile.TemporaryDirectory(prefix="coma-gen-pictures-") as temporary:
         folder = Path(temporary)
         checkout = (options.checkout or build(options.keep or folder / "checkout")).resolve()
-        words = [sys.executable, "-m", "coma_gen.cli", "ui", "--port", str(options.port)]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        words = [sys.executable, "-m", "coma_gen.cli", "ui", "--port", str(port)]
         with browser(program, folder) as chromium, started(checkout, *words) as ui:
             take_dvc(chromium, checkout, folder)
-            wait_until(lambda: answers(options.port), told=lambda: ui.output)
-            take_mlflow(chromium, f"http://127.0.0.1:{options.port}", open_store(checkout))
+            wait_until(lambda: answers(port), told=lambda: ui.output)
+            take_mlflow(chromium, f"http://127.0.0.1:{port}", open_store(checkout))
 
 
 if __name__ == "__main__":
