@@ -49,7 +49,8 @@ def test_the_architecture_names_what_there_is() -> None:
 
 
 def test_all_pictures_are_shown() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     made = re.findall(r'"((?:dvc|mlflow)-[a-z-]+)"', (ROOT / ".ci" / "make_pictures.py").read_text())
     pictures = ROOT / "docs" / "pictures"
     assert len(made) == 7 and all((pictures / f"{name}.png").exists() for name in made)
