@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults maestro maestro-cpu maestro-data pretrained samples ui play serve bench verify lint format docs pins
+.PHONY: help demo test check faults maestro maestro-cpu maestro-data pretrained samples ui play serve bench verify lint format docs pictures pins
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -93,6 +93,9 @@ format: $(DEV_READY) ## mends style and format
 
 docs: $(DEV_READY) ## the pages of docs/ and the API reference as a site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+pictures: $(DEV_READY) ## the pictures of docs/experiments.md, of DVC and MLflow in a real Chromium
+	@$(BIN)/python .ci/make_pictures.py $(ARGS)
 
 pins: $(READY) ## resolve all dependencies anew, newest first, and write constraints.txt; then `make test` and `make demo`
 	@$(BIN)/python .ci/write_pins.py

@@ -150,7 +150,8 @@ class Comparison:
                 )
             )
         if (scale := self.measures.get(IN_SCALE)) is not None:
-            wish = f"{LEAST_STAYING:.0%} of notes in the prompt's scale, where the prompt has {LEAST_IN_SCALE:.0%}"
+            prompts = f"where the prompt has {LEAST_IN_SCALE:.0%}"
+            wish = f"{LEAST_STAYING:.0%} of notes in the prompt's scale, {prompts}"
             share = float(scale.new.mean())
             found.append(Wanted(wish, f"{share:.1%}", share >= LEAST_STAYING))
         for name in (DURATION, "notes at once"):

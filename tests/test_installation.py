@@ -118,6 +118,13 @@ def test_the_extras_are_those_of_the_makefile() -> None:
         assert re.search(rf"^{target}: \$\({needs}\)", makefile, re.MULTILINE)
 
 
+def test_dvc_reads_yaml_by_libyaml() -> None:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.cyaml import CParser
+
+    assert YAML(typ="safe").Parser is CParser
+
+
 class TestMissingExtra:
     @pytest.fixture(autouse=True)
     def _lacking(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ priority is set.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -32,11 +33,13 @@ ENDED_WELL = signal.SIGUSR1
 """Says that training has ended well. SIGTERM does not: schedulers send that to every process of a job."""
 NICENESS = 10
 POLL_SECONDS = 0.25
-PASS_SECONDS = 2.0
+PASS_SECONDS = 5.0
 LONGEST_PAUSE = 30.0
 """Between two looks at the parent; two passes; two passes to a store that does not answer."""
 LAST_PASS_SECONDS = 5.0
 PATIENCE = 1.0
+UNUSED = ("numpy", "pandas", "pyarrow", "scipy")
+"""What MLflow loads where it is there, and what mlflow-skinny does without."""
 
 
 class Parent:
@@ -102,6 +105,13 @@ class Follower:
         self._sync = None
 
     def _open(self) -> RunSync:
+        gc.disable()  # a third of loading MLflow is looking for garbage
+        try:
+            return self._opened()
+        finally:
+            gc.enable()
+
+    def _opened(self) -> RunSync:
         from coma_gen.config.load import load_params
         from coma_gen.tracking.run_sync import RUNNING, open_run_sync
         from coma_gen.tracking.store import open_store
@@ -116,6 +126,7 @@ class Follower:
             self.close()
             raise
         self._sync, self._system = sync, SystemMonitor()
+        gc.freeze()
         return sync
 
 
@@ -187,6 +198,7 @@ def main(words: list[str] | None = None) -> int:
     ended_well: list[int] = []
     signal.signal(ENDED_WELL, lambda signum, _frame: ended_well.append(signum))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its training, which was sent the same
+    sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]
     parent = Parent(given.pop("parent"))
     with suppress(OSError):
         os.nice(NICENESS)
