@@ -111,7 +111,8 @@ class Conformer(nn.Module):
             )
             self.norm = nn.LayerNorm(params.dim)
             self.logits = nn.Linear(params.dim, vocab_size, bias=False)
-        self.to_empty(device="cpu")
+        # `to_empty` would import the symbolic shapes of the compiler, and sympy.
+        self._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu"))
         initialize(self, seed=seed)
 
     def forward(self, input_ids: Tensor, state: DecodeCache | None = None) -> Tensor:
