@@ -544,7 +544,7 @@ def test_express_writes_beside_the_file_under_the_next_free_name(
     for name in ("band-expressed.mid", "band-expressed-02.mid"):
         assert ended("express", "band.mid", "--model", model, "--seed", 4) == 0
         told = capfd.readouterr().out
-        assert f"{name}: 4 notes; --seed 4 makes it again" in told
+        assert f"{name}: 4 notes\n" in told and "--seed 4 makes it again" in told
         assert "as it was: 1 notes of pitches that the model does not know" in told
     first = (desk / "band-expressed.mid").read_bytes()
     assert first == (desk / "band-expressed-02.mid").read_bytes() != (desk / "band.mid").read_bytes()
