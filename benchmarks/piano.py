@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("soundfonts", nargs="+", type=Path, help=".sf2 files")
     parser.add_argument("--picture", type=Path, help="a PNG file to write")
     options = parser.parse_args(arguments)
-    players = {OURS: partial(rendered, None)}
+    players: dict[str, Player] = {OURS: partial(rendered, None)}
     players |= {path.stem: partial(rendered, path) for path in options.soundfonts}
     print(table(players))
     if options.picture:

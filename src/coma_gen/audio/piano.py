@@ -25,7 +25,7 @@ GOLDEN = 0.6180339887498949
 HIGHEST_PARTIAL_HZ = 9500.0
 """Partials above are left out; a key whose fundamental is (none of a piano: 4,186 Hz at most) is silent."""
 FIRST_DECAY, LATER_DECAY, LATER = 4.4, 0.55, 0.24
-"""The two stages of a decay, in multiples of a partial's rate, and the later's share (benchmarks/piano.py)."""
+"""The two stages of a decay in multiples of a partial's rate, and the later's share (benchmarks/piano.py)."""
 FIRST_UNDAMPED = 89
 """From this pitch on (F6) a piano has no dampers: the strings ring until they are still."""
 
