@@ -143,6 +143,7 @@ class MusicModel:
         temperature: float = 1.0,
         top_p: float | None = 0.95,
         timing: float = 25.0,
+        keep_lengths: bool = False,
     ) -> GeneratedPiece:
         """Plays the notes of a stiff MIDI file: velocities, lengths and small delays are drawn, pitches stay.
 
@@ -152,6 +153,7 @@ class MusicModel:
             temperature: lower is more even; 0 takes the most likely token.
             top_p: sample from the most likely tokens that make up this probability; None for all.
             timing: milliseconds that an onset may move at most, in steps of the model's grid; 0 for none.
+            keep_lengths: whether notes last as they are written.
 
         Raises:
             UserError: the file cannot be read or has no note that the model knows, or a setting is out of
@@ -162,7 +164,7 @@ class MusicModel:
         from coma_gen.generation.touch import TouchRequest
         from coma_gen.model.device import deterministic
 
-        request = TouchRequest(seed, 1, temperature, top_p, timing)
+        request = TouchRequest(seed, 1, temperature, top_p, timing, keep_lengths)
         if faults := request.faults():
             raise UserError(*faults)
         content, name = _read_midi(source, "MIDI data")

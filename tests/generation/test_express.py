@@ -103,6 +103,16 @@ def test_the_file_is_moved_as_the_touch_says_and_all_else_stays(composer: MusicG
     assert [n.start for n in after.tracks[2].notes] == [n.start for n in before.tracks[2].notes]
 
 
+def test_lengths_can_be_kept_as_they_are_written(composer: MusicGenerator) -> None:
+    request = TouchRequest(seed=1, timing=0, keep_lengths=True)
+    (played,) = express_midi(composer, midi_bytes(SCALE), name="a", request=request)
+    assert played.notes.duration == pytest.approx(SCALE.duration, abs=2e-3)
+    assert len(set(played.notes.velocity.tolist())) > 3
+    longer = Notes.of(SCALE.onset, 3 * SCALE.duration, SCALE.pitch, SCALE.velocity)
+    (other,) = express_midi(composer, midi_bytes(longer), name="a", request=request)
+    assert other.notes.velocity.tolist() != played.notes.velocity.tolist(), "the model hears them"
+
+
 def test_no_note_moves_before_its_instrument_is_chosen() -> None:
     song = read_song(smf(track(*note(0, 100), program(480, 40), *note(480, 500))), name="a.mid")
     earlier = np.array([-0.05, -0.05])

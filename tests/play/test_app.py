@@ -180,7 +180,7 @@ def test_touches_are_those_of_the_library_to_the_byte_and_come_while_they_are_pl
     client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress_module, "BETWEEN_REPORTS", 0.0)
-    asked = {"num": 2, "seed": 5, "temperature": 0.9, "timing": 45}
+    asked = {"num": 2, "seed": 5, "temperature": 0.9, "timing": 45, "keep_lengths": True}
     heard = events(client, "/express", midi=TEXT, name="scale.mid", **asked)
     made = [base64.b64decode(piece["midi"]) for piece in heard[-1]["pieces"]]
     played = express_midi(studio.composer, SONG, name="scale.mid", request=TouchRequest(**asked))
@@ -190,10 +190,8 @@ def test_touches_are_those_of_the_library_to_the_byte_and_come_while_they_are_pl
     assert (begun["joint"], begun["notes"], begun["seconds"]) == (None, [], pytest.approx(5.9, abs=1e-3))
     seconds = [event["progress"][1]["seconds"] for event in heard if "progress" in event]
     assert len(seconds) > 20 and seconds == sorted(seconds)
-    command = (
-        f"coma-gen express scale.mid --seed 5 --num 2 --temperature 0.9 --timing 45 --model {studio.model}"
-    )
-    assert heard[-1]["command"] == command
+    options = "--seed 5 --num 2 --temperature 0.9 --timing 45 --keep-lengths"
+    assert heard[-1]["command"] == f"coma-gen express scale.mid {options} --model {studio.model}"
 
 
 @pytest.mark.parametrize(
@@ -202,6 +200,7 @@ def test_touches_are_those_of_the_library_to_the_byte_and_come_while_they_are_pl
         ({"timing": 101}, "timing: must be 0 to 100 milliseconds, got 101"),
         ({"num": 4}, "num: must be at most 3 here, got 4"),
         ({"num": 0}, "num: must be 1 to 256, got 0"),
+        ({"keep_lengths": 1}, "keep_lengths: must be true or false"),
         ({"seed": 1.5}, "seed: must be a whole number, got 1.5"),
         ({"seconds": 3}, "seconds: must be one of midi, seed"),
         ({"midi": None, "name": "my.mid"}, "my.mid: must be a MIDI file of at most 3,000 bytes"),

@@ -162,13 +162,15 @@ def test_a_file_is_played_with_expression(site: Site, page: Page, tmp_path: Path
     assert text(page, "#go") == "Add expression" and text(page, "#hint").startswith("Every pitch stays.")
     assert page.value("[...document.querySelectorAll('.of-continue')].every((part) => part.hidden)")
     set_value(page, "timing", 50)
+    page.value("$('lengths').value = 'keep'")
     assert text(page, "#timing-text") == "up to 50 ms early or late"
     page.click(element("input[name=num]", 1))
     set_value(page, "seed", 3)
     page.click("$('go')")
     wait_for_variants(page, 2)
     assert (
-        text(page, ".take .about") == "with expression · as it learned · up to 50 ms early or late · seed 3"
+        text(page, ".take .about")
+        == "with expression · as it learned · up to 50 ms early or late · lengths as written · seed 3"
     )
     assert page.value(f"{PLAYERS}.map((audio) => audio.currentTime)") == [0, 0]
     page.click(element(".midi"))
@@ -180,7 +182,7 @@ def test_a_file_is_played_with_expression(site: Site, page: Page, tmp_path: Path
         assert sorted(notes.pitch.tolist()) == sorted(given.pitch.tolist())
         assert notes.velocity.tolist() != given.velocity.tolist()
     command = text(page, ".command code")
-    assert command.startswith("coma-gen express chorale.mid --seed 3 --num 2 --timing 50")
+    assert command.startswith("coma-gen express chorale.mid --seed 3 --num 2 --timing 50 --keep-lengths")
     (site.folder / "chorale.mid").write_bytes(midi_bytes(given))
     run(site.folder, sys.executable, "-m", "coma_gen.cli", *shlex.split(command)[1:], "--out", "touch")
     again = [(site.folder / "touch" / f"chorale-expressed{end}.mid").read_bytes() for end in ("", "-02")]

@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   coma-gen express my.mid --num 4              four touches to choose from
   coma-gen express my.mid --temperature 0.7    more even
   coma-gen express my.mid --timing 0           every onset stays where it is
+  coma-gen express my.mid --keep-lengths       notes last as they are written
 
 The model draws how hard and how long each note is played, and whether it comes a little early or late. Every
 pitch stays, and so do pedals, drums, tempi and texts. Nothing is overwritten: a second try takes the next
@@ -55,6 +56,7 @@ def add_command(commands: Any) -> None:
         metavar="MS",
         help="an onset moves by at most so many milliseconds, in steps of the model's grid (default: 25)",
     )
+    add("--keep-lengths", action="store_true", help="notes last as written; the rest is drawn")
     add("--model", metavar="MODEL", help=MODEL_HELP)
     parser.set_defaults(run=run, anywhere=True)
 
@@ -76,7 +78,8 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     from coma_gen.tracking.model_store import named_model
 
     seed = secrets.randbelow(SEEDS) if options.seed is None else options.seed
-    request = TouchRequest(seed, options.num, options.temperature, options.top_p, options.timing)
+    given = (options.num, options.temperature, options.top_p, options.timing, options.keep_lengths)
+    request = TouchRequest(seed, *given)
     if faults := request.faults():
         raise UserError(*(replace(each, where=f"--{each.where.replace('_', '-')}") for each in faults))
     source = Path(options.file)

@@ -74,10 +74,10 @@ def express_midi(
         notes_of(song).pedal,
     )
     touches = express(composer, notes, name=name, request=request, most_tokens=most_tokens, watch=watch)
-    return [_played(song, touch, name) for touch in touches]
+    return [_played(song, touch, name, keep_lengths=request.keep_lengths) for touch in touches]
 
 
-def _played(song: Song, touch: Touch, name: str) -> Expressed:
+def _played(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> Expressed:
     stream, (on, off) = song.stream, song.played
     onset, pitch = song.clock.seconds(stream.tick[on]), stream.first[on]
     found = np.searchsorted(touch.keys, touch.key_of(onset, pitch))
@@ -87,7 +87,7 @@ def _played(song: Song, touch: Touch, name: str) -> Expressed:
     midi = with_touch(
         song,
         np.where(is_heard, touch.velocity[found], stream.second[on]).astype(np.uint8),
-        np.where(is_heard, touch.duration[found], duration),
+        np.where(is_heard & (not keep_lengths), touch.duration[found], duration),
         np.where(is_heard, touch.delay[found], 0.0),
     )
     unheard = int(np.count_nonzero(~is_heard))
@@ -147,7 +147,7 @@ def express(
         rule = "must be without byte pairs to express, as they tie velocities to pitches"
         raise UserError(Fault("the model's tokenizer", rule, f"{len(vocabulary):,} tokens"))
     origin = float(notes.onset[0])
-    grid = composer.tokenizer.grid(_stiff(composer, notes, origin))
+    grid = composer.tokenizer.grid(_stiff(composer, notes, origin, keep_lengths=request.keep_lengths))
     if not len(grid):
         low, high = vocabulary.pitch_range
         rule = f"must have a note that the model knows, of pitch {low} to {high}"
@@ -166,13 +166,13 @@ def express(
     return [_touch(row, ids, grid, vocabulary, origin) for row in drawn]
 
 
-def _stiff(composer: MusicGenerator, notes: Notes, origin: float) -> Notes:
-    """The notes without a touch of their own, so that none is seen."""
+def _stiff(composer: MusicGenerator, notes: Notes, origin: float, *, keep_lengths: bool) -> Notes:
+    """The notes without a touch of their own, so that none is seen but the lengths that are kept."""
     pedal = notes.pedal if composer.writes_pedal else np.zeros((0, 2))
     shortest = composer.tokenizer.vocabulary.duration_seconds[0]
     return Notes.of(
         notes.onset - origin,
-        np.full(len(notes), shortest),
+        notes.duration if keep_lengths else np.full(len(notes), shortest),
         notes.pitch,
         np.full(len(notes), 64),
         np.maximum(pedal - origin, 0.0),

@@ -37,6 +37,7 @@ class TouchRequest:
         temperature: lower is more even; 0 takes the likeliest token.
         top_p: only the likeliest tokens that make up this probability; None for all.
         timing: milliseconds that an onset may move at most, in steps of the model's grid.
+        keep_lengths: notes last as they are written, and the model hears them so.
     """
 
     seed: int = 0
@@ -44,6 +45,7 @@ class TouchRequest:
     temperature: float = 1.0
     top_p: float | None = 0.95
     timing: float = 25.0
+    keep_lengths: bool = False
 
     @property
     def choice(self) -> SamplingParams:
@@ -78,7 +80,7 @@ def draw_touches(
     steps: int = 0,
     watch: Callable[[Callable[[], list[Ids]]], None] = lambda _rows: None,
 ) -> list[Ids]:
-    """Base ids (T,) with their velocities and durations drawn anew, and their positions, too.
+    """Base ids (T,) with velocities drawn anew, durations unless they are kept, and positions within reach.
 
     Args:
         composer: model and tokenizer.
@@ -88,7 +90,8 @@ def draw_touches(
         watch: called after each token with what gives the rows so far.
     """
     vocabulary = composer.tokenizer.vocabulary
-    spans = [vocabulary.span(kind) for kind in ("Velocity", "Duration")]
+    drawn = ("Velocity",) if request.keep_lengths else ("Velocity", "Duration")
+    spans = [vocabulary.span(kind) for kind in drawn]
     sequences = [SequenceState([composer.tokenizer.bos_id], k, until=np.inf) for k in range(request.num)]
     reader = DecodeEngine(composer.loaded.model, sequences)
     rooms = _rooms(ids, vocabulary, steps)

@@ -35,7 +35,10 @@ function pullWords(value, directions) {
 
 /** What was asked for, in words. */
 function wishesOf(kind, request) {
-  if (kind === "express") return ["with expression", temperatureWords(request.temperature), timingWords(request.timing)];
+  if (kind === "express") {
+    const lengths = request.keep_lengths ? ["lengths as written"] : [];
+    return ["with expression", temperatureWords(request.temperature), timingWords(request.timing), ...lengths];
+  }
   const pulls = [...document.querySelectorAll("[data-pull]")].filter(({ id }) => request[id]);
   const words = pulls.map(({ id, dataset }) => pullWords(request[id], dataset.pull));
   if (request.key) words.push(request.key === "prompt" ? "in the prompt's key" : `in ${request.key}`);
@@ -135,7 +138,7 @@ const modeOf = (place) => (place.midi ? document.querySelector("input[name=mode]
 
 const HINTS = {
   continue: "Press the music where the new part is to begin.",
-  express: "Every pitch stays. How hard and how long each note is played, and when exactly, is drawn anew.",
+  express: "Every pitch stays. How hard each note is played, how long, and when exactly, is drawn anew.",
 };
 
 function showMode() {
@@ -195,7 +198,9 @@ function requestOf(place) {
     temperature: Number($("temperature").value),
     seed: typed ? Number(typed) : Math.floor(Math.random() * 1e6),
   };
-  if (modeOf(place) === "express") return { midi: place.midi, ...request, timing: Number($("timing").value) };
+  if (modeOf(place) === "express") {
+    return { midi: place.midi, ...request, timing: Number($("timing").value), keep_lengths: $("lengths").value === "keep" };
+  }
   request.seconds = Number($("seconds").value);
   for (const { id, value } of document.querySelectorAll("[data-pull]")) if (Number(value)) request[id] = Number(value);
   if ($("key").value) request.key = $("key").value;

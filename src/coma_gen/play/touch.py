@@ -17,7 +17,7 @@ from coma_gen.play.progress import follow, rows
 from coma_gen.play.studio import Studio, no_option, typed
 from coma_gen.serving.schema import Limits, read_midi, read_number
 
-WHOLE = ("seed", "num")
+WHOLE, SWITCHES = ("seed", "num"), ("keep_lengths",)
 SETTINGS = tuple(field.name for field in fields(TouchRequest))
 
 
@@ -31,7 +31,11 @@ def parse_touch(row: Mapping[str, Any], limits: Limits, *, name: str) -> tuple[b
     faults = [Fault(key, f"must be one of {', '.join(known)}") for key in row if key not in known]
     given: dict[str, Any] = {}
     for setting in SETTINGS:
-        value = read_number(row.get(setting), whole=setting in WHOLE)
+        value = row.get(setting)
+        if setting not in SWITCHES:
+            value = read_number(value, whole=setting in WHOLE)
+        elif value is not None and not isinstance(value, bool):
+            value = Fault("", "must be true or false", "something else")
         if isinstance(value, Fault):
             faults.append(Fault(setting, value.rule, value.got))
         elif value is not None:
@@ -80,8 +84,9 @@ def command_of(studio: Studio, request: TouchRequest, name: str) -> str:
     for setting in SETTINGS:
         value = getattr(request, setting)
         if setting == "seed" or value != getattr(plain, setting):
-            told = f"{value:g}" if isinstance(value, float) else str(value)
-            words += [f"--{setting.replace('_', '-')}", told]
+            words.append(f"--{setting.replace('_', '-')}")
+            if not isinstance(value, bool):
+                words.append(f"{value:g}" if isinstance(value, float) else str(value))
     return typed(words, studio)
 
 
