@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coma_gen.generation.express import draw_touch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams, probabilities, sample_from
+from coma_gen.generation.touch import TouchRequest, draw_touches
 from coma_gen.model.device import deterministic
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
@@ -123,8 +123,8 @@ def measure(data: Path, *, notes: int, draws: int) -> str:
 def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int) -> Touches:
     """The mean touch of several performances; of lengths, the geometric mean."""
     vocabulary = composer.tokenizer.vocabulary
-    choice = SamplingParams(top_p=0.95)
-    played = [Touches.of(draw_touch(composer, piece, choice, seed), vocabulary) for seed in range(draws)]
+    drawn = draw_touches(composer, piece, TouchRequest(num=draws))
+    played = [Touches.of(each, vocabulary) for each in drawn]
     return Touches(
         np.mean([each.velocity for each in played], axis=0),
         np.exp(np.mean([np.log(each.seconds) for each in played], axis=0)),

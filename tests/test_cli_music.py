@@ -20,6 +20,7 @@ import symusic
 from midi_builder import Event, note, pedal, program, smf, tempo, track
 from midi_situations import SITUATIONS
 from small_models import written_model
+from subprocess_utils import run
 
 import coma_gen.report.export
 from coma_gen.audio.level import level_of
@@ -117,6 +118,19 @@ def test_each_try_has_a_seed_and_a_name_of_its_own(
     again = shlex.split(json.loads(other["settings.json"])["command"])[1:]
     assert ended(*again, "--model", model, "--out", "again") == 0
     assert contents(cwd / "again") == other
+
+
+def test_what_a_piece_does_not_need_is_not_imported(cwd: Path, model: Path) -> None:
+    slow = "{'miditok', 'sympy', 'torch._dynamo', 'torch._inductor', 'mlflow', 'dvc', 'pandas'}"
+    words = ["coma-gen", "generate", "band.mid", "--model", str(model), *SHORT]
+    script = f"""
+import atexit, sys
+atexit.register(lambda: print("slow:", sorted({slow} & set(sys.modules))))
+sys.argv = {words!r}
+from coma_gen.cli.main import main
+main()
+"""
+    assert "slow: []" in run(cwd, sys.executable, "-c", script)
 
 
 def test_only_what_is_new(cwd: Path, model: Path) -> None:
@@ -529,7 +543,7 @@ def test_express_writes_beside_the_file_under_the_next_free_name(
     for name in ("band-expressed.mid", "band-expressed-02.mid"):
         assert ended("express", "band.mid", "--model", model, "--seed", 4) == 0
         told = capfd.readouterr().out
-        assert f"{name}: 4 notes; --seed 4 makes it again" in told
+        assert f"{name}: 4 notes\n" in told and "--seed 4 makes it again" in told
         assert "as it was: 1 notes of pitches that the model does not know" in told
     first = (cwd / "band-expressed.mid").read_bytes()
     assert first == (cwd / "band-expressed-02.mid").read_bytes() != (cwd / "band.mid").read_bytes()

@@ -55,7 +55,8 @@ class Compiled:
         try:
             if self.fast is None:
                 # As the plain path draws its random numbers, so that dropouts are the same.
-                self.fast = torch.compile(self.plain, dynamic=False, options={"fallback_random": True})
+                options: dict[str, Any] = {"fallback_random": True, "deterministic": True}
+                self.fast = torch.compile(self.plain, dynamic=False, options=options)
             return self.fast(*args, **kwargs)
         except Exception as error:  # whatever a compiler may fail with; the plain path raises what is ours
             self.switch.is_on = False

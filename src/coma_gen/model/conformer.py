@@ -84,6 +84,10 @@ class Block(nn.Module):
         ]
 
 
+def _uninitialized(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+
+
 class Conformer(nn.Module):
     """The whole model.
 
@@ -111,7 +115,8 @@ class Conformer(nn.Module):
             )
             self.norm = nn.LayerNorm(params.dim)
             self.logits = nn.Linear(params.dim, vocab_size, bias=False)
-        self.to_empty(device="cpu")
+        # `to_empty` would import the symbolic shapes of the compiler, and sympy.
+        self._apply(_uninitialized)  # type: ignore[no-untyped-call]
         initialize(self, seed=seed)
 
     def forward(self, input_ids: Tensor, state: DecodeCache | None = None) -> Tensor:
