@@ -18,6 +18,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,13 +28,14 @@ from tqdm import tqdm
 
 from coma_gen.config.schema import TrainParams
 from coma_gen.core.errors import Fault, UserError, memory_fault
-from coma_gen.model.conformer import num_parameters
+from coma_gen.model.compile import compile_model
+from coma_gen.model.conformer import Conformer, num_parameters
 from coma_gen.model.device import deterministic
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.shards.windows import draw_windows
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_peer
 from coma_gen.training.gradients import accumulate_gradient, clip_gradient
-from coma_gen.training.loss import validation_nll
+from coma_gen.training.loss import sum_nll, validation_nll
 from coma_gen.training.metrics_log import MetricsLog, MetricsRow
 from coma_gen.training.optimizer import set_learning_rate
 from coma_gen.training.progress import TrainingResult
@@ -191,10 +193,25 @@ class _TrainLoop:
         is dropped lets every step, of a run and of one that goes on, add up in the same order.
         """
         self.train_state.model.train()
+        if self.params.compile and not self.is_over:
+            compile_model(
+                cast("Conformer", self.train_state.model),
+                length=self.params.seq_len,
+                device=self.device,
+                rehearse=self.rehearse,
+            )
         if self.ranks.size > 1 and not self.is_over:
             self.shared = self.ranks.shared(self.train_state.model, self.device)
             if self.shared is not self.train_state.model:
                 self.accumulate(self.train_state.progress.step)
+
+    def rehearse(self) -> None:
+        """A forward and a backward pass of the shapes of a micro-batch, whose gradient is dropped."""
+        part = self.ranks.share(self.params)
+        shape = (part.windows // part.micro_batches, self.params.seq_len)
+        input_ids = torch.full(shape, self.pad_id, device=self.device)
+        sum_nll(self.train_state.model, input_ids, input_ids, bf16=self.bf16).backward()  # type: ignore[no-untyped-call]
+        self.train_state.model.zero_grad(set_to_none=True)
 
     def end_if_asked(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Ends the run with a checkpoint, on all ranks, where one of them was asked to stop."""
