@@ -114,7 +114,9 @@ def _use_flex_attention(model: Conformer, length: int, device: torch.device) -> 
         else:
             obstacles.add(obstacle)
     for obstacle in sorted(obstacles):
-        logger.warning("train.compile: no FlexAttention, but attention in bands, several times slower: %s", obstacle)
+        logger.warning(
+            "train.compile: no FlexAttention, but attention in bands, several times slower: %s", obstacle
+        )
 
 
 def flex_obstacle(attention: MultiScaleAttention, length: int) -> str | None:

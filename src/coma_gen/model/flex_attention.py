@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-BIASED_KERNEL = {"num_stages": 1}
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import FlexKernelOptions
+
+BIASED_KERNEL: FlexKernelOptions = {"num_stages": 1}
 """What biases ask of the kernels: keys and values of a single stage of the pipeline in shared memory, since
 biases and their gradient take room there, too. With the library's own number of stages there is too little.
 """
