@@ -15,7 +15,7 @@ import torch
 from coma_gen.model import compile as compiling
 from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.compile import compile_model, flex_obstacle
-from coma_gen.model.conformer import Conformer
+from coma_gen.model.conformer import Block, Conformer
 
 CPU = torch.device("cpu")
 has_compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
@@ -185,3 +185,25 @@ def test_compiled_is_equal_to_plain(
     got = gradients(model, ids)
     for one, other in zip(got, gradients(plain, ids), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_streams_and_taps_are_one_graph_for_a_compiler(make_params: Callable[..., Any]) -> None:
+    """Traced without a break and differentiated, as on a GPU; its kernels are the plain ones. Attention is
+    left out: what it is there, a CPU has no gradient of.
+    """
+    params = make_params(branches=("half_feed_forward", "convolution"), kernel_size=9)
+    block = Block(params=params, index=0, seed=0).double()
+    for parameter in block.parameters():
+        torch.nn.init.uniform_(parameter, -0.3, 0.3)
+    block.train()
+    streams = torch.rand(2, 12, params.num_streams, params.dim, dtype=torch.float64, requires_grad=True)
+    of = [streams, *block.parameters()]
+    whole = torch.compile(block.forward, dynamic=False, fullgraph=True, backend="aot_eager")
+    found = []
+    for way in (block.forward, whole):
+        result = way(streams)
+        found.append([result, *torch.autograd.grad(result.square().sum(), of)])
+    for plain, traced in zip(*found, strict=True):
+        torch.testing.assert_close(traced, plain, rtol=1e-9, atol=1e-11)

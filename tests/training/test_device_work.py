@@ -1,4 +1,4 @@
-"""What a GPU is spared: reading each step, launching each kernel, waiting for windows. By stand-ins on a CPU."""
+"""What a GPU is spared: reading each step, launching each kernel, waiting for windows. With stand-ins."""
 
 from __future__ import annotations
 

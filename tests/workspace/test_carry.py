@@ -1,4 +1,4 @@
-"""A model comes home in parts, byte for byte; what does not belong together is refused and nothing written."""
+"""A model comes home in parts, byte for byte; what does not belong together is refused."""
 
 from __future__ import annotations
 
