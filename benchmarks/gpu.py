@@ -139,10 +139,11 @@ def same_bits(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 
 def smoke(size: Size, device: torch.device) -> Iterator[tuple[str, float, float]]:
     """What is compared, how far it lies apart, and how far it may."""
-    batch, few = windows(size, device), tuple(part[:2] for part in windows(size, CPU))
+    batch, (input_ids, targets) = windows(size, device), windows(size, CPU)
+    few = (input_ids[:2], targets[:2])
     quiet, reference = ours(size, device), ours(size, CPU)
     wanted = gradients(reference, partial(add_gradient, reference, bf16=False), few)
-    moved = tuple(part.to(device) for part in few)
+    moved = (few[0].to(device), few[1].to(device))
     for name, bf16, limit in (("float32", False, 1e-3), ("bfloat16", True, 5e-2)):
         found = gradients(quiet, partial(add_gradient, quiet, bf16=bf16), moved)
         yield f"device in {name} against CPU in float32", distance(found, wanted), limit
@@ -259,8 +260,9 @@ def peer(name: str, size: Size, device: torch.device) -> tuple[nn.Module, Passes
         AbsentError: the package is not installed.
     """
     model = seeded(lambda: PEERS[name](size)).to(device).train()
-    way = torch.compile(model, dynamic=False) if device.type == "cuda" else model
-    return model, partial(add_gradient, way, bf16=True)
+    if device.type == "cuda":
+        model.compile(dynamic=False)
+    return model, partial(add_gradient, model, bf16=True)
 
 
 def training_rows(size: Size, device: torch.device, *, rounds: int, side: int) -> Iterator[list[str]]:
