@@ -11,7 +11,6 @@ import torch
 from benchmarks import all as every
 from benchmarks import data, decode, learners, memory, parts, train_step
 from benchmarks.decoders import remembered_bytes, tensor_bytes
-from coma_gen.model.compile import Switch
 from coma_gen.model.conformer import Conformer
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def test_what_cannot_be_measured_says_why(tiny: Size, monkeypatch: pytest.Monkey
 def test_a_compiled_mode_is_measured_where_the_compiler_works(
     works: bool, tiny: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learners, "compile_model", lambda *_, **__: Switch(works))
+    monkeypatch.setattr(learners, "compile_model", lambda *_, **__: works)
     found, absent = learners.learners_here(tiny, CPU, compiling=True)
     name = "ours, compiled, fp32"
     assert (name in found, name in absent) == (works, not works)

@@ -57,9 +57,10 @@ FINE = {
     "baseline.add baseline.bigram_prior "
     "sample.prompt_seconds sample.seconds sample.temperature sample.top_p sample.min_p",
     "text": "download.path",
-    "null": "split.composers_top tokenizer.vocab_size train.clip_norm train.early_stopping train.init_from "
-    "sample.top_k sample.top_p sample.min_p",
-    "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.augment train.tensorboard report.audio",
+    "null": "split.composers_top train.max_minutes tokenizer.vocab_size train.clip_norm "
+    "train.early_stopping train.init_from sample.top_k sample.top_p sample.min_p",
+    "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.cuda_graphs train.augment "
+    "train.tensorboard report.audio",
     "empty list": "split.composers_keep split.composers_drop shard.tempo_factors "
     "model.global_attention_layers sample.truncate",
     "a list": "model.window_sizes model.global_attention_layers",

@@ -171,6 +171,11 @@ class MultiScaleAttention(nn.Module):
         """Whether a sequence of this length can be turned about one origin."""
         return all(rotation is None or length <= rotation.max_queries for rotation in self.rotations)
 
+    @property
+    def longest_turn(self) -> int | None:
+        """Tokens that can be turned about one origin; None for any number."""
+        return min((rotation.max_queries for rotation in self.rotations if rotation), default=None)
+
     def _biases(self, kv: list[KeysValues]) -> list[Tensor | None]:
         """The bias table (distances, H) of each scale, or None."""
         if self.position_bias is None:

@@ -112,7 +112,9 @@ class Distributed:
 
     def shared(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The model with the weights of the first rank. On a GPU each backward pass that is not within
-        `no_sync` ends with the average of the gradient over all ranks; elsewhere `average` is to be called.
+        `no_sync` ends with the gradient's average over all ranks; elsewhere `average` is to be called.
+        The model has no buffers, so the option to leave them alone, whose name depends on torch's version, is
+        not needed.
         """
         if device.type != "cuda":
             for weight in model.state_dict().values():
@@ -122,7 +124,6 @@ class Distributed:
             model,
             device_ids=[device.index],
             process_group=dist.new_group(backend="nccl"),
-            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
         )
 
