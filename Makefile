@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults maestro maestro-cpu maestro-data pretrained ui play serve bench verify lint format docs pins
+.PHONY: help demo test check faults maestro maestro-cpu maestro-data pretrained samples ui play serve bench verify lint format docs pictures pins
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -59,11 +59,10 @@ maestro-cpu: $(READY) ## the same, with a model sized for two cores
 	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 	@$(if $(filter --queue --temp,$(ARGS)),,$(BIN)/coma-gen result)
 
-pretrained: $(READY) ## what lies in pretrained/, made anew: MAESTRO with presets/maestro-quick.yaml, then its card
-	@$(BIN)/coma-gen experiment maestro-quick $(ARGS)
+pretrained: $(READY) ## what lies in pretrained/, made anew: MAESTRO with presets/maestro-cpu.yaml, then its card
+	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 	@$(BIN)/python -m coma_gen.experiments.pretrained
 
-.PHONY: samples
 samples: $(DEV_READY) ## docs/samples.md made anew with the pretrained model: sounds, pictures, tables; needs MAESTRO's data/
 	@$(BIN)/python -m benchmarks.samples $(ARGS)
 
@@ -94,6 +93,9 @@ format: $(DEV_READY) ## mends style and format
 
 docs: $(DEV_READY) ## the pages of docs/ and the API reference as a site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+pictures: $(DEV_READY) ## the pictures of docs/experiments.md, of DVC and MLflow in a real Chromium
+	@$(BIN)/python .ci/make_pictures.py $(ARGS)
 
 pins: $(READY) ## resolve all dependencies anew, newest first, and write constraints.txt; then `make test` and `make demo`
 	@$(BIN)/python .ci/write_pins.py

@@ -54,6 +54,7 @@ def train(way: Way, first: float, last: float) -> None:
     from coma_gen.config.load import load_params
     from coma_gen.model.conformer import Conformer
     from coma_gen.model.device import deterministic
+    from coma_gen.training.batches import Batch
     from coma_gen.training.distributed import init_distributed
     from coma_gen.training.gradients import accumulate_gradient, clip_gradient
     from coma_gen.training.optimizer import build_optimizers
@@ -70,9 +71,9 @@ def train(way: Way, first: float, last: float) -> None:
         while now < last or not steps:
             ids = dice.integers(0, VOCABULARY, (windows, params.train.seq_len + 1))
             model.zero_grad(set_to_none=True)
-            accumulate_gradient(
-                shared, ids[:, :-1], ids[:, 1:], micro_batches=1, seed=0, step=1, device=cpu, bf16=False
-            )
+            inputs, targets = (torch.from_numpy(part.copy()) for part in (ids[:, :-1], ids[:, 1:]))
+            batch = Batch(inputs, targets, targets.numel())
+            accumulate_gradient(shared, batch, micro_batches=1, seed=0, step=1, device=cpu, bf16=False)
             if ranks.size > 1:
                 ranks.average(model.parameters())
             clip_gradient(list(model.parameters()), 1.0, divisor=windows * params.train.seq_len)

@@ -33,7 +33,7 @@ from coma_gen.midi.notes import Notes
 
 WITHIN = 1.25
 """A measure is near to another where neither is more than so many times the other."""
-LEAST_IN_SCALE, LEAST_KEPT = 0.9, 0.85
+LEAST_IN_SCALE, LEAST_STAYING = 0.9, 0.85
 """Prompts are of one scale where so many of their notes are; and how many of the new ones are to be."""
 STAY_SECONDS, MOST_STAYS = 4.0, 1.5
 """And how many times as often as in real music new music may stay."""
@@ -150,11 +150,10 @@ class Comparison:
                 )
             )
         if (scale := self.measures.get(IN_SCALE)) is not None:
-            wish = (
-                f"{LEAST_KEPT:.0%} of notes in the prompt's scale, where the prompt has {LEAST_IN_SCALE:.0%}"
-            )
-            kept = float(scale.new.mean())
-            found.append(Wanted(wish, f"{kept:.1%}", kept >= LEAST_KEPT))
+            prompts = f"where the prompt has {LEAST_IN_SCALE:.0%}"
+            wish = f"{LEAST_STAYING:.0%} of notes in the prompt's scale, {prompts}"
+            share = float(scale.new.mean())
+            found.append(Wanted(wish, f"{share:.1%}", share >= LEAST_STAYING))
         for name in (DURATION, "notes at once"):
             ratio = self.measures[name].new.mean() / self.measures[name].real.mean()
             found.append(Wanted(f"{name} within 10% of real", f"{ratio - 1:+.0%}", bool(0.9 <= ratio <= 1.1)))

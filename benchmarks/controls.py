@@ -2,7 +2,7 @@
 
     python -m benchmarks.controls
 
-Each of a number of prompts (stretches of the test and train splits) is continued with one seed as it is, and
+Each of a number of prompts (passages of the test and train splits) is continued with one seed as it is, and
 with each wish up and down. Counted is in how many pieces the measure with the wish up is above that with the
 wish down; for the key, in how many the share of its notes is not below that without.
 """
@@ -106,7 +106,7 @@ def _wish(name: str, strength: float) -> Controls:
 
 
 def _prompts(data: Path, composer: MusicGenerator, count: int) -> list[Notes]:
-    """Stretches of 6 s of both splits, at their beginnings."""
+    """Passages of 6 s of both splits, at their beginnings."""
     found: list[Notes] = []
     for split in ("test", "train"):
         shards = ShardedSplit.open(data / "shards", split, copies=False)

@@ -136,26 +136,26 @@ def remembered_bytes(size: Size, length: int) -> int:
     inputs of the convolutions.
     """
     model = size.model
-    seen = sum(min(length, window) for window in model.window_sizes)
-    keys_and_values = 2 * seen * model.num_heads * model.head_dim
+    visible = sum(min(length, window) for window in model.window_sizes)
+    keys_and_values = 2 * visible * model.num_heads * model.head_dim
     convolution = (model.kernel_size - 1) * model.conv_expansion * model.dim
     return FLOAT32_BYTES * model.num_layers * (keys_and_values + convolution)
 
 
-def tensor_bytes(kept: Any) -> dict[int, int]:
+def tensor_bytes(state: Any) -> dict[int, int]:
     """Address -> bytes of every memory that the tensors in a state lie in, each counted once."""
-    if isinstance(kept, Tensor):
-        memory = kept.untyped_storage()
+    if isinstance(state, Tensor):
+        memory = state.untyped_storage()
         return {memory.data_ptr(): memory.nbytes()}
     parts: Iterable[Any] = ()
-    if is_dataclass(kept):
-        parts = [getattr(kept, field.name) for field in fields(kept)]
-    elif isinstance(kept, Mapping):
-        parts = kept.values()
-    elif isinstance(kept, list | tuple):
-        parts = kept
-    elif hasattr(kept, "__dict__") and not isinstance(kept, type | nn.Module):
-        parts = vars(kept).values()
+    if is_dataclass(state):
+        parts = [getattr(state, field.name) for field in fields(state)]
+    elif isinstance(state, Mapping):
+        parts = state.values()
+    elif isinstance(state, list | tuple):
+        parts = state
+    elif hasattr(state, "__dict__") and not isinstance(state, type | nn.Module):
+        parts = vars(state).values()
     found: dict[int, int] = {}
     for part in parts:
         found |= tensor_bytes(part)

@@ -3,8 +3,8 @@
     python -m benchmarks.express
 
 Each piece of the test split keeps its onsets and pitches. The model goes through it as `coma-gen express`
-does, with its own earlier values in sight, several times; the mean of what it drew is held against the truth.
-With the true past in sight it is asked for the median of each distribution. Beside it stand the best constant
+does, given its own earlier values, several times; the mean of what it drew is held against the truth.
+Given the true past it is asked for the median of each distribution. Beside it stand the best constant
 (the mean of the train split: of velocities, and of the logarithms of lengths) and the bigram of the train
 split (the median of what followed the pitch, and of what followed the velocity that it chose itself).
 """
@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coma_gen.generation.express import draw_touch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams, probabilities, sample_from
+from coma_gen.generation.touch import TouchRequest, draw_touches
 from coma_gen.model.device import deterministic
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
@@ -62,8 +62,8 @@ def errors(truth: Touches, told: Touches) -> tuple[float, float]:
 
 def constant(train: Sequence[Ids], vocabulary: Vocabulary) -> Callable[[Touches], Touches]:
     """The same touch for every note."""
-    seen = Touches.of(np.concatenate(list(train)), vocabulary)
-    velocity, seconds = seen.velocity.mean(), float(np.exp(np.log(seen.seconds).mean()))
+    touches = Touches.of(np.concatenate(list(train)), vocabulary)
+    velocity, seconds = touches.velocity.mean(), float(np.exp(np.log(touches.seconds).mean()))
     return lambda truth: Touches(np.full_like(truth.velocity, velocity), np.full_like(truth.seconds, seconds))
 
 
@@ -123,8 +123,8 @@ def measure(data: Path, *, notes: int, draws: int) -> str:
 def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int) -> Touches:
     """The mean touch of several performances; of lengths, the geometric mean."""
     vocabulary = composer.tokenizer.vocabulary
-    choice = SamplingParams(top_p=0.95)
-    played = [Touches.of(draw_touch(composer, piece, choice, seed), vocabulary) for seed in range(draws)]
+    drawn = draw_touches(composer, piece, TouchRequest(num=draws))
+    played = [Touches.of(each, vocabulary) for each in drawn]
     return Touches(
         np.mean([each.velocity for each in played], axis=0),
         np.exp(np.mean([np.log(each.seconds) for each in played], axis=0)),
@@ -133,7 +133,7 @@ def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int) -> Touches:
 
 @torch.inference_mode()
 def _given_the_past(composer: MusicGenerator, piece: Ids) -> Ids:
-    """The median of each velocity and duration, all true tokens before it in sight."""
+    """The median of each velocity and duration, all true tokens before it as context."""
     vocabulary, model = composer.tokenizer.vocabulary, composer.loaded.model
     state, told = model.init_cache(1), piece.astype(np.int64)
     read = np.concatenate([[composer.tokenizer.bos_id], told[:-1]])

@@ -110,24 +110,24 @@ def report(folder: Path, counts: Sequence[int], *, seconds: float, workers: int)
 
 
 def _costs(folder: Path, count: int, stages: Sequence[str], workers: int) -> dict[str, Cost]:
-    place = folder / str(count)
-    (place / "music").mkdir(parents=True)
+    work_dir = folder / str(count)
+    (work_dir / "music").mkdir(parents=True)
     for name in sorted((folder / "music").rglob("*.midi"))[:count]:
-        os.link(name, place / "music" / name.name)
-    return {stage: Cost(**json.loads(_fresh(stage, place, workers).communicate()[0])) for stage in stages}
+        os.link(name, work_dir / "music" / name.name)
+    return {stage: Cost(**json.loads(_fresh(stage, work_dir, workers).communicate()[0])) for stage in stages}
 
 
-def _fresh(stage: str, place: Path, workers: int) -> subprocess.Popen[str]:
+def _fresh(stage: str, work_dir: Path, workers: int) -> subprocess.Popen[str]:
     """A stage in a process and a process group of its own."""
     command = [sys.executable, "-m", "benchmarks.many_files"]
-    command += ["--measure", stage, str(place), "--workers", str(workers)]
+    command += ["--measure", stage, str(work_dir), "--workers", str(workers)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment, start_new_session=True
     )
 
 
-def measured(stage: Callable[[Path, int], object], place: Path, workers: int) -> Cost:
+def measured(stage: Callable[[Path, int], object], work_dir: Path, workers: int) -> Cost:
     """Runs a stage in this process, which should be a fresh one."""
     largest, over = [0.0], threading.Event()
 
@@ -139,7 +139,7 @@ def measured(stage: Callable[[Path, int], object], place: Path, workers: int) ->
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     before = _processor_seconds()
-    stage(place, workers)
+    stage(work_dir, workers)
     seconds = _processor_seconds() - before
     over.set()
     watcher.join()
@@ -205,29 +205,29 @@ def _weight_rows(folder: Path, counts: Sequence[int]) -> Iterator[list[str]]:
         yield [name, *cells, f"{slope:.0f} B", f"{whole / 2**20:.0f} MiB"]
 
 
-def killed_and_resumed(place: Path, workers: int) -> str:
+def killed_and_resumed(work_dir: Path, workers: int) -> str:
     """Kills the writing of the parts half-way, lets it go on, and compares the result with the stage's."""
     from coma_gen.core.artifact import verify_artifact
 
     for left in ("parts", "in-parts"):
-        shutil.rmtree(place / left)
-    marks = place / "parts" / "log" / "completions"
-    job = _fresh("shard, in parts", place, workers)
-    plan = place / "parts" / "plan.json"
+        shutil.rmtree(work_dir / left)
+    marks = work_dir / "parts" / "log" / "completions"
+    job = _fresh("shard, in parts", work_dir, workers)
+    plan = work_dir / "parts" / "plan.json"
     while job.poll() is None and not (plan.exists() and _count(marks) * 2 >= _count(plan.parent / "tables")):
         time.sleep(POLL_SECONDS)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
     done, tasks = _count(marks), _count(plan.parent / "tables")
-    kept = {part.name: part.stat().st_ino for part in (place / "parts" / "parts").glob("[0-9]*")}
-    assert _fresh("shard, in parts", place, workers).wait() == 0
-    after = {part.name: part.stat().st_ino for part in (place / "parts" / "parts").glob("[0-9]*")}
-    one, other = (verify_artifact(place / name, kind="shards").digest for name in ("shards", "in-parts"))
+    finished = {part.name: part.stat().st_ino for part in (work_dir / "parts" / "parts").glob("[0-9]*")}
+    assert _fresh("shard, in parts", work_dir, workers).wait() == 0
+    after = {part.name: part.stat().st_ino for part in (work_dir / "parts" / "parts").glob("[0-9]*")}
+    one, other = (verify_artifact(work_dir / name, kind="shards").digest for name in ("shards", "in-parts"))
     same = "the same bytes as" if one == other else "OTHER BYTES THAN"
-    again = sum(after[name] != number for name, number in kept.items())
+    again = sum(after[name] != number for name, number in finished.items())
     return (
         f"Killed (kill -9 of all processes) after {done} of {tasks} parts; gone on with, which wrote "
-        f"{tasks - len(kept)} that were missing and {again} once more: {same} the stage wrote.\n"
+        f"{tasks - len(finished)} that were missing and {again} once more: {same} the stage wrote.\n"
     )
 
 
@@ -241,62 +241,62 @@ def _params() -> Params:
     return load_params(ROOT / "params.yaml")
 
 
-def _download(place: Path, _workers: int) -> None:
+def _download(work_dir: Path, _workers: int) -> None:
     from coma_gen.corpus.build import build_corpus
 
     download = _params().download.model_copy(update={"corpus": "folder"})
-    build_corpus(download, place / "corpus", cache=place, own_folder=place / "music")
+    build_corpus(download, work_dir / "corpus", cache=work_dir, own_folder=work_dir / "music")
 
 
-def _split(place: Path, _workers: int) -> None:
+def _split(work_dir: Path, _workers: int) -> None:
     from coma_gen.corpus.split import split_corpus
 
-    split_corpus(_params().split, place / "corpus", place / "split")
+    split_corpus(_params().split, work_dir / "corpus", work_dir / "split")
 
 
-def _fit_tokenizer(place: Path, _workers: int) -> None:
+def _fit_tokenizer(work_dir: Path, _workers: int) -> None:
     from coma_gen.tokenizer.stage import fit_tokenizer
 
-    fit_tokenizer(_params().tokenizer, place / "split", place / "corpus", place / "tokenizer")
+    fit_tokenizer(_params().tokenizer, work_dir / "split", work_dir / "corpus", work_dir / "tokenizer")
 
 
-def _fit_byte_pairs(place: Path, _workers: int) -> None:
+def _fit_byte_pairs(work_dir: Path, _workers: int) -> None:
     from coma_gen.tokenizer.stage import fit_tokenizer
 
     params = _params().tokenizer.model_copy(update={"vocab_size": 1000})
-    fit_tokenizer(params, place / "split", place / "corpus", place / "byte-pairs")
+    fit_tokenizer(params, work_dir / "split", work_dir / "corpus", work_dir / "byte-pairs")
 
 
-def _shard(place: Path, workers: int) -> None:
+def _shard(work_dir: Path, workers: int) -> None:
     from coma_gen.shards.stage import write_shards
 
-    folders = [place / name for name in ("split", "corpus", "tokenizer", "shards")]
+    folders = [work_dir / name for name in ("split", "corpus", "tokenizer", "shards")]
     write_shards(_params().shard, *folders, workers=workers)
 
 
-def _shard_in_parts(place: Path, workers: int) -> None:
+def _shard_in_parts(work_dir: Path, workers: int) -> None:
     from coma_gen.shards.encode import ShardInputs
     from coma_gen.shards.executors import run_local
     from coma_gen.shards.tasks import Parts
 
-    source = ShardInputs.of(_params().shard, *(place / name for name in ("split", "corpus", "tokenizer")))
-    parts = Parts.divide(source, place / "parts", files_per_task=FILES_PER_TASK)
+    source = ShardInputs.of(_params().shard, *(work_dir / name for name in ("split", "corpus", "tokenizer")))
+    parts = Parts.divide(source, work_dir / "parts", files_per_task=FILES_PER_TASK)
     run_local(parts, workers=workers)
-    parts.join(place / "in-parts")
+    parts.join(work_dir / "in-parts")
 
 
-def _open_for_training(place: Path, _workers: int) -> None:
+def _open_for_training(work_dir: Path, _workers: int) -> None:
     from coma_gen.shards.read import ShardedSplit
     from coma_gen.shards.windows import draw_windows
 
-    train = ShardedSplit.open(place / "shards", "train")
+    train = ShardedSplit.open(work_dir / "shards", "train")
     draw_windows(train, seed=0, step=0, batch=1, seq_len=256, shifts=None, pad_id=0)
 
 
-def _dvc_add(place: Path, _workers: int) -> None:
+def _dvc_add(work_dir: Path, _workers: int) -> None:
     command = [sys.executable, "-m", "dvc"]
-    subprocess.run([*command, "init", "--no-scm", "--quiet"], cwd=place, check=True)
-    subprocess.run([*command, "add", "--quiet", "corpus"], cwd=place, check=True)
+    subprocess.run([*command, "init", "--no-scm", "--quiet"], cwd=work_dir, check=True)
+    subprocess.run([*command, "add", "--quiet", "corpus"], cwd=work_dir, check=True)
 
 
 STAGES: dict[str, Callable[[Path, int], object]] = {

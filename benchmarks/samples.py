@@ -49,7 +49,7 @@ from coma_gen.tracking.model_store import named_model
 from coma_gen.workspace.paths import Workspace
 
 PIECES = 8
-PLACE = "pieces"
+SECTION = "pieces"
 SAMPLE_RATE = 16_000
 PAGE = continuations.ROOT / "docs" / "samples.md"
 
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shards = options.data / "shards"
     with named_model(options.model, Workspace.around(continuations.ROOT)) as model:
         texts = {
-            PLACE: write_pieces(
+            SECTION: write_pieces(
                 model,
                 shards,
                 params,

@@ -50,12 +50,12 @@ def model_params(**changes: Any) -> ModelParams:
 
 
 def train_params() -> TrainParams:
-    """The optimisation in params.yaml; a step's time does not depend on its values."""
-    return load_params(PARAMS).train
+    """The optimization in params.yaml, but with AdamW, as the peers have it."""
+    return load_params(PARAMS).train.model_copy(update={"optimizer": "adamw"})
 
 
 def sizes() -> dict[str, Size]:
-    """The sizes that the tables are about, by name, the larger one first."""
+    """The sizes of the tables by name, the largest first; 1M is that of presets/maestro-cpu.yaml."""
     shared: dict[str, Any] = {
         "head_dim": 64,
         "window_sizes": (64, 256, 512),
@@ -70,11 +70,15 @@ def sizes() -> dict[str, Size]:
     }
     large = model_params(dim=512, num_layers=4, num_heads=8, **shared)
     small = model_params(dim=256, num_layers=2, num_heads=4, **shared)
+    tiny = shared | {"head_dim": 32, "window_sizes": (32, 128, 512)}
+    smallest = model_params(dim=128, num_layers=2, num_heads=2, **tiny)
     large_peers = {"x-transformers": 3.75, "local-attention": 3.5625, "gpt2": 3.625}
     small_peers = {"x-transformers": 3.75, "local-attention": 3.375, "gpt2": 3.5}
+    smallest_peers = {"x-transformers": 3.8125, "local-attention": 3.4375, "gpt2": 2.65625}
     return {
         "36M": Size("36M", large, 434, batch=1, tokens=1024, peer_layers=12, peer_ff_mults=large_peers),
         "5M": Size("5M", small, 434, batch=1, tokens=1024, peer_layers=6, peer_ff_mults=small_peers),
+        "1M": Size("1M", smallest, 328, batch=2, tokens=512, peer_layers=6, peer_ff_mults=smallest_peers),
     }
 
 

@@ -18,7 +18,7 @@ STARTED = "COMA_GEN_STARTED"
 
 
 def _started_by() -> tuple[int, bool]:
-    """The process that started this one, asked before anything else, for it may end at any moment; and
+    """The process that started this one, asked before anything else, for it may end at any time; and
     whether that is `dvc`, not a stage that shares its work among processes.
     """
     own, parent, by_dvc = [*os.environ.get(STARTED, "").split(), "", "", ""][:3]

@@ -18,11 +18,11 @@ experiment, training is several times slower. Processes share cores without that
 
 
 def check(params, workspace) -> None:
-    """Looks at what no range of a key can say: places that settings name, and the address of the runs."""
+    """Looks at what no range of a key can say: folders that settings name, and the address of the runs."""
     from coma_gen.tracking.uri import check_address
-    from coma_gen.workspace.preflight import check_places
+    from coma_gen.workspace.preflight import check_paths
 
-    check_places(params, workspace)
+    check_paths(params, workspace)
     check_address(workspace.home)
     if params.runtime.threads > 1:
         print(WARNING)

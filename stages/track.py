@@ -1,5 +1,6 @@
 """track: makes this run's record in MLflow complete, computed here or restored from a cache."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from _start import run
 
 def track(params, workspace) -> None:
     """Sends what the store lacks, then removes the checkpoints that a finished run no longer needs."""
+    gc.disable()  # a third of loading MLflow is looking for garbage
+    sys.modules["scipy"] = None  # MLflow loads it where it is there, and needs it for no model of ours
     from coma_gen.tracking.stage import track_workspace
 
     track_workspace(params, workspace)

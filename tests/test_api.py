@@ -341,7 +341,7 @@ class TestRefusals:
 
     def test_models_that_are_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("coma_gen.workspace.pretrained.PLACES", ())
+        monkeypatch.setattr("coma_gen.workspace.pretrained.CANDIDATES", ())
         with pytest.raises(UserError, match=r"with load_model\(\.\.\.\)") as caught:
             load_model()
         assert "--model" not in str(caught.value)

@@ -114,11 +114,11 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 def test_the_layers_have_no_circle() -> None:
-    seen: set[str] = set()
+    below: set[str] = set()
     order = list(MAY_IMPORT)
     for package in order:
         assert MAY_IMPORT[package] <= set(order[: order.index(package)]), package
-        seen.add(package)
+        below.add(package)
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.glob("*/__init__.py")), ids=lambda path: path.parent.name)

@@ -20,6 +20,7 @@ import symusic
 from midi_builder import Event, note, pedal, program, smf, tempo, track
 from midi_situations import SITUATIONS
 from small_models import written_model
+from subprocess_utils import run
 
 import coma_gen.report.export
 from coma_gen.audio.level import level_of
@@ -39,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder outside of any checkout, with a file of a band in it, and all that is no music."""
     kit: list[Event] = [(0, b"\xff\x03\x03Kit"), *note(0, 9, 36, channel=9), *note(240, 249, 38, channel=9)]
     lead = [program(0, 40, 3), *note(100, 400, 67, channel=3), *note(480, 700, 5, channel=3)]
@@ -76,33 +77,33 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def test_from_nothing_each_piece_is_seen_and_heard_and_can_be_repeated(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+def test_from_nothing_each_piece_has_picture_and_sound_and_can_be_repeated(
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert ended("generate", "--model", model, *SHORT, "--num", 2, "--seed", 7) == 0
     told = capfd.readouterr().out
     assert "generated/from-nothing/piece-02.mid: " in told and "--seed 7 makes them again" in told
     assert "to hear and see them: generated/from-nothing/index.html\n" in told
-    first = contents(desk / "generated" / "from-nothing")
+    first = contents(cwd / "generated" / "from-nothing")
     names = {f"piece-{number:02d}.{ending}" for number in (1, 2) for ending in ("mid", "png", "flac")}
     assert set(first) == names | {"settings.json", "index.html"}
     assert first["piece-01.mid"] != first["piece-02.mid"]
-    sound, rate = soundfile.read(desk / "generated/from-nothing/piece-01.flac")
+    sound, rate = soundfile.read(cwd / "generated/from-nothing/piece-01.flac")
     assert len(sound) / rate > read_notes(first["piece-01.mid"]).end_of_onsets
     settings = json.loads(first["settings.json"])
     assert settings["settings"]["seed"] == 7 and settings["prompt"] is None
-    assert str(desk).encode() not in first["settings.json"]
+    assert str(cwd).encode() not in first["settings.json"]
     again = shlex.split(settings["command"])[1:]
     assert ended(*again, "--model", model, "--out", "again") == 0
-    assert contents(desk / "again") == first
+    assert contents(cwd / "again") == first
     assert ended(*again, "--model", model, "--out", "other", "--seed", 8, "--audio", "none") == 0
-    other = contents(desk / "other")
+    other = contents(cwd / "other")
     assert other["piece-01.mid"] != first["piece-01.mid"] and "piece-01.flac" not in other
     assert b"<audio" in first["index.html"] and b"<audio" not in other["index.html"]
 
 
 def test_each_try_has_a_seed_and_a_name_of_its_own(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = iter((11, 12))
     monkeypatch.setattr("secrets.randbelow", lambda _bound: next(drawn))
@@ -111,71 +112,84 @@ def test_each_try_has_a_seed_and_a_name_of_its_own(
         assert ended(*quick) == 0
         told = capfd.readouterr().out
         assert f"{folder}/band-continued-01.mid: " in told and f"--seed {seed} makes them again" in told
-        assert json.loads((desk / folder / "settings.json").read_text())["settings"]["seed"] == seed
-    one, other = (contents(desk / "generated" / name) for name in ("band", "band-02"))
+        assert json.loads((cwd / folder / "settings.json").read_text())["settings"]["seed"] == seed
+    one, other = (contents(cwd / "generated" / name) for name in ("band", "band-02"))
     assert one["band-continued-01.mid"] != other["band-continued-01.mid"]
     again = shlex.split(json.loads(other["settings.json"])["command"])[1:]
     assert ended(*again, "--model", model, "--out", "again") == 0
-    assert contents(desk / "again") == other
+    assert contents(cwd / "again") == other
 
 
-def test_only_what_is_new(desk: Path, model: Path) -> None:
+def test_what_a_piece_does_not_need_is_not_imported(cwd: Path, model: Path) -> None:
+    slow = "{'miditok', 'sympy', 'torch._dynamo', 'torch._inductor', 'mlflow', 'dvc', 'pandas'}"
+    words = ["coma-gen", "generate", "band.mid", "--model", str(model), *SHORT]
+    script = f"""
+import atexit, sys
+atexit.register(lambda: print("slow:", sorted({slow} & set(sys.modules))))
+sys.argv = {words!r}
+from coma_gen.cli.main import main
+main()
+"""
+    assert "slow: []" in run(cwd, sys.executable, "-c", script)
+
+
+def test_only_what_is_new(cwd: Path, model: Path) -> None:
     quick = ("generate", "band.mid", "--model", model, *SHORT, "--seed", 3, "--instrument", "flute")
     assert ended(*quick, "--out", "whole") == 0
     assert ended(*quick, "--only-new", "--out", "new", "--audio", "wav") == 0
-    whole, new = (contents(desk / folder) for folder in ("whole", "new"))
-    joint = json.loads(whole["settings.json"])["pieces"][0]["joint_seconds"]
+    whole, new = (contents(cwd / folder) for folder in ("whole", "new"))
+    splice = json.loads(whole["settings.json"])["pieces"][0]["joint_seconds"]
     all_notes, notes = (read_notes(each["band-continued-01.mid"]) for each in (whole, new))
-    np.testing.assert_allclose(notes.onset + joint, all_notes.onset[-len(notes) :], atol=0.001)
+    np.testing.assert_allclose(notes.onset + splice, all_notes.onset[-len(notes) :], atol=0.001)
     assert len(all_notes) == len(notes) + 4
     assert symusic.Score.from_midi(new["band-continued-01.mid"]).tracks[0].program == 73
-    sound, rate = soundfile.read(desk / "new" / "band-continued-01.wav")
+    sound, rate = soundfile.read(cwd / "new" / "band-continued-01.wav")
     assert len(sound) / rate < notes.end + 3
     command = json.loads(new["settings.json"])["command"]
     assert " --only-new --instrument 73" in command
     assert ended(*shlex.split(command)[1:], "--model", model, "--out", "again") == 0
-    assert contents(desk / "again") == new
+    assert contents(cwd / "again") == new
 
 
 @pytest.mark.parametrize(("time", "notes"), [("0.4", 2), ("0:00.4", 2), ("5", 4)])
-def test_a_time_to_go_on_from(desk: Path, model: Path, time: str, notes: int) -> None:
+def test_a_time_to_go_on_from(cwd: Path, model: Path, time: str, notes: int) -> None:
     few = ("--seconds", "1", "--tokens", "8", "--audio", "none", "--out", "part")
     assert ended("generate", "band.mid", "--model", model, "--from", time, *few) == 0
-    settings = json.loads((desk / "part" / "settings.json").read_text())
+    settings = json.loads((cwd / "part" / "settings.json").read_text())
     assert settings["pieces"][0]["prompt_notes"] == notes
     assert f"--from {settings['settings']['until_second']}" in settings["command"]
 
 
-def test_two_runs_at_once_each_get_a_folder(desk: Path) -> None:
+def test_two_runs_at_once_each_get_a_folder(cwd: Path) -> None:
     with free_folder(Path("a/b")) as one, free_folder(Path("a/b")) as other:
         (one[0] / "1").touch()
         (other[0] / "2").touch()
     assert (one[-1], other[-1]) == (Path("a/b-02"), Path("a/b"))
-    assert (desk / "a/b-02/1").exists() and (desk / "a/b/2").exists()
-    assert {path.name for path in (desk / "a").iterdir()} == {"b", "b-02"}
+    assert (cwd / "a/b-02/1").exists() and (cwd / "a/b/2").exists()
+    assert {path.name for path in (cwd / "a").iterdir()} == {"b", "b-02"}
 
 
-def test_what_a_killed_run_left_is_removed_and_nothing_else(desk: Path) -> None:
-    (desk / ".unfinished.old").mkdir()
+def test_what_a_killed_run_left_is_removed_and_nothing_else(cwd: Path) -> None:
+    (cwd / ".unfinished.old").mkdir()
     with free_folder(Path("one")) as one:
-        assert not (desk / ".unfinished.old").exists()
+        assert not (cwd / ".unfinished.old").exists()
         with free_folder(Path("two")) as two:
             (two[0] / "2").touch()
         assert one[0].exists()
     with pytest.raises(OSError, match="full"), free_folder(Path("three")):
         raise OSError("full")
-    assert not list(desk.glob(".unfinished.*")) and not (desk / "three").exists()
+    assert not list(cwd.glob(".unfinished.*")) and not (cwd / "three").exists()
 
 
 def test_a_prompt_of_any_kind_is_continued_in_its_own_file(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert ended("generate", "band.mid", "--model", model, *SHORT, "--out", "new/er") == 0
     told = capfd.readouterr().out
     assert "prompt: 4 notes" in told and "not heard by the model: 2 notes of drums (they stay there)" in told
     assert "1 notes outside of pitch 21 to 108" in told
     before, after = (
-        symusic.Score.from_midi((desk / name).read_bytes())
+        symusic.Score.from_midi((cwd / name).read_bytes())
         for name in ("band.mid", "new/er/band-continued-01.mid")
     )
     assert [each.name for each in after.tracks] == ["", "", "Kit", "Continuation"]
@@ -185,29 +199,28 @@ def test_a_prompt_of_any_kind_is_continued_in_its_own_file(
         ]
     assert [(each.time, each.mspq) for each in after.tempos] == [(0, 600_000)]
     assert min(n.time for n in after.tracks[3].notes) > 480
-    piece = json.loads((desk / "new/er/settings.json").read_text())["pieces"][0]
+    piece = json.loads((cwd / "new/er/settings.json").read_text())["pieces"][0]
     assert piece["prompt_notes"] == 4 and piece["joint_seconds"] == 0.6
     assert piece["new_notes"] == len(after.tracks[3].notes)
     assert ended("render", "new/er/band-continued-01.mid", "--out", "seen") == 0
     assert (
-        contents(desk / "seen")["band-continued-01.flac"]
-        == contents(desk / "new/er")["band-continued-01.flac"]
+        contents(cwd / "seen")["band-continued-01.flac"] == contents(cwd / "new/er")["band-continued-01.flac"]
     )
 
 
-def test_a_part_of_the_prompt(desk: Path, model: Path) -> None:
+def test_a_part_of_the_prompt(cwd: Path, model: Path) -> None:
     cut = ("--from-second", "0.3", "--prompt-seconds", "0.2", "--audio", "none")
     assert ended("generate", "band.mid", "--model", model, *SHORT, *cut, "--out", "part") == 0
-    settings = json.loads((desk / "part" / "settings.json").read_text())
+    settings = json.loads((cwd / "part" / "settings.json").read_text())
     assert settings["pieces"][0]["prompt_notes"] == 2
     assert "--from-second 0.3 --prompt-seconds 0.2" in settings["command"]
 
 
-def test_the_best_of_several_tells_what_all_cost_and_repeats(desk: Path, model: Path) -> None:
+def test_the_best_of_several_tells_what_all_cost_and_repeats(cwd: Path, model: Path) -> None:
     asked = ("--prompt", "band.mid", "--model", model, "--audio", "none")
     ways = ("--best-of", 3, "--top-p", 0.9, "--truncate", "pitch,position", "--max-rewinds", 2)
     assert ended("generate", *asked, *SHORT, *ways, "--out", "best") == 0
-    settings = json.loads((desk / "best" / "settings.json").read_text())
+    settings = json.loads((cwd / "best" / "settings.json").read_text())
     assert settings["settings"]["truncate"] == "pitch,position"
     (piece,) = settings["pieces"]
     assert piece["draw"] in (1, 2, 3) and piece["distance_from_prompt"] > 0
@@ -215,54 +228,54 @@ def test_the_best_of_several_tells_what_all_cost_and_repeats(desk: Path, model: 
     assert piece["rewinds"] == piece["tokens_redrawn"] == 0
     again = shlex.split(settings["command"])[1:]
     assert ended(*again, "--model", model, "--out", "again") == 0
-    assert contents(desk / "again") == contents(desk / "best")
+    assert contents(cwd / "again") == contents(cwd / "best")
 
 
 def test_in_a_checkout_the_model_is_the_one_that_dvc_trained(
-    desk: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    cwd: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("coma_gen.workspace.pretrained.PLACES", ())
+    monkeypatch.setattr("coma_gen.workspace.pretrained.CANDIDATES", ())
     for name in ("dvc.yaml", "params.yaml"):
-        (desk / name).write_bytes((ROOT / name).read_bytes())
+        (cwd / name).write_bytes((ROOT / name).read_bytes())
     assert "train one with `dvc repro`" in refusal(capfd, "generate", *SHORT).lower()
     assert "no store there" in refusal(capfd, "generate", "--model", "models:/coma-gen@champion")
-    shutil.copytree(model, desk / "data" / "model")
+    shutil.copytree(model, cwd / "data" / "model")
     assert ended("generate", *SHORT, "--audio", "none", "--out", "made") == 0
     assert ended("inspect", "band.mid") == 0
 
 
 def test_nothing_half_written_is_left(
-    desk: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    cwd: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(path: Path, _notes: object) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    before = set(desk.iterdir())
+    before = set(cwd.iterdir())
     monkeypatch.setattr(coma_gen.report.export, "write_sound", full)
     assert "No space left on device" in refusal(capfd, "generate", "--model", model, *SHORT, "--out", "out")
-    assert set(desk.iterdir()) == before
+    assert set(cwd.iterdir()) == before
 
 
-def test_nobodys_files_are_overwritten(desk: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nobodys_files_are_overwritten(cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     quick = ("generate", "--model", model, *SHORT, "--seed", 0, "--audio", "none", "--out")
     assert ended(*quick, "out") == 0
-    first = contents(desk / "out")
+    first = contents(cwd / "out")
     assert ended(*quick, "out") == 0
-    assert contents(desk / "out") == contents(desk / "out-02") == first
+    assert contents(cwd / "out") == contents(cwd / "out-02") == first
     assert ended(*quick, "out", "--force", "--num", 2) == 0
-    assert len(contents(desk / "out")) == 6
+    assert len(contents(cwd / "out")) == 6
     assert ended(*quick, "out", "--force") == 0
-    assert contents(desk / "out") == first
-    (desk / "out" / "diary.txt").write_text("mine")
+    assert contents(cwd / "out") == first
+    (cwd / "out" / "diary.txt").write_text("mine")
     assert "diary.txt in it" in refusal(capfd, *quick, "out", "--force")
     assert ended(*quick, "out") == 0
-    assert contents(desk / "out-03") == first and (desk / "out" / "diary.txt").exists()
+    assert contents(cwd / "out-03") == first and (cwd / "out" / "diary.txt").exists()
     assert "band.mid: must be a folder" in refusal(capfd, *quick, "band.mid", "--force")
     assert "which is a file" in refusal(capfd, *quick, "band.mid/out")
-    (desk / "mine").mkdir()
+    (cwd / "mine").mkdir()
     assert ended(*quick, "mine") == 0
-    (desk / ".editor").mkdir()
-    (desk / ".editor" / "settings.json").write_text('{"theme": "dark"}')
+    (cwd / ".editor").mkdir()
+    (cwd / ".editor" / "settings.json").write_text('{"theme": "dark"}')
     assert "settings.json in it" in refusal(capfd, *quick, ".editor", "--force")
 
 
@@ -284,17 +297,17 @@ def test_what_is_no_music_is_refused_in_one_line(
     command: str,
     name: str,
     words: str,
-    desk: Path,
+    cwd: Path,
     model: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(midi, "MAX_BYTES", 2**20)
-    before = set(desk.iterdir())
+    before = set(cwd.iterdir())
     extra = {"generate": ["--model", model], "render": [], "inspect": ["--model", model]}[command]
     text = refusal(capfd, command, *extra, name)
     assert text.startswith(f"coma-gen: {name}: ") and words in text
-    assert set(desk.iterdir()) == before
+    assert set(cwd.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -347,14 +360,14 @@ def test_what_is_no_music_is_refused_in_one_line(
     ids=str,
 )
 def test_a_wrong_option_is_refused_in_one_line(
-    arguments: list[str], words: str, desk: Path, capfd: pytest.CaptureFixture[str]
+    arguments: list[str], words: str, cwd: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = set(desk.iterdir())
+    before = set(cwd.iterdir())
     assert words in refusal(capfd, *arguments)
-    assert set(desk.iterdir()) == before
+    assert set(cwd.iterdir()) == before
 
 
-def test_every_wrong_option_is_told_at_once(desk: Path) -> None:
+def test_every_wrong_option_is_told_at_once(cwd: Path) -> None:
     told = str(ended("generate", "--seconds", "0", "--top-p", "2", "--num", "0", "--threads", "0"))
     assert [line.split(":")[-2].strip() for line in told.splitlines()] == [
         "--seconds",
@@ -365,34 +378,34 @@ def test_every_wrong_option_is_told_at_once(desk: Path) -> None:
 
 
 def test_a_model_that_was_tampered_with_is_refused(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(model, desk / "mine")
-    (desk / "mine" / "config.json").write_text("{}")
+    shutil.copytree(model, cwd / "mine")
+    (cwd / "mine" / "config.json").write_text("{}")
     assert "config.json: must hold what manifest.json says" in refusal(
         capfd, "generate", "--model", "mine", *SHORT
     )
 
 
 def test_render_makes_a_picture_and_a_sound_beside_the_file(
-    desk: Path, capfd: pytest.CaptureFixture[str]
+    cwd: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert ended("render", "band.mid") == 0
     assert capfd.readouterr().out.split() == ["band.png", "band.flac"]
-    made = {name: (desk / name).read_bytes() for name in ("band.png", "band.flac")}
+    made = {name: (cwd / name).read_bytes() for name in ("band.png", "band.flac")}
     assert made["band.png"][:4] == b"\x89PNG" and made["band.flac"][:4] == b"fLaC"
     assert ended("render", "band.mid") == 0
     assert capfd.readouterr().out.split() == ["band-02.png", "band-02.flac"]
-    assert (desk / "band-02.flac").read_bytes() == made["band.flac"]
-    (desk / "band.flac").unlink()
-    assert ended("render", "band.mid") == 0 and not (desk / "band.flac").exists()
-    assert {"band-03.png", "band-03.flac"} <= set(contents(desk))
+    assert (cwd / "band-02.flac").read_bytes() == made["band.flac"]
+    (cwd / "band.flac").unlink()
+    assert ended("render", "band.mid") == 0 and not (cwd / "band.flac").exists()
+    assert {"band-03.png", "band-03.flac"} <= set(contents(cwd))
     assert ended("render", "band.mid", "--force") == 0
-    assert (desk / "band.flac").read_bytes() == made["band.flac"]
+    assert (cwd / "band.flac").read_bytes() == made["band.flac"]
     assert ended("render", "band.mid", "--out", "there", "--audio", "wav") == 0
-    assert set(contents(desk / "there")) == {"band.png", "band.wav"}
+    assert set(contents(cwd / "there")) == {"band.png", "band.wav"}
     assert ended("render", "band.mid", "--out", "there", "--force", "--audio", "none") == 0
-    assert contents(desk / "there")["band.png"] == (desk / "band.png").read_bytes() == made["band.png"]
+    assert contents(cwd / "there")["band.png"] == (cwd / "band.png").read_bytes() == made["band.png"]
 
 
 FLUIDSYNTH = """#!/bin/sh
@@ -404,37 +417,37 @@ head -c 400002 /dev/zero
 
 
 def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
-    desk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    cwd: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (desk / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{desk / 'bin'}:/usr/bin:/bin")
+    (cwd / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{cwd / 'bin'}:/usr/bin:/bin")
     for name in ("good.sf2", "broken.sf2"):
-        (desk / name).write_bytes(b"RIFF\x00\x00\x00\x00sfbk")
+        (cwd / name).write_bytes(b"RIFF\x00\x00\x00\x00sfbk")
     monkeypatch.setattr("shutil.which", lambda _name: None)
     told = refusal(capfd, "render", "kit.mid", "--soundfont", "good.sf2")
     assert "--soundfont: needs FluidSynth, got no fluidsynth on this machine. Install it" in told
     monkeypatch.undo()
-    monkeypatch.chdir(desk)
-    monkeypatch.setenv("PATH", f"{desk / 'bin'}:/usr/bin:/bin")
-    program = desk / "bin" / "fluidsynth"
+    monkeypatch.chdir(cwd)
+    monkeypatch.setenv("PATH", f"{cwd / 'bin'}:/usr/bin:/bin")
+    program = cwd / "bin" / "fluidsynth"
     program.write_text(FLUIDSYNTH)
     program.chmod(0o755)
     assert ended("render", "kit.mid", "--soundfont", "good.sf2", "--audio", "wav") == 0
-    sound, rate = soundfile.read(desk / "kit.wav")
+    sound, rate = soundfile.read(cwd / "kit.wav")
     assert (sound.shape, rate) == ((100_000, 2), 44_100)
     for loud in (0.02, 0.3):  # as loud as the built-in piano, whatever FluidSynth makes of the SoundFont
         tone = loud * 32_767 * np.sin(np.arange(3 * 44_100) / 9)
-        (desk / "tone").write_bytes(np.rint(tone)[:, None].repeat(2, 1).astype("<i2").tobytes())
-        program.write_text(f"#!/bin/sh\nexec cat {desk / 'tone'}\n")
+        (cwd / "tone").write_bytes(np.rint(tone)[:, None].repeat(2, 1).astype("<i2").tobytes())
+        program.write_text(f"#!/bin/sh\nexec cat {cwd / 'tone'}\n")
         levels = []
         for soundfont in ([], ["--soundfont", "good.sf2"]):
             assert ended("render", "band.mid", *soundfont, "--out", "loud", "--force") == 0
-            sound, rate = soundfile.read(desk / "loud" / "band.flac", dtype="int16")
+            sound, rate = soundfile.read(cwd / "loud" / "band.flac", dtype="int16")
             levels.append(level_of([sound], rate))
         assert abs(20 * np.log10(levels[1] / levels[0])) < 1
     program.write_text(FLUIDSYNTH)
     told = refusal(capfd, "render", "band.mid", "--soundfont", "broken.sf2")
-    assert "what a SoundFont" in told and not (desk / "band.png").exists()
+    assert "what a SoundFont" in told and not (cwd / "band.png").exists()
     assert "--audio none asks for none" in refusal(
         capfd, "render", "band.mid", "--soundfont", "good.sf2", "--audio", "none"
     )
@@ -443,7 +456,7 @@ def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
 
 
 def test_inspect_says_what_the_tokenizer_sees(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert ended("inspect", "band.mid", "--model", model, "--tokens", 5) == 0
     table = capfd.readouterr().out
@@ -462,13 +475,13 @@ def test_inspect_says_what_the_tokenizer_sees(
     assert [each["channel"] for each in facts["file"]["tracks"]] == [1, 4, 10]
 
 
-def test_inspect_tells_all_that_is_lost(desk: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_inspect_tells_all_that_is_lost(cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     endless = [(0, b"\x90\x32\x40"), (9, b"\x90\x33\x40"), (50, b"\x90\x33\x40"), (90, b"\x80\x33\x00")]
     pedals = [
         (tick, bytes((0xB0, number, value))) for number in (66, 67) for tick, value in ((5, 127), (9, 0))
     ]
     other = [(0, b"\xff\x21\x01\x01"), *note(0, 480, 5), *note(0, 90, 36, channel=9)]
-    (desk / "lossy.mid").write_bytes(smf(track(*endless, *pedals), track(*other)))
+    (cwd / "lossy.mid").write_bytes(smf(track(*endless, *pedals), track(*other)))
     assert ended("inspect", "lossy.mid", "--model", model, "--json") == 0
     lost = json.loads(capfd.readouterr().out)["lost"]
     assert (lost["drum_notes"], lost["notes_without_an_end"], lost["notes_that_end_with_another"]) == (
@@ -488,61 +501,61 @@ def test_inspect_tells_all_that_is_lost(desk: Path, model: Path, capfd: pytest.C
 
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_every_command_reads_a_file_as_it_is_meant(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str], name: str
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     situation = SITUATIONS[name]
-    (desk / "odd.mid").write_bytes(situation.content)
+    (cwd / "odd.mid").write_bytes(situation.content)
     assert ended("inspect", "odd.mid", "--model", model, "--json") == 0
     music = json.loads(capfd.readouterr().out)["music"]
     assert (music["notes"], music["drum_notes_left_out"]) == (len(situation.notes), situation.drums)
     assert music["pedal_presses"] == len(situation.pedal)
     assert music["seconds"] == pytest.approx(max(start + length for start, length, _ in situation.notes))
-    assert ended("render", "odd.mid", "--out", "seen") == 0 and {*contents(desk / "seen")} == {
+    assert ended("render", "odd.mid", "--out", "seen") == 0 and {*contents(cwd / "seen")} == {
         "odd.png",
         "odd.flac",
     }
     few = ("--seconds", "1", "--tokens", "8", "--audio", "none")
     assert ended("generate", "odd.mid", "--model", model, *few, "--out", "new") == 0
-    piece = json.loads((desk / "new" / "settings.json").read_text())["pieces"][0]
+    piece = json.loads((cwd / "new" / "settings.json").read_text())["pieces"][0]
     assert piece["prompt_notes"] == len(situation.notes)
 
 
 def test_a_prompt_that_the_model_does_not_know_is_named_by_its_file(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (desk / "low.mid").write_bytes(smf(track(*note(0, 480, 5))))
+    (cwd / "low.mid").write_bytes(smf(track(*note(0, 480, 5))))
     told = refusal(capfd, "generate", "low.mid", "--model", model, *SHORT)
     assert "low.mid: must have a note that the model knows, of pitch 21 to 108, got 1 others" in told
 
 
 def test_inspect_has_the_tokenizer_of_the_params_before_anything_ran(
-    desk: Path, capfd: pytest.CaptureFixture[str]
+    cwd: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("dvc.yaml", "params.yaml"):
-        (desk / name).write_bytes((ROOT / name).read_bytes())
+        (cwd / name).write_bytes((ROOT / name).read_bytes())
     assert ended("inspect", "band.mid", "--json") == 0
     assert json.loads(capfd.readouterr().out)["tokens"]["vocabulary"] == 328
 
 
 def test_express_writes_beside_the_file_under_the_next_free_name(
-    desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("band-expressed.mid", "band-expressed-02.mid"):
         assert ended("express", "band.mid", "--model", model, "--seed", 4) == 0
         told = capfd.readouterr().out
-        assert f"{name}: 4 notes; --seed 4 makes it again" in told
+        assert f"{name}: 4 notes\n" in told and "--seed 4 makes it again" in told
         assert "as it was: 1 notes of pitches that the model does not know" in told
-    first = (desk / "band-expressed.mid").read_bytes()
-    assert first == (desk / "band-expressed-02.mid").read_bytes() != (desk / "band.mid").read_bytes()
+    first = (cwd / "band-expressed.mid").read_bytes()
+    assert first == (cwd / "band-expressed-02.mid").read_bytes() != (cwd / "band.mid").read_bytes()
     for words, told in (
         (["text.mid"], "text.mid: must be a MIDI file"),
         (["band.mid", "--seed", "-1"], "--seed: must be at least 0"),
         (["band.mid", "--temperature", "-1"], "--temperature: must be between 0 and 100"),
         (["band.mid", "--out", "text.mid"], "--out: must be a folder"),
     ):
-        before = set(desk.iterdir())
+        before = set(cwd.iterdir())
         assert told in refusal(capfd, "express", "--model", model, *words)
-        assert set(desk.iterdir()) == before
+        assert set(cwd.iterdir()) == before
 
 
 @pytest.mark.parametrize("command", ["generate", "express", "render", "inspect"])
@@ -573,7 +586,7 @@ def test_help_tells_the_defaults_that_hold(capfd: pytest.CaptureFixture[str]) ->
 
 class TestNames:
     @pytest.fixture
-    def odd(self, desk: Path) -> Path:
+    def odd(self, cwd: Path) -> Path:
         """A file whose name is no UTF-8, as older systems wrote them."""
         path = Path(os.fsdecode(b"caf\xe9.mid"))
         try:
@@ -583,12 +596,12 @@ class TestNames:
         return path
 
     def test_one_that_is_no_utf_8_is_rendered_and_gone_on_with(
-        self, odd: Path, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+        self, odd: Path, cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         assert ended("render", odd) == 0 and ended("inspect", odd, "--model", model) == 0
         assert odd.with_suffix(".png").exists() and odd.with_suffix(".flac").exists()
         assert ended("generate", odd, "--model", model, *SHORT, "--audio", "none") == 0
-        (folder,) = (desk / "generated").iterdir()
+        (folder,) = (cwd / "generated").iterdir()
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         assert settings["prompt"]["file"] == "caf\\xe9.mid"
         written = settings["command"].split("generate ")[1].split(" --")[0]
@@ -597,7 +610,7 @@ class TestNames:
         assert "Traceback" not in capfd.readouterr().err
 
     def test_one_that_the_terminal_cannot_show_is_shown_otherwise(
-        self, desk: Path, monkeypatch: pytest.MonkeyPatch
+        self, cwd: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         shutil.copy("band.mid", "\u5f26.mid")
         terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
@@ -606,13 +619,13 @@ class TestNames:
         assert terminal.buffer.getvalue() == b"\\u5f26.png\n"
 
     def test_the_longest_that_systems_hold(
-        self, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+        self, cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         room, longest = Path("r" * 250 + ".mid"), Path("x" * 251 + ".mid")
         for path in (room, longest):
             shutil.copy("band.mid", path)
             assert ended("generate", path, "--model", model, *SHORT, "--audio", "none") == 0
-        assert len(list((desk / "generated").glob("*/*-continued-01.mid"))) == 2
+        assert len(list((cwd / "generated").glob("*/*-continued-01.mid"))) == 2
         assert ended("render", room) == 0 and room.with_suffix(".flac").exists()
         assert "must leave room for the names of picture and sound (255 bytes" in refusal(
             capfd, "render", longest
@@ -621,32 +634,32 @@ class TestNames:
         assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out) == 0
         assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out, "--force") == 0
         assert ended("generate", "--model", model, *SHORT, "--audio", "none", "--out", out) == 0
-        assert (desk / ("o" * 252 + "-02")).is_dir()
-        assert not list(desk.glob(".*"))
+        assert (cwd / ("o" * 252 + "-02")).is_dir()
+        assert not list(cwd.glob(".*"))
 
 
 @pytest.mark.parametrize("command", ["render", "inspect", "generate"])
 def test_a_pipe_is_not_waited_for(
-    command: str, desk: Path, model: Path, capfd: pytest.CaptureFixture[str]
+    command: str, cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo("pipe.mid")
     words = {"generate": ["--model", model], "inspect": ["--model", model]}.get(command, [])
     assert "pipe.mid: must be a file, got a pipe or a device" in refusal(capfd, command, *words, "pipe.mid")
-    assert not (desk / "generated").exists()
+    assert not (cwd / "generated").exists()
 
 
-def test_a_soundfont_that_is_a_pipe_is_not_waited_for(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_soundfont_that_is_a_pipe_is_not_waited_for(cwd: Path, capfd: pytest.CaptureFixture[str]) -> None:
     os.mkfifo("piano.sf2")
     assert "piano.sf2: must be a file" in refusal(capfd, "render", "band.mid", "--soundfont", "piano.sf2")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_nobody_reads_on(unbuffered: str, desk: Path, model: Path) -> None:
+def test_nobody_reads_on(unbuffered: str, cwd: Path, model: Path) -> None:
     """As behind `| head -0`: the pipe is closed before anything is printed."""
-    heard, told = os.pipe()
-    os.close(heard)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
     command = [sys.executable, "-m", "coma_gen.cli", "inspect", "band.mid", "--model", str(model)]
     source = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": unbuffered}
-    done = subprocess.run(command, stdout=told, stderr=subprocess.PIPE, env=source, check=False)
-    os.close(told)
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=source, check=False)
+    os.close(write_end)
     assert done.stderr == b"" and done.returncode == 128 + signal.SIGPIPE

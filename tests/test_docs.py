@@ -48,6 +48,32 @@ def test_the_architecture_names_what_there_is() -> None:
         assert (library / package / name).exists() or (library / name).exists(), name
 
 
+def test_the_architecture_says_where_names_are_defined() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+\? \| `([\w/]+\.py)`, `(\w+)`", text, re.MULTILINE)
+    assert len(rows) >= 10
+    for file, name in rows:
+        code = (ROOT / "src" / "coma_gen" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^(def |class )?{name}\b", code, re.MULTILINE), f"{file}: {name}"
+
+
+def test_all_pictures_are_shown() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    made = re.findall(r'"((?:dvc|mlflow)-[a-z-]+)"', (ROOT / ".ci" / "make_pictures.py").read_text())
+    pictures = ROOT / "docs" / "pictures"
+    assert len(made) == 7 and all((pictures / f"{name}.png").exists() for name in made)
+    assert [path.name for path in pictures.glob("*.*") if f"pictures/{path.name})" not in text] == []
+
+
+def test_pictures_without_a_browser_say_so() -> None:
+    env = {**environment(), "COMA_BROWSER": "nothing-of-the-kind"}
+    command = [sys.executable, ".ci/make_pictures.py"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "make pictures: COMA_BROWSER names nothing-of-the-kind, which is no program\n"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="the extra `docs` is not installed")
 def test_it_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

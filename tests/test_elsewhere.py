@@ -10,15 +10,32 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from checkout import DVC, ROOT, Built, copy_of, dvc
 from subprocess_utils import run
 
+from coma_gen.model.serialization import load_model
 from coma_gen.workspace.fingerprint import training_digest
 
 pytestmark = pytest.mark.slow
 CARRIED = ("params.yaml", "dvc.yaml", "constraints.txt", "stages", "src", "data/shards", "data/tokenizer")
 BROUGHT_BACK = ("data/model", "metrics/train.json", "metrics/curve.csv")
 OF_OTHER_STAGES = {"dvc", "miditok", "mlflow", "symusic", "tokenizers"}
+HIDING = f"""
+import importlib.abc, socket, sys
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {OF_OTHER_STAGES!r}:
+            raise ModuleNotFoundError(f"no module named {{name}} here", name=name)
+
+def unreachable(*_):
+    raise OSError("there is no network here")
+
+sys.meta_path.insert(0, Hidden())
+socket.create_connection = socket.getaddrinfo = unreachable
+"""
+"""What Python runs first on a machine without the packages of other stages, and without a network."""
 
 
 def carry(source: Path, target: Path, names: tuple[str, ...]) -> Path:
@@ -49,7 +66,9 @@ def weights(checkout: Path) -> str:
 def other(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The machine that only trains, when it has."""
     folder = carry(built.folder, tmp_path_factory.mktemp("elsewhere") / "work", CARRIED)
-    output = run(folder, sys.executable, "-X", "importtime", "stages/train.py")
+    (folder.parent / "sitecustomize.py").write_text(HIDING)  # which the ranks run, too
+    hidden = ("env", f"PYTHONPATH={folder.parent}")
+    output = run(folder, *hidden, sys.executable, "-X", "importtime", "stages/train.py")
     assert "torch" in imported(output) and not imported(output) & OF_OTHER_STAGES
     assert "No live MLflow logging (no data/corpus here)" in output
     return folder
@@ -69,6 +88,19 @@ def test_another_machine_goes_on_from_its_checkpoint(other: Path, tmp_path: Path
     assert last.exists() and {path: path.stat().st_mtime_ns for path in before.iterdir()} == written
     assert weights(third) == weights(other)
     assert (third / "metrics" / "curve.csv").read_bytes() == (other / "metrics" / "curve.csv").read_bytes()
+
+
+def test_the_best_weights_alone_are_carried_home(built: Built, other: Path, tmp_path: Path) -> None:
+    home = copy_of(built.folder, tmp_path / "checkout")
+    shutil.rmtree(home / "data" / "model")
+    carrying = ("env", f"PYTHONPATH={other / 'src'}", sys.executable, "-m", "coma_gen.workspace.carry")
+    run(other, *carrying, "pack", str(tmp_path / "parcel"), "--part-mb", "0.5")
+    assert max(path.stat().st_size for path in (tmp_path / "parcel").iterdir()) <= 2**19
+    run(home, *carrying, "unpack", str(tmp_path / "parcel"))
+    run(home, *DVC, "commit", "--force", "train")
+    assert "train" not in dvc(home, "status", "train")
+    mine, theirs = (load_model(folder / "data" / "model").model.state_dict() for folder in (home, other))
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
 def test_dvc_takes_what_is_brought_back_and_goes_on(built: Built, other: Path, tmp_path: Path) -> None:

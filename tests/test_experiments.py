@@ -144,9 +144,9 @@ class TestEveryExperiment:
         names = [cell.strip() for cell in shown.splitlines()[0].split("|")]
         assert names[1:4] == ["Experiment", "bits", "low"]
         changed = {key for key, _ in QUEUED.values()}
-        places = [names.index(key) for key in changed]
-        assert max(map(names.index, ("validation", "nats", "illegal"))) < min(places)
-        assert len("|".join(shown.splitlines()[0].split("|")[: min(places) + 1])) < 160
+        columns = [names.index(key) for key in changed]
+        assert max(map(names.index, ("validation", "nats", "illegal"))) < min(columns)
+        assert len("|".join(shown.splitlines()[0].split("|")[: min(columns) + 1])) < 160
 
     def test_has_the_commit_that_it_started_from(self, tried: Tried) -> None:
         head = run(tried.folder, "git", "rev-parse", "HEAD").strip()

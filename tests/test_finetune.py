@@ -21,37 +21,37 @@ from coma_gen.workspace.paths import Workspace
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path) -> Path:
     """What `coma-gen` takes for a checkout."""
-    place = tmp_path / "checkout"
-    shutil.copytree(ROOT / "presets", place / "presets")
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "presets", checkout / "presets")
     for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, place)
-    (place / "songs").mkdir()
-    return place
+        shutil.copy(ROOT / name, checkout)
+    (checkout / "songs").mkdir()
+    return checkout
 
 
-def test_the_flags_name_the_music_the_model_and_its_shape(place: Path, tmp_path: Path) -> None:
-    workspace, model = Workspace.here(place), written_model(tmp_path, window_sizes=(8, 512))
-    kept = keep(workspace, model, verify_artifact(model, kind="model"))
-    assert kept.is_relative_to(place / ".downloads")
-    assert read_manifest(kept, kind="model").digest == read_manifest(model, kind="model").digest
-    assert keep(workspace, model, verify_artifact(model, kind="model")) == kept
-    flags = finetune_flags(workspace, place / "songs", kept)
+def test_the_flags_name_the_music_the_model_and_its_shape(checkout: Path, tmp_path: Path) -> None:
+    workspace, model = Workspace.here(checkout), written_model(tmp_path, window_sizes=(8, 512))
+    copied = keep(workspace, model, verify_artifact(model, kind="model"))
+    assert copied.is_relative_to(checkout / ".downloads")
+    assert read_manifest(copied, kind="model").digest == read_manifest(model, kind="model").digest
+    assert keep(workspace, model, verify_artifact(model, kind="model")) == copied
+    flags = finetune_flags(workspace, checkout / "songs", copied)
     given = dict(flag.split("=", 1) for flag in flags[1::2])
-    assert given["train.init_from"] == str(kept) and given["download.path"] == str(place / "songs")
+    assert given["train.init_from"] == str(copied) and given["download.path"] == str(checkout / "songs")
     assert (given["download.corpus"], given["train.seq_len"]) == ("folder", "512")
     shape = {name: given[f"model.{name}"] for name in ("dim", "window_sizes", "attention_position")}
     assert shape == {"dim": "16", "window_sizes": "[8, 512]", "attention_position": "xpos"}
 
 
 def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, other = written_model(tmp_path / "p", vocab_size=600), written_model(tmp_path / "o", velocities=31)
-    (place / "file").touch()
-    monkeypatch.chdir(place)
-    monkeypatch.setattr("coma_gen.workspace.pretrained.PLACES", ())
+    (checkout / "file").touch()
+    monkeypatch.chdir(checkout)
+    monkeypatch.setattr("coma_gen.workspace.pretrained.CANDIDATES", ())
     for words, reason in (
         (("nowhere",), "nowhere: must be a folder of MIDI files, got nothing there"),
         (("file",), "file: must be a folder of MIDI files, got a file"),
@@ -61,24 +61,24 @@ def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
     ):
         with pytest.raises(SystemExit, match=reason):
             main(["finetune", *words])
-    (place / "deep").mkdir()
-    monkeypatch.chdir(place / "deep")
-    with pytest.raises(SystemExit, match=f"{place}/deep/songs: must be a folder of MIDI files"):
+    (checkout / "deep").mkdir()
+    monkeypatch.chdir(checkout / "deep")
+    with pytest.raises(SystemExit, match=f"{checkout}/deep/songs: must be a folder of MIDI files"):
         main(["finetune", "songs"])
     with pytest.raises(SystemExit, match="must be a model's folder"):
         main(["finetune", "../songs"])
-    assert not (place / ".downloads").exists()
+    assert not (checkout / ".downloads").exists()
 
 
-def test_what_could_not_be_read_is_told_with_its_reason(place: Path) -> None:
-    (place / "metrics").mkdir()
+def test_what_could_not_be_read_is_told_with_its_reason(checkout: Path) -> None:
+    (checkout / "metrics").mkdir()
     found = {"performances": 1, "reasons": {"must be whole": 1}, "files": ["a.mid: must be whole, got half"]}
-    (place / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))
+    (checkout / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))
     told = ["left out, as they cannot be read: 1 files", "  a.mid: must be whole, got half"]
-    assert list(unreadable_files(Workspace.here(place))) == told
+    assert list(unreadable_files(Workspace.here(checkout))) == told
     found["files"] = []
-    (place / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))
-    assert list(unreadable_files(Workspace.here(place))) == []
+    (checkout / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))
+    assert list(unreadable_files(Workspace.here(checkout))) == []
 
 
 def songs(folder: Path) -> None:

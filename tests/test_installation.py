@@ -118,6 +118,13 @@ def test_the_extras_are_those_of_the_makefile() -> None:
         assert re.search(rf"^{target}: \$\({needs}\)", makefile, re.MULTILINE)
 
 
+def test_dvc_reads_yaml_by_libyaml() -> None:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.cyaml import CParser
+
+    assert YAML(typ="safe").Parser is CParser
+
+
 class TestMissingExtra:
     @pytest.fixture(autouse=True)
     def _lacking(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,10 +145,10 @@ class TestMissingExtra:
             main([command])
 
     def test_ends_the_loading_of_a_registered_model(self, tmp_path: Path) -> None:
-        from coma_gen.tracking.model_store import kept_models
+        from coma_gen.tracking.model_store import find_model_store
 
         with pytest.raises(UserError, match=r"coma-gen\[serve\]"):
-            kept_models("models:/coma-gen@champion", tmp_path)
+            find_model_store("models:/coma-gen@champion", tmp_path)
 
     def test_is_nothing_to_who_has_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(extras, "requires", lambda name: ["numpy>=2; extra == 'pipeline'"])

@@ -101,9 +101,9 @@ def test_permissions_follow_the_umask_not_the_temporary_file(tmp_path: Path) -> 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_rounding_keeps_six_significant_digits(value: float) -> None:
-    kept = rounded({"a": [value]})["a"][0]
-    assert kept == float(f"{value:.6g}")
-    assert rounded(kept) == kept
+    rounded_once = rounded({"a": [value]})["a"][0]
+    assert rounded_once == float(f"{value:.6g}")
+    assert rounded(rounded_once) == rounded_once
 
 
 def test_json_refuses_what_it_cannot_say_and_keeps_integers(tmp_path: Path) -> None:

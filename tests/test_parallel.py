@@ -51,9 +51,9 @@ class Counted(list[int]):
 
     taken = 0
 
-    def __getitem__(self, place):
-        part = super().__getitem__(place)
-        self.taken += len(part) if isinstance(place, slice) else 1
+    def __getitem__(self, index):
+        part = super().__getitem__(index)
+        self.taken += len(part) if isinstance(index, slice) else 1
         return part
 
 

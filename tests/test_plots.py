@@ -80,11 +80,11 @@ def test_the_page_asks_nobody_and_draws_from_no_zero(shown: Shown, tmp_path: Pat
     with browser(PROGRAM, tmp_path) as opened:
         page = opened.page(shown.page.as_uri(), width=1440)
         page.wait(f"document.querySelectorAll('svg.marks').length === {len(CHARTS)}")
-        seen = page.value("[...document.querySelectorAll('body > div:not([hidden])')].map(each => each.id)")
+        ids = page.value("[...document.querySelectorAll('body > div:not([hidden])')].map(each => each.id)")
         labels = page.value(LABELS % LOSSES)
         images = page.value("[...document.images].map(each => each.naturalWidth)")
         requests, complaints = page.requests, page.complaints
-    assert set(seen) > CHARTS and not any(name.endswith("_json") for name in seen)
+    assert set(ids) > CHARTS and not any(name.endswith("_json") for name in ids)
     assert [address for address in requests if not address.startswith(("file:", "data:"))] == []
     assert [each for each in complaints if "exceptionDetails" in each or each.get("type") == "error"] == []
     assert labels and min(labels) > 0  # steps and nats

@@ -131,9 +131,9 @@ class TestParent:
     @pytest.fixture
     def script(self, tmp_path: Path) -> Path:
         shutil.copy(ROOT / "params.yaml", tmp_path)
-        places = {"stages": str(ROOT / "stages"), "src": str(ROOT / "src")}
+        paths = {"stages": str(ROOT / "stages"), "src": str(ROOT / "src")}
         path = tmp_path / "waiting.py"
-        path.write_text(WAITING.format(folder=str(tmp_path), **places))
+        path.write_text(WAITING.format(folder=str(tmp_path), **paths))
         return path
 
     def test_one_that_ends_while_the_stage_is_still_starting_takes_it_along(self, script: Path) -> None:

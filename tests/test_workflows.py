@@ -45,8 +45,8 @@ def results(another: Path) -> Iterator[dict[str, str]]:
 
 
 def digests(checkout: Path) -> dict[str, str]:
-    places = [path for name in ("data", "metrics") for path in (checkout / name).rglob("*")]
-    files = [path for path in places if path.is_file() and path.name not in ("checked.txt", "tracked.json")]
+    paths = [path for name in ("data", "metrics") for path in (checkout / name).rglob("*")]
+    files = [path for path in paths if path.is_file() and path.name not in ("checked.txt", "tracked.json")]
     return {path.relative_to(checkout).as_posix(): sha256_file(path) for path in files}
 
 
@@ -62,9 +62,9 @@ class TestCaches:
         (recorded,) = recorded_runs(checkout)
         params = yaml.safe_load((checkout / "params.yaml").read_text())
         assert recorded.lacks(params, metrics_of(checkout)) == []
-        kept = [path for path in (checkout / "mlartifacts").rglob("*") if not path.is_dir()]
-        assert kept and not any(path.is_symlink() for path in kept)
-        assert any(path.name.endswith(".safetensors") for path in kept)
+        logged = [path for path in (checkout / "mlartifacts").rglob("*") if not path.is_dir()]
+        assert logged and not any(path.is_symlink() for path in logged)
+        assert any(path.name.endswith(".safetensors") for path in logged)
         assert stages_run(dvc(checkout, "repro")) == []
         run(checkout, "git", "config", "user.email", "t@example.org")
         status, output = coma_gen(checkout, "doctor")

@@ -112,7 +112,7 @@ class MusicModel:
         from coma_gen.midi.prompt import read_prompt
 
         content, name = _read_midi(source, "prompt")
-        return read_prompt(content, name=name, open_pedal=self._composer.writes_pedal, **request.stretch)
+        return read_prompt(content, name=name, open_pedal=self._composer.writes_pedal, **request.passage)
 
     def _finish(
         self, piece: Continuation, prompt: Prompt | None, number: int, request: Request
@@ -136,15 +136,24 @@ class MusicModel:
         )
 
     def express(
-        self, source: Source, *, seed: int = 0, temperature: float = 1.0, top_p: float | None = 0.95
+        self,
+        source: Source,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float | None = 0.95,
+        timing: float = 25.0,
+        keep_lengths: bool = False,
     ) -> GeneratedPiece:
-        """Plays the notes of a stiff MIDI file: velocities and lengths are drawn, pitches and onsets stay.
+        """Plays the notes of a stiff MIDI file: velocities, lengths and small delays are drawn, pitches stay.
 
         Args:
             source: a MIDI file (its path, or its content as bytes), or `Notes`.
             seed: the same seed gives the same touch.
             temperature: lower is more even; 0 takes the most likely token.
             top_p: sample from the most likely tokens that make up this probability; None for all.
+            timing: milliseconds that an onset may move at most, in steps of the model's grid; 0 for none.
+            keep_lengths: whether notes last as they are written.
 
         Raises:
             UserError: the file cannot be read or has no note that the model knows, or a setting is out of
@@ -152,15 +161,15 @@ class MusicModel:
         """
         from coma_gen.core.io import shown_name
         from coma_gen.generation.express import express_midi
-        from coma_gen.generation.request import Request
+        from coma_gen.generation.touch import TouchRequest
         from coma_gen.model.device import deterministic
 
-        request = Request(seed=seed, temperature=temperature, top_p=top_p)
+        request = TouchRequest(seed, 1, temperature, top_p, timing, keep_lengths)
         if faults := request.faults():
             raise UserError(*faults)
         content, name = _read_midi(source, "MIDI data")
         with deterministic(self._threads):
-            played = express_midi(self._composer, content, name=name, choice=request.choice, seed=seed)
+            (played,) = express_midi(self._composer, content, name=name, request=request)
         return GeneratedPiece(
             notes=played.notes,
             new_notes=played.notes,

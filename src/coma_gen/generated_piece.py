@@ -32,7 +32,7 @@ class GeneratedPiece:
 
     Attributes:
         notes: prompt and continuation together, as arrays of onsets, durations, pitches and velocities;
-            the continuation alone, from the joint on, where only the new music was asked for.
+            the continuation alone, from the splice on, where only the new music was asked for.
         new_notes: the continuation alone, at its times in the piece.
         prompt_seconds: when the last note of the prompt begins; None where the piece has none of it.
         midi: the piece as a MIDI file. The prompt's tracks are as they were in its own file.

@@ -1,4 +1,4 @@
-"""A shape so small that every benchmark runs in a moment."""
+"""A shape so small that every benchmark runs in a second."""
 
 from __future__ import annotations
 

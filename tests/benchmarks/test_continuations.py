@@ -100,4 +100,4 @@ def test_the_page_of_samples(made: Made, tmp_path: Path) -> None:
     assert samples.write_pieces(made.model, made.shards, params(made), folder, count=2, processes=1) == text
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     page = samples.PAGE.read_text(encoding="utf-8")
-    assert samples.placed(page, {samples.PLACE: text, continuations.NAME: "|"}) != page
+    assert samples.placed(page, {samples.SECTION: text, continuations.NAME: "|"}) != page

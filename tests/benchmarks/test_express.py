@@ -31,11 +31,11 @@ def test_the_constant_is_the_mean_and_the_bigram_the_median(tokenizer: Tokenizer
     velocity = [bins[3], bins[3], bins[9], bins[20], bins[20]]
     music = Notes.of(np.arange(5) * 1.0, [0.25, 0.25, 1.0, 0.5, 0.5], [60, 60, 60, 61, 61], velocity)
     ids = tokenizer.encode(music)
-    seen = Touches.of(ids, vocabulary)
-    assert seen.velocity.tolist() == velocity
-    same = constant([ids], vocabulary)(seen)
+    touches = Touches.of(ids, vocabulary)
+    assert touches.velocity.tolist() == velocity
+    same = constant([ids], vocabulary)(touches)
     assert same.velocity.tolist() == pytest.approx([np.mean(velocity)] * 5)
-    assert same.seconds[0] == pytest.approx(np.exp(np.log(seen.seconds).mean()))
+    assert same.seconds[0] == pytest.approx(np.exp(np.log(touches.seconds).mean()))
     told = Touches.of(bigram([ids], vocabulary)(ids), vocabulary)
     assert told.velocity.tolist() == [bins[3], bins[3], bins[3], bins[20], bins[20]]
-    np.testing.assert_allclose(told.seconds, seen.seconds[[0, 0, 0, 3, 3]])
+    np.testing.assert_allclose(told.seconds, touches.seconds[[0, 0, 0, 3, 3]])

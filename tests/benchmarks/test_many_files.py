@@ -18,8 +18,8 @@ MEGABYTES = 64 * 2**20
 def test_a_stage_and_its_worker_are_measured(tmp_path: Path) -> None:
     hungry = f"import time; kept = bytearray({4 * MEGABYTES}); time.sleep({20 * POLL_SECONDS})"
 
-    def stage(place: Path, workers: int) -> None:
-        assert (place, workers) == (tmp_path, 3)
+    def stage(work_dir: Path, workers: int) -> None:
+        assert (work_dir, workers) == (tmp_path, 3)
         subprocess.run([sys.executable, "-c", hungry], check=True)
         until = time.process_time() + 0.1
         while time.process_time() < until:

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from benchmarks import all as every
-from benchmarks import data, decode, learners, parts, train_step
+from benchmarks import data, decode, learners, memory, parts, train_step
 from benchmarks.decoders import remembered_bytes, tensor_bytes
-from coma_gen.model.compile import Switch
 from coma_gen.model.conformer import Conformer
 
 if TYPE_CHECKING:
@@ -56,12 +55,26 @@ def test_what_cannot_be_measured_says_why(tiny: Size, monkeypatch: pytest.Monkey
 def test_a_compiled_mode_is_measured_where_the_compiler_works(
     works: bool, tiny: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learners, "compile_model", lambda *_, **__: Switch(works))
+    monkeypatch.setattr(learners, "compile_model", lambda *_, **__: works)
     found, absent = learners.learners_here(tiny, CPU, compiling=True)
     name = "ours, compiled, fp32"
     assert (name in found, name in absent) == (works, not works)
     if works:
         assert found[name].first_step_seconds is not None
+
+
+@pytest.mark.slow
+def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("ours, fp32", learners.X_TRANSFORMERS)
+    monkeypatch.setattr(memory, "BUILDERS", {name: memory.BUILDERS[name] for name in names})
+    monkeypatch.setenv("PYTHONPATH", str(README.parents[1]))
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in memory.measure(("1M",)).splitlines()
+    ]
+    found = {line[1]: line[2:] for line in lines[2:]}
+    assert tuple(found) == names
+    assert float(found["ours, fp32"][0]) > 4 * 4 * 1.03, "weights, gradients and two moments of 1.03M numbers"
+    assert found[learners.X_TRANSFORMERS][1] == "1.00x"
 
 
 def test_parts(tiny: Size) -> None:
@@ -86,7 +99,7 @@ def test_a_state_is_weighed_once_however_many_views_it_has() -> None:
     assert sum(tensor_bytes({"a": [memory, memory[:3]], "b": (memory[4:], None, 1)}).values()) == 40
 
 
-def test_the_bytes_that_must_be_read_are_at_most_those_that_are_kept(tiny: Size) -> None:
+def test_the_bytes_that_must_be_read_are_at_most_those_of_the_state(tiny: Size) -> None:
     model = Conformer(params=tiny.model, vocab_size=tiny.vocab_size, seed=0).eval()
     state = model.init_cache(1)
     with torch.inference_mode():
@@ -106,14 +119,14 @@ def test_data(tmp_path: Path) -> None:
     assert len(counts) == 4 and max(counts) < 1.05 * min(counts)
 
 
-def test_the_page_has_a_place_for_every_script() -> None:
+def test_the_page_has_a_section_for_every_script() -> None:
     page = README.read_text(encoding="utf-8")
     for name in every.SCRIPTS:
         assert f"<!-- {name} -->" in page and f"<!-- end of {name} -->" in page
         assert (README.parent / f"{name}.py").exists()
 
 
-def test_tables_take_their_places_and_replace_what_was_there() -> None:
+def test_tables_replace_what_was_between_their_marks() -> None:
     page = "a\n<!-- it -->\nold\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
     page = every.placed(page, {"it": "\nnew \\1\n\n"})
     assert page == "a\n<!-- it -->\nnew \\1\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"

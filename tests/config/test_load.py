@@ -30,8 +30,8 @@ def faults(content: Any) -> dict[str, str]:
 
 
 def changed(content: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    for place, value in values.items():
-        section, key = place.split(".")
+    for name, value in values.items():
+        section, key = name.split(".")
         content[section][key] = value
     return content
 

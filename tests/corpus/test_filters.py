@@ -37,8 +37,8 @@ ROWS = [
 def test_keep_drop_then_top(
     split_params: Callable[..., SplitParams], values: dict[str, object], names: str
 ) -> None:
-    kept = keep_composers(ROWS, split_params(**values))
-    assert "".join(row.midi_filename[0] for row in kept) == names
+    chosen = keep_composers(ROWS, split_params(**values))
+    assert "".join(row.midi_filename[0] for row in chosen) == names
 
 
 def test_unknown_composers_are_reported_together_with_the_nearest(

@@ -39,7 +39,7 @@ def test_any_depth_and_case_without_a_table(own_folder: Path, tmp_path: Path) ->
     assert (music.twins, music.not_in_table) == (0, [])
 
 
-def test_twins_are_kept_once_and_counted(own_folder: Path, tmp_path: Path) -> None:
+def test_twins_are_copied_once_and_counted(own_folder: Path, tmp_path: Path) -> None:
     shutil.copy(own_folder / "top.mid", own_folder / "a copy.mid")
     music = write_folder(own_folder, tmp_path / "out")
     assert music.twins == 1
@@ -235,7 +235,7 @@ class TestWhereTheTableLies:
         "x" * 251 + ".mid",
     ],
 )
-def test_names_of_all_the_world_are_kept(
+def test_names_of_all_the_world_are_copied(
     own_folder: Path, tmp_path: Path, name: str, midi: Callable[[int], bytes]
 ) -> None:
     (own_folder / name).write_bytes(midi(9))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coma_gen.config.schema import SplitParams
 from coma_gen.core.errors import UserError
 from coma_gen.core.io import sha256_bytes
-from coma_gen.corpus.split_methods import assign, place
+from coma_gen.corpus.split_methods import assign, hash_fraction
 from coma_gen.corpus.table import SPLITS, Performance
 
 Params = Callable[..., SplitParams]
@@ -28,7 +28,7 @@ def splits_of(rows: list[Performance]) -> dict[str, str]:
     return {row.sha256: row.split for row in rows}
 
 
-def test_the_tables_split_is_kept(split_params: Params) -> None:
+def test_the_tables_split_is_used(split_params: Params) -> None:
     rows = [music(i, split=split) for i, split in enumerate(["test", "train", "train", "validation"])]
     placed, moves = assign(rows, split_params())
     assert placed == rows
@@ -39,7 +39,7 @@ def test_without_one_the_content_decides(split_params: Params) -> None:
     rows = [music(i) for i in range(2000)]
     placed, moves = assign(rows, split_params(test_fraction=0.2, validation_fraction=0.1))
     for row in placed:
-        at = place(row.sha256)
+        at = hash_fraction(row.sha256)
         assert row.split == ("test" if at < 0.2 else "validation" if at < 0.3 else "train")
     counts = Counter(row.split for row in placed)
     assert abs(counts["test"] - 400) < 60
@@ -77,12 +77,12 @@ def test_no_split_is_empty_and_the_moved_are_reported(
 
 
 def test_the_nearest_is_moved(split_params: Params) -> None:
-    rows = sorted((music(i) for i in range(40)), key=lambda row: place(row.sha256))[-3:]
+    rows = sorted((music(i) for i in range(40)), key=lambda row: hash_fraction(row.sha256))[-3:]
     placed, moves = assign(rows, split_params())
     assert [(move.source, move.target) for move in moves] == [("train", "validation"), ("train", "test")]
-    by_place = sorted(placed, key=lambda row: place(row.sha256))
-    assert sorted(row.split for row in by_place[:2]) == ["test", "validation"]
-    assert by_place[2].split == "train"
+    by_fraction = sorted(placed, key=lambda row: hash_fraction(row.sha256))
+    assert sorted(row.split for row in by_fraction[:2]) == ["test", "validation"]
+    assert by_fraction[2].split == "train"
 
 
 def test_rows_with_a_split_are_never_moved(split_params: Params) -> None:

@@ -40,8 +40,8 @@ def test_performances_add_up_to_the_split(scores: Scores) -> None:
         assert rows["nats"].sum() / rows["tokens"].sum() == pytest.approx(
             metrics[name]["nll_per_token"], rel=1e-5
         )
-        seen = rows["windowed_nats"].sum() / rows["tokens"].sum()
-        assert seen == pytest.approx(metrics[name]["windowed"]["nll_per_token"], rel=1e-5)
+        nll_per_token = rows["windowed_nats"].sum() / rows["tokens"].sum()
+        assert nll_per_token == pytest.approx(metrics[name]["windowed"]["nll_per_token"], rel=1e-5)
         assert metrics[name]["windowed"]["window"] == 32
         bits = [of["bits_per_note"] for of in metrics[name]["by_type"].values()]
         assert sum(bits) == pytest.approx(metrics[name]["bits_per_note"])

@@ -26,10 +26,10 @@ def test_spans_are_apart_and_even(made: Made, count: int, seconds: float) -> Non
     found = excerpts(split, made.vocabulary, count=count, seconds=seconds)
     spans = SPLITS["train"] * max(1, int(SECONDS // seconds))
     assert len(found) == min(count, spans)
-    places = sorted((part.midi_filename, part.start) for part in found)
-    assert all(one[0] != other[0] or other[1] - one[1] >= seconds for one, other in pairwise(places))
+    starts = sorted((part.midi_filename, part.start) for part in found)
+    assert all(one[0] != other[0] or other[1] - one[1] >= seconds for one, other in pairwise(starts))
     if count >= 5:
-        assert len({name for name, _ in places}) == SPLITS["train"]
+        assert len({name for name, _ in starts}) == SPLITS["train"]
     for part in found:
         row = split.index["midi_filename"].tolist().index(part.midi_filename)
         assert part.notes == excerpt(music_of(split, row, made.vocabulary), part.start, seconds)

@@ -58,10 +58,10 @@ def test_equal_distances_have_no_width_and_still_a_figure() -> None:
 def test_densities_are_those_of_scipy() -> None:
     stats = pytest.importorskip("scipy.stats", reason="scipy, an oracle of densities, is not installed")
     points = np.random.default_rng(1).gamma(2.0, 3.0, 20)
-    places = np.linspace(-5, 40, 100)
+    grid = np.linspace(-5, 40, 100)
     oracle = stats.gaussian_kde(points)
     assert kernel_width(points) == pytest.approx(float(np.sqrt(oracle.covariance[0, 0])))
-    np.testing.assert_allclose(density(points, kernel_width(points), places), oracle(places), rtol=1e-9)
+    np.testing.assert_allclose(density(points, kernel_width(points), grid), oracle(grid), rtol=1e-9)
     other = points[:7] + 1.5
     fine = np.linspace(-40, 90, 20_001)
     p, q = oracle(fine), stats.gaussian_kde(other)(fine)

@@ -68,7 +68,7 @@ def test_a_long_piece_under_a_learned_position_embedding_is_primed_again() -> No
 
 @settings(max_examples=60)
 @given(st.integers(1, 400), st.integers(2, 64), st.data())
-def test_windows_count_each_place_once_with_context_before_it(
+def test_windows_count_each_token_once_with_context_before_it(
     length: int, window: int, data: st.DataObject
 ) -> None:
     stride = data.draw(st.integers(1, window))
@@ -104,9 +104,9 @@ def test_windowed_and_carried_agree_on_what_fits_a_window() -> None:
 
 def test_windowed_and_carried_agree_where_a_window_holds_all_that_the_model_sees() -> None:
     model, ids = small_model(), piece(200)
-    seen = model.receptive_field
-    assert seen is not None and seen < 100
-    (windowed,), _ = score_windows(model, [ids], batch=4, window=100, stride=100 - seen)
+    receptive_field = model.receptive_field
+    assert receptive_field is not None and receptive_field < 100
+    (windowed,), _ = score_windows(model, [ids], batch=4, window=100, stride=100 - receptive_field)
     np.testing.assert_allclose(windowed, model_scorer(model, batch=1, chunk=50)([ids])[0], atol=2e-6)
     (narrow,), _ = score_windows(model, [ids], batch=4, window=12, stride=6)
     assert np.abs(narrow - windowed)[20:].max() > 1e-4, "less context is another figure"
@@ -123,7 +123,7 @@ def test_batch_and_padding_change_nothing_in_windows(batch: int) -> None:
     assert sum(row["tokens"] for row in curve.rows()) == sum(row["tokens"] for of in rows for row in of)
 
 
-def test_the_curve_has_every_place_of_every_window() -> None:
+def test_the_curve_has_every_token_of_every_window() -> None:
     model, ids = small_model(), piece(21)
     _, curve = score_windows(model, [ids], batch=2, window=8, stride=4)
     starts = [start for start, _, _ in windows(20, 8, 4)]

@@ -54,7 +54,7 @@ def test_means_and_extremes_by_hand() -> None:
     assert velocity(TRIAD) == 75
     assert duration(TRIAD) == 1
     assert notes_per_second(TRIAD) == pytest.approx(4 / 3)
-    assert notes_per_second(row_of([0.0])) == 1, "a moment does not count as an infinite density"
+    assert notes_per_second(row_of([0.0])) == 1, "a single note does not count as an infinite density"
 
 
 def test_the_longest_stay_on_three_keys_by_hand() -> None:

@@ -14,6 +14,8 @@ from coma_gen.config.schema import ModelParams, Params
 from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.errors import UserError
 from coma_gen.experiments.ablation import Ablation, Run, read_ablation
+from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.compile import flex_obstacle
 from coma_gen.model.conformer import Conformer, num_parameters
 from coma_gen.workspace.presets import preset_flags
 
@@ -125,7 +127,29 @@ def test_the_model_for_one_gpu_is_what_its_preset_says() -> None:
     params = with_preset("maestro")
     assert 13.5e6 < parameters(params.model) < 15e6
     assert params.train.seq_len == 2048 >= max(params.model.window_sizes)
-    assert params.train.augment and params.shard.transpose == 3 and len(params.shard.tempo_factors) == 2
+    assert params.train.augment and params.shard.transpose == 6 and len(params.shard.tempo_factors) == 4
+    assert params.train.optimizer == "muon" and params.train.max_minutes is not None
+    assert 0 < params.train.decay_fraction < 0.5 and params.train.min_learning_rate_ratio == 0
+    assert {params.train.weight_decay, params.train.muon_weight_decay} == {1.0}
+    model = Conformer(params=params.model, vocab_size=9, seed=0)
+    attentions = [module for module in model.modules() if isinstance(module, MultiScaleAttention)]
+    assert all(flex_obstacle(attention, params.train.seq_len) is None for attention in attentions)
+
+
+def test_the_published_setting_is_what_its_preset_says() -> None:
+    params, ours = with_preset("published"), with_preset("maestro")
+    assert (params.model, params.train) == (ours.model, ours.train) and params.train.seq_len == 2048
+    assert params.split.method == "by-file"
+    assert params.split.validation_fraction == params.split.test_fraction == 0.05
+    tokenizer = params.tokenizer
+    assert (tokenizer.velocities, tokenizer.positions_per_beat) == (32, 8)
+    assert tokenizer.duration_bins == ((0, 4, 8), (4, 12, 4))
+    assert params.shard.transpose == 3 and not params.shard.tempo_factors
+
+
+@pytest.mark.parametrize("name", ["maestro", "published"])
+def test_what_was_not_run_says_so(name: str) -> None:
+    assert (ROOT / "presets" / f"{name}.yaml").read_text().startswith("# Not yet run. ")
 
 
 def test_presets_are_the_cells_of_their_name() -> None:

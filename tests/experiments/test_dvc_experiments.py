@@ -34,8 +34,8 @@ Worker status: 1 active, 0 idle
 def git(folder: Path, *arguments: str, at: int = 1_000_000_000) -> str:
     """Runs git as somebody, at a time."""
     somebody = {f"GIT_{who}_{what}": "t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    moment = {f"GIT_{who}_DATE": f"{at} +0000" for who in ("AUTHOR", "COMMITTER")}
-    environment = {**os.environ, **somebody, **moment}
+    dates = {f"GIT_{who}_DATE": f"{at} +0000" for who in ("AUTHOR", "COMMITTER")}
+    environment = {**os.environ, **somebody, **dates}
     done = subprocess.run(["git", *arguments], cwd=folder, env=environment, capture_output=True, check=True)
     return done.stdout.decode().strip()
 

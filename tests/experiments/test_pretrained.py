@@ -14,7 +14,7 @@ from coma_gen.experiments import pretrained
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.model.device import deterministic
 from coma_gen.tracking.model_store import named_model
-from coma_gen.workspace import pretrained as place
+from coma_gen.workspace import pretrained as installation
 from coma_gen.workspace.paths import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def test_what_was_trained_comes_first_and_it_otherwise(tmp_path: Path) -> None:
 
 
 def test_where_it_was_left_out_the_way_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "PLACES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(installation, "CANDIDATES", (tmp_path / "nowhere",))
     for named in (None, "pretrained"):
         with pytest.raises(UserError, match=r"--model.*must be named"), named_model(named, None):
             pass

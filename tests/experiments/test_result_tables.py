@@ -213,30 +213,30 @@ def test_what_does_not_fit_is_refused(made: Made, words: str) -> None:
 
 
 def test_a_checkout_is_read_as_it_lies(tmp_path: Path) -> None:
-    made, kept = Made(), Checkout(tmp_path, "abc")
+    made, files = Made(), Checkout(tmp_path, "abc")
     for path in ("dvc.lock", "params.yaml", *(f"metrics/{stage}.json" for stage in SCORED)):
         with pytest.raises(UserError, match=f"{path}: must be there"):
-            kept.text(path)
+            files.text(path)
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(made.text(path))
     expected = replace(made, began_at="abc")
-    assert tables_of(kept) == tables_of(expected), "one run needs no performances"
+    assert tables_of(files) == tables_of(expected), "one run needs no performances"
     with pytest.raises(UserError, match=r"performances\.parquet: must be there to be read, got no such file"):
-        kept.performances()
+        files.performances()
     (tmp_path / "data" / "evaluation").mkdir(parents=True)
     path = tmp_path / "data" / "evaluation" / "performances.parquet"
     path.write_bytes(b"PAR1 no more")
     with pytest.raises(UserError, match=r"performances\.parquet: must be there to be read"):
-        kept.performances()
+        files.performances()
     made.performances().to_parquet(path)
-    assert kept.performances()["nats"].tolist() == made.performances()["nats"].tolist()
+    assert files.performances()["nats"].tolist() == made.performances()["nats"].tolist()
     (tmp_path / "dvc.lock").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"dvc\.lock: must be there to be read, got no UTF-8 text"):
-        kept.text("dvc.lock")
+        files.text("dvc.lock")
 
 
-def tables_of(kept: RunFiles) -> str:
-    return markdown([finished("ours", kept)])
+def tables_of(files: RunFiles) -> str:
+    return markdown([finished("ours", files)])
 
 
 def test_an_unknown_experiment_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

@@ -1,6 +1,6 @@
 """Trainings that are killed and started again. A program of its own: what it forks must not have trained yet.
 
-python dying_training.py moments FOLDER KILLS    at that many random moments
+python dying_training.py times FOLDER KILLS      at that many random times
 python dying_training.py calls FOLDER EVERY      at the first call that changes the disk, and every so many
 
 It prints {"tried": kills, "digests": what each run gave in the end}. Its children find torch imported, the
@@ -68,7 +68,7 @@ def ended_by_itself(child: int) -> bool:
     return status == 0
 
 
-def at_moments(folder: Path, kills: int) -> list[str]:
+def at_random_times(folder: Path, kills: int) -> list[str]:
     """Runs are killed until there were so many kills; each is started again until it has come to its end.
 
     A run that is killed again and again is given more and more time, so that a busy machine ends it too.
@@ -107,9 +107,9 @@ def at_calls(folder: Path, every: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    how, place, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    how, folder, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
-    trainer.prepare(place)
-    digests = at_moments(place, number) if how == "moments" else at_calls(place, number)
-    tried = number if how == "moments" else len(digests)
+    trainer.prepare(folder)
+    digests = at_random_times(folder, number) if how == "times" else at_calls(folder, number)
+    tried = number if how == "times" else len(digests)
     print(json.dumps({"tried": tried, "digests": digests}))  # noqa: T201

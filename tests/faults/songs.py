@@ -122,7 +122,7 @@ def _one_key(dice: random.Random, song: Written, key: Key, kind: str, silence: i
             off(tick)
             song.notes.append((key, on(tick), tick, tick))
         else:
-            starts = [tick + length * place for place in range(number_of)]
+            starts = [tick + length * index for index in range(number_of)]
             song.notes += [(key, on(start), start, start + length * number_of) for start in starts]
             for start in starts:
                 off(start + length * number_of)

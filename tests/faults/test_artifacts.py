@@ -69,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(data: Path, tmp_path: Path) -> Path:
+def copied(data: Path, tmp_path: Path) -> Path:
     """A copy of it to damage."""
     shutil.copytree(data, tmp_path / "data")
     return tmp_path / "data"
@@ -130,35 +130,35 @@ def files_of(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_each_file_of_each_artifact(kind: str, place: Path, tally: Tally) -> None:
+def test_each_file_of_each_artifact(kind: str, copied: Path, tally: Tally) -> None:
     times = 0
-    whole = place.parent / "whole"
-    shutil.copytree(place / kind, whole)
-    for number, path in enumerate([*files_of(place / kind), place / kind / "surplus.mid"]):
+    whole = copied.parent / "whole"
+    shutil.copytree(copied / kind, whole)
+    for number, path in enumerate([*files_of(copied / kind), copied / kind / "surplus.mid"]):
         for damage in DAMAGES if path.exists() else (Path.touch,):
             damage(path)
             # the first file is tried on each stage that reads the artifact, the others on the first reader
             for reader in READERS[kind] if number == 0 else READERS[kind][:1]:
                 with pytest.raises(UserError) as caught:
-                    reader(place)
+                    reader(copied)
                 text = str(caught.value)
-                assert path.name in text or (path.name == MANIFEST and str(place / kind) in text)
-                assert not (place / "out").exists() and "Traceback" not in text
+                assert path.name in text or (path.name == MANIFEST and str(copied / kind) in text)
+                assert not (copied / "out").exists() and "Traceback" not in text
                 times += 1
-            shutil.rmtree(place / kind)
-            shutil.copytree(whole, place / kind)
-    verify_artifact(place / kind, kind=kind)
+            shutil.rmtree(copied / kind)
+            shutil.copytree(whole, copied / kind)
+    verify_artifact(copied / kind, kind=kind)
     tally(f"a file of the {kind} with a flipped bit, cut, emptied, lost, replaced by a pipe, or slipped in",
           "refused by name by whoever reads it", times)  # fmt: skip
 
 
-def test_a_changed_performance_is_noticed_by_every_stage_that_reads_it(place: Path, tally: Tally) -> None:
-    for path in (place / "corpus").rglob("*.midi"):
+def test_a_changed_performance_is_noticed_by_every_stage_that_reads_it(copied: Path, tally: Tally) -> None:
+    for path in (copied / "corpus").rglob("*.midi"):
         flip(path)
     for stage in (fit, shard, sample):
         with pytest.raises(UserError, match=r"\.midi: must be the file that the split was made from"):
-            stage(place)
-        assert not (place / "out").exists()
+            stage(copied)
+        assert not (copied / "out").exists()
     tally("a MIDI file that changed after the split", "refused by fit_tokenizer, shard and sample", 3)
 
 
@@ -187,8 +187,8 @@ def test_the_last_stages_read_nothing_that_changed(
 
 
 @pytest.mark.parametrize("form", BOTH_FORMS)
-def test_every_bit_of_a_manifest(form: Form, place: Path, tally: Tally) -> None:
-    path = place / "tokenizer" / MANIFEST
+def test_every_bit_of_a_manifest(form: Form, copied: Path, tally: Tally) -> None:
+    path = copied / "tokenizer" / MANIFEST
     content = path.read_bytes()
     bits = range(0, 8 * len(content), 2 * form.every - 1)
     for bit in bits:
@@ -196,7 +196,7 @@ def test_every_bit_of_a_manifest(form: Form, place: Path, tally: Tally) -> None:
         changed[bit // 8] ^= 1 << bit % 8
         path.write_bytes(changed)
         with pytest.raises(UserError):
-            read_manifest(place / "tokenizer", kind="tokenizer")
+            read_manifest(copied / "tokenizer", kind="tokenizer")
     tally("any bit of a manifest flipped", "refused", len(bits))
 
 
@@ -230,39 +230,39 @@ def forged(path: Path, **changes: Any) -> None:
         {"more": 1},
     ],
 )
-def test_a_forged_manifest_reads_nothing_outside(changes: dict[str, Any], place: Path, tally: Tally) -> None:
-    forged(place / "tokenizer" / MANIFEST, **changes)
+def test_a_forged_manifest_reads_nothing_outside(changes: dict[str, Any], copied: Path, tally: Tally) -> None:
+    forged(copied / "tokenizer" / MANIFEST, **changes)
     with pytest.raises(UserError):
-        verify_artifact(place / "tokenizer", kind="tokenizer")
+        verify_artifact(copied / "tokenizer", kind="tokenizer")
     tally("a forged manifest", "refused; nothing outside of its folder is read", 1)
 
 
 class TestPartsThatDoNotBelongTogether:
-    def test_are_refused_with_what_differs(self, place: Path, tally: Tally) -> None:
-        other = place.parent / "other"
+    def test_are_refused_with_what_differs(self, copied: Path, tally: Tally) -> None:
+        other = copied.parent / "other"
         params = TokenizerParams.model_validate({**TOKENIZER, "velocities": 16})
-        fit_tokenizer(params, place / "split", place / "corpus", other)
+        fit_tokenizer(params, copied / "split", copied / "corpus", other)
         for stage in (baseline, train):
-            shutil.rmtree(place / "tokenizer")
-            shutil.copytree(other, place / "tokenizer")
+            shutil.rmtree(copied / "tokenizer")
+            shutil.copytree(other, copied / "tokenizer")
             with pytest.raises(UserError, match="tokenizer"):
-                stage(place)
-        shutil.rmtree(place / "shards")
-        shard(place)
-        (place / "out").rename(place / "shards")
+                stage(copied)
+        shutil.rmtree(copied / "shards")
+        shard(copied)
+        (copied / "out").rename(copied / "shards")
         with pytest.raises(UserError, match=r"(?s)model.*must have been trained on the tokens of"):
-            evaluate(place)
+            evaluate(copied)
         tally("tokenizer, shards and weights of different runs", "refused with what differs", 3)
 
-    def test_weights_with_another_tokenizer_beside_them(self, place: Path, tally: Tally) -> None:
-        manifest = read_manifest(place / "model", kind="model")
+    def test_weights_with_another_tokenizer_beside_them(self, copied: Path, tally: Tally) -> None:
+        manifest = read_manifest(copied / "model", kind="model")
         params = TokenizerParams.model_validate({**TOKENIZER, "velocities": 16})
-        shutil.rmtree(place / "model" / "tokenizer")
-        fit_tokenizer(params, place / "split", place / "corpus", place / "model" / "tokenizer")
-        (place / "model" / MANIFEST).unlink()
+        shutil.rmtree(copied / "model" / "tokenizer")
+        fit_tokenizer(params, copied / "split", copied / "corpus", copied / "model" / "tokenizer")
+        (copied / "model" / MANIFEST).unlink()
         write_manifest(
-            place / "model", kind="model", made_from=manifest.made_from, settings=manifest.settings
+            copied / "model", kind="model", made_from=manifest.made_from, settings=manifest.settings
         )
         with pytest.raises(UserError, match="must hold the tokenizer that its weights were trained with"):
-            MusicGenerator.load(place / "model")
+            MusicGenerator.load(copied / "model")
         tally("a tokenizer that does not belong to the weights", "refused with both digests", 1)

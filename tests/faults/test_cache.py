@@ -22,10 +22,10 @@ def test_a_damaged_object_is_restored_by_dvc_and_refused_by_the_stage(
     midi = next((checkout / "data" / "corpus").rglob("*.midi"))
     whole = midi.read_bytes()
     digest = hashlib.md5(whole, usedforsecurity=False).hexdigest()
-    kept = checkout / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
-    kept.chmod(0o644)
-    kept.write_bytes(whole[:60] + bytes([whole[60] ^ 1]) + whole[61:])
-    kept.chmod(0o444)  # as DVC leaves it, which is how it knows that nobody touched it
+    cached = checkout / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    cached.chmod(0o644)
+    cached.write_bytes(whole[:60] + bytes([whole[60] ^ 1]) + whole[61:])
+    cached.chmod(0o444)  # as DVC leaves it, which is how it knows that nobody touched it
     shutil.rmtree(checkout / "data" / "corpus")
     dvc(checkout, "repro", "download")
     assert midi.read_bytes() != whole, "DVC has noticed by itself: then this test can go"
@@ -36,10 +36,10 @@ def test_a_damaged_object_is_restored_by_dvc_and_refused_by_the_stage(
 
     status, output = coma_gen(checkout, "doctor")
     assert status == 1 and "Traceback" not in output
-    shown = kept.relative_to(checkout).as_posix()
+    shown = cached.relative_to(checkout).as_posix()
     assert f"{shown} is damaged" in output and f"rm -f {shown}" in output and "rm -r data/corpus" in output
 
-    kept.unlink()
+    cached.unlink()
     shutil.rmtree(checkout / "data" / "corpus")
     dvc(checkout, "repro", "split")
     assert midi.read_bytes() == whole and (checkout / "data" / "split").exists()

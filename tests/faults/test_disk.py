@@ -23,27 +23,27 @@ from faults.settings import DOWNLOAD, SPLIT
 
 Tally = Callable[[str, str, int], None]
 Work = Callable[[Path], None]
-"""Writes `place`/out anew."""
+"""Writes `folder`/out anew."""
 
 
-def atomic_file(place: Path) -> None:
-    write_atomic(place / "out", "new" * 5000)
+def atomic_file(folder: Path) -> None:
+    write_atomic(folder / "out", "new" * 5000)
 
 
-def sealed_folder(place: Path) -> None:
-    with atomic_dir(place / "out") as building:
+def sealed_folder(folder: Path) -> None:
+    with atomic_dir(folder / "out") as building:
         for name in ("a", "deep/b"):
             (building / name).parent.mkdir(exist_ok=True)
             (building / name).write_text("new")
         write_manifest(building, kind="corpus", made_from={}, settings={})
 
 
-def corpus(place: Path) -> None:
-    build_corpus(DOWNLOAD, place / "out", cache=place, own_folder=place)
+def corpus(folder: Path) -> None:
+    build_corpus(DOWNLOAD, folder / "out", cache=folder, own_folder=folder)
 
 
-def split(place: Path) -> None:
-    split_corpus(SPLIT, place.parent / "corpus", place / "out")
+def split(folder: Path) -> None:
+    split_corpus(SPLIT, folder.parent / "corpus", folder / "out")
 
 
 def state(path: Path) -> Any:
@@ -54,33 +54,33 @@ def state(path: Path) -> Any:
     return path.read_bytes() if path.exists() else None
 
 
-def leftovers(place: Path) -> list[str]:
-    return sorted(path.name for path in place.iterdir() if path.name != "out")
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != "out")
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to write `out` in, beside a corpus; the split trusts that its files can be read."""
     build_corpus(DOWNLOAD, tmp_path / "corpus", cache=tmp_path, own_folder=tmp_path)
     monkeypatch.setattr(splitting, "read_all", lambda paths: [Reading(7, 5.0)] * len(paths))
-    (tmp_path / "place").mkdir()
-    return tmp_path / "place"
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "folder"
 
 
-def old_one(work: Work, place: Path) -> None:
+def old_one(work: Work, folder: Path) -> None:
     """Something that stood there before, and is whole."""
     if work is atomic_file:
-        (place / "out").write_text("old")
+        (folder / "out").write_text("old")
         return
-    (place / "out").mkdir()
-    (place / "out" / "old").write_text("old")
+    (folder / "out").mkdir()
+    (folder / "out" / "old").write_text("old")
     kind = "split" if work is split else "corpus"
-    write_manifest(place / "out", kind=kind, made_from={}, settings={})
+    write_manifest(folder / "out", kind=kind, made_from={}, settings={})
 
 
-def afresh(place: Path) -> None:
-    shutil.rmtree(place)
-    place.mkdir()
+def afresh(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 @pytest.mark.parametrize("work", [atomic_file, sealed_folder, corpus, split])
@@ -88,25 +88,25 @@ def afresh(place: Path) -> None:
 class TestEveryCall:
     """Of a writer, in turn."""
 
-    def test_a_full_disk(self, work: Work, is_there: bool, place: Path, tally: Tally) -> None:
-        work(place)
-        new, number, tried = state(place / "out"), 1, 0
+    def test_a_full_disk(self, work: Work, is_there: bool, folder: Path, tally: Tally) -> None:
+        work(folder)
+        new, number, tried = state(folder / "out"), 1, 0
         while True:
-            afresh(place)
+            afresh(folder)
             if is_there:
-                old_one(work, place)
-            old = state(place / "out")
+                old_one(work, folder)
+            old = state(folder / "out")
             code = (errno.ENOSPC, errno.EIO, errno.EROFS)[number % 3]
             try:
                 with broken_disk(full_at(number, code)) as count:
-                    work(place)
+                    work(folder)
             except (OSError, UserError) as error:
                 assert str(error)
                 tried += 1
-                assert state(place / "out") in (old, new)
-                assert leftovers(place) == []
+                assert state(folder / "out") in (old, new)
+                assert leftovers(folder) == []
             else:
-                assert state(place / "out") == new
+                assert state(folder / "out") == new
                 if count[0] < number:
                     break
             number += 1
@@ -117,22 +117,22 @@ class TestEveryCall:
         )
 
     @pytest.mark.parametrize("form", BOTH_FORMS)
-    def test_kill_9(self, work: Work, is_there: bool, form: Form, place: Path, tally: Tally) -> None:
-        work(place)
-        new, number = state(place / "out"), 1
+    def test_kill_9(self, work: Work, is_there: bool, form: Form, folder: Path, tally: Tally) -> None:
+        work(folder)
+        new, number = state(folder / "out"), 1
         while True:
-            afresh(place)
+            afresh(folder)
             if is_there:
-                old_one(work, place)
-            old = state(place / "out")
-            if not is_killed(lambda: work(place), at=number):
+                old_one(work, folder)
+            old = state(folder / "out")
+            if not is_killed(lambda: work(folder), at=number):
                 break
-            found = state(place / "out")
-            former = any(name.endswith(".former.partial") for name in leftovers(place))
+            found = state(folder / "out")
+            former = any(name.endswith(".former.partial") for name in leftovers(folder))
             assert found in (old, new) or (found is None and former)
-            work(place)
-            assert state(place / "out") == new
-            assert leftovers(place) == [] or work is atomic_file
+            work(folder)
+            assert state(folder / "out") == new
+            assert leftovers(folder) == [] or work is atomic_file
             number += form.every
         tally(
             "kill -9 at each write, fsync, rename, mkdir",

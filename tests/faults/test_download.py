@@ -113,9 +113,9 @@ WAYS = {
 
 
 def get(server: BrokenServer, folder: Path, *, patience: RetryPolicy = PATIENCE) -> Path:
-    place = folder / "cache" / "a.zip"
+    path = folder / "cache" / "a.zip"
     remedy = "use another source"
-    return fetch(f"{server.address}/a.zip", sha256_bytes(BODY), place, remedy=remedy, patience=patience)
+    return fetch(f"{server.address}/a.zip", sha256_bytes(BODY), path, remedy=remedy, patience=patience)
 
 
 def holds_nothing_else(folder: Path) -> bool:
@@ -197,13 +197,13 @@ def test_the_disk_fails_at_any_call(tmp_path: Path, tally: Tally) -> None:
 
 def test_kill_9_at_any_call(tmp_path: Path, tally: Tally) -> None:
     number = 1
-    place = tmp_path / "cache" / "a.zip"
+    path = tmp_path / "cache" / "a.zip"
     with BrokenServer([GOOD]) as server:
         while is_killed(lambda: get(server, tmp_path), at=number):
-            assert not place.exists() or place.read_bytes() == BODY
-            place.unlink(missing_ok=True)
+            assert not path.exists() or path.read_bytes() == BODY
+            path.unlink(missing_ok=True)
             number += 1
-    assert place.read_bytes() == BODY
+    assert path.read_bytes() == BODY
     tally("kill -9 at each call of a download", "the right file or none", number - 1)
 
 
@@ -233,7 +233,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     subject = x509.SubjectKeyIdentifier.from_public_key(keys["authority"].public_key())
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(keys["authority"].public_key())
     use = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-    places = x509.SubjectAlternativeName(
+    names = x509.SubjectAlternativeName(
         [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     )
     folder = tmp_path_factory.mktemp("authority")
@@ -243,7 +243,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     server.write_bytes(
-        key + signed("server", x509.BasicConstraints(ca=False, path_length=None), places, issuer)
+        key + signed("server", x509.BasicConstraints(ca=False, path_length=None), names, issuer)
     )
     return root, server
 

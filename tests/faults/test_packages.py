@@ -47,13 +47,13 @@ def found(requirement: Requirement) -> Distribution | None:
 
 def closure(lines: list[str]) -> Iterator[Requirement]:
     """Each requirement of these lines, of what they bring in, and so on, that holds on this machine."""
-    todo, seen = [Requirement(line) for line in lines], set()
+    todo, visited = [Requirement(line) for line in lines], set()
     while todo:
         requirement = todo.pop()
         extras = {"", *requirement.extras}
-        if (requirement.name, *sorted(extras), str(requirement.specifier)) in seen:
+        if (requirement.name, *sorted(extras), str(requirement.specifier)) in visited:
             continue
-        seen.add((requirement.name, *sorted(extras), str(requirement.specifier)))
+        visited.add((requirement.name, *sorted(extras), str(requirement.specifier)))
         yield requirement
         package = found(requirement)
         for line in (package.requires if package is not None else None) or ():

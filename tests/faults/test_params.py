@@ -57,9 +57,10 @@ FINE = {
     "baseline.add baseline.bigram_prior "
     "sample.prompt_seconds sample.seconds sample.temperature sample.top_p sample.min_p",
     "text": "download.path",
-    "null": "split.composers_top tokenizer.vocab_size train.clip_norm train.early_stopping train.init_from "
-    "sample.top_k sample.top_p sample.min_p",
-    "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.augment train.tensorboard report.audio",
+    "null": "split.composers_top train.max_minutes tokenizer.vocab_size train.clip_norm "
+    "train.early_stopping train.init_from sample.top_k sample.top_p sample.min_p",
+    "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.cuda_graphs train.augment "
+    "train.tensorboard report.audio",
     "empty list": "split.composers_keep split.composers_drop shard.tempo_factors "
     "model.global_attention_layers sample.truncate",
     "a list": "model.window_sizes model.global_attention_layers",
@@ -108,7 +109,7 @@ def with_leaf(section: str, key: str, value: Any) -> dict[str, Any]:
     return content
 
 
-def places(content: Any) -> Iterator[str]:
+def fault_keys(content: Any) -> Iterator[str]:
     """The key of each fault; each fault is one line."""
     with pytest.raises(UserError) as caught:
         check_params(content)
@@ -126,7 +127,7 @@ def test_each_leaf_refuses_what_it_cannot_be(name: str, tally: Tally) -> None:
         if leaf in fine:
             assert isinstance(check_params(content), Params)
             continue
-        found = list(places(content))
+        found = list(fault_keys(content))
         assert any(where == leaf or where.startswith(f"{leaf}.") for where in found), (leaf, found)
         refused += 1
     tally(f"a leaf of params.yaml that is {name}", "refused by key", refused)
@@ -158,10 +159,10 @@ def test_each_unknown_key_is_refused_and_each_misspelt_one_corrected(tally: Tall
 @pytest.mark.parametrize(("values", "where"), TOGETHER, ids=[where for _, where in TOGETHER])
 def test_keys_at_odds_with_each_other_are_refused(values: dict[str, Any], where: str, tally: Tally) -> None:
     content = copy.deepcopy(CONTENT)
-    for place, value in values.items():
-        section, key = place.split(".")
+    for name, value in values.items():
+        section, key = name.split(".")
         content[section][key] = value
-    assert where in [found.rpartition(".0")[0] or found for found in places(content)]
+    assert where in [found.rpartition(".0")[0] or found for found in fault_keys(content)]
     tally("keys at odds with each other", "refused by key", 1)
 
 
@@ -169,7 +170,7 @@ def test_keys_at_odds_with_each_other_are_refused(values: dict[str, Any], where:
     "content", [None, [], "text", 3, {}, {"train": None}, {"train": [1]}, {1: 2}, {None: {}}]
 )
 def test_what_is_not_params_at_all_is_refused(content: Any, tally: Tally) -> None:
-    assert list(places(content))
+    assert list(fault_keys(content))
     tally("a params.yaml that is no such thing", "one line a section", 1)
 
 

@@ -103,21 +103,21 @@ def check(song: Written, tokenizer: Tokenizer) -> None:
     if song.is_plain:
         assert by_mido(song.content) == song.notes
         ticks = [each[2] for each in played] + [each[3] for each in played]
-        moments = np.array(seconds_by_mido(song.content, ticks)).reshape(2, -1)
-        np.testing.assert_allclose(np.sort(notes.onset), np.sort(moments[0]), atol=1e-6)
-        np.testing.assert_allclose(np.sort(notes.onset + notes.duration), np.sort(moments[1]), atol=1e-6)
+        times = np.array(seconds_by_mido(song.content, ticks)).reshape(2, -1)
+        np.testing.assert_allclose(np.sort(notes.onset), np.sort(times[0]), atol=1e-6)
+        np.testing.assert_allclose(np.sort(notes.onset + notes.duration), np.sort(times[1]), atol=1e-6)
     if not played:
         return
     assert keys_of(read_sounding_notes(song.content, name="a.mid")) == keys_of(notes)
     prompt = read_prompt(song.content)
     assert keys_of(prompt.notes) == keys_of(notes) and prompt.endless_notes == song.endless
     np.testing.assert_allclose(np.sort(prompt.notes.duration), np.sort(notes.duration), atol=1e-9)
-    _check_a_stretch(song.content, notes)
+    _check_a_passage(song.content, notes)
     facts = inspect_tokens(song.content, tokenizer, name="a.mid", shown=0)
     assert (facts["music"]["notes"], facts["lost"]["notes_without_an_end"]) == (len(notes), song.endless)
 
 
-def _check_a_stretch(content: bytes, whole: Notes) -> None:
+def _check_a_passage(content: bytes, whole: Notes) -> None:
     """A part that is cut out, continued and read again has its notes and the new one."""
     start = float(whole.onset[len(whole) // 2])
     expected = whole.between(start, start + 1.0)

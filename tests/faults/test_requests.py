@@ -87,7 +87,7 @@ def test_no_row_is_taken_that_is_out_of_bounds(form: Form, tally: Tally) -> None
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Sends a body through the door to MLflow's app around a registered model; gives status and answer.
+    """Sends a body through the guard to MLflow's app around a registered model; gives status and answer.
 
     To make one takes so long that the short forms do without.
     """
@@ -104,7 +104,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         limits = {name: getattr(LIMITS, name) for name in LIMITS.__dataclass_fields__}
         model = mlflow.pyfunc.load_model("models:/coma-gen/1", model_config=limits)
         mlflow.set_tracking_uri(None)
-    door, loop = RequestGuard(init(model), max_body_bytes=LIMITS.max_body_bytes), asyncio.new_event_loop()
+    guard, loop = RequestGuard(init(model), max_body_bytes=LIMITS.max_body_bytes), asyncio.new_event_loop()
     headers = [(b"host", b"127.0.0.1:5001"), (b"content-type", b"application/json")]
     scope: dict[str, Any] = {
         "type": "http", "method": "POST", "path": "/invocations", "headers": headers, "query_string": b"",
@@ -119,7 +119,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        loop.run_until_complete(door(dict(scope), receive, send))
+        loop.run_until_complete(guard(dict(scope), receive, send))
         return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
     yield answer

@@ -21,7 +21,7 @@ from coma_gen.tracking.client import MlflowException
 from coma_gen.tracking.csv_tail import Row, read_rows
 from coma_gen.tracking.launch import start_follower
 from coma_gen.tracking.run_record import Experiment, sync_complete
-from coma_gen.tracking.run_sync import CURVES, open_mirror
+from coma_gen.tracking.run_sync import CURVES, open_run_sync
 from coma_gen.tracking.store import Store, open_store
 from coma_gen.tracking.uri import DATABASE
 from faults.broken_disk import is_killed
@@ -138,10 +138,10 @@ def curve(rows: list[Row]) -> set[tuple[str, int, float]]:
     }
 
 
-def mirrored(store: Store, experiment: Experiment) -> None:
+def sync_all(store: Store, experiment: Experiment) -> None:
     """What follower and track stage do, one after the other."""
     params = experiment.params
-    with open_mirror(store, key=experiment.key, name=experiment.name, params=params) as sync:
+    with open_run_sync(store, key=experiment.key, name=experiment.name, params=params) as sync:
         sync.mark("RUNNING")
         sync.sync_curve(read_rows(experiment.curve)[:5])
     sync_complete(store, experiment)
@@ -173,12 +173,12 @@ def test_at_each_call(
         sync_complete(store, replace(experiment, params={"train": {"steps": 7}}))
     counted = Faulty(store.client, lambda _, real: real())
     with emptied(store):
-        mirrored(replace(store, client=counted), experiment)
+        sync_all(replace(store, client=counted), experiment)
         assert set(points()) == expected(experiment)
     tried = dict.fromkeys(WAYS, 0)
     for number in range(1, counted.calls + 1):
-        for place, (name, way) in enumerate(WAYS.items()):
-            if form == SHORT and number % (3 * len(WAYS)) != 3 * place + is_there:
+        for column, (name, way) in enumerate(WAYS.items()):
+            if form == SHORT and number % (3 * len(WAYS)) != 3 * column + is_there:
                 continue
             with emptied(store):
                 once(store, experiment, way, number, points)
@@ -190,17 +190,17 @@ def test_at_each_call(
 def once(
     store: Store, experiment: Experiment, way: Callable[[int], Act], number: int, points: Points
 ) -> None:
-    """Mirrors an experiment through a client that is not well, and then through one that is."""
+    """Sends an experiment through a client that is not well, and then through one that is."""
     faulty = replace(store, client=Faulty(store.client, way(number)), patience=0.5)
     if way in (dies_before, dies_after):
         disconnect(store)
-        assert is_killed(lambda: mirrored(faulty, experiment), at=0)
+        assert is_killed(lambda: sync_all(faulty, experiment), at=0)
     elif way is stays_away:
         with pytest.raises(UserError, match="must answer within") as caught:
-            mirrored(faulty, experiment)
+            sync_all(faulty, experiment)
         assert len(str(caught.value).splitlines()) == 1
     else:
-        mirrored(faulty, experiment)
+        sync_all(faulty, experiment)
     sync_complete(store, experiment)
     found = points()
     assert len(found) == len(set(found)) and set(found) == expected(experiment)
@@ -281,7 +281,7 @@ class TestTraining:
         assert self.trained(tmp_path / "run", home) == whole
         rows = read_rows(tmp_path / "run" / "curve.csv")
         patient = open_store(home)
-        with open_mirror(patient, key="workspace-1", name="workspace", params={}) as sync:
+        with open_run_sync(patient, key="workspace-1", name="workspace", params={}) as sync:
             sync.sync_curve(rows)
         thread.join()
         found = [point for point in points() if point[0] in CURVES.values()]

@@ -1,4 +1,4 @@
-"""Whatever befalls a training, and at whatever moment: it ends with the bits of one that nothing befell, or
+"""Whatever befalls a training, and at whatever time: it ends with the bits of one that nothing befell, or
 says in plain words why it stopped, with what it had saved.
 """
 
@@ -76,10 +76,10 @@ class TestKill9:
         return told["tried"], told["digests"]
 
     @pytest.mark.parametrize("form", BOTH_FORMS)
-    def test_at_random_moments(self, form: Form, whole: str, tmp_path: Path, tally: Tally) -> None:
-        tried, digests = self.died("moments", tmp_path, 6 if form == SHORT else 200)
+    def test_at_random_times(self, form: Form, whole: str, tmp_path: Path, tally: Tally) -> None:
+        tried, digests = self.died("times", tmp_path, 6 if form == SHORT else 200)
         assert digests and set(digests) == {whole}
-        tally("kill -9 at a random moment of a training", "goes on; the same bits and curve", tried)
+        tally("kill -9 at a random time of a training", "goes on; the same bits and curve", tried)
 
     @pytest.mark.parametrize("form", BOTH_FORMS)
     def test_at_calls(self, form: Form, whole_short: str, tmp_path: Path, tally: Tally) -> None:
@@ -106,7 +106,7 @@ class TestDisk:
     def test_it_fails_at_calls(
         self, form: Form, whole_short: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
     ) -> None:
-        """Full, broken or read-only; for a moment, or from there on."""
+        """Full, broken or read-only; for a while, or from there on."""
         monkeypatch.setattr(checkpoint, "save_file", written_by_python)
         shards, number, tried, stopped = tmp_path / "shards", 1, 0, 0
         trainer.train(tmp_path / "first", shards=shards, steps=trainer.SHORT)

@@ -49,7 +49,7 @@ def test_the_same_under_bpe_and_beyond_a_learned_position_embedding(
     assert all(piece.valid and piece.tokens == 70 for piece in made)
 
 
-def test_a_piece_depends_on_its_seed_and_place_alone_not_on_its_neighbours(
+def test_a_piece_depends_on_its_seed_and_index_alone_not_on_its_neighbors(
     composer: MusicGenerator, scale: Notes
 ) -> None:
     together = pieces(composer, [None, scale, None])
@@ -75,7 +75,7 @@ def test_new_tokens_decode_at_the_times_they_have_behind_the_prompt(
     tokenizer = composer.tokenizer
     whole = tokenizer.encode(scale)
     note_ends = [
-        place + 1 for place, token in enumerate(whole) if tokenizer.token_types[token] == ("Duration",)
+        index + 1 for index, token in enumerate(whole) if tokenizer.token_types[token] == ("Duration",)
     ]
     assert len(note_ends) == len(scale)
     for notes, cut in enumerate([0, *note_ends]):
@@ -112,7 +112,7 @@ def test_wrong_settings_and_prompts_are_refused(composer: MusicGenerator) -> Non
         continue_midi(composer, b"not midi", Request(seconds=1), name="prompt")
 
 
-def test_every_new_note_is_later_than_the_joint_and_every_earlier_one_is_the_prompts(
+def test_every_new_note_is_later_than_the_splice_and_every_earlier_one_is_the_prompts(
     tmp_path: Path, model: Callable[..., Path]
 ) -> None:
     """Also where the prompt's last notes lie between positions."""
@@ -165,15 +165,15 @@ def test_where_the_model_writes_the_pedal_it_lifts_the_prompts(
     composer = MusicGenerator.load(model(tmp_path, pedal="tokens"))
     assert composer.writes_pedal
     prompt = Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.25, 0.5), (0.75, 50.0)])
-    seen = set()
+    lifts = set()
     for piece in pieces(composer, [prompt] * 8, seconds=4.0):
         assert piece.valid and piece.prompt is not None
         lifted = piece.added.pedal[0, 1]
         assert piece.added.pedal[0, 0] == 1.0 < lifted
         assert piece.prompt.pedal.tolist() == [[0.25, 0.5], [0.75, lifted]]
         assert piece.notes.pedal.tolist()[:2] == [[0.25, 0.5], [0.75, lifted]]
-        seen.add(lifted)
-    assert len(seen) > 1
+        lifts.add(lifted)
+    assert len(lifts) > 1
 
 
 def test_the_pedal_of_the_prompt_holds_nothing_that_is_new(composer: MusicGenerator) -> None:

@@ -79,7 +79,7 @@ def test_what_becomes_of_a_stuck_sequence_depends_on_itself_alone(
         assert len(sequence.illegal) == len(sequence.tokens)
         assert (sequence.rewinds == 0) == (sequence.tokens == unwatched.tokens)
         assert sequence.reached or sequence.new_tokens == 150
-    monkeypatch.setattr(engine, "_seen", lambda _params: sys.maxsize)
+    monkeypatch.setattr(engine, "_receptive_field", lambda _params: sys.maxsize)
     assert told(drawn(untrained, [0, 1, 2, 3, 4, 5])) == told(together), "no more was read than is seen"
 
 
@@ -95,8 +95,8 @@ def test_who_is_always_stuck_ends_all_the_same(
 def test_random_numbers_go_on_where_they_were() -> None:
     def numbers(rewind_after: int | None, count: int) -> list[float]:
         sequence, found = SequenceState([1], index=0, until=9.0), []
-        for place in range(count):
-            if place == rewind_after:
+        for step in range(count):
+            if step == rewind_after:
                 sequence.rewind(2)
             found.append(sequence.uniform(0))
             sequence.add(7, is_lead=False, illegal=0.0, seconds=0.0)

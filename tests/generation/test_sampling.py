@@ -76,13 +76,13 @@ def test_forbidden_tokens_have_no_share_and_equals_go_to_the_lower_id() -> None:
 
 
 @given(arrays(np.float64, 12, elements=st.floats(-50, 50)), choices, st.floats(0, 1, exclude_max=True))
-def test_something_is_always_kept_and_what_is_drawn_was_kept(
+def test_something_always_remains_and_what_is_drawn_is_of_it(
     logits: np.ndarray, choice: SamplingParams, uniform: float
 ) -> None:
-    kept = probabilities(logits, None, choice)
-    assert kept.sum() == pytest.approx(1)
-    assert logits[kept > 0].max() == pytest.approx(logits.max(), abs=1e-12)  # closer ones weigh the same
-    assert kept[sample_from(kept, uniform)] > 0
+    probs = probabilities(logits, None, choice)
+    assert probs.sum() == pytest.approx(1)
+    assert logits[probs > 0].max() == pytest.approx(logits.max(), abs=1e-12)  # closer ones weigh the same
+    assert probs[sample_from(probs, uniform)] > 0
 
 
 def test_draws_follow_the_cumulative_distribution() -> None:

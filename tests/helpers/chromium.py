@@ -33,10 +33,12 @@ SWITCHES = (
     "--disable-sync",
     "--disable-extensions",
     "--hide-scrollbars",
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
     "--mute-audio",
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+"""The settings of blink are a mouse: charts show their buttons always where there is none."""
 PATIENCE = 60.0
 """Seconds that anything asked of the browser may take: it shares its machine."""
 KEYS = {" ": 32, "a": 65, "Tab": 9, "Enter": 13, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36}
@@ -176,7 +178,7 @@ class Page:
             time.sleep(0.02)
 
     def click(self, element: str, x: float = 0.5, y: float = 0.5) -> None:
-        """Presses the mouse on an element, at shares of its width and height, scrolled into sight."""
+        """Presses the mouse on an element, at shares of its width and height, scrolled into view."""
         self.value(f"{element}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
         box = self.value(f"{element}.getBoundingClientRect().toJSON()")
         at = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}

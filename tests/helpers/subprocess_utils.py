@@ -37,10 +37,10 @@ def environment() -> dict[str, str]:
     this interpreter first, with no git identity, and with the plainest shell.
     """
     others = ("COMA_GEN_", "DVC_", "GIT_", "MLFLOW_", "PYTHON", "SHELL", "XDG_")
-    kept = {name: text for name, text in os.environ.items() if not name.startswith(others)}
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(others)}
     binaries = Path(sys.executable).parent
-    return kept | {
-        "PATH": os.pathsep.join([str(binaries), kept["PATH"]]),
+    return inherited | {
+        "PATH": os.pathsep.join([str(binaries), inherited["PATH"]]),
         "VIRTUAL_ENV": str(binaries.parent),
         "HOME": str(home()),
         "GIT_CONFIG_NOSYSTEM": "1",

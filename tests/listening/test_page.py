@@ -45,8 +45,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     trials = (("real", "model"), ("model", "real"), ("5-gram", "real"))
     sealed = Sealed(sources=("model", "real", "5-gram"), trials=trials, about={})
     prompt = Notes.of([0.0, 0.5], [0.5, 0.5], [60, 64], [70, 70])
-    heard = [hear_trial(prompt, (chord(60), chord(64, 67)), seconds=2.0) for _ in trials]
-    text = listening_page(heard, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS)
+    played = [hear_trial(prompt, (chord(60), chord(64, 67)), seconds=2.0) for _ in trials]
+    text = listening_page(played, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS)
     (folder / "page.html").write_text(text, encoding="utf-8")
     with browser(str(PROGRAM), folder) as opened:
         yield Site(opened, folder / "page.html", sealed)
@@ -101,11 +101,11 @@ def test_from_the_first_key_to_the_score(site: Site, page: Page, tmp_path: Path)
     assert (votes.first, votes.second, votes.clearly) == (0, 2, 2)
     votes = listener.votes["real", "5-gram"]
     assert (votes.first, votes.second, votes.clearly) == (0, 1, 0)
-    heard = [answer["heard"] for answer in json.loads(saved.read_text())["answers"]]
-    assert all(1.0 <= seconds <= 2.1 for pair in heard for seconds in pair)
+    played = [answer["heard"] for answer in json.loads(saved.read_text())["answers"]]
+    assert all(1.0 <= seconds <= 2.1 for pair in played for seconds in pair)
 
 
-def test_answers_are_kept_over_a_visit(page: Page) -> None:
+def test_answers_outlast_a_visit(page: Page) -> None:
     page.click("document.querySelector('#start')")
     play_both(page)
     page.press("1")

@@ -47,14 +47,14 @@ def test_what_follows_a_prompt_follows_it_in_the_piece(made: Made) -> None:
         split = made.sharded("test")
         row = int(np.flatnonzero(split.index["midi_filename"] == passage.midi_filename)[0])
         notes = music_of(split, row, made.vocabulary)
-        joint = passage.prompt.end_of_onsets
-        whole = excerpt(notes, passage.start, joint + 3.0)
-        assert passage.prompt.joined(passage.real.shifted(joint)).onset == pytest.approx(whole.onset)
+        splice = passage.prompt.end_of_onsets
+        whole = excerpt(notes, passage.start, splice + 3.0)
+        assert passage.prompt.joined(passage.real.shifted(splice)).onset == pytest.approx(whole.onset)
         assert passage.real.onset.min() > 0 and passage.real.onset.max() < 3.0
         assert passage.prompt.end_of_onsets < 2.0
         assert passage.other == following(notes, passage.other_start, 3.0)
         assert (
-            passage.other_start + 3.0 <= passage.start or passage.other_start >= passage.start + joint + 3.0
+            passage.other_start + 3.0 <= passage.start or passage.other_start >= passage.start + splice + 3.0
         )
 
 
@@ -81,12 +81,12 @@ def test_what_comes_next_is_what_the_ngrams_score(made: Made, order: int) -> Non
     model = counted(made, order)
     piece = made.sharded("test").piece(0).astype(np.int64)
     everything = np.arange(len(made.vocabulary))
-    for place in (40, 41, 42, 43):
-        context = piece[place - order + 1 : place].tolist()
+    for index in (40, 41, 42, 43):
+        context = piece[index - order + 1 : index].tolist()
         chances = next_probabilities(model, context, everything)
         assert math.fsum(chances) == pytest.approx(1.0)
-        scored = model.probabilities(piece[: place + 1].astype(np.uint16))[-1]
-        assert chances[piece[place]] == pytest.approx(scored)
+        scored = model.probabilities(piece[: index + 1].astype(np.uint16))[-1]
+        assert chances[piece[index]] == pytest.approx(scored)
 
 
 def test_ngram_music_goes_on_from_the_prompt(made: Made) -> None:

@@ -160,15 +160,15 @@ def music(draw: st.DrawFn) -> Notes:
     end."""
     rows = draw(st.lists(a_note, max_size=40))
     last_end: dict[int, int] = {}
-    kept = []
+    chosen = []
     for start, length, pitch, velocity in sorted(rows, key=lambda row: (row[0], row[2], row[1], row[3])):
         if start + length >= last_end.get(pitch, 0):
             last_end[pitch] = start + length
-            kept.append((start, length, pitch, velocity))
+            chosen.append((start, length, pitch, velocity))
     bounds = sorted(draw(st.sets(ticks, max_size=12)))
     pedal_ = [(down, up) for down, up in zip(bounds[::2], bounds[1::2], strict=False)]
     second = 1 / TICKS_PER_SECOND
-    onset, length_, pitch_, velocity_ = np.array(kept or np.zeros((0, 4))).reshape(-1, 4).T
+    onset, length_, pitch_, velocity_ = np.array(chosen or np.zeros((0, 4))).reshape(-1, 4).T
     return Notes.of(
         onset * second, length_ * second, pitch_, velocity_, np.array(pedal_).reshape(-1, 2) * second
     )

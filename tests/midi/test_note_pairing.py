@@ -9,7 +9,7 @@ from coma_gen.midi.note_pairing import paired
 
 Happened = list[tuple[int, bool]]
 events = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12).map(
-    lambda steps: [(sum(gap for gap, _ in steps[: place + 1]), on) for place, (_, on) in enumerate(steps)]
+    lambda steps: [(sum(gap for gap, _ in steps[: index + 1]), on) for index, (_, on) in enumerate(steps)]
 )
 
 
@@ -31,7 +31,7 @@ def most_ends(happened: Happened) -> int:
 @given(events)
 def test_as_many_notes_as_can_be_have_a_release_of_their_own(happened: Happened) -> None:
     pairs = pairs_of(happened)
-    assert [on for on, _, _ in pairs] == [place for place, (_, on) in enumerate(happened) if on]
+    assert [on for on, _, _ in pairs] == [index for index, (_, on) in enumerate(happened) if on]
     own = [off for _, off, is_own in pairs if is_own]
     assert len(set(own)) == len(own) == most_ends(happened)
     for on, off, is_own in pairs:
@@ -51,7 +51,7 @@ def test_where_each_release_follows_its_note_the_first_in_is_the_first_out(happe
         balanced = balanced and depth >= 0
     if balanced and depth == 0:
         ons, offs = (
-            [place for place, (_, on) in enumerate(happened) if on is kind] for kind in (True, False)
+            [index for index, (_, on) in enumerate(happened) if on is kind] for kind in (True, False)
         )
         ticks = [(on, happened[off][0]) for on, off, _ in pairs_of(happened)]
         assert ticks == [(on, happened[off][0]) for on, off in zip(ons, offs, strict=True)]

@@ -19,9 +19,9 @@ ticks = st.integers(0, 4_000)
 
 
 def ends(content: bytes) -> list[tuple[int, float]]:
-    heard = read_sounding_notes(content, name="a.mid")
-    assert len(heard.pedal) == 0
-    return sorted(zip(heard.pitch.tolist(), (heard.onset + heard.duration).tolist(), strict=True))
+    sounding = read_sounding_notes(content, name="a.mid")
+    assert len(sounding.pedal) == 0
+    return sorted(zip(sounding.pitch.tolist(), (sounding.onset + sounding.duration).tolist(), strict=True))
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,7 +52,7 @@ def test_a_key_that_another_channel_strikes_sounds_anew() -> None:
     assert ends(content) == [(60, 1.0), (60, 1.25)]
 
 
-def test_drums_are_not_heard_and_not_their_pedal() -> None:
+def test_drums_do_not_sound_nor_does_their_pedal() -> None:
     content = smf(track(*note(0, 480, 60), *note(0, 99, 36, channel=9), pedal(0, 127, 9)))
     assert ends(content) == [(60, 0.5)]
     with pytest.raises(UserError, match="begins with"):
@@ -63,13 +63,13 @@ def test_drums_are_not_heard_and_not_their_pedal() -> None:
 def test_the_prompts_pedal_holds_nothing_that_is_new() -> None:
     content = midi_bytes(Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.75, 50.0)]))
     new = Notes.of([2.0, 3.0, 3.0], [0.25, 0.25, 0.5], [62, 64, 66], [64] * 3)
-    heard = read_sounding_notes(read_prompt(content).continued(new), name="a.mid")
-    np.testing.assert_allclose(heard.duration, [0.5, 1.0, 0.25, 0.25, 0.5])
+    sounding = read_sounding_notes(read_prompt(content).continued(new), name="a.mid")
+    np.testing.assert_allclose(sounding.duration, [0.5, 1.0, 0.25, 0.25, 0.5])
 
 
 def test_a_pedal_that_the_model_writes_holds_both() -> None:
     content = midi_bytes(Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.25, 50.0)]))
     prompt = read_prompt(content, open_pedal=True)
     new = Notes.of([2.0, 4.0], [0.25, 0.25], [65, 66], [64] * 2, [(1.0, 3.0)])
-    heard = read_sounding_notes(prompt.continued(new), name="a.mid")
-    np.testing.assert_allclose(heard.onset + heard.duration, [3.0, 3.0, 3.0, 4.25])
+    sounding = read_sounding_notes(prompt.continued(new), name="a.mid")
+    np.testing.assert_allclose(sounding.onset + sounding.duration, [3.0, 3.0, 3.0, 4.25])

@@ -125,7 +125,7 @@ def _same_times(prompt: Prompt, content: bytes, written: bytes, new: Notes) -> N
 
 @settings(max_examples=50, deadline=None)
 @given(files(), st.floats(0, 4), st.floats(0.1, 4))
-def test_a_stretch_is_the_stretch_of_the_whole(content: bytes, start: float, seconds: float) -> None:
+def test_a_passage_is_that_passage_of_the_whole(content: bytes, start: float, seconds: float) -> None:
     whole = read_notes(content)
     later = whole.onset[whole.onset >= start]
     if not len(later):
@@ -154,9 +154,9 @@ def test_what_the_last_notes_sound_like_does_not_depend_on_the_cut() -> None:
     ]
     content = smf(track(*events))
     prompt = read_prompt(content, seconds=0.75)
-    heard, whole = apply_sustain(prompt.notes), apply_sustain(read_notes(content))
-    assert heard.onset.tolist() == [0.0, 0.5]
-    assert heard.duration.tolist() == whole.duration[:2].tolist() == [0.5, 1900 / 960 - 0.5]
+    sounding, whole = apply_sustain(prompt.notes), apply_sustain(read_notes(content))
+    assert sounding.onset.tolist() == [0.0, 0.5]
+    assert sounding.duration.tolist() == whole.duration[:2].tolist() == [0.5, 1900 / 960 - 0.5]
 
 
 def test_a_pedal_that_nothing_lifts_rises_with_the_last_key() -> None:
@@ -273,7 +273,7 @@ def test_all_that_a_file_has_stays_but_notes_without_an_end() -> None:
     assert (prompt.channel, prompt.setup) == (1, ((0, b"\xc1\x00"),))
 
 
-def test_a_moment_of_the_file_to_go_on_from() -> None:
+def test_a_time_of_the_file_to_go_on_from() -> None:
     """What begins before it is the prompt, with drums; what comes later in the file is gone."""
     kit = [each for tick in range(0, 1920, 240) for each in note(tick, tick + 60, 36, channel=DRUMS)]
     lead = [each for k in range(4) for each in note(480 * k, 480 * k + 470, 60 + k)]
@@ -289,10 +289,10 @@ def test_a_moment_of_the_file_to_go_on_from() -> None:
         read_prompt(content, name="a.mid", from_second=0.1, until_second=0.2)
 
 
-def test_the_new_notes_alone_begin_at_the_joint_with_its_tempo_and_meter() -> None:
+def test_the_new_notes_alone_begin_at_the_splice_with_its_tempo_and_meter() -> None:
     lead = [*note(0, 480), *note(1440, 1920, 64), signature(0, 3, 2), tempo(0, 400_000), tempo(960, 600_000)]
     prompt = read_prompt(smf(track(*lead, tempo(1500, 500_000)), track(*note(0, 9, 36, channel=DRUMS))))
-    joint = prompt.notes.end_of_onsets
+    splice = prompt.notes.end_of_onsets
     content = prompt.alone(behind(prompt), program=40)
     score = parsed(content)
     assert [(each.name, each.program) for each in score.tracks] == [("Continuation", 40)]
@@ -300,7 +300,7 @@ def test_the_new_notes_alone_begin_at_the_joint_with_its_tempo_and_meter() -> No
     assert [(s.time, s.numerator, s.denominator) for s in score.time_signatures] == [(0, 3, 4)]
     alone, whole = read_notes(content), read_notes(prompt.continued(behind(prompt)))
     np.testing.assert_allclose(alone.onset, NEW.onset, atol=0.002)
-    np.testing.assert_allclose(alone.onset + joint, whole.onset[-3:], atol=1e-9)
+    np.testing.assert_allclose(alone.onset + splice, whole.onset[-3:], atol=1e-9)
     assert alone.pitch.tolist() == [60, 64, 60]
 
 

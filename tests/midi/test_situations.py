@@ -34,8 +34,8 @@ def test_each_is_read_as_it_is_meant(situation: Situation, tmp_path: Path) -> No
     assert (rows(prompt.notes), prompt.drum_notes) == (list(situation.notes), situation.drums)
     new = Notes.of([9.0], [1.0], [72], [64])
     assert rows(read_notes(prompt.continued(new))) == [*situation.notes, (9.0, 1.0, 72)]
-    heard = read_sounding_notes(situation.content, name="a.mid")
-    assert [each[::2] for each in rows(heard)] == [each[::2] for each in situation.notes]
+    sounding = read_sounding_notes(situation.content, name="a.mid")
+    assert [each[::2] for each in rows(sounding)] == [each[::2] for each in situation.notes]
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "a.mid").write_bytes(situation.content)
     (row,) = write_folder(tmp_path / "own", tmp_path / "corpus").performances
@@ -79,7 +79,7 @@ def test_repeated_notes_keep_their_ends_where_the_last_has_none() -> None:
     assert rows(read_notes(smf(track(*events)))) == [(0, 0.1, 60), (0.1, 0.1, 60), (0.2, 0.1, 60)]
 
 
-def test_a_reset_behind_the_joint_does_not_lift_an_open_pedal() -> None:
+def test_a_reset_behind_the_splice_does_not_lift_an_open_pedal() -> None:
     events = [pedal(0, 127), *note(0, 960), (480, b"\xb0\x79\x00"), *note(240, 300, 64)]
     prompt = read_prompt(smf(track(*events)), open_pedal=True)
     assert prompt.held == (0,)
@@ -142,7 +142,7 @@ def raw(body: bytes) -> bytes:
         (smf(track(tempo(0, 0))), "tempi above 0, got a tempo of 0"),
     ],
 )
-def test_damage_is_named_by_its_place(content: bytes, words: str) -> None:
+def test_damage_is_named_by_its_byte(content: bytes, words: str) -> None:
     with pytest.raises(UserError) as caught:
         read_notes(content, name="a.mid")
     assert words in str(caught.value) and str(caught.value).startswith("a.mid: ")

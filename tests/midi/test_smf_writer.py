@@ -76,8 +76,8 @@ tempi = st.lists(st.tuples(st.integers(0, 100_000), st.integers(20_000, 3_000_00
 def test_ticks_to_seconds_and_back(changes: list[tuple[int, int]], resolution: int, ticks: list[int]) -> None:
     changes.sort(key=lambda change: change[0])
     clock = TempoMap.of(*np.array(changes or np.zeros((0, 2), int)).T, resolution=resolution)
-    moments = np.array(ticks)
-    np.testing.assert_array_equal(clock.nearest_tick(clock.seconds(moments)), moments)
+    wanted = np.array(ticks)
+    np.testing.assert_array_equal(clock.nearest_tick(clock.seconds(wanted)), wanted)
     by_hand, tempo_now, last = 0.0, 500_000, 0
     for tick, value in [*changes, (200_000, 1)]:
         by_hand += (tick - last) * tempo_now / resolution / 1e6
@@ -85,7 +85,7 @@ def test_ticks_to_seconds_and_back(changes: list[tuple[int, int]], resolution: i
         tempo_now, last = value, tick
 
 
-def test_the_longest_tick_from_a_moment_on() -> None:
+def test_the_longest_tick_from_a_time_on() -> None:
     clock = TempoMap.of([100, 200], [1_000_000, 250_000], resolution=100)
     assert [clock.tick_seconds(tick) for tick in (0, 100, 199, 200)] == [0.01, 0.01, 0.01, 0.0025]
 

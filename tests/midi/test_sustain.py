@@ -16,14 +16,14 @@ from coma_gen.midi.sustain import apply_sustain
     [
         ([(0, 1, 60)], [(0.5, 3)], [3]),  # held to the release
         ([(0, 1, 60)], [(2, 3)], [1]),  # the pedal comes too late
-        ([(0, 1, 60)], [(1, 3)], [1]),  # and even at the same moment
+        ([(0, 1, 60)], [(1, 3)], [1]),  # and even at the same time
         ([(0, 3, 60)], [(0, 3)], [3]),  # released together
         ([(0, 4, 60)], [(0, 3)], [4]),  # fingers outlast the foot
         ([(0, 1, 60), (2, 1, 60)], [(0, 5)], [2, 5]),  # struck again
         ([(0, 1, 60), (2, 1, 61)], [(0, 5)], [5, 5]),  # another key does not matter
         ([(0, 3, 60), (2, 1, 60)], [(0, 5)], [3, 5]),  # an overlap as played is kept
         ([(0, 1, 60), (0, 2, 60)], [(0, 5)], [5, 5]),  # struck together
-        ([(0, 1, 60)], [(0, 1), (1, 2)], [1]),  # the foot lets go at that moment
+        ([(0, 1, 60)], [(0, 1), (1, 2)], [1]),  # the foot lets go at that time
         ([(0, 1, 60)], [], [1]),
         ([], [(0, 1)], []),
     ],

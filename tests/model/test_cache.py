@@ -40,8 +40,8 @@ def in_chunks(
 
 def bytes_of(state: DecodeCache) -> int:
     """What the state holds between two chunks."""
-    everything = [kept for block in state.blocks for branch in block for kept in branch]
-    return sum(kept.memory.untyped_storage().nbytes() for kept in everything)
+    everything = [layer_cache for block in state.blocks for branch in block for layer_cache in branch]
+    return sum(layer_cache.memory.untyped_storage().nbytes() for layer_cache in everything)
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +212,10 @@ def test_rows_can_be_taken_repeated_and_copied(
     model, ids = make_model(global_attention_layers=(0,)), some_ids(2, 60)
     state = model.init_cache(2)
     in_chunks(model, ids[:, :read], [1] * read, state)
-    taken, kept = state.take([1, 0, 1]), state.copy()
+    taken, copied = state.take([1, 0, 1]), state.copy()
     ones = [1] * (60 - read)
     following = in_chunks(model, ids[[1, 0, 1], read:], ones, taken)
-    again = in_chunks(model, ids[:, read:], ones, kept)
+    again = in_chunks(model, ids[:, read:], ones, copied)
     with torch.no_grad():
         torch.testing.assert_close(following, model(ids)[[1, 0, 1], read:], rtol=0, atol=1e-9)
     torch.testing.assert_close(again, following[[1, 0]], rtol=0, atol=1e-12)
@@ -246,16 +246,16 @@ def test_five_thousand_tokens_equal_what_their_receptive_field_gives(
             torch.testing.assert_close(logits[:, t], again, rtol=0, atol=1e-4)
 
 
-def test_what_is_kept_is_little_more_than_the_windows(make_model: Callable[..., Conformer]) -> None:
+def test_a_cache_is_little_larger_than_the_windows(make_model: Callable[..., Conformer]) -> None:
     model = make_model()
     state = model.init_cache(3)
     for block in state.blocks:
         before, attention, convolution, after = block
-        assert [kept.memory.shape[3] for kept in attention] == [3 + state.room, 7 + state.room]
-        assert [kept.memory.shape[1] for kept in convolution] == [3 + state.room]
+        assert [layer_cache.memory.shape[3] for layer_cache in attention] == [3 + state.room, 7 + state.room]
+        assert [layer_cache.memory.shape[1] for layer_cache in convolution] == [3 + state.room]
         assert before == after == []
     wide = make_model(window_sizes=(40, 400)).init_cache(1)
-    assert [kept.memory.shape[3] for kept in wide.blocks[0][1]] == [140, 500]
+    assert [layer_cache.memory.shape[3] for layer_cache in wide.blocks[0][1]] == [140, 500]
 
 
 def test_a_global_layer_grows_by_doubling(
@@ -265,9 +265,9 @@ def test_a_global_layer_grows_by_doubling(
     state, sizes = model.init_cache(1), set()
     for token in some_ids(1, 600).split(1, dim=1):
         in_chunks(model, token, [1], state)
-        places = state.blocks[0][0][0].memory.shape[3]
-        assert places <= 2 * max(state.lengths) + 2 * state.room
-        sizes.add(places)
+        slots = state.blocks[0][0][0].memory.shape[3]
+        assert slots <= 2 * max(state.lengths) + 2 * state.room
+        sizes.add(slots)
     assert len(sizes) <= 6
 
 
@@ -279,7 +279,7 @@ def test_keys_turn_back_and_move(decay_base: float | None) -> None:
     turned = rotation.turn(keys, first=-4)
     assert not torch.allclose(turned, keys)
     torch.testing.assert_close(rotation.turn_back(turned, first=-4), keys, rtol=1e-12, atol=1e-12)
-    moved = rotation.move(turned, places=5)
+    moved = rotation.move(turned, shift=5)
     torch.testing.assert_close(moved, rotation.turn(keys, first=-9), rtol=1e-9, atol=1e-12)
 
 

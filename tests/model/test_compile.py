@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from coma_gen.model.compile import compile_model
-from coma_gen.model.conformer import Conformer
+from coma_gen.model import compile as compiling
+from coma_gen.model.attention import MultiScaleAttention
+from coma_gen.model.compile import compile_model, flex_obstacle
+from coma_gen.model.conformer import Block, Conformer
 
 CPU = torch.device("cpu")
 has_compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
@@ -26,41 +28,127 @@ def gradients(model: Conformer, ids: torch.Tensor) -> list[torch.Tensor]:
     return [logits, *torch.autograd.grad(logits.square().mean(), list(model.parameters()))]
 
 
-@pytest.fixture
-def broken_compiler(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[int]:
-    """A compiler that fails when it is asked, or when what it made is run; and how often it was asked."""
-    asked: list[int] = []
+class BrokenBackward(torch.autograd.Function):
+    """What nothing is wrong with until it is differentiated."""
 
-    def fail(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("no C++ compiler\nand many lines more")
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
 
-    def broken(*_: Any, **__: Any) -> Callable[..., Any]:
-        asked.append(1)
-        return fail if request.param == "at the first run" else fail()
-
-    monkeypatch.setattr(torch, "compile", broken)
-    return asked
+    @staticmethod
+    def backward(ctx: Any, _: torch.Tensor) -> torch.Tensor:
+        return fail()
 
 
-@pytest.mark.parametrize("broken_compiler", ["when asked", "at the first run"], indirect=True)
+def fail(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("no C++ compiler\nand many lines more")
+
+
+def broken_in_backward(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled as Inductor does it: the backward pass, and what is wrong with it, when it is first run."""
+    return lambda *args, **kwargs: [BrokenBackward.apply(each) for each in plain(*args, **kwargs)]
+
+
+BROKEN: dict[str, Callable[..., Any]] = {
+    "when asked": fail,
+    "in the forward pass": lambda *_, **__: fail,
+    "in the backward pass": lambda plain, **__: broken_in_backward(plain),
+}
+
+
+def rehearsal(model: Conformer, ids: torch.Tensor) -> Callable[[], object]:
+    """Both passes, as training takes them."""
+    return lambda: model(ids).square().mean().backward()
+
+
+@pytest.mark.parametrize("way", BROKEN)
 def test_without_a_compiler_one_line_says_so_and_the_plain_path_goes_on(
-    broken_compiler: list[int],
+    way: str,
     make_model: Callable[..., Conformer],
     some_ids: Callable[..., torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(torch, "compile", BROKEN[way])
     model, plain = make_model(attention_dropout=0.2).train(), make_model(attention_dropout=0.2).train()
-    switch = compile_model(model, length=20, device=CPU)
-    assert switch.is_on and not broken_compiler  # nothing is compiled before it is wanted
+    ids = some_ids(2, 20)
     with caplog.at_level(logging.WARNING):
-        found = [gradients(model, some_ids(2, 20)) for _ in range(2)]
-    for got, wanted in zip(found[0], gradients(plain, some_ids(2, 20)), strict=True):
+        assert not compile_model(model, length=20, device=CPU, rehearse=rehearsal(model, ids))
+        found = gradients(model, ids)
+    for got, wanted in zip(found, gradients(plain, ids), strict=True):
         assert torch.equal(got, wanted)
-    assert not switch.is_on and len(broken_compiler) == 1
+    assert all(parameter.grad is None for parameter in model.parameters()), "no gradient is left behind"
     (line,) = caplog.messages
     assert line == (
         "train.compile: torch cannot compile here, going on without. RuntimeError: no C++ compiler"
     )
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_compiler(
+    make_model: Callable[..., Conformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted() -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        compile_model(make_model(), length=20, device=CPU, rehearse=exhausted)
+
+
+def test_what_fails_after_the_rehearsal_is_raised(
+    make_model: Callable[..., Conformer],
+    some_ids: Callable[..., torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs: list[int] = []
+
+    def breaks_later(plain: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            runs.append(1)
+            return plain(*args, **kwargs) if len(runs) <= 2 else fail()
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", breaks_later)
+    model, ids = make_model(num_layers=2).train(), some_ids(2, 20)
+    assert compile_model(model, length=20, device=CPU, rehearse=rehearsal(model, ids))
+    with pytest.raises(RuntimeError, match="no C"):
+        model(ids)
+
+
+@pytest.mark.parametrize(
+    ("changes", "length", "reason"),
+    [
+        ({"window_sizes": (4, 16), "attention_position": "xpos"}, 128, None),
+        ({"window_sizes": (4, 16), "attention_position": "xpos"}, 129, "129, more than 128"),
+        ({"window_sizes": (100,), "attention_position": "rotary"}, 2049, "2049, more than 2048"),
+        ({"window_sizes": (4,), "attention_position": "none"}, 10_000, None),
+        ({"attention_dropout": 0.1}, 8, "model.attention_dropout is 0.1, not 0"),
+    ],
+)
+def test_why_flex_attention_is_not_used_is_said(
+    changes: dict[str, Any], length: int, reason: str | None, make_model: Callable[..., Conformer]
+) -> None:
+    model = make_model(**changes)
+    attention = next(module for module in model.modules() if isinstance(module, MultiScaleAttention))
+    found = flex_obstacle(attention, length)
+    assert found is None if reason is None else reason in str(found)
+
+
+def test_on_a_gpu_blocks_are_compiled_and_one_line_says_what_is_slow(
+    make_model: Callable[..., Conformer],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bands: list[int] = []
+    monkeypatch.setattr(compiling, "_flex_band", lambda _attention, length, _device: bands.append(length))
+    gpu = torch.device("cuda")
+    model = make_model(num_layers=2)
+    assert compile_model(model, length=20, device=gpu, rehearse=list) and bands == [20, 20]
+    assert all(isinstance(block.forward, compiling.Compiled) for block in model.blocks)
+    with caplog.at_level(logging.WARNING):
+        compile_model(make_model(num_layers=2, attention_dropout=0.5), length=20, device=gpu, rehearse=list)
+    (line,) = caplog.messages
+    assert line.startswith("train.compile: no FlexAttention") and "attention_dropout is 0.5" in line
 
 
 def test_only_what_learns_is_compiled_and_names_stay(
@@ -70,7 +158,7 @@ def test_only_what_learns_is_compiled_and_names_stay(
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda plain, **_: pytest.fail("nothing is to be learned"))
     model, plain = make_model(), make_model()
-    compile_model(model, length=20, device=CPU)
+    compile_model(model, length=20, device=CPU, rehearse=list)
     with torch.no_grad():
         assert torch.equal(model(some_ids(1, 20)), plain(some_ids(1, 20)))
         state = model.init_cache(1)
@@ -92,8 +180,30 @@ def test_compiled_is_equal_to_plain(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     settings = {"num_layers": 1, "attention_dropout": 0.3, "ff_dropout": 0.3}
     model, plain = make_model(**settings).train(), make_model(**settings).train()
-    switch = compile_model(model, length=40, device=CPU)
-    got = gradients(model, some_ids(2, 40))
-    assert switch.is_on
-    for one, other in zip(got, gradients(plain, some_ids(2, 40)), strict=True):
+    ids = some_ids(2, 40)
+    assert compile_model(model, length=40, device=CPU, rehearse=rehearsal(model, ids))
+    got = gradients(model, ids)
+    for one, other in zip(got, gradients(plain, ids), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_streams_and_taps_are_one_graph_for_a_compiler(make_params: Callable[..., Any]) -> None:
+    """Traced without a break and differentiated, as on a GPU; its kernels are the plain ones. Attention is
+    left out: what it is there, a CPU has no gradient of.
+    """
+    params = make_params(branches=("half_feed_forward", "convolution"), kernel_size=9)
+    block = Block(params=params, index=0, seed=0).double()
+    for parameter in block.parameters():
+        torch.nn.init.uniform_(parameter, -0.3, 0.3)
+    block.train()
+    streams = torch.rand(2, 12, params.num_streams, params.dim, dtype=torch.float64, requires_grad=True)
+    of = [streams, *block.parameters()]
+    whole = torch.compile(block.forward, dynamic=False, fullgraph=True, backend="aot_eager")
+    found = []
+    for way in (block.forward, whole):
+        result = way(streams)
+        found.append([result, *torch.autograd.grad(result.square().sum(), of)])
+    for plain, traced in zip(*found, strict=True):
+        torch.testing.assert_close(traced, plain, rtol=1e-9, atol=1e-11)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import flex_attention as library
 
+from coma_gen.model import flex_attention
 from coma_gen.model.flex_attention import FlexBand, block_mask
 from coma_gen.model.local_attention import local_attention
 
@@ -65,3 +66,22 @@ def test_blocks_outside_of_the_band_are_passed_over() -> None:
         [1, 2, 3, 4, 4, 4, 4, 4],
         [1, 2, 3, 4, 5, 6, 7, 8],
     ]
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_biases_ask_for_fewer_stages_of_the_pipeline(
+    with_bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the kernel finds room is seen on a GPU alone; that it is asked so, here."""
+    asked: list[dict[str, int] | None] = []
+
+    def record(query: Tensor, *_: Tensor, kernel_options: dict[str, int] | None, **__: object) -> Tensor:
+        asked.append(kernel_options)
+        return query
+
+    monkeypatch.setattr(flex_attention, "flex_attention", record)
+    part = [vectors(1, HEADS, 8, DIM, seed=1)]
+    mask = block_mask((3,), num_heads=HEADS, length=8, device=torch.device("cpu"))
+    FlexBand(mask, 8, SCALE)(part, part, part, vectors(8, HEADS, seed=2) if with_bias else None)
+    assert asked == [{"num_stages": 1} if with_bias else None]
+    assert "num_stages" in library.FlexKernelOptions.__annotations__

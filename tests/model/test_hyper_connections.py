@@ -7,7 +7,7 @@ import torch
 from hyper_connections.hyper_connections import HyperConnections
 from torch import Tensor
 
-from coma_gen.model.hyper_connections import HyperConnection, _read_streams, _ReadStreamsFn, _WriteStreamsFn
+from coma_gen.model.hyper_connections import HyperConnection, _ProductsFn, _ReadStreamsFn, _WriteStreamsFn
 
 DIM = 10
 
@@ -61,8 +61,6 @@ def test_gradients_of_the_mixing() -> None:
     shapes = [(3, 2, 5), (5,), (5, 4), (2, 4), (2,)]
     arguments = [vectors(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
     assert torch.autograd.gradcheck(_ReadStreamsFn.apply, arguments)
-    for fast, plain in zip(_ReadStreamsFn.apply(*arguments), _read_streams(*arguments), strict=True):
-        torch.testing.assert_close(fast, plain, rtol=0, atol=1e-12)
 
 
 def test_gradients_of_writing() -> None:
@@ -73,7 +71,30 @@ def test_gradients_of_writing() -> None:
     assert torch.autograd.gradcheck(lambda x, *others: _WriteStreamsFn.apply(x * 1, *others), arguments)
 
 
-def test_streams_of_zeros_have_finite_gradients() -> None:
+def test_gradients_of_the_products_for_a_compiler() -> None:
+    stream, weight = vectors(2, 3, 5).requires_grad_(), vectors(5, 4, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(_ProductsFn.apply, (stream, weight))
+    torch.testing.assert_close(_ProductsFn.apply(stream, weight), stream @ weight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_streams", [1, 2, 4])
+def test_what_is_compiled_is_the_same_function(num_streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formulas of single streams, here not compiled: results and every gradient."""
+    ours, branch = with_any_weights(num_streams), torch.nn.Linear(DIM, DIM).double()
+    streams = vectors(3, 5, num_streams, DIM, seed=20).requires_grad_()
+    weight, of = vectors(*streams.shape, seed=21), [streams, *branch.parameters(), *ours.parameters()]
+    found = []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda answer=compiling: answer)
+        result = ours(streams, branch)
+        found.append([result, *torch.autograd.grad((result * weight).sum(), of)])
+    for plain, fused in zip(*found, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("compiling", [False, True])
+def test_streams_of_zeros_have_finite_gradients(compiling: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     streams = torch.zeros(1, 1, 4, DIM, dtype=torch.float64, requires_grad=True)
     with_any_weights(4)(streams, torch.sin).sum().backward()
     assert streams.grad is not None and torch.isfinite(streams.grad).all()

@@ -130,7 +130,7 @@ def test_dropout_acts_on_the_attention_weights() -> None:
     values = torch.eye(8, dtype=torch.float64).expand(64, 1, 8, 8)
     weights = local_attention(queries, keys, values, window=None, softmax_scale=1.0)[:, :, 0]
     dropped = local_attention(queries, keys, values, window=None, softmax_scale=1.0, dropout=0.5)[:, :, 0]
-    seen = weights > 0
-    zero = dropped[seen] == 0
+    visible = weights > 0
+    zero = dropped[visible] == 0
     assert 0.45 < zero.double().mean() < 0.55
-    torch.testing.assert_close(dropped[seen][~zero], 2 * weights[seen][~zero])
+    torch.testing.assert_close(dropped[visible][~zero], 2 * weights[visible][~zero])

@@ -138,8 +138,8 @@ with deterministic(1):
 def test_attention_is_the_librarys(kind: str) -> None:
     generator = torch.Generator().manual_seed(0)
     queries, keys, values = (torch.randn(2, 3, n, 8, generator=generator) for n in (1, 5, 5))
-    seen = torch.tensor([False, True, True, True, True]).expand(2, 1, 1, 5)
-    masks = {"none": None, "bool": seen, "added": torch.randn(2, 3, 1, 5, generator=generator)}
+    visible = torch.tensor([False, True, True, True, True]).expand(2, 1, 1, 5)
+    masks = {"none": None, "bool": visible, "added": torch.randn(2, 3, 1, 5, generator=generator)}
     expected = torch.nn.functional.scaled_dot_product_attention(
         queries, keys, values, attn_mask=masks[kind], scale=0.3
     )

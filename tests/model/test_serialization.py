@@ -51,10 +51,10 @@ def test_the_bytes_are_a_function_of_the_weights(folder: Path, model: Conformer,
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
-@pytest.mark.parametrize("place", [0.1, 0.5, -1])
-def test_a_flipped_byte_is_refused(folder: Path, name: str, place: float) -> None:
+@pytest.mark.parametrize("share", [0.1, 0.5, -1])
+def test_a_flipped_byte_is_refused(folder: Path, name: str, share: float) -> None:
     content = bytearray((folder / name).read_bytes())
-    content[int(place * len(content)) if place > 0 else -1] ^= 1
+    content[int(share * len(content)) if share > 0 else -1] ^= 1
     (folder / name).write_bytes(content)
     with pytest.raises(UserError, match=name):
         load_model(folder)

@@ -1,4 +1,4 @@
-"""What the page asks for: looked at, continued, heard and packed; or refused with a reason."""
+"""What the page asks for: looked at, continued, played and packed; or refused with a reason."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from small_models import SCALE
 from starlette.testclient import TestClient
 
 from coma_gen.core.errors import UserError
+from coma_gen.generation.express import express_midi
 from coma_gen.generation.generate import continue_midi, generate_request
 from coma_gen.generation.request import Request
+from coma_gen.generation.touch import TouchRequest
 from coma_gen.midi.io import midi_bytes, read_notes
 from coma_gen.midi.notes import Notes
 from coma_gen.midi.prompt import read_prompt
+from coma_gen.play import progress as progress_module
 from coma_gen.play import studio as studio_module
 from coma_gen.play.app import build_app
 from coma_gen.play.jobs import StoppedError
@@ -44,9 +47,9 @@ def client(studio: Studio) -> Iterator[TestClient]:
         yield opened
 
 
-def events(client: TestClient, **asked: Any) -> list[dict[str, Any]]:
+def events(client: TestClient, path: str = "/continue", **asked: Any) -> list[dict[str, Any]]:
     """The events of a request, without pulses."""
-    answer = client.post("/continue", json=asked)
+    answer = client.post(path, json=asked)
     assert answer.status_code == 200, answer.text
     return [event for event in map(json.loads, answer.text.splitlines()) if event]
 
@@ -92,8 +95,8 @@ def test_the_prompts_are_our_own(client: TestClient, name: str) -> None:
         ({}, b" " * 100_000, 413, "a request must have at most"),
     ],
 )
-@pytest.mark.parametrize("path", ["/look", "/continue", "/sound", "/archive"])
-def test_the_door_is_that_of_the_server(
+@pytest.mark.parametrize("path", ["/look", "/continue", "/express", "/sound", "/archive"])
+def test_the_request_guard_is_that_of_the_server(
     client: TestClient, path: str, headers: dict[str, str], content: bytes, status: int, reason: str
 ) -> None:
     answer = client.post(path, headers={"content-type": "application/json"} | headers, content=content)
@@ -148,21 +151,21 @@ def test_what_is_beyond_the_limits_is_refused_by_name(
 def test_pieces_are_those_of_the_library_to_the_byte_and_come_while_they_are_made(
     client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studio_module, "BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress_module, "BETWEEN_REPORTS", 0.0)
     asked = {"seconds": 3.0, "num": 2, "seed": 5, "temperature": 0.9}
-    heard = events(client, midi=TEXT, name="scale.mid", **asked)
-    pieces = heard[-1]["pieces"]
+    answers = events(client, midi=TEXT, name="scale.mid", **asked)
+    pieces = answers[-1]["pieces"]
     made = [base64.b64decode(piece["midi"]) for piece in pieces]
     settings = Request(**asked, tokens=studio.limits.max_tokens)
     assert made == continue_midi(studio.composer, SONG, settings, name="scale.mid")
-    (begun,) = (event["begun"] for event in heard if "begun" in event)
+    (begun,) = (event["begun"] for event in answers if "begun" in event)
     assert (begun["start"], begun["joint"], len(begun["notes"])) == (0.0, 5.5, 12)
     shown: list[list[list[float]]] = [[], []]
-    progress = [event["progress"] for event in heard if "progress" in event]
+    progress = [event["progress"] for event in answers if "progress" in event]
     for parts in progress:
         for number, part in enumerate(parts):
-            kept = [row for row in shown[number] if part["from"] is None or row[0] < part["from"] - 0.001]
-            shown[number] = kept + part["notes"]
+            earlier = [row for row in shown[number] if part["from"] is None or row[0] < part["from"] - 0.001]
+            shown[number] = earlier + part["notes"]
     assert len(progress) > 20
     for number, piece in enumerate(pieces):
         # A later note of the same key may cut one short.
@@ -171,6 +174,44 @@ def test_pieces_are_those_of_the_library_to_the_byte_and_come_while_they_are_mad
         assert len(piece["notes"]) == len(read_notes(made[number])) - 12
         seconds = [parts[number]["seconds"] for parts in progress]
         assert seconds == sorted(seconds) and seconds[-1] <= 3.0
+
+
+def test_touches_are_those_of_the_library_to_the_byte_and_come_while_they_are_played(
+    client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "BETWEEN_REPORTS", 0.0)
+    asked = {"num": 2, "seed": 5, "temperature": 0.9, "timing": 45, "keep_lengths": True}
+    answers = events(client, "/express", midi=TEXT, name="scale.mid", **asked)
+    made = [base64.b64decode(piece["midi"]) for piece in answers[-1]["pieces"]]
+    played = express_midi(studio.composer, SONG, name="scale.mid", request=TouchRequest(**asked))
+    assert made == [each.midi for each in played]
+    assert [len(piece["notes"]) for piece in answers[-1]["pieces"]] == [12, 12]
+    (begun,) = (event["begun"] for event in answers if "begun" in event)
+    assert (begun["joint"], begun["notes"], begun["seconds"]) == (None, [], pytest.approx(5.9, abs=1e-3))
+    seconds = [event["progress"][1]["seconds"] for event in answers if "progress" in event]
+    assert len(seconds) > 20 and seconds == sorted(seconds)
+    options = "--seed 5 --num 2 --temperature 0.9 --timing 45 --keep-lengths"
+    assert answers[-1]["command"] == f"coma-gen express scale.mid {options} --model {studio.model}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"timing": 101}, "timing: must be 0 to 100 milliseconds, got 101"),
+        ({"num": 4}, "num: must be at most 3 here, got 4"),
+        ({"num": 0}, "num: must be 1 to 256, got 0"),
+        ({"keep_lengths": 1}, "keep_lengths: must be true or false"),
+        ({"seed": 1.5}, "seed: must be a whole number, got 1.5"),
+        ({"seconds": 3}, "seconds: must be one of midi, seed"),
+        ({"midi": None, "name": "my.mid"}, "my.mid: must be a MIDI file of at most 3,000 bytes"),
+    ],
+)
+def test_a_touch_that_may_not_be_asked_for_is_refused_by_name(
+    client: TestClient, asked: dict[str, Any], reason: str
+) -> None:
+    answer = client.post("/express", json={"midi": TEXT} | asked)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(reason)
 
 
 def test_the_command_says_what_is_not_by_default(client: TestClient, studio: Studio) -> None:
@@ -194,11 +235,11 @@ def test_the_command_says_what_is_not_by_default(client: TestClient, studio: Stu
 def test_a_long_prompt_is_shown_from_ten_seconds_before_its_end(client: TestClient, studio: Studio) -> None:
     times = [2.0 * step for step in range(20)]
     song = midi_bytes(Notes.of(times, [1.0] * 20, [60] * 20, [64] * 20))
-    heard = events(client, midi=base64.b64encode(song).decode(), seconds=1)
-    (begun,) = (event["begun"] for event in heard if "begun" in event)
+    answers = events(client, midi=base64.b64encode(song).decode(), seconds=1)
+    (begun,) = (event["begun"] for event in answers if "begun" in event)
     assert (begun["start"], begun["joint"]) == (28.0, 38.0)
     assert [row[0] for row in begun["notes"]] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
-    assert all(row[0] > 10.0 for row in heard[-1]["pieces"][0]["notes"])
+    assert all(row[0] > 10.0 for row in answers[-1]["pieces"][0]["notes"])
 
 
 @pytest.mark.parametrize(
@@ -273,7 +314,7 @@ def test_a_client_that_leaves_ends_its_work(studio: Studio, monkeypatch: pytest.
         return made
 
     monkeypatch.setattr(studio_module, "generate_request", followed)
-    monkeypatch.setattr(studio_module, "BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress_module, "BETWEEN_REPORTS", 0.0)
     body = json.dumps({"midi": TEXT, "seconds": 20, "num": 3}).encode()
 
     async def run() -> None:

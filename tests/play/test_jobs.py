@@ -35,7 +35,7 @@ def test_work_reports_and_ends_with_its_result() -> None:
     assert [event for event in asyncio.run(run()) if "waiting" not in event] == [{"half": 1}, {"whole": 2}]
 
 
-def test_one_works_at_a_time_and_the_next_hears_its_place() -> None:
+def test_one_works_at_a_time_and_the_next_is_told_its_position() -> None:
     free, order = threading.Event(), list[str]()
 
     def first(_report: Report) -> Event:
@@ -50,16 +50,16 @@ def test_one_works_at_a_time_and_the_next_hears_its_place() -> None:
     async def run() -> list[Event]:
         queue = JobQueue(most=2, name="test")
         one, two = queue.add(first), queue.add(second)
-        heard = []
+        received = []
         async for event in two.events():
-            heard += [event] if event else []
+            received += [event] if event else []
             if event.get("waiting") == 1:
                 free.set()
         assert {"done": 1} in await without_pulses(one.events())
-        return heard
+        return received
 
-    heard = asyncio.run(run())
-    assert heard[0] == {"waiting": 1} and heard[-1] == {"done": 2}
+    received = asyncio.run(run())
+    assert received[0] == {"waiting": 1} and received[-1] == {"done": 2}
     assert order == ["first", "second"]
 
 
@@ -100,11 +100,11 @@ def test_too_many_are_refused() -> None:
 
     async def run() -> None:
         queue = JobQueue(most=1, name="test")
-        kept = [queue.add(slow), queue.add(slow)]
+        queued = [queue.add(slow), queue.add(slow)]
         with pytest.raises(UserError, match="at most 1 may wait for their turn"):
             queue.add(slow)
         free.set()
-        for job in kept:
+        for job in queued:
             await without_pulses(job.events())
         await until_idle(queue)
         queue.add(slow).stop()

@@ -155,6 +155,76 @@ def test_the_whole_way(site: Site, page: Page, tmp_path: Path) -> None:
     page.wait("$('title').textContent === 'waltz-continued-02.mid'")
 
 
+def test_a_file_is_played_with_expression(site: Site, page: Page, tmp_path: Path) -> None:
+    site.browser.save_into(tmp_path)
+    choose(page, "chorale")
+    page.click(element("input[name=mode]", 1))
+    assert text(page, "#go") == "Add expression" and text(page, "#hint").startswith("Every pitch stays.")
+    assert page.value("[...document.querySelectorAll('.of-continue')].every((part) => part.hidden)")
+    set_value(page, "timing", 50)
+    page.value("$('lengths').value = 'keep'")
+    assert text(page, "#timing-text") == "up to 50 ms early or late"
+    page.click(element("input[name=num]", 1))
+    set_value(page, "seed", 3)
+    page.click("$('go')")
+    wait_for_variants(page, 2)
+    assert (
+        text(page, ".take .about")
+        == "with expression · as it learned · up to 50 ms early or late · lengths as written · seed 3"
+    )
+    assert page.value(f"{PLAYERS}.map((audio) => audio.currentTime)") == [0, 0]
+    page.click(element(".midi"))
+    page.click(element(".midi", 1))
+    pieces = [saved(tmp_path, f"chorale-expressed-0{number}.mid").read_bytes() for number in (1, 2)]
+    given = PROMPTS["chorale"]()
+    for piece in pieces:
+        notes = read_notes(piece)
+        assert sorted(notes.pitch.tolist()) == sorted(given.pitch.tolist())
+        assert notes.velocity.tolist() != given.velocity.tolist()
+    command = text(page, ".command code")
+    assert command.startswith("coma-gen express chorale.mid --seed 3 --num 2 --timing 50 --keep-lengths")
+    (site.folder / "chorale.mid").write_bytes(midi_bytes(given))
+    run(site.folder, sys.executable, "-m", "coma_gen.cli", *shlex.split(command)[1:], "--out", "touch")
+    again = [(site.folder / "touch" / f"chorale-expressed{end}.mid").read_bytes() for end in ("", "-02")]
+    assert again == pieces, "the command makes the same bytes"
+    page.click(element(".zip"))
+    with zipfile.ZipFile(saved(tmp_path, "chorale-expressed.zip")) as file:
+        assert file.read("chorale-expressed-01.mid") == pieces[0]
+    page.click(element(".keep"))
+    page.wait("$('title').textContent === 'chorale-expressed-01.mid'")
+
+
+def test_wishes_are_asked_for_in_words(site: Site, page: Page, tmp_path: Path) -> None:
+    site.browser.save_into(tmp_path)
+    choose(page, "waltz")
+    page.click("$('pulls').querySelector('summary')")
+    for name, value, told in (
+        ("density", "-1", "sparser"),
+        ("loudness", "0.5", "a little louder"),
+        ("register", "2", "very much higher"),
+    ):
+        set_value(page, name, value)
+        assert text(page, f"#{name}-text") == told
+    page.value("$('key').value = 'F# minor'")
+    ask(page, num=1, seconds=5, seed=2)
+    wait_for_variants(page, 1)
+    told = "5 s · as it learned · sparser · a little louder · very much higher · in F# minor · seed 2"
+    assert text(page, ".take .about") == told
+    command = text(page, ".command code")
+    wishes = "--density -1 --loudness 0.5 --register 2 --key 'F# minor'"
+    assert wishes in command
+    (site.folder / "waltz.mid").write_bytes(midi_bytes(PROMPTS["waltz"]()))
+    words = [sys.executable, "-m", "coma_gen.cli", *shlex.split(command)[1:]]
+    run(site.folder, *words, "--out", "wished", "--audio", "none")
+    (again,) = (site.folder / "wished").glob("*.mid")
+    page.click(element(".midi"))
+    assert again.read_bytes() == saved(tmp_path, "waltz-continued-01.mid").read_bytes()
+    page.click(element("#trail button"))
+    page.click("$('nothing')")
+    page.wait("!$('work').hidden && $('key').querySelector('[value=prompt]').disabled")
+    assert page.value("$('modes').hidden && !$('use-field').checkVisibility()")
+
+
 def test_players_start_five_seconds_before_the_new_music_and_space_plays(site: Site, page: Page) -> None:
     choose(page, "chorale")
     ask(page, num=2, seconds=10, seed=1)
@@ -251,7 +321,7 @@ def test_a_file_can_be_dropped(page: Page) -> None:
     page.wait("$('title').textContent === 'my song.mid'")
 
 
-def test_the_place_is_chosen_by_keyboard_and_everything_is_reached(page: Page) -> None:
+def test_the_start_is_chosen_by_keyboard_and_everything_is_reached(page: Page) -> None:
     choose(page, "waltz")
     page.value("$('roll').focus()")
     for key, told in (("Home", "0:00"), ("PageUp", "0:10"), ("ArrowLeft", "0:09"), ("End", "0:11")):
@@ -262,13 +332,15 @@ def test_the_place_is_chosen_by_keyboard_and_everything_is_reached(page: Page) -
     while reached[-1] != "go":
         page.press("Tab")
         name, outline = page.value(
-            """(({activeElement: now}) => [now.id || now.name, parseFloat(getComputedStyle(
-                now.type === "radio" ? now.nextElementSibling : now).outlineWidth)])(document)"""
+            """(({activeElement: now}) => [now.id || now.name || now.parentNode.id, parseFloat(
+                getComputedStyle(now.type === "radio" ? now.nextElementSibling : now).outlineWidth
+            )])(document)"""
         )
         assert outline >= 2, name
         reached.append(name)
         assert len(reached) < 12
-    assert reached == ["roll", "hear", "use", "seconds", "temperature", "num", "seed", "go"]
+    fields = ["use", "seconds", "temperature", "pulls", "num", "seed"]
+    assert reached == ["roll", "hear", *fields, "go"]
     set_value(page, "seconds", 5)
     page.press("Enter")
     wait_for_variants(page, 4)

@@ -46,7 +46,7 @@ def call() -> Iterator[Call]:
     pitches=st.lists(st.integers(0, 127), max_size=5),
     share=st.floats(0, 1),
 )
-def test_a_press_leads_to_the_moment_that_is_drawn_there(
+def test_a_press_leads_to_the_time_that_is_drawn_there(
     call: Call, seconds: float, width: int, pitches: list[int], share: float
 ) -> None:
     notes = [[0.0, 1.0, pitch, 64] for pitch in pitches]
@@ -55,11 +55,11 @@ def test_a_press_leads_to_the_moment_that_is_drawn_there(
     assert 1 <= roll["lines"] <= 12 and roll["lines"] * roll["line_seconds"] >= seconds
     assert all(pixels["low"] <= pitch <= pixels["high"] for pitch in pitches)
     assert pixels["total"] <= 12 * (133 * 2 + 28) + 16 or roll["lines"] < 5
-    moment = share * seconds
-    place = call("placeOf", roll, moment)
-    assert 0 < place["x"] < 1 and 0 < place["y"] < 1
-    found = call("secondsAt", roll, place["x"], place["y"] + roll["height"] / 2)
-    assert found == pytest.approx(moment, abs=1e-6 * max(1.0, seconds))
+    second = share * seconds
+    point = call("placeOf", roll, second)
+    assert 0 < point["x"] < 1 and 0 < point["y"] < 1
+    found = call("secondsAt", roll, point["x"], point["y"] + roll["height"] / 2)
+    assert found == pytest.approx(second, abs=1e-6 * max(1.0, seconds))
 
 
 @pytest.mark.parametrize(

@@ -158,11 +158,11 @@ def test_ticks_enclose_the_values(low: float, high: float) -> None:
 
 
 def test_labels_are_spread() -> None:
-    places = spread([50.0, 10.0, 51.0, 98.0], 16.0, 0.0, 100.0)
-    order = sorted(places)
+    positions = spread([50.0, 10.0, 51.0, 98.0], 16.0, 0.0, 100.0)
+    order = sorted(positions)
     assert all(after - before >= 16.0 for before, after in pairwise(order))
-    assert places[1] == 10.0
-    assert max(places) <= 100.0
+    assert positions[1] == 10.0
+    assert max(positions) <= 100.0
 
 
 @pytest.mark.parametrize(

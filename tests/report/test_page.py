@@ -218,16 +218,16 @@ def test_names_that_would_be_one_file(
 
 
 @pytest.mark.parametrize(
-    "kept", [(), ("train",), ("evaluate",), ("split", "shard"), ("baseline",), ("sample",)]
+    "present", [(), ("train",), ("evaluate",), ("split", "shard"), ("baseline",), ("sample",)]
 )
 def test_absent_metrics(
-    metrics: Callable[..., dict[str, Any]], tmp_path: Path, kept: tuple[str, ...]
+    metrics: Callable[..., dict[str, Any]], tmp_path: Path, present: tuple[str, ...]
 ) -> None:
-    some = {stage: value for stage, value in metrics().items() if stage in kept}
+    some = {stage: value for stage, value in metrics().items() if stage in present}
     _, page = build(tmp_path / "report", ReportContent("Piano", "folder", some, [], [], audio=True))
     assert len(page.tags("h1")) == 1
     assert "MLflow" not in page.text
-    assert ("Scores" in page.text) == bool({"evaluate", "baseline"} & set(kept))
+    assert ("Scores" in page.text) == bool({"evaluate", "baseline"} & set(present))
 
 
 def test_half_of_the_metrics_and_a_diverged_curve(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_notes_are_drawn_where_they_sound(theme: Theme, title: str | None) -> No
 
 
 def test_the_last_note_of_the_prompt_is_the_prompts() -> None:
-    """The joint is where it begins, rounded as JSON and ticks round."""
+    """The splice is where it begins, rounded as JSON and ticks round."""
     notes = Notes.of([0.0, 7.9986712, 8.2], [0.5, 0.1, 0.5], [60, 62, 64], [90, 90, 90])
     image = pixels(roll_png(notes, title="t", prompt_seconds=7.99867))
     layout = layout_of(notes, prompt_seconds=7.99867)

@@ -1,4 +1,4 @@
-"""The page beside generated pieces: it shows the files beside it, and starts before the joint."""
+"""The page beside generated pieces: it shows the files beside it, and starts before the splice."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ COMMAND = "coma-gen generate 'a & b.mid' --seed 1"
 
 @pytest.fixture
 def folder(tmp_path: Path, etude: Callable[..., Notes]) -> Path:
-    """A page of a piece with sound, whose name has signs of its own, and of one without a joint."""
+    """A page of a piece with sound, whose name has signs of its own, and of one without a prompt."""
     notes = etude(12)
     views = []
-    for stem, joint in (("é#1", 8.0), ("two", None)):
+    for stem, prompt_end in (("é#1", 8.0), ("two", None)):
         files = {"midi": f"{stem}.mid", "picture": f"{stem}.png", "sound": f"{stem}.ogg"}
         (tmp_path / files["midi"]).touch()
-        write_roll(tmp_path / files["picture"], notes, title=stem, prompt_seconds=joint)
+        write_roll(tmp_path / files["picture"], notes, title=stem, prompt_seconds=prompt_end)
         write_sound(tmp_path / files["sound"], notes)
-        views.append(PieceView(stem, notes, joint, 5, files))
+        views.append(PieceView(stem, notes, prompt_end, 5, files))
     write_pieces_page(tmp_path, views, title="a & b.mid, continued", command=COMMAND)
     return tmp_path
 
@@ -51,7 +51,7 @@ def test_the_page_names_the_files_beside_it(folder: Path, etude: Callable[..., N
 
 
 @pytest.mark.skipif(PROGRAM is None, reason=f"needs Chromium or Chrome on PATH, or named by {VARIABLE}")
-def test_in_a_browser_it_shows_and_plays_the_files_from_before_the_joint(folder: Path) -> None:
+def test_in_a_browser_it_shows_and_plays_the_files_from_before_the_splice(folder: Path) -> None:
     with browser(str(PROGRAM), folder) as opened:
         page = opened.page((folder / "index.html").as_uri())
         page.wait("document.querySelector('audio')?.currentTime === 3")

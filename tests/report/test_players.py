@@ -70,7 +70,7 @@ def part(selector: str, card: int = 0) -> str:
     return f"document.querySelectorAll('.card')[{card}].querySelector('{selector}')"
 
 
-def moment(page: Page, card: int = 0) -> float:
+def current_time(page: Page, card: int = 0) -> float:
     return float(page.value(f"{part('audio', card)}.currentTime"))
 
 
@@ -94,7 +94,7 @@ def values(page: Page, card: int = 0) -> list[str]:
 
 
 def across(seconds: float, line_seconds: float) -> float:
-    """Where a moment is on a line, as a share of the picture's width."""
+    """Where a time is on a line, as a share of the picture's width."""
     return (LEFT + seconds % line_seconds / line_seconds * (WIDTH - LEFT - RIGHT)) / WIDTH
 
 
@@ -108,7 +108,7 @@ def test_it_plays_and_the_playhead_moves(page: Page) -> None:
     assert page.value(f"{part('.clock')}.textContent").startswith("0:0")
     page.click(part(".toggle"))
     page.wait(f"{part('audio')}.paused && {part('.word')}.textContent === 'Play'")
-    now = moment(page)
+    now = current_time(page)
     assert values(page)[1] == str(int(now))
     assert playhead(page)[0] == pytest.approx(across(now, SHORT), abs=0.01)
     assert playhead(page)[0] > across(1.0, SHORT)
@@ -141,7 +141,7 @@ def test_a_press_on_the_picture_leads_there(
 ) -> None:
     page.click(part(".roll img", card), x, y)
     expected = (x * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT) * line_seconds + (line_seconds if card else 0.0)
-    assert moment(page, card) == pytest.approx(expected, abs=0.1)
+    assert current_time(page, card) == pytest.approx(expected, abs=0.1)
     left, top = playhead(page, card)
     assert left == pytest.approx(x, abs=0.003)
     assert (top > 0.5) == bool(card)
@@ -153,9 +153,9 @@ def test_keys(page: Page) -> None:
     page.value(f"{part('.roll', 1)}.focus({{preventScroll: true}})")
     for key, then in {"ArrowRight": 1, "PageUp": 11, "ArrowUp": 12, "PageDown": 2, "Home": 0}.items():
         page.press(key)
-        assert moment(page, 1) == pytest.approx(then), key
+        assert current_time(page, 1) == pytest.approx(then), key
     page.press("End")
-    assert moment(page, 1) == pytest.approx(page.value(f"{part('audio', 1)}.duration"))
+    assert current_time(page, 1) == pytest.approx(page.value(f"{part('audio', 1)}.duration"))
     assert values(page, 1) == ["0", "101", "101", "1:41 of 1:41"]
     page.press("Home")
     for playing in (True, False):
@@ -166,7 +166,7 @@ def test_keys(page: Page) -> None:
     assert page.value("window.taken")[9:] == [False]
 
 
-def test_everything_can_be_reached_by_keyboard_and_seen(page: Page) -> None:
+def test_everything_can_be_reached_by_keyboard_and_is_visible(page: Page) -> None:
     reached = []
     for _ in range(60):
         page.press("Tab")
@@ -218,7 +218,7 @@ def test_it_fits(site: Site, width: int) -> None:
     page.close()
 
 
-def test_the_playhead_stays_in_sight_on_a_small_screen(site: Site) -> None:
+def test_the_playhead_stays_visible_on_a_small_screen(site: Site) -> None:
     page = site.browser.page(site.address, width=360, height=740)
     page.value(f"{part('.roll')}.focus({{preventScroll: true}})")
     for key, low, high in (("End", 0.9, 1.0), ("Home", 0.0, 0.1)):

@@ -48,21 +48,21 @@ shares = st.floats(0.0, 1.0)
 @given(length=lengths, share=shares)
 def test_the_playhead_stands_where_the_picture_has_the_note(call: Call, length: float, share: float) -> None:
     roll, seconds = layout(length), length * share
-    place = call("placeOf", roll.shares(), seconds)
+    point = call("placeOf", roll.shares(), seconds)
     line = roll.system_of(seconds)
-    assert place["line"] == line
-    assert place["x"] * WIDTH == pytest.approx(roll.x(seconds, line), abs=0.01)
-    assert place["y"] * roll.height == pytest.approx(roll.top(line))
+    assert point["line"] == line
+    assert point["x"] * WIDTH == pytest.approx(roll.x(seconds, line), abs=0.01)
+    assert point["y"] * roll.height == pytest.approx(roll.top(line))
 
 
 @given(length=lengths, share=shares, down=st.floats(0.01, 0.99))
-def test_a_point_leads_to_the_moment_that_is_shown_there(
+def test_a_point_leads_to_the_time_that_is_shown_there(
     call: Call, length: float, share: float, down: float
 ) -> None:
     roll, seconds = layout(length), length * share
-    place = call("placeOf", roll.shares(), seconds)
-    y = place["y"] + down * roll.shares()["step"]
-    assert call("secondsAt", roll.shares(), place["x"], y) == pytest.approx(seconds, abs=1e-6)
+    point = call("placeOf", roll.shares(), seconds)
+    y = point["y"] + down * roll.shares()["step"]
+    assert call("secondsAt", roll.shares(), point["x"], y) == pytest.approx(seconds, abs=1e-6)
 
 
 @given(length=lengths, x=st.floats(-1.0, 2.0), y=st.floats(-1.0, 2.0))

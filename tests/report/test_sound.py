@@ -44,6 +44,23 @@ def test_louder_touches_are_louder_and_brighter() -> None:
     assert levels[2] > 10 * levels[0]
 
 
+@pytest.mark.parametrize(
+    ("pitch", "first", "brightness"), [(33, (4, 14), 4.5), (57, (11, 31), 1.6), (69, (11, 25), 1.0)]
+)
+def test_a_tone_falls_in_two_stages_and_the_bass_is_bright(
+    pitch: int, first: tuple[float, float], brightness: float
+) -> None:
+    """As of recorded pianos: benchmarks/piano.py."""
+    wave = sound(Notes.of([0.0], [3.0], [pitch], [80]), channels=1)[:, 0].astype(float)
+    frames = wave[: 3 * SAMPLE_RATE].reshape(30, -1)
+    level = 10 * np.log10((frames**2).mean(axis=1))
+    early, late = (level[0] - level[5]) / 0.5, (level[10] - level[25]) / 1.5
+    assert first[0] < early < first[1] and late < 7
+    power = np.abs(np.fft.rfft(wave[: SAMPLE_RATE // 2] * np.hanning(SAMPLE_RATE // 2))) ** 2
+    centroid = (power * np.arange(len(power)) * 2).sum() / power.sum()
+    assert brightness < centroid / (440 * 2 ** ((pitch - 69) / 12))
+
+
 def test_the_pedal_holds_notes_until_it_rises() -> None:
     dry = sound(Notes.of([0], [0.3], [60], [90]), channels=1)[:, 0]
     held = sound(Notes.of([0], [0.3], [60], [90], [(0.1, 2.0)]), channels=1)[:, 0]

@@ -36,7 +36,7 @@ def draw(split: ShardedSplit, **changes: Any) -> tuple[np.ndarray[Any, Any], np.
     return draw_windows(split, **{**settings, **changes})
 
 
-def test_a_window_depends_on_its_place_alone(tmp_path: Path) -> None:
+def test_a_window_depends_on_its_index_alone(tmp_path: Path) -> None:
     split = split_of(tmp_path, 50, 90, 70)
     inputs, targets = draw(split, batch=6, step=3)
     for row in range(6):
@@ -56,17 +56,17 @@ def test_targets_are_the_next_tokens(tmp_path: Path) -> None:
 
 def test_no_token_is_a_target_less_often_than_the_others(tmp_path: Path) -> None:
     split = split_of(tmp_path, 40)
-    seen: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
     for step in range(400):
         targets = draw(split, batch=16, step=step)[1]
         assert (targets != IGNORE).all(), "a piece that is long enough fills every window"
-        seen.update(targets.ravel().tolist())
-    assert sorted(seen) == list(range(101, 140))
-    middle = sum(seen[token] for token in range(110, 130)) / 20
-    # 46 places for 39 targets; each target is in 8 of them, those near the ends in more
+        counts.update(targets.ravel().tolist())
+    assert sorted(counts) == list(range(101, 140))
+    middle = sum(counts[token] for token in range(110, 130)) / 20
+    # 46 offsets for 39 targets; each target is in 8 of them, those near the ends in more
     assert abs(middle - 400 * 16 * 8 / 46) < 0.02 * middle
-    assert all(count > 0.9 * middle for count in seen.values())
-    assert seen[101] > middle and seen[139] > middle
+    assert all(count > 0.9 * middle for count in counts.values())
+    assert counts[101] > middle and counts[139] > middle
 
 
 def test_short_pieces_are_padded_on_the_right(tmp_path: Path) -> None:

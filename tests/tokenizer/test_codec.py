@@ -67,10 +67,10 @@ def test_every_note_comes_back_within_half_a_step(drawn: Any, make_params: Any) 
     step = tokenizer.steps["onset_step_s"]
     notes = notes_of(drawn)
     decoded = tokenizer.decode(tokenizer.encode(notes))
-    places = {
+    onsets = {
         (round(onset / step), int(pitch)) for onset, pitch in zip(notes.onset, notes.pitch, strict=True)
     }
-    assert len(decoded) == len(places)
+    assert len(decoded) == len(onsets)
     for onset, pitch in zip(notes.onset, notes.pitch, strict=True):
         there = decoded.onset[decoded.pitch == pitch]
         assert np.abs(there - onset).min() <= step / 2 + 1e-9

@@ -21,12 +21,12 @@ TRAIN = 4
 
 @pytest.fixture
 def write(make_music: Callable[..., Any]) -> Write:
-    def write(folder: Path, heard: int) -> tuple[Path, Path]:
+    def write(folder: Path, first_seed: int) -> tuple[Path, Path]:
         """A split with the tables that are read, its validation music from a seed, and the corpus."""
         split, corpus = folder / "split", folder / "corpus"
         split.mkdir(parents=True)
         corpus.mkdir()
-        seeds = {"train": range(TRAIN), "validation": range(heard, heard + 2)}
+        seeds = {"train": range(TRAIN), "validation": range(first_seed, first_seed + 2)}
         for name, numbers in seeds.items():
             rows = []
             for seed in numbers:
@@ -67,9 +67,9 @@ def test_the_stage(
 
 def test_byte_pairs_come_from_train_alone(tmp_path: Path, make_params: Any, write: Write) -> None:
     learned, measured = [], []
-    for name, heard in (("one", 10), ("other", 20)):
+    for name, first_seed in (("one", 10), ("other", 20)):
         metrics = fit_tokenizer(
-            make_params(vocab_size=420), *write(tmp_path / name, heard), tmp_path / name / "out"
+            make_params(vocab_size=420), *write(tmp_path / name, first_seed), tmp_path / name / "out"
         )
         learned.append((tmp_path / name / "out" / "vocabulary.json").read_bytes())
         measured.append(metrics["fidelity"])

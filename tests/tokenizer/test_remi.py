@@ -143,8 +143,8 @@ def test_a_shift_table_moves_velocities_and_forbids_lost_pitches(make_params: An
     assert table[pitch.start + 1] == pitch.start
     assert table[velocity.start] == velocity.start + 2
     assert table[velocity.stop - 1] == velocity.stop - 1
-    kept = [i for i in range(len(table)) if i not in pitch and i not in velocity]
-    assert table[kept].tolist() == kept
+    unchanged = [i for i in range(len(table)) if i not in pitch and i not in velocity]
+    assert table[unchanged].tolist() == unchanged
 
 
 def test_the_common_resolution_by_hand(make_params: Any) -> None:

@@ -41,7 +41,7 @@ def test_every_cut_of_a_file_gives_its_whole_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "where"),
     [
         ("loss\n4\n", ":1"),
         ("step,loss\n1\n", ":2"),
@@ -49,10 +49,10 @@ def test_every_cut_of_a_file_gives_its_whole_lines(tmp_path: Path) -> None:
         ("step,loss\n1.5,2\n", ":2"),
     ],
 )
-def test_a_malformed_line_is_named(tmp_path: Path, text: str, place: str) -> None:
+def test_a_malformed_line_is_named(tmp_path: Path, text: str, where: str) -> None:
     with pytest.raises(UserError) as caught:
         read_rows(written(tmp_path, text))
-    assert caught.value.faults[0].where.endswith(place)
+    assert caught.value.faults[0].where.endswith(where)
 
 
 @given(st.floats(), st.floats())

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from subprocess_utils import wait_until
 
 from coma_gen.core.errors import UserError
 from coma_gen.tracking import follow
@@ -47,13 +47,6 @@ def is_there(pid: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout
     return state.strip() != "" and not state.startswith("Z")
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -94,7 +87,7 @@ def start_training(home: Path, own_code: dict[str, str]) -> Iterator[Callable[..
             os.kill(training.follower, signal.SIGKILL)
 
 
-def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
+def test_it_sends_a_training_that_is_killed_and_one_that_resumes(
     home: Path,
     store: Store,
     start_training: Callable[..., Training],
@@ -106,7 +99,7 @@ def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
 
     training = start_training()
     curve = write_curve(home / "curve.csv", range(10, 51, 10))
-    wait_until(lambda: len(losses()) == 5, 30)
+    wait_until(lambda: len(losses()) == 5)
     run = store.client.search_runs([store.experiment_id])[0]
     assert (run.info.status, run.info.run_name) == ("RUNNING", "a")
     assert run.data.params["train.learning_rate"]
@@ -114,19 +107,19 @@ def test_it_mirrors_a_training_that_is_killed_and_one_that_resumes(
         file.write("60,122880,4.9,0.003,1.2,\n70,1433")
     (home / "speed.csv").write_text("step,tokens_per_second\n60,9000\n")
     training.process.kill()
-    wait_until(lambda: not is_there(training.follower), 30)
+    wait_until(lambda: not is_there(training.follower))
     assert losses() == [10, 20, 30, 40, 50, 60]
     assert ("system/tokens_per_second", 60, 9000.0) in points()
     assert store.client.get_run(run.info.run_id).info.status == "KILLED"
 
     write_curve(curve, range(10, 31, 10))
     resumed = start_training()
-    wait_until(lambda: store.client.get_run(run.info.run_id).info.status == "RUNNING", 30)
+    wait_until(lambda: store.client.get_run(run.info.run_id).info.status == "RUNNING")
     with curve.open("a") as file:
         file.write(curve_text(range(40, 51, 10)).removeprefix(HEADER))
         file.write("60,122880,4.9,0.003,1.2,\n70,143360,4.8,0.003,1.2,\n")
     resumed.say("finish")
-    wait_until(lambda: not is_there(resumed.follower), 30)
+    wait_until(lambda: not is_there(resumed.follower))
     assert losses() == [10, 20, 30, 40, 50, 60, 70]
     assert store.client.get_run(run.info.run_id).info.status == "FINISHED"
     assert (home / "follower.log").read_text() == ""
@@ -142,12 +135,12 @@ def test_sigterm_to_all_is_not_a_good_end(
     """As a scheduler stops a job: whoever ends by it did not end well, and what was written still arrives."""
     training = start_training()
     curve = write_curve(home / "curve.csv", range(10, 31, 10))
-    wait_until(lambda: len(points()) > 0, 30)
+    wait_until(lambda: len(points()) > 0)
     os.kill(training.follower, signal.SIGTERM)
     with curve.open("a") as file:
         file.write(curve_text(range(40, 51, 10)).removeprefix(HEADER))
     training.process.terminate()
-    wait_until(lambda: not is_there(training.follower), 30)
+    wait_until(lambda: not is_there(training.follower))
     assert max(step for _, step, _ in points()) == 50
     assert store.client.search_runs([store.experiment_id])[0].info.status == "KILLED"
 
@@ -156,9 +149,9 @@ def test_without_a_server_it_ends_quietly_and_soon(
     home: Path, start_training: Callable[..., Training]
 ) -> None:
     training = start_training(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    wait_until(lambda: "must answer" in (home / "follower.log").read_text(), 30)
+    wait_until(lambda: "must answer" in (home / "follower.log").read_text())
     training.process.kill()
-    wait_until(lambda: not is_there(training.follower), follow.LAST_PASS_SECONDS + 10)
+    wait_until(lambda: not is_there(training.follower))
     assert "Traceback" not in (home / "follower.log").read_text()
 
 
@@ -275,7 +268,7 @@ def test_two_followers_do_not_write_to_one_run(
     assert len(open_store(home).client.search_runs([store.experiment_id])) == 1
 
 
-def test_a_parent_that_is_gone_is_seen() -> None:
+def test_a_parent_that_is_gone_is_noticed() -> None:
     assert Parent(os.getppid()).is_there()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

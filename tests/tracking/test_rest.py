@@ -94,13 +94,13 @@ def test_two_runs_can_be_compared_over_rest(
             f"/api/2.0/mlflow/metrics/get-history?run_id={run['info']['run_id']}&metric_key=loss%2Ftrain",
         )
         assert len(history["metrics"]) == 10
-        place = urllib.parse.urlencode({"run_uuid": run["info"]["run_id"], "path": "samples/one.mid"})
-        with urllib.request.urlopen(f"{server}/get-artifact?{place}", timeout=20) as answer:
+        query = urllib.parse.urlencode({"run_uuid": run["info"]["run_id"], "path": "samples/one.mid"})
+        with urllib.request.urlopen(f"{server}/get-artifact?{query}", timeout=20) as answer:
             assert answer.read() == b"MThd"
-    over_rest_it_is_the_same_mirror(server, make_experiment, metrics[0], params[0], monkeypatch, tmp_path)
+    over_rest_the_run_is_the_same(server, make_experiment, metrics[0], params[0], monkeypatch, tmp_path)
 
 
-def over_rest_it_is_the_same_mirror(
+def over_rest_the_run_is_the_same(
     server: str,
     make_experiment: Callable[..., Experiment],
     metrics: dict[str, Any],

@@ -15,7 +15,7 @@ from coma_gen.core.errors import UserError
 from coma_gen.tracking.csv_tail import read_rows
 from coma_gen.tracking.flatten import flat_metrics
 from coma_gen.tracking.run_record import Experiment, sync_complete
-from coma_gen.tracking.run_sync import open_mirror
+from coma_gen.tracking.run_sync import open_run_sync
 from coma_gen.tracking.store import Store
 from coma_gen.tracking.uri import DATABASE
 
@@ -116,7 +116,7 @@ def test_made_twice_it_adds_nothing(store: Store, make_experiment: Make) -> None
 
 def test_what_a_follower_sent_is_completed(store: Store, make_experiment: Make, points: Points) -> None:
     experiment = make_experiment()
-    with open_mirror(store, key=experiment.key, name=experiment.name, params=experiment.params) as sync:
+    with open_run_sync(store, key=experiment.key, name=experiment.name, params=experiment.params) as sync:
         sync.sync_curve(read_rows(experiment.curve)[:4])
         sync.mark("KILLED")
     tracked = sync_complete(store, experiment)

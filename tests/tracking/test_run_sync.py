@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coma_gen.tracking.csv_tail import Row, read_rows
-from coma_gen.tracking.run_sync import CURVES, KILLED, RUNNING, RunSync, find_or_start_run, open_mirror
+from coma_gen.tracking.run_sync import CURVES, KILLED, RUNNING, RunSync, find_or_start_run, open_run_sync
 from coma_gen.tracking.store import Store
 
 Points = Callable[[], list[tuple[str, int, float]]]
@@ -31,7 +31,7 @@ def curve(tmp_path: Path, write_curve: Callable[[Path, range], Path]) -> list[Ro
 
 
 def opened(store: Store) -> RunSync:
-    with open_mirror(store, key="workspace-1", name="workspace", params=PARAMS) as sync:
+    with open_run_sync(store, key="workspace-1", name="workspace", params=PARAMS) as sync:
         return sync
 
 
@@ -105,12 +105,12 @@ def test_a_curve_with_other_values_begins_a_new_run(
 
 def test_other_params_under_the_same_key_begin_a_new_run(store: Store) -> None:
     first = opened(store)
-    with open_mirror(store, key="workspace-1", name="workspace", params={"train": {"steps": 7}}) as second:
+    with open_run_sync(store, key="workspace-1", name="workspace", params={"train": {"steps": 7}}) as second:
         assert second.run_id != first.run_id
         assert second.run().data.params == {"train.steps": "7"}
 
 
-def test_a_diverged_loss_is_kept_as_it_is(store: Store, points: Points) -> None:
+def test_a_diverged_loss_is_sent_as_it_is(store: Store, points: Points) -> None:
     rows = [Row(10, {"train_loss": float("inf")}), Row(20, {"train_loss": float("nan")})]
     for _ in range(2):
         opened(store).sync_curve(rows)
@@ -138,7 +138,7 @@ def test_killed_and_running_again(store: Store) -> None:
 
 def test_hundreds_of_params_and_tags_go_in_batches(store: Store) -> None:
     params = {"section": {f"key{index}": index for index in range(250)}}
-    with open_mirror(store, key="workspace-2", name="workspace", params=params) as sync:
+    with open_run_sync(store, key="workspace-2", name="workspace", params=params) as sync:
         sync.set_tags({f"tag{index}": str(index) for index in range(250)})
         run = sync.run()
     assert len(run.data.params) == 250
@@ -149,14 +149,14 @@ class TestGoneOnWithUnderAnotherName:
     """`dvc exp run` without a name invents one each time it is started."""
 
     def interrupted(self, store: Store, curve: list[Row]) -> str:
-        with open_mirror(store, key="noisy-bulb-1", name="noisy-bulb", params=PARAMS) as sync:
+        with open_run_sync(store, key="noisy-bulb-1", name="noisy-bulb", params=PARAMS) as sync:
             sync.sync_curve(curve[:10])
             return sync.run_id
 
     def test_it_is_one_run_with_the_new_name(self, store: Store, curve: list[Row], points: Points) -> None:
         run_id = self.interrupted(store, curve)
         for _ in range(2):
-            with open_mirror(store, key="loved-lamp-1", name="loved-lamp", params=PARAMS) as sync:
+            with open_run_sync(store, key="loved-lamp-1", name="loved-lamp", params=PARAMS) as sync:
                 sync.sync_curve(curve)
                 run = sync.run()
         assert (run.info.run_id, run.info.run_name) == (run_id, "loved-lamp")
@@ -182,7 +182,7 @@ class TestGoneOnWithUnderAnotherName:
         assert find_or_start_run(store, key="loved-lamp-1", name="loved-lamp") != run_id
 
     def test_what_somebody_writes_to_stays_itself(self, store: Store) -> None:
-        with open_mirror(store, key="noisy-bulb-1", name="noisy-bulb", params=PARAMS) as sync:
+        with open_run_sync(store, key="noisy-bulb-1", name="noisy-bulb", params=PARAMS) as sync:
             assert find_or_start_run(store, key="loved-lamp-1", name="loved-lamp") != sync.run_id
 
     def test_what_another_checkout_began_stays_itself(

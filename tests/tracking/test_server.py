@@ -1,4 +1,4 @@
-"""The door before MLflow's scoring app, and the command that serves: what comes through, and how it ends."""
+"""The guard before MLflow's app, and the command that serves: what comes through, and how it ends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def through(
     answer: tuple[int, bytes] = (200, b"fine"),
     path: str = "/invocations",
 ) -> tuple[int, bytes, list[bytes]]:
-    """What comes back of a POST through a door, and what the app behind it read."""
+    """What comes back of a POST through the guard, and what the app behind it read."""
     read: list[bytes] = []
     sent: list[Message] = []
 

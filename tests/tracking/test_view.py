@@ -46,6 +46,12 @@ def test_the_link_opens_the_view_and_the_view_names_what_runs_have() -> None:
     assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} <= sections
 
 
+def test_all_columns_are_in_a_window_of_1440() -> None:
+    state = json.loads(json.loads(experiment_tags()[STATE])["state"])
+    menu_and_margins, boxes_to_tick = 254, 73
+    assert sum(state["columnWidths"].values()) <= 1440 - menu_and_margins - boxes_to_tick
+
+
 def test_no_mlflow_is_needed_to_say_where_the_page_is() -> None:
     program = "import sys, coma_gen.tracking.view; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from coma_gen.core.errors import UserError
 from coma_gen.training.distributed import init_distributed
-from coma_gen.training.launch import PLACE, RENDEZVOUS, _loopback
+from coma_gen.training.launch import RANK_VARIABLES, RENDEZVOUS, _loopback
 from coma_gen.training.signals import TrainingInterrupted
 
 SETTINGS: dict[str, Any] = {
@@ -88,14 +88,14 @@ def threads() -> list[str]:
     return [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
 
 
-def fork_rank(work: Callable[[], None], output: Path, place: dict[str, str]) -> int:
+def fork_rank(work: Callable[[], None], output: Path, rank_environment: dict[str, str]) -> int:
     """Forks a child that does `work` as a rank, its output in a file; returns its process id."""
     child = os.fork()
     if child:
         return child
     status = 1
     try:
-        os.environ.update(place)
+        os.environ.update(rank_environment)
         for stream in (1, 2):
             os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -143,7 +143,7 @@ def run_ranks(
     folder.mkdir()
     children = []
     for rank in range(size):
-        place = dict(zip(PLACE, (str(rank), str(rank), str(size)), strict=True))
+        rank_environment = dict(zip(RANK_VARIABLES, (str(rank), str(rank), str(size)), strict=True))
         work = partial(
             train_as_rank,
             run,
@@ -153,7 +153,7 @@ def run_ranks(
             changes=changes | ({"key": keys[rank]} if keys and rank in keys else {}),
         )
         meeting = {RENDEZVOUS: str(folder / "rendezvous"), **_loopback()}
-        children.append(fork_rank(work, folder / f"{rank}.txt", place | meeting))
+        children.append(fork_rank(work, folder / f"{rank}.txt", rank_environment | meeting))
     if after is not None:
         step, act = after
         end = time.monotonic() + 60

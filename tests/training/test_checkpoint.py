@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from coma_gen.training.checkpoint import CHECKPOINTS, KEPT, Checkpoint, latest_checkpoint, save_checkpoint
+from coma_gen.training.checkpoint import (
+    CHECKPOINTS,
+    MAX_CHECKPOINTS,
+    Checkpoint,
+    latest_checkpoint,
+    save_checkpoint,
+)
 
 KEY = "k" * 64
 
@@ -60,7 +66,7 @@ def test_the_last_three_stay_and_the_newest_is_taken(tmp_path: Path) -> None:
     for step in (9, 10, 99, 100, 1000):
         save_checkpoint(tmp_path, make(step), key=KEY)
     assert steps(tmp_path) == ["step-00000099", "step-00000100", "step-00001000"]
-    assert len(steps(tmp_path)) == KEPT
+    assert len(steps(tmp_path)) == MAX_CHECKPOINTS
     back = latest_checkpoint(tmp_path, key=KEY)
     assert back is not None and back.step == 1000
 

@@ -16,12 +16,12 @@ from coma_gen.core.errors import UserError
 from coma_gen.training import launch
 from coma_gen.training.launch import LOST, RENDEZVOUS, is_first_rank, is_rank, launch_ranks
 
-SETTLE = "import os, signal, sys, time; from pathlib import Path; rank = int(os.environ['RANK'])\n"
+PRELUDE = "import os, signal, sys, time; from pathlib import Path; rank = int(os.environ['RANK'])\n"
 
 
 def start(body: str, *arguments: object, processes: int = 2) -> None:
     launch_ranks(
-        [sys.executable, "-c", SETTLE + body, *(str(each) for each in arguments)], processes=processes
+        [sys.executable, "-c", PRELUDE + body, *(str(each) for each in arguments)], processes=processes
     )
 
 

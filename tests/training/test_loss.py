@@ -29,8 +29,8 @@ class Window(nn.Module):
     """Is sure that the next token is the number of tokens it has seen in its window, plus one."""
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        seen = torch.arange(1, input_ids.shape[1] + 1)
-        return 100.0 * nn.functional.one_hot(seen + 1, 12).float().expand(len(input_ids), -1, -1)
+        lengths = torch.arange(1, input_ids.shape[1] + 1)
+        return 100.0 * nn.functional.one_hot(lengths + 1, 12).float().expand(len(input_ids), -1, -1)
 
 
 def test_windows_by_hand(trainer: ModuleType) -> None:

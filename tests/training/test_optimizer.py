@@ -69,11 +69,11 @@ def test_state_comes_back_to_the_bit(trainer: ModuleType, name: str) -> None:
     optimizers = build_optimizers(model, params)
     assert optimizer_tensors(optimizers, model) == {}
     learn(model, optimizers, 3)
-    kept = {name: value.clone() for name, value in optimizer_tensors(optimizers, model).items()}
+    saved = {name: value.clone() for name, value in optimizer_tensors(optimizers, model).items()}
     other = trainer.make_model()
     other.load_state_dict(model.state_dict())
     fresh = build_optimizers(other, params)
-    restore_optimizers(fresh, other, kept)
+    restore_optimizers(fresh, other, saved)
     learn(model, optimizers, 2)
     learn(other, fresh, 2)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))

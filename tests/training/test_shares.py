@@ -15,6 +15,7 @@ from coma_gen.config.rules import check_world_size
 from coma_gen.config.schema import ModelParams, TrainParams
 from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.errors import UserError
+from coma_gen.model.conformer import Conformer
 from coma_gen.training import distributed as module
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_peer
 
@@ -54,7 +55,7 @@ def test_shares_are_a_partition_and_keep_to_micro_batches(
         length = share.windows // share.micro_batches
         for number in range(share.micro_batches):
             first = share.first + number * length
-            numbers = {place // micro_batch for place in range(first, first + length)}
+            numbers = {index // micro_batch for index in range(first, first + length)}
             assert numbers == {share.first_micro_batch + number}
 
 
@@ -115,3 +116,26 @@ def test_other_errors_are_no_lost_peer() -> None:
     assert not is_lost_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_lost_peer(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_lost_peer(torch.distributed.DistNetworkError("x"))
+
+
+def test_gradients_are_shared_with_options_that_each_torch_from_2_11_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DistributedDataParallel of 2.11 has broadcast_buffers, of 2.13 forward_sync_buffers for it."""
+
+    def of_both(
+        model: torch.nn.Module, *, device_ids: list[int], process_group: object, gradient_as_bucket_view: bool
+    ) -> tuple[object, ...]:
+        return model, device_ids, process_group, gradient_as_bucket_view
+
+    monkeypatch.setattr(module, "DistributedDataParallel", of_both)
+    monkeypatch.setattr(module.dist, "new_group", lambda backend: backend)
+    model = Conformer(params=DRY, vocab_size=9, seed=0)
+    shared = Distributed(1, 2, 1).shared(model, torch.device("cuda", 1))
+    assert shared == (model, [1], "nccl", True)
+
+
+@pytest.mark.parametrize("positions", ["xpos", "rotary", "dynamic", "none"])
+def test_a_model_has_no_buffers_that_ranks_would_exchange_each_step(positions: str) -> None:
+    changes = {"attention_position": positions, "position_embedding": "learned"}
+    assert not list(Conformer(params=DRY.model_copy(update=changes), vocab_size=9, seed=0).buffers())

@@ -70,10 +70,10 @@ def saved_step(resume: Path, point: Checkpoint, key: str) -> int:
 
 
 EVERY, VALIDATED, LOGGED, SAVED = range(1, STEPS + 1), (4, 8, 10), (3, 4, 6, 8, 9, 10), (2, 4, 6, 8, 10)
-PLACES = {
+CALLS = {
     # what is called, the step from its arguments, whether it fails after it has acted, its steps
-    "before a step": (loop._TrainLoop, "take_step", lambda run, step: step, False, EVERY),
-    "between a step and what follows": (loop._TrainLoop, "take_step", lambda run, step: step, True, EVERY),
+    "before a step": (loop._TrainLoop, "take_step", lambda run, step, _: step, False, EVERY),
+    "between a step and what follows": (loop._TrainLoop, "take_step", lambda run, step, _: step, True, EVERY),
     "between validation and row": (loop._TrainLoop, "validate", validated_step, True, VALIDATED),
     "between row and checkpoint": (MetricsLog, "append", lambda curve, row: row.step, True, LOGGED),
     "before a checkpoint": (state, "save_checkpoint", saved_step, False, SAVED),
@@ -81,12 +81,12 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_fault_at_every_place_and_step(
-    trainer: ModuleType, tmp_path: Path, uninterrupted: str, place: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("call", CALLS)
+def test_a_fault_at_every_call_and_step(
+    trainer: ModuleType, tmp_path: Path, uninterrupted: str, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each place fails once at each step, in one run that is started again every time."""
-    owner, name, step_of, is_late, steps = PLACES[place]
+    """Each call fails once at each step, in one run that is started again every time."""
+    owner, name, step_of, is_late, steps = CALLS[call]
     real, failed = getattr(owner, name), set()
 
     def faulty(*arguments: Any, **options: Any) -> Any:
@@ -113,10 +113,10 @@ def test_asked_to_stop_after_each_step(
     before = signal.getsignal(signal.SIGTERM)
     real = loop._TrainLoop.take_step
 
-    def take_step(self: Any, number: int) -> Any:
+    def take_step(self: Any, number: int, batches: Any) -> Any:
         if number == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, number)
+        return real(self, number, batches)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop._TrainLoop, "take_step", take_step)

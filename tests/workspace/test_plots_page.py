@@ -37,7 +37,7 @@ def test_the_scripts_stand_in_the_page_and_dvc_takes_it(checkout: Path) -> None:
 
 
 @pytest.mark.usefixtures("scripts")
-def test_a_second_one_takes_its_place(checkout: Path) -> None:
+def test_a_second_one_replaces_it(checkout: Path) -> None:
     write_page(checkout).write_text("an older one")
     assert "plot_divs" in write_page(checkout).read_text()
 

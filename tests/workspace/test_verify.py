@@ -100,7 +100,7 @@ def test_a_stage_that_has_not_run_or_whose_results_are_gone_is_not_good(root: Pa
     assert verdicts(root)["download"] == ("has not run, or its results are gone", False)
 
 
-def test_other_params_are_seen_and_no_commit_is_refused(
+def test_other_params_are_noticed_and_no_commit_is_refused(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert has_committed_params(root)

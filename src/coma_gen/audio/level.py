@@ -37,14 +37,14 @@ class Meter:
 
     @property
     def level(self) -> float:
-        """Of what was heard, in units of 16-bit samples; 0 for silence."""
-        last = [self._pending.mean(keepdims=True)] if len(self._pending) and not self._heard else []
+        """Of the sound so far, in units of 16-bit samples; 0 for silence."""
+        last = [self._pending.mean(keepdims=True)] if len(self._pending) and not self._has_powers else []
         powers = np.concatenate([*self._powers, *last]) if self._powers or last else np.zeros(0)
         loud = powers[powers > powers.mean() * 10 ** (-QUIET_DECIBELS / 10)] if len(powers) else powers
         return float(np.sqrt(loud.mean())) if len(loud) else 0.0
 
     @property
-    def _heard(self) -> bool:
+    def _has_powers(self) -> bool:
         return any(len(part) for part in self._powers)
 
 

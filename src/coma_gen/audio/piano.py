@@ -24,6 +24,8 @@ MAX_TONE_SECONDS = 12.0
 GOLDEN = 0.6180339887498949
 HIGHEST_PARTIAL_HZ = 9500.0
 """Partials above are left out; a key whose fundamental is (none of a piano: 4,186 Hz at most) is silent."""
+FIRST_DECAY, LATER_DECAY, LATER = 4.4, 0.55, 0.24
+"""The two stages of a decay in multiples of a partial's rate, and the later's share (benchmarks/piano.py)."""
 FIRST_UNDAMPED = 89
 """From this pitch on (F6) a piano has no dampers: the strings ring until they are still."""
 
@@ -83,12 +85,12 @@ def _strike(pitch: int, rate: int) -> Tone:
     frequency = _partials(pitch, min(HIGHEST_PARTIAL_HZ, 0.45 * rate))
     decay = _decay(fundamental, frequency)
     soft, hard = (_spectrum(fundamental, frequency, touch) for touch in (0.0, 1.0))
-    seconds = min(MAX_TONE_SECONDS, math.log(1000.0) / (0.55 * float(decay[0])))
+    seconds = min(MAX_TONE_SECONDS, math.log(1000.0) / (LATER_DECAY * float(decay[0])))
     number = int(seconds * rate)
     phase = 2 * np.pi * np.modf(np.arange(1, len(frequency) + 1) * GOLDEN)[0]
     detuned = frequency * 2 ** (0.9 / 1200)
-    waves = np.concatenate([frequency, detuned]), np.concatenate([1.9 * decay, 0.55 * decay])
-    levels = np.stack([np.concatenate([0.68 * level, 0.32 * level]) for level in (soft, hard)])
+    waves = np.concatenate([frequency, detuned]), np.concatenate([FIRST_DECAY * decay, LATER_DECAY * decay])
+    levels = np.stack([np.concatenate([(1 - LATER) * level, LATER * level]) for level in (soft, hard)])
     body, hardest = _decaying_sines(*waves, levels, np.concatenate([phase, phase]), number, rate)
     body, hardest = body + _knock(number, rate, 0.10), hardest + _knock(number, rate, 0.25)
     shape = _outline(number, rate, attack=0.0015 + 0.5 / max(fundamental, 150.0))
@@ -122,11 +124,13 @@ def _spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
     high; the soundboard radiates little below 70 Hz.
     """
     k = np.arange(1, len(frequency) + 1)
-    place = 0.35 + 0.65 * np.abs(np.sin(np.pi * k / 8.0))
-    cutoff = (650.0 + 2600.0 * touch) * (fundamental / 440.0) ** 0.35
-    felt = np.exp(-(frequency - fundamental) / cutoff) * k ** -(1.15 - 0.45 * touch)
+    strike = 0.35 + 0.65 * np.abs(np.sin(np.pi * k / 8.0))
+    height = fundamental / 440.0
+    cutoff = (650.0 + 2600.0 * touch) * max(1.0, height) ** 0.35 * min(1.0, height) ** 0.05
+    slope = (1.15 - 0.45 * touch) * min(1.0, height) ** 0.25
+    felt = np.exp(-(frequency - fundamental) / cutoff) * k**-slope
     board = frequency**2 / (frequency**2 + 70.0**2)
-    return np.asarray(place * felt * board, np.float64)
+    return np.asarray(strike * felt * board, np.float64)
 
 
 def _decaying_sines(

@@ -34,7 +34,7 @@ Pcm = npt.NDArray[np.int16]
 
 
 class Performer:
-    """Plays notes on a piano, any stretch of time at a time.
+    """Plays notes on a piano, any span of time at a time.
 
     Args:
         notes: the music; its pedal is honored.
@@ -90,8 +90,8 @@ def _ears(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
     """(N, channels) gains of each note: bass to the left, treble to the right, of equal power everywhere."""
     if channels == 1:
         return np.ones((len(pitch), 1), np.float32)
-    place = np.clip((pitch.astype(np.float64) - 64.5) / 43.5, -1, 1) * KEYBOARD_WIDTH
-    angle = np.pi / 4 * (1 + place)
+    pan = np.clip((pitch.astype(np.float64) - 64.5) / 43.5, -1, 1) * KEYBOARD_WIDTH
+    angle = np.pi / 4 * (1 + pan)
     return np.asarray(np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1), np.float32)
 
 
@@ -115,9 +115,9 @@ def sound_blocks(
     played = (performer.play(begin, begin + block) for begin in range(0, total + BLOCK, block))
     left = total
     for dry in _rechunked(played, BLOCK, -(-total // BLOCK)):
-        heard = limiter.pass_on(room.hear(dry))[:, :left]
-        left -= heard.shape[1]
-        yield _pcm(heard)
+        limited = limiter.pass_on(room.hear(dry))[:, :left]
+        left -= limited.shape[1]
+        yield _pcm(limited)
     yield _pcm(limiter.flush()[:, :left])
 
 

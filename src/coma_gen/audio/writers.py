@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     Pcm = npt.NDArray[np.int16]
 
-SMALL, SMALL_BLOCK = 0.9, 65_536
-"""Of 0 (the best) to 1 (the smallest); and samples that are written at a time."""
 MAX_WAV_BYTES = 2**32 - 2**16
 FULL_SCALE = 32_768.0
 OGG_SERIAL = b"coma"
 """Names the stream in an Ogg file; libsndfile draws another one each time."""
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+SMALL, SMALL_BLOCK = 0.9, 65_536
+"""Of 0 (the best) to 1 (the smallest); and samples that libsndfile is given at a time, which it keeps."""
+_BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ def _write_ogg(
 
 
 def _ogg_checksum(page: bytes) -> bytes:
-    """The checksum of an Ogg page (RFC 3533) whose own place is zero.
+    """The checksum of an Ogg page (RFC 3533) whose own bytes are zero.
 
     It is zlib's CRC with every byte, and the sum, read from its other end, and without zlib's complements.
     """
-    mirrored = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return mirrored.to_bytes(4, "big").translate(_MIRRORED)
+    reversed_sum = zlib.crc32(page.translate(_BIT_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return reversed_sum.to_bytes(4, "big").translate(_BIT_REVERSED)
 
 
 AUDIO_WRITERS = {

@@ -155,8 +155,8 @@ def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
     last = len(widths) - 1
     for line in lines:
         cells = [
-            cell.ljust(width) if place in (0, last) else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if column in (0, last) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         yield ("  " + "   ".join(cells)).rstrip()
 

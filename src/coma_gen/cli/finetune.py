@@ -59,8 +59,8 @@ def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> i
     with named_model(options.model, workspace) as folder:
         manifest = verify_artifact(folder, kind="model")
         _check_tokens(workspace, folder)
-        kept = keep(workspace, folder, manifest)
-    flags = [*finetune_flags(workspace, music, kept), *rest]
+        copied = keep(workspace, folder, manifest)
+    flags = [*finetune_flags(workspace, music, copied), *rest]
     print(shlex.join(["dvc", "exp", "run", *flags]), flush=True)
     command = [sys.executable, "-m", "dvc", "exp", "run", *flags]
     elsewhere = {"--queue", "--temp"}  # then the figures here are not of this run
@@ -89,12 +89,12 @@ def _is_utf8(path: Path) -> bool:
 
 def keep(workspace: Workspace, folder: Path, manifest: Manifest) -> Path:
     """Copies a model to where no stage writes; once for the same one."""
-    kept = workspace.downloads / "models" / manifest.digest[:16]
-    if not kept.exists():
-        with atomic_dir(kept) as building:
+    copied = workspace.downloads / "models" / manifest.digest[:16]
+    if not copied.exists():
+        with atomic_dir(copied) as building:
             shutil.copytree(folder, building, dirs_exist_ok=True)
-    verify_artifact(kept, kind="model")
-    return kept
+    verify_artifact(copied, kind="model")
+    return copied
 
 
 def finetune_flags(workspace: Workspace, music: Path, model: Path) -> list[str]:

@@ -207,7 +207,7 @@ def _prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) 
     if options.prompt is None:
         return None
     check_file(Path(options.prompt), options.prompt)
-    return read_prompt(Path(options.prompt), name=options.prompt, open_pedal=open_pedal, **request.stretch)
+    return read_prompt(Path(options.prompt), name=options.prompt, open_pedal=open_pedal, **request.passage)
 
 
 def _pieces(

@@ -46,7 +46,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     """Writes the picture and the sound: both, or neither."""
     from coma_gen.audio.soundfont import check_soundfont, write_soundfont_sound
     from coma_gen.audio.synth import write_sound
-    from coma_gen.core.free_names import place_files
+    from coma_gen.core.free_names import move_files
     from coma_gen.core.io import check_file, shown_name
     from coma_gen.midi.io import notes_of, read_bytes, read_song
     from coma_gen.midi.playback import read_sounding_notes
@@ -80,7 +80,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
             for finished, target in zip(made, targets, strict=True):
                 finished.replace(target)
         else:
-            targets = place_files(made, folder, source.stem)
+            targets = move_files(made, folder, source.stem)
     for target in targets:
         print(target)
     return 0

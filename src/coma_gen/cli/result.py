@@ -32,7 +32,7 @@ def _result(workspace: Workspace, options: argparse.Namespace, _rest: list[str])
     from coma_gen.experiments.dvc_experiments import experiment_of, head
     from coma_gen.experiments.result_tables import Checkout, RunFiles, finished, markdown
 
-    kept: dict[str, RunFiles] = {name: experiment_of(workspace.root, name) for name in options.names}
-    kept = kept or {"this model": Checkout(workspace.root, head(workspace.root))}
-    print(markdown([finished(name, where) for name, where in kept.items()]))
+    runs: dict[str, RunFiles] = {name: experiment_of(workspace.root, name) for name in options.names}
+    runs = runs or {"this model": Checkout(workspace.root, head(workspace.root))}
+    print(markdown([finished(name, where) for name, where in runs.items()]))
     return 0

@@ -90,10 +90,10 @@ def requested_limits(options: argparse.Namespace) -> tuple[dict[str, Any], Limit
 def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Becomes the server, so that there is one process, which ends when it is told to."""
     from coma_gen.core.seeding import pin_cpu
-    from coma_gen.tracking.model_store import kept_models
+    from coma_gen.tracking.model_store import find_model_store
 
     given, limits = requested_limits(options)
-    address = kept_models(options.model, workspace.home)
+    address = find_model_store(options.model, workspace.home)
     pin_cpu(pin=True, threads=options.threads)
     os.environ |= QUIET | {"MLFLOW_TRACKING_URI": address.uri, "SERVING_MODEL_CONFIG": json.dumps(given)}
     program = Path(__file__).parents[1] / "serving" / "app.py"

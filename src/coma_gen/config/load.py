@@ -80,7 +80,7 @@ def _unknown(content: dict[Any, Any], *, known: list[str], where: str) -> list[F
 
 
 def _explained(error: ValidationError, *, section: str, kind: type[Section]) -> list[Fault]:
-    """The faults of a section, one a place; a list whose items are at fault is not also called too short."""
+    """The faults of a section, one a key; a list whose items are at fault is not also called too short."""
     faults: dict[str, Fault] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] == "extra_forbidden":
@@ -97,7 +97,7 @@ def _explained(error: ValidationError, *, section: str, kind: type[Section]) -> 
 
 
 def _named(detail: ErrorDetails, kind: type[Section]) -> list[int | str]:
-    """The place: the key and the positions in its lists, without pydantic's own names for the arms of a
+    """The location: the key and the positions in its lists, without pydantic's own names for the arms of a
     union.
     """
     return [part for part in detail["loc"] if isinstance(part, int) or part in kind.model_fields]

@@ -130,6 +130,8 @@ def check_world_size(processes: int, model: ModelParams, train: TrainParams) -> 
     whole, and the result must not depend on who computes it.
     """
     batch = train.micro_batch * train.grad_accum_steps
+    if processes > 1 and train.cuda_graphs:
+        yield Fault("train.cuda_graphs", "must be false where several processes share a step", "true")
     whole = train.grad_accum_steps % processes == 0
     even = batch % processes == 0
     parted = even and processes % train.grad_accum_steps == 0

@@ -128,6 +128,7 @@ class TrainParams(Section):
     micro_batch: Count
     grad_accum_steps: Count
     steps: Count
+    max_minutes: Positive | None
     optimizer: Literal["muon", "adamw"]
     muon_learning_rate: Annotated[Float, Field(gt=0, le=10)]
     muon_momentum: Annotated[Float, Field(ge=0, lt=1)]
@@ -144,6 +145,7 @@ class TrainParams(Section):
     clip_norm: Positive | None
     precision: Literal["fp32", "bf16"]
     compile: StrictBool
+    cuda_graphs: StrictBool
     augment: StrictBool
     tensorboard: StrictBool
     log_every: Count

@@ -1,6 +1,6 @@
 """Results that never take a name that is taken: the next free one instead, also where two programs want it.
 
-A name is taken in the moment in which the finished result gets it, by a step that fails where something has
+A name is taken as the finished result gets it, by a step that fails where something has
 the name already. So nothing is overwritten, and nothing is reserved by a program that may never finish.
 """
 
@@ -98,7 +98,7 @@ def _remove_abandoned(folder: Path) -> None:
             os.close(lock)
 
 
-def place_files(made: Sequence[Path], folder: Path, stem: str) -> list[Path]:
+def move_files(made: Sequence[Path], folder: Path, stem: str) -> list[Path]:
     """Moves finished files, which differ in their endings, into a folder under the first name that is free
     for all of them.
 

@@ -17,7 +17,7 @@ from typing import Any
 from coma_gen.core.errors import Fault, UserError
 
 FORMER = ".former.partial"
-"""How the name ends of a folder that is moved aside for a moment, while another takes its place."""
+"""How the name ends of a folder that is moved aside while another is renamed to its path."""
 
 LONGEST_BESIDE = 200
 """Bytes of a name that longer names may begin with."""
@@ -61,7 +61,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
-        settle(Path(name), path)
+        replace_durably(Path(name), path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -121,7 +121,7 @@ def check_file(path: Path, name: str | None = None) -> None:
         raise UserError(Fault(name or str(path), "must be a file", "a pipe or a device", "save it as one"))
 
 
-def settle(finished: Path, path: Path) -> None:
+def replace_durably(finished: Path, path: Path) -> None:
     """Gives a finished file or folder its name, in a way that outlives a power cut."""
     finished.replace(path)
     _fsync_folder(path.parent)
@@ -157,7 +157,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         building.chmod(0o777 & ~_umask())
         if path.exists():
             path.replace(former)
-        settle(building, path)
+        replace_durably(building, path)
     except BaseException:
         if former.exists() and not path.exists():
             former.replace(path)

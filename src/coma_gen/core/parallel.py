@@ -122,21 +122,21 @@ def map_prepared(
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for this process alone
         try:
             others = [
-                pool.submit(_work, function, [items[place] for place in share], prepare)
+                pool.submit(_work, function, [items[index] for index in share], prepare)
                 for share in shares[1:]
             ]
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         own = shares[0] if shares else []
         try:
-            total = sum(costs[place] for place in own)
+            total = sum(costs[index] for index in own)
             with (
                 prepare() as prepared,
                 tqdm(total=total, desc=desc, unit=unit, unit_scale=True, disable=None) as bar,
             ):
-                for place in own:
-                    results[place] = function(prepared, items[place])
-                    bar.update(costs[place])
+                for index in own:
+                    results[index] = function(prepared, items[index])
+                    bar.update(costs[index])
             for share, future in zip(shares[1:], others, strict=True):
                 results |= zip(share, future.result(), strict=True)
         except BrokenProcessPool:
@@ -148,17 +148,17 @@ def map_prepared(
             for child in multiprocessing.active_children():
                 child.kill()
             raise
-    return [results[place] for place in range(len(items))]
+    return [results[index] for index in range(len(items))]
 
 
 def _shares(costs: Sequence[float], count: int) -> list[list[int]]:
-    """The places of the items of each process: the dearest first, each to who has least to do so far."""
+    """The indices of the items of each process: the dearest first, each to who has least to do so far."""
     shares: list[list[int]] = [[] for _ in range(count)]
     loads = [0.0] * count
-    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
         least = loads.index(min(loads))
-        shares[least].append(place)
-        loads[least] += costs[place]
+        shares[least].append(index)
+        loads[least] += costs[index]
     return shares
 
 

@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailure:
-    """What stands in the place of a result that there is none of.
+    """What stands for a result that there is none of.
 
     Attributes:
         reason: what became of the work.

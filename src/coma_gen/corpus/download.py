@@ -3,7 +3,7 @@
 The file is streamed to a temporary name beside its place, its size and SHA-256 are compared, and only then it
 takes its name: what stands under the final name has been proven, and nothing else was ever opened. What may
 pass (a time-out, a broken connection, a busy server, bytes that were changed on their way) is tried again
-from the start. Only https, at every redirect too; plain http is for this machine itself: tests and mirrors.
+from the start. Only https, at every redirect too; plain http is for this machine itself: tests and copies.
 
 Certificates are the system's, or those in the file that SSL_CERT_FILE names.
 """
@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.core.io import settle, sha256_file
+from coma_gen.core.io import replace_durably, sha256_file
 
 MAX_BYTES = 2**30
 CA_VARIABLE = "SSL_CERT_FILE"
@@ -82,7 +82,7 @@ def fetch(url: str, sha256: str, destination: Path, *, remedy: str, patience: Re
     Args:
         url: https, or http on this machine.
         sha256: the digest that the file must have, in hexadecimal.
-        destination: its place; its folder is made.
+        destination: its path; its folder is made.
         remedy: what a person can do where the network fails.
         patience: how long to wait, and how often to try.
 
@@ -122,7 +122,7 @@ def _written_beside(destination: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         partial.chmod(0o644)
-        settle(partial, destination)
+        replace_durably(partial, destination)
     except OSError as error:
         raise UserError(Fault(str(destination), "must be writable", error.strerror or str(error))) from None
     finally:

@@ -31,14 +31,14 @@ def keep_composers(rows: Sequence[Performance], split: SplitParams) -> list[Perf
             if name not in known
         ]
     )
-    kept = [row for row in rows if (not wanted or row.composer in wanted) and row.composer not in unwanted]
+    chosen = [row for row in rows if (not wanted or row.composer in wanted) and row.composer not in unwanted]
     if split.composers_top is not None:
-        best = _ranking(kept, split.composers_top_by)[: split.composers_top]
-        kept = [row for row in kept if row.composer in best]
-    if not kept:
+        best = _ranking(chosen, split.composers_top_by)[: split.composers_top]
+        chosen = [row for row in chosen if row.composer in best]
+    if not chosen:
         rule = "must leave somebody"
         raise UserError(Fault("split.composers_keep and split.composers_drop", rule, "no performance left"))
-    return kept
+    return chosen
 
 
 def _ranking(rows: Sequence[Performance], by: str) -> list[str]:

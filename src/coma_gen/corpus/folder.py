@@ -45,7 +45,7 @@ class OwnMusic:
     """What was found.
 
     Attributes:
-        performances: rows of what was kept.
+        performances: rows of what was copied.
         twins: files left out because another has the same bytes.
         not_in_table: MIDI files left out because there is a table and it does not name them.
     """
@@ -85,8 +85,8 @@ def write_folder(source: Path, folder: Path) -> OwnMusic:
             )
         )
     refuse([fault for name in names if (fault := _name_fault(source, name))])
-    kept = _copy(source, folder, names, {row.midi_filename: row for row in rows})
-    described = list(kept.values())
+    by_digest = _copy(source, folder, names, {row.midi_filename: row for row in rows})
+    described = list(by_digest.values())
     if not rows:
         readings = read_all([folder / row.midi_filename for row in described])  # the split refuses what fails
         pairs = zip(described, readings, strict=True)
@@ -102,12 +102,12 @@ def _copy(
     Raises:
         UserError: a file is not what its row says, or stands in two splits.
     """
-    kept: dict[str, Performance] = {}
+    by_digest: dict[str, Performance] = {}
     faults = []
     for name in sorted(names):
         content = _read(source / name)
         digest = sha256_bytes(content)
-        if twin := kept.get(digest):
+        if twin := by_digest.get(digest):
             if name in given and given[name].split != twin.split:
                 rule = f"must be in the split of {twin.midi_filename}, whose bytes it has, '{twin.split}'"
                 faults.append(Fault(str(source / name), rule, repr(given[name].split)))
@@ -119,16 +119,16 @@ def _copy(
         if row.sha256 and row.sha256 != digest:
             rule = f"must have the SHA-256 of the table, {row.sha256}"
             raise UserError(Fault(str(source / name), rule, digest))
-        kept[digest] = replace(row, sha256=digest)
+        by_digest[digest] = replace(row, sha256=digest)
     refuse(faults)
-    return kept
+    return by_digest
 
 
 def _table_of(source: Path, found: Sequence[Path]) -> Path | None:
     """The one table at the top of a folder, or of the one folder in it that holds all of its music.
 
     Raises:
-        UserError: more than one, one in another place, or what must be one under another name.
+        UserError: more than one, one in another folder, or what must be one under another name.
     """
     known = [path for path in found if _TABLE.fullmatch(path.name)]
     tables = [path for path in known if path.parent == source]
@@ -167,15 +167,15 @@ def _is_table(path: Path) -> bool:
 def _found(source: Path) -> tuple[list[Path], list[Fault]]:
     """Everything below a folder but hidden ones, sorted, and faults of what cannot be followed."""
     found, faults = [], []
-    for place, folders, files in os.walk(source):
+    for directory, folders, files in os.walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
-            path = Path(place, name)
+            path = Path(directory, name)
             if path.is_symlink() and not _is_inside(path, source):
                 remedy = "copy the folder, or name it itself as download.path"
                 faults.append(_left(path, remedy))
         for name in files:
-            path = Path(place, name)
+            path = Path(directory, name)
             if name.startswith("."):
                 continue
             if path.suffix.lower() in MIDI_SUFFIXES and not path.is_file():

@@ -182,9 +182,9 @@ def write_mini(folder: Path, *, cache: Path, run: Runner = subprocess.run) -> li
 
 def _fetch_sdist(cache: Path, run: Runner) -> Path:
     """The pinned source distribution of miditok in the cache, fetched with pip from its index if need be."""
-    kept = cache / SDIST
-    if kept.is_file() and sha256_file(kept) == SDIST_SHA256:
-        return kept
+    cached = cache / SDIST
+    if cached.is_file() and sha256_file(cached) == SDIST_SHA256:
+        return cached
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sdist.", dir=cache) as aside:
         requirement = Path(aside) / "requirement.txt"
@@ -209,8 +209,8 @@ def _fetch_sdist(cache: Path, run: Runner) -> Path:
             raise _pip_fault(_last_line(f"{done.stdout}\n{done.stderr}"))
         if sha256_file(fetched) != SDIST_SHA256:
             raise UserError(Fault(SDIST, f"must have the SHA-256 {SDIST_SHA256}", sha256_file(fetched)))
-        fetched.replace(kept)
-    return kept
+        fetched.replace(cached)
+    return cached
 
 
 def _pip_fault(got: str) -> UserError:

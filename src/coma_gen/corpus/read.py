@@ -1,4 +1,4 @@
-"""Reading the corpus's MIDI files: guarded while nobody has vouched for them, by their digest ever after."""
+"""Reading the corpus's MIDI files: isolated while nobody has vouched for them, by their digest ever after."""
 
 from __future__ import annotations
 

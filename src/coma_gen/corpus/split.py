@@ -105,7 +105,7 @@ def _left_out(
 
 
 def _overlap(placed: Sequence[Performance]) -> dict[str, Any]:
-    """Compositions that a model may have heard in training and meets again in a test."""
+    """Compositions that a model may have been trained on and meets again in a test."""
     where: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in placed:
         where[row.composer, row.title].add(row.split)

@@ -1,6 +1,6 @@
 """Which performance goes into which split: by the table, by content, by composition or by lot.
 
-Where the split is ours to make, a performance's place is a number in [0, 1) from the digest of its bytes:
+Where the split is ours to make, a performance has a number in [0, 1) from the digest of its bytes:
 below the test fraction it is test, below the two fractions validation, above them train. So a file stays
 where it is when others are added, whatever it is called.
 
@@ -62,8 +62,8 @@ def assign(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Perfor
     return _official(ordered, split)
 
 
-def place(sha256: str) -> float:
-    """A performance's place in [0, 1), a function of its bytes."""
+def hash_fraction(sha256: str) -> float:
+    """A performance's number in [0, 1), a function of its bytes."""
     return int(sha256_bytes(f"split/{sha256}".encode())[:13], 16) / 16**13
 
 
@@ -77,8 +77,8 @@ def _official(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Per
         "train": (split.test_fraction + split.validation_fraction, 1.0),
     }
     given = {row.midi_filename: row.split for row in rows}
-    places = {row.midi_filename: place(row.sha256) for row in rows if not row.split}
-    for name, at in places.items():
+    fractions = {row.midi_filename: hash_fraction(row.sha256) for row in rows if not row.split}
+    for name, at in fractions.items():
         given[name] = next(target for target, (_, high) in bounds.items() if at < high or target == "train")
     moves = []
     for target in SPLITS:
@@ -86,13 +86,13 @@ def _official(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Per
         if sizes[target]:
             continue
         low, high = bounds[target]
-        movable = [name for name in places if sizes[given[name]] > 1]
+        movable = [name for name in fractions if sizes[given[name]] > 1]
         if not movable:
             remedy = "make the splits anew: dvc exp run -S split.method=by-composition"
             raise UserError(
                 Fault("the corpus's split column", f"must leave no split empty, '{target}' is", "", remedy)
             )
-        nearest = min(movable, key=lambda name: (max(low - places[name], places[name] - high), name))
+        nearest = min(movable, key=lambda name: (max(low - fractions[name], fractions[name] - high), name))
         moves.append(Move(nearest, given[nearest], target))
         given[nearest] = target
     return [replace(row, split=given[row.midi_filename]) for row in rows], moves

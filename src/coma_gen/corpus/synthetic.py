@@ -231,8 +231,8 @@ class _Player:
         beats = len(bars) * self._profile.beats
         starts = [self._now]
         for whole in range(beats + self._profile.beats):
-            place = min(1.0, whole / beats)
-            starts.append(starts[-1] + self._beat_seconds * (1.0 + self._rubato * place * place * place))
+            part = min(1.0, whole / beats)
+            starts.append(starts[-1] + self._beat_seconds * (1.0 + self._rubato * part * part * part))
         for index, bar in enumerate(bars):
             first = index * self._profile.beats
             if self._profile.pedal:
@@ -245,8 +245,8 @@ class _Player:
     def _play(
         self, starts: list[float], beats: int, beat: float, length: float, pitch: int, emphasis: float
     ) -> None:
-        place = beat / beats
-        swell = 4.0 * place * (1.0 - place)
+        phase = beat / beats
+        swell = 4.0 * phase * (1.0 - phase)
         force = self._loudness + 16.0 * swell + 18.0 * emphasis + self._dice.between(-4.0, 4.0)
         onset = _ticks(_at(starts, beat) + self._dice.between(-0.003, 0.003))
         end = _ticks(_at(starts, min(beat + length, float(len(starts) - 1))))

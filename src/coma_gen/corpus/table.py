@@ -92,18 +92,20 @@ def read_table(path: Path, *, folder: Path | None = None) -> list[Performance]:
     rows = _read_rows(path)
     faults: list[Fault] = []
     performances: list[Performance] = []
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
         found = _row_faults(where, row)
         name = row["midi_filename"]
-        if name in seen:
+        if name in lines:
             found.append(
-                Fault(where, f"a midi_filename must not stand twice (it is in line {seen[name]})", repr(name))
+                Fault(
+                    where, f"a midi_filename must not stand twice (it is in line {lines[name]})", repr(name)
+                )
             )
         elif not found and folder is not None and not (folder / name).is_file():
             found.append(Fault(where, "its MIDI file must exist", str(folder / name)))
-        seen.setdefault(name, line)
+        lines.setdefault(name, line)
         faults += found
         if not found:
             performances.append(_performance(row))
@@ -178,9 +180,9 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def column_name(cell: str) -> str:
-    """A column's name as we write it, where only case, spaces or what cannot be seen is otherwise."""
-    seen = "".join(each for each in cell if unicodedata.category(each) != "Cf").strip()
-    return seen.casefold() if seen.casefold() in (*COLUMNS, NOTES) else seen
+    """A column's name as we write it, where only case, spaces or invisible characters are otherwise."""
+    visible = "".join(each for each in cell if unicodedata.category(each) != "Cf").strip()
+    return visible.casefold() if visible.casefold() in (*COLUMNS, NOTES) else visible
 
 
 def _mistyped(path: Path, header: Sequence[str]) -> list[Fault]:

@@ -39,9 +39,9 @@ def ratio_interval(
     labels = sorted({str(group) for group in groups})
     if len(labels) < 2:
         return None
-    place = np.array([labels.index(str(group)) for group in groups])
-    above = np.bincount(place, weights=numerators, minlength=len(labels))
-    below = np.bincount(place, weights=denominators, minlength=len(labels))
+    group_index = np.array([labels.index(str(group)) for group in groups])
+    above = np.bincount(group_index, weights=numerators, minlength=len(labels))
+    below = np.bincount(group_index, weights=denominators, minlength=len(labels))
     drawn = generator(seed, "bootstrap").integers(len(labels), size=(resamples, len(labels)))
     ratios = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
     low, high = np.percentile(ratios, [LOW, HIGH])

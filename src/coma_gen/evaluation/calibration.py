@@ -1,11 +1,11 @@
 """Whether the model is right on average, and what truncation makes of it: by type of token, on test music.
 
-At each place of real music the model has a distribution over what comes next. Where a duration comes next,
-its mean over the durations is what the model expects, and over many places these should agree with the
+At each token of real music the model has a distribution over what comes next. Where a duration comes next,
+its mean over the durations is what the model expects, and over many tokens these should agree with the
 durations that came. What is drawn follows the distribution after temperature and truncation, whose mean may
-be another: then the music drifts, as each note is heard by those after it.
+be another: then the music drifts, as each note conditions those after it.
 
-Shapes: T places, V vocabulary.
+Shapes: T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def calibrate_sampler(
     vocabulary = Vocabulary.load(model / "tokenizer")
     if vocabulary.learned:
         return {}
-    place, grammar, choice = choose_device(device), Grammar.of(vocabulary), SamplingParams.of(params)
+    torch_device, grammar, choice = choose_device(device), Grammar.of(vocabulary), SamplingParams.of(params)
     special = [vocabulary.pad_id, vocabulary.bos_id, vocabulary.eos_id]
     came, expected, drawn = [], [], []
-    with deterministic(threads, place), torch.inference_mode():
-        conformer = load_model(model, device=place).model.eval()
+    with deterministic(threads, torch_device), torch.inference_mode():
+        conformer = load_model(model, device=torch_device).model.eval()
         for piece, start, end in _windows(ShardedSplit.open(shards, "test"), params.excerpts):
             middle = (start + end) // 2
-            inputs = torch.from_numpy(piece[None, start : end - 1].astype(np.int64)).to(place)
+            inputs = torch.from_numpy(piece[None, start : end - 1].astype(np.int64)).to(torch_device)
             logits = conformer(inputs)[0, middle - start - 1 :].float().cpu().numpy()
             targets = piece[middle:end].astype(np.int64)
             legal = grammar.allowed(grammar.states(piece[1:])[middle - 1 : end - 1])
@@ -82,7 +82,7 @@ def means_by_type(
 
     Returns:
         "pitch", "velocity" (MIDI), "duration" and "position" (seconds; a position is one in its bar), at
-        places where such a token came; "share_of_<type>", at all places. Each with the number of `places`,
+        positions where such a token came; "share_of_<type>", at all. Each with the number of `places`,
         the means of the `music`, the `model` and what is `sampled`, and the `standard_error` of music less
         model, about twice which chance alone explains.
     """

@@ -1,8 +1,8 @@
 """How much a token costs by how many tokens the model saw before it, in bins that double.
 
 Two curves say two things. Since the start of a performance, context and music grow together: beginnings are
-unlike middles. Within windows that start anywhere, the same tokens stand at every place, so that what falls
-there is what context is worth.
+unlike middles. Within windows that start anywhere, the same tokens stand at every position, so that what
+falls there is what context is worth.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class ContextCurve:
 
     def rows(self) -> Iterator[dict[str, float]]:
         """context_from, context_to (both included), tokens and nll_per_token of each bin that has tokens."""
-        for place in np.flatnonzero(self._tokens):
-            tokens = int(self._tokens[place])
-            cost = float(self._nats[place] / tokens)
-            last = 1 << int(place)
+        for bin_index in np.flatnonzero(self._tokens):
+            tokens = int(self._tokens[bin_index])
+            cost = float(self._nats[bin_index] / tokens)
+            last = 1 << int(bin_index)
             yield {
                 "context_from": last // 2 + 1,
                 "context_to": last,

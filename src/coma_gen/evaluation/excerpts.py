@@ -52,8 +52,8 @@ def excerpts(split: ShardedSplit, vocabulary: Vocabulary, *, count: int, seconds
     number = min(count, len(spans))
     wanted = defaultdict(list)
     for index in range(number):
-        row, place = spans[(2 * index + 1) * len(spans) // (2 * number)]
-        wanted[row].append(place * seconds)
+        row, slot = spans[(2 * index + 1) * len(spans) // (2 * number)]
+        wanted[row].append(slot * seconds)
     found = []
     for row, starts in wanted.items():
         notes, name = music_of(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])

@@ -9,7 +9,7 @@ Few pieces make this a rough figure, whatever its decimals: two sets of the same
 1, and how much less depends on how many they are. So it stands beside what real music gives against real
 music, at the same number.
 
-Shapes: N and M pieces, P distances, X places of an integral.
+Shapes: N and M pieces, P distances, X grid points of an integral.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-PLACES = 200
-"""Places at which densities are taken."""
+GRID_POINTS = 200
+"""How many points densities are taken at."""
 REACH = 4.0
 """Kernel widths that the integral goes beyond the outermost distances."""
 NARROWEST = 0.01
@@ -56,8 +56,8 @@ def overlap_and_divergence(real: Floats, other: Floats) -> tuple[float, float]:
     families = (real / largest, other / largest)
     widths = [max(kernel_width(points), NARROWEST) for points in families]
     margin = REACH * max(widths)
-    places = np.linspace(min(points.min() for points in families) - margin, 1 + margin, PLACES)
-    found = [density(points, width, places) for points, width in zip(families, widths, strict=True)]
+    grid = np.linspace(min(points.min() for points in families) - margin, 1 + margin, GRID_POINTS)
+    found = [density(points, width, grid) for points, width in zip(families, widths, strict=True)]
     floor = SMALLEST * max(values.max() for values in found)
     p, q = (np.maximum(values, floor) / np.maximum(values, floor).sum() for values in found)
     return float(np.minimum(p, q).sum()), float(max(0.0, (p * np.log(p / q)).sum()))
@@ -68,7 +68,7 @@ def kernel_width(points: Floats) -> float:
     return float(points.std(ddof=1)) * len(points) ** -0.2 if len(points) > 1 else 0.0
 
 
-def density(points: Floats, width: float, places: Floats) -> Floats:
-    """(X,) mean of Gaussians of standard deviation `width` around points (P,), at the places (X,)."""
-    distance = (places[:, None] - points[None, :]) / width
+def density(points: Floats, width: float, grid: Floats) -> Floats:
+    """(X,) mean of Gaussians of standard deviation `width` around points (P,), at the grid points (X,)."""
+    distance = (grid[:, None] - points[None, :]) / width
     return np.asarray(np.exp(-0.5 * distance**2).mean(axis=1) / (width * np.sqrt(2 * np.pi)), np.float64)

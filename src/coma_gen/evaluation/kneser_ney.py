@@ -63,15 +63,15 @@ class KneserNey:
         self._vocab_size = vocab_size
         self._lengths: list[_Length] = []
         tokens = np.concatenate(pieces)
-        place = np.concatenate([np.arange(len(piece), dtype=np.int32) for piece in pieces])
+        position = np.concatenate([np.arange(len(piece), dtype=np.int32) for piece in pieces])
         numbers = tokens.astype(np.int32)
-        """(T,) the number of the gram that ends at each place; UNSEEN before there are so many tokens."""
+        """(T,) the number of the gram that ends at each position; UNSEEN before there are so many tokens."""
         keys: Integers = np.arange(vocab_size, dtype=np.int64)
         for length in range(2, order + 1):
-            longer, found, last = _ranked(_keys(numbers, tokens, vocab_size, place >= length - 1))
+            longer, found, last = _ranked(_keys(numbers, tokens, vocab_size, position >= length - 1))
             counts = np.bincount(numbers[last], minlength=len(keys))
             if length > 2:
-                counts += np.bincount(numbers[place == length - 2], minlength=len(keys))
+                counts += np.bincount(numbers[position == length - 2], minlength=len(keys))
             self._keep(keys, counts)
             numbers, keys = found, longer
         self._keep(keys, np.bincount(numbers[numbers != UNSEEN], minlength=len(keys)))
@@ -131,7 +131,7 @@ def discounts(counts: npt.NDArray[np.signedinteger]) -> Floats:
 
 
 def _keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bool_]) -> Integers:
-    """(T,) the key of the gram that ends at each place, one token longer than those of `numbers`; UNSEEN
+    """(T,) the key of the gram that ends at each position, one token longer than those of `numbers`; UNSEEN
     where there `has` not been one, or its context has no number.
     """
     known = has.copy()
@@ -145,8 +145,8 @@ def _keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bo
 
 
 def _ranked(keys: Integers) -> tuple[Integers, Numbers, Integers]:
-    """The different keys but UNSEEN, ascending (G,); the rank of each of the keys (T,); and a place of each
-    (G,).
+    """The different keys but UNSEEN, ascending (G,); the rank of each of the keys (T,); and a position of
+    each (G,).
     """
     order = np.argsort(keys)
     ascending = keys[order]

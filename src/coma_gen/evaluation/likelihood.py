@@ -90,14 +90,14 @@ def score_windows(
     """
     model.eval()
     nats, curve = [np.zeros(len(piece)) for piece in pieces], ContextCurve()
-    places = [
+    spans = [
         (row, *bounds)
         for row, piece in enumerate(pieces)
         for bounds in windows(len(piece) - 1, window, stride)
     ]
     with torch.inference_mode(), _bar(pieces, desc) as bar:
-        for first in range(0, len(places), batch):
-            group = places[first : first + batch]
+        for first in range(0, len(spans), batch):
+            group = spans[first : first + batch]
             inputs = [pieces[row][start:end] for row, start, _, end in group]
             targets = [pieces[row][start + 1 : end + 1] for row, start, _, end in group]
             block = _nats(model(_padded(model, inputs)), _padded(model, targets))

@@ -69,12 +69,12 @@ def longest_passages(train: Sequence[Symbols], pieces: Sequence[Symbols]) -> lis
         found[better], where[better] = shared[better], neighbours[better]
     passages = []
     for piece, start in zip(pieces, starts, strict=False):
-        place = int(start) + (int(np.argmax(found[start : start + len(piece)])) if len(piece) else 0)
-        if not len(piece) or not found[place]:
+        position = int(start) + (int(np.argmax(found[start : start + len(piece)])) if len(piece) else 0)
+        if not len(piece) or not found[position]:
             passages.append(Passage(0, 0, -1))
             continue
-        row = int(np.searchsorted(starts, where[place], side="right")) - 1 - len(pieces)
-        passages.append(Passage(int(found[place]) + 1, place - int(start), row))
+        row = int(np.searchsorted(starts, where[position], side="right")) - 1 - len(pieces)
+        passages.append(Passage(int(found[position]) + 1, position - int(start), row))
     return passages
 
 
@@ -94,7 +94,7 @@ def _joined(rows: Sequence[Symbols]) -> tuple[Ranks, Symbols]:
 
 
 def _ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
-    """(S,) the rank of what begins at each place among all that is as long: for lengths 1, 2, 4 and so on,
+    """(S,) the rank of what begins at each position among all that is as long: for lengths 1, 2, 4 and so on,
     until no two are alike, or no piece is longer.
     """
     rank, length = text, 1
@@ -111,14 +111,14 @@ def _ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
 
 
 def _train_beside(order: Symbols, first_train: int) -> Iterator[Symbols]:
-    """For each place before `first_train`, the nearest place from there on before it and behind it in the
-    order of the suffixes; itself where there is none.
+    """For each position before `first_train`, the nearest position from there on before it and behind it in
+    the order of the suffixes; itself where there is none.
     """
     is_train = order >= first_train
     index = np.arange(len(order))
-    place = np.empty(len(order), np.int64)
-    place[order] = index
-    ours = place[:first_train]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = index
+    ours = rank[:first_train]
     before = np.maximum.accumulate(np.where(is_train, index, -1))[ours]
     behind = np.minimum.accumulate(np.where(is_train, index, len(order))[::-1])[::-1][ours]
     for nearest, there in ((before, before >= 0), (behind, behind < len(order))):
@@ -126,7 +126,7 @@ def _train_beside(order: Symbols, first_train: int) -> Iterator[Symbols]:
 
 
 def _shared(levels: Sequence[Ranks], ours: Symbols, theirs: Symbols) -> Symbols:
-    """(N,) how many symbols from two places on are alike; 0 where the other place is -1."""
+    """(N,) how many symbols from two positions on are alike; 0 where the other position is -1."""
     shared = np.zeros(len(ours), np.int64)
     possible = theirs >= 0
     for level in range(len(levels) - 1, -1, -1):

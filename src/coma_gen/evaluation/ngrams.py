@@ -50,18 +50,18 @@ def bigram(pieces: Sequence[Ids], vocab_size: int, *, add: float, prior: float) 
     Counts are kept for the pairs that occur: a table of all pairs would not fit under a large vocabulary.
     """
     common = unigram_probabilities(pieces, vocab_size, add=add)
-    seen, counts = np.unique(
+    bigrams, counts = np.unique(
         np.concatenate([_pairs(piece, vocab_size) for piece in pieces]), return_counts=True
     )
-    before = np.bincount(seen // vocab_size, weights=counts, minlength=vocab_size)
+    before = np.bincount(bigrams // vocab_size, weights=counts, minlength=vocab_size)
 
     def score(scored: Sequence[Ids]) -> list[Nats]:
         return [np.concatenate([[0.0], -np.log(probability(piece))]) for piece in scored]
 
     def probability(piece: Ids) -> npt.NDArray[np.float64]:
         pairs = _pairs(piece, vocab_size)
-        place = np.minimum(np.searchsorted(seen, pairs), len(seen) - 1)
-        count = np.where(seen[place] == pairs, counts[place], 0)
+        index = np.minimum(np.searchsorted(bigrams, pairs), len(bigrams) - 1)
+        count = np.where(bigrams[index] == pairs, counts[index], 0)
         return (count + prior * common[piece[1:]]) / (before[piece[:-1]] + prior)
 
     return score

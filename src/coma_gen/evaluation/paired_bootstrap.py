@@ -59,9 +59,9 @@ def paired_difference(
     labels = sorted({str(group) for group in groups})
     if min(len(labels), len(apart)) < 2:
         return Difference(mean, None, None)
-    place = np.array([labels.index(str(group)) for group in groups])
-    above = np.stack([np.bincount(place, weights=row, minlength=len(labels)) for row in apart])
-    below = np.bincount(place, weights=denominators, minlength=len(labels))
+    group_index = np.array([labels.index(str(group)) for group in groups])
+    above = np.stack([np.bincount(group_index, weights=row, minlength=len(labels)) for row in apart])
+    below = np.bincount(group_index, weights=denominators, minlength=len(labels))
     source = generator(seed, "paired bootstrap")
     works = source.integers(len(labels), size=(resamples, len(labels)))
     seeds = source.integers(len(apart), size=(resamples, len(apart)))

@@ -46,7 +46,7 @@ def sample_metrics(
             longest shared passage of every sample and excerpt.
 
     Returns:
-        Counts of samples, tokens, places where a piece was stuck and went back, tokens that were dropped by
+        Counts of samples, tokens, bars where a piece was stuck and went back, tokens that were dropped by
         that, notes, pieces cut at the bound on tokens, without notes, and breaking the
         grammar; share of files that decode to notes; the mean probability that the model gave to tokens that
         may not follow, which is the share of invalid transitions that it would have made; how many excerpts

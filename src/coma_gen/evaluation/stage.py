@@ -41,7 +41,7 @@ class _Part:
 
     Attributes:
         split: whose they are.
-        rows: their places in it.
+        rows: their indices in it.
         windowed: by which protocol.
     """
 
@@ -120,10 +120,10 @@ def _prepared(
     params: EvaluateParams, model: Path, shards: Path, device: str, threads: int
 ) -> Iterator[_Scoring]:
     """Reads the model and the pieces; scores are the same again within."""
-    place = choose_device(device)
+    torch_device = choose_device(device)
     pieces = {name: original_sequences(ShardedSplit.open(shards, name)) for name in SCORED}
-    with deterministic(threads, place):
-        yield _Scoring(params, load_model(model, device=place).model, pieces)
+    with deterministic(threads, torch_device):
+        yield _Scoring(params, load_model(model, device=torch_device).model, pieces)
 
 
 def _score_parts(

@@ -76,20 +76,20 @@ def split_metrics(table: pd.DataFrame, *, resamples: int) -> Metrics:
 def by_type(pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary, notes: int) -> Metrics:
     """nll_per_token, tokens and bits_per_note of each type of token; learned tokens count as "BPE"."""
     names = [types[0] if len(types) == 1 else "BPE" for types in vocabulary.token_types]
-    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    kind: npt.NDArray[np.int64] = np.array([place[name] for name in names])
-    counts, costs = np.zeros(len(place)), np.zeros(len(place))
+    type_index = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    kind: npt.NDArray[np.int64] = np.array([type_index[name] for name in names])
+    counts, costs = np.zeros(len(type_index)), np.zeros(len(type_index))
     for piece, of_piece in zip(pieces, nats, strict=True):
         kinds = kind[piece[1:]]
-        counts += np.bincount(kinds, minlength=len(place))
-        costs += np.bincount(kinds, weights=of_piece[1:], minlength=len(place))
+        counts += np.bincount(kinds, minlength=len(type_index))
+        costs += np.bincount(kinds, weights=of_piece[1:], minlength=len(type_index))
     return {
         name: {
             "tokens": int(counts[number]),
             "nll_per_token": float(costs[number] / counts[number]),
             "bits_per_note": float(costs[number] / np.log(2) / notes),
         }
-        for name, number in place.items()
+        for name, number in type_index.items()
         if counts[number]
     }
 

@@ -232,9 +232,9 @@ def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
 def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
     """The table as markdown, what its columns are, and what is missing."""
     lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_cells(row) for row in table)]
-    place = HEAD.index(ERRORS)
-    if len({line[place] for line in lines[2:]} - {""}) < 2:
-        lines = [line[:place] + line[place + 1 :] for line in lines]
+    column = HEAD.index(ERRORS)
+    if len({line[column] for line in lines[2:]} - {""}) < 2:
+        lines = [line[:column] + line[column + 1 :] for line in lines]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines).format(ablation.reference)
     gaps = [
         f"- {ablation.name}-{row.cell}-{seed}: {what}" for row in table for seed, what in row.missing.items()

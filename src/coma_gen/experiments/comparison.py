@@ -62,10 +62,10 @@ def _side(run: Standing, *, audio: bool) -> Side:
         folder = Path(temporary)
         for path in FILES:
             (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_text(run.kept.text(path), encoding="utf-8")
-        params = parse_yaml(run.kept.text("params.yaml"), name="params.yaml")
+            (folder / path).write_text(run.files.text(path), encoding="utf-8")
+        params = parse_yaml(run.files.text("params.yaml"), name="params.yaml")
         if has_run(parse_yaml(run.lock, name="dvc.lock"), params, NEEDED["sample"]):
-            run.kept.copy_folder(SAMPLES, folder / SAMPLES)
+            run.files.copy_folder(SAMPLES, folder / SAMPLES)
         content = read_content(
             metrics=folder / "metrics",
             samples=folder / SAMPLES,

@@ -39,14 +39,14 @@ class Standing:
 
     Attributes:
         name: of its row.
-        kept: where its files are.
+        files: where its files are.
         lock: the text of its dvc.lock.
         params: section.key -> value.
         figures: its headline.
     """
 
     name: str
-    kept: RunFiles
+    files: RunFiles
     lock: str
     params: Mapping[str, Any]
     figures: Figures
@@ -135,43 +135,43 @@ def standings(root: Path) -> tuple[dict[str, Standing], dict[str, str]]:
     return found, left_out
 
 
-def _text_of(kept: RunFiles) -> str | None:
+def _text_of(files: RunFiles) -> str | None:
     """A run's dvc.lock, which tells it from others; None where there is none."""
     try:
-        return kept.text("dvc.lock")
+        return files.text("dvc.lock")
     except UserError:
         return None
 
 
 def _scored(runs: Iterable[tuple[str, RunFiles]]) -> tuple[dict[str, Standing], dict[str, str]]:
     found, left_out = {}, {}
-    for name, kept in runs:
+    for name, files in runs:
         try:
-            found[name] = _standing(name, kept)
+            found[name] = _standing(name, files)
         except UserError as error:
             left_out[name] = str(error)
     return found, left_out
 
 
-def _standing(name: str, kept: RunFiles) -> Standing:
+def _standing(name: str, files: RunFiles) -> Standing:
     """Reads a run.
 
     Raises:
         UserError: it has not been scored, or a file of it is not what its lock says.
     """
-    text = kept.text("dvc.lock")
+    text = files.text("dvc.lock")
     lock, params = (
         parse_yaml(content, name=f"{name}: {file}")
-        for file, content in (("dvc.lock", text), ("params.yaml", kept.text("params.yaml")))
+        for file, content in (("dvc.lock", text), ("params.yaml", files.text("params.yaml")))
     )
     ran = [stage for stage, needed in NEEDED.items() if has_run(lock, params, needed)]
     if "evaluate" not in ran:
         rule = "must have run up to the evaluate stage, under its own params"
         raise UserError(Fault(name, rule, "", f"`dvc exp apply {name}`, then `dvc repro`"))
-    figures = rounded(headline({stage: metrics_of(kept, stage, lock, name=name) for stage in ran}))
+    figures = rounded(headline({stage: metrics_of(files, stage, lock, name=name) for stage in ran}))
     if RANKED_BY not in figures:
         raise UserError(Fault(f"{name}: metrics/evaluate.json", "must hold bits per note of the test split"))
-    return Standing(name, kept, text, dict(_leaves(params)), figures)
+    return Standing(name, files, text, dict(_leaves(params)), figures)
 
 
 def _leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -213,7 +213,7 @@ def _against(run: Standing, first: Standing, resamples: int) -> tuple[Difference
     tables = []
     for each in (run, first):
         try:
-            tables.append(each.kept.performances())
+            tables.append(each.files.performances())
         except UserError:
             return None, f"{each.name} not in the cache"
     difference = between(*tables, resamples=resamples)

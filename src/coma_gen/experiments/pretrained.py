@@ -6,7 +6,7 @@ pretrained/
   README.md      the model card; its table is written from figures.json
 
 `python -m coma_gen.experiments.pretrained` takes data/model and the metrics of this checkout, which is what
-`make pretrained` does after the run of presets/maestro-quick.yaml. No stage reads or writes any of it.
+`make pretrained` does after the run of presets/maestro-cpu.yaml. No stage reads or writes any of it.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class FinishedRun:
         name: of its row.
         params: all settings.
         metrics: of the stages `SCORED`.
-        kept: where its files are.
+        files: where its files are.
         lock: SHA-256 of dvc.lock.
         weights: MD5 that dvc.lock has of data/model.
     """
@@ -128,35 +128,35 @@ class FinishedRun:
     name: str
     params: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
-    kept: RunFiles
+    files: RunFiles
     lock: str
     weights: str
 
 
-def finished(name: str, kept: RunFiles) -> FinishedRun:
+def finished(name: str, files: RunFiles) -> FinishedRun:
     """Reads a run.
 
     Args:
         name: what its rows are to be called.
-        kept: where its files are.
+        files: where its files are.
 
     Raises:
         UserError: a file of it is missing, as where it did not run to the end; or the stages did not run on
             one another under the params that are there, as after `dvc repro train` alone.
     """
-    text = kept.text("dvc.lock")
+    text = files.text("dvc.lock")
     lock = parse_yaml(text, name=f"{name}: dvc.lock")
-    params = parse_yaml(kept.text("params.yaml"), name=f"{name}: params.yaml")
+    params = parse_yaml(files.text("params.yaml"), name=f"{name}: params.yaml")
     if not has_run(lock, params, tuple(dict.fromkeys([*STAGES, *SCORED]))):
         rule = "must say of every stage that it ran on the one before, under these params"
         raise UserError(Fault(f"{name}: dvc.lock", rule, "", "run `dvc repro`"))
-    metrics = {stage: metrics_of(kept, stage, lock, name=name) for stage in SCORED}
+    metrics = {stage: metrics_of(files, stage, lock, name=name) for stage in SCORED}
     outs = outs_of(lock)
     return FinishedRun(
         name=name,
         params=params,
         metrics=metrics,
-        kept=kept,
+        files=files,
         lock=hashlib.sha256(text.encode()).hexdigest(),
         weights=outs["data/model"].removesuffix(".dir"),
     )
@@ -167,14 +167,14 @@ def outs_of(lock: Mapping[str, Any]) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
-def metrics_of(kept: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+def metrics_of(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """metrics/<stage>.json of a run whose lock says that the stage ran.
 
     Raises:
         UserError: it is missing, or not what the lock has of it.
     """
     path = f"metrics/{stage}.json"
-    content = kept.text(path)
+    content = files.text(path)
     if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs_of(lock)[path]:
         rule = "must be what dvc.lock has of it"
         raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
@@ -242,7 +242,7 @@ def _difference(run: FinishedRun, first: FinishedRun, resamples: int) -> str:
     """What a run's test costs more, with its interval: the same compositions are drawn for both."""
     if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
         return "another treatment of the pedal writes other music down, which bits do not rank"
-    difference = between(run.kept.performances(), first.kept.performances(), resamples=resamples)
+    difference = between(run.files.performances(), first.files.performances(), resamples=resamples)
     if difference is None:
         rule = f"must be scored on the same test performances as {first.name}"
         raise UserError(Fault(run.name, rule, "others", "name runs of one corpus and split"))
@@ -289,7 +289,7 @@ def _origin(runs: Sequence[FinishedRun]) -> Iterator[str]:
     yield ORIGIN
     yield from _head(("", "commit", "dvc.lock", "data/model"))
     for run in runs:
-        yield _row(run.name, *(f"`{digest[:12]}`" for digest in (run.kept.began_at, run.lock, run.weights)))
+        yield _row(run.name, *(f"`{digest[:12]}`" for digest in (run.files.began_at, run.lock, run.weights)))
 
 
 def _head(names: Sequence[str]) -> tuple[str, str]:

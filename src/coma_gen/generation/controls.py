@@ -94,9 +94,9 @@ class Controls:
 
 def key_of(notes: Notes) -> tuple[int, str]:
     """The key that fits some music best: its tonic (0 is C) and mode, by the correlation of profiles."""
-    heard = np.bincount(notes.pitch % 12, weights=np.minimum(notes.duration, 2.0) + 0.05, minlength=12)
+    weight_of = np.bincount(notes.pitch % 12, weights=np.minimum(notes.duration, 2.0) + 0.05, minlength=12)
     fits = {
-        (tonic, mode): float(np.dot(np.roll(np.array(profile) - np.mean(profile), tonic), heard))
+        (tonic, mode): float(np.dot(np.roll(np.array(profile) - np.mean(profile), tonic), weight_of))
         / float(np.std(profile))
         for mode, profile in _PROFILES.items()
         for tonic in range(12)

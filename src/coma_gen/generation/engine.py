@@ -37,8 +37,8 @@ class DecodeEngine:
         self._bound = model.params.max_seq_len if model.params.position_embedding == "learned" else None
         self.logits: Reals = np.zeros((0, 0))
         self._step = TokenDecoder(model)
-        seen = _seen(model.params)
-        self._state = self._primed([s.tail(seen) if s.tokens else s.prompt for s in sequences])
+        receptive_field = _receptive_field(model.params)
+        self._state = self._primed([s.tail(receptive_field) if s.tokens else s.prompt for s in sequences])
 
     def _primed(self, prompts: Sequence[Sequence[int]]) -> DecodeCache:
         """Reads prompts of any lengths; equal ones once."""
@@ -77,7 +77,7 @@ class DecodeEngine:
         self.logits = self._forward(tokens, self._state)
 
 
-def _seen(params: ModelParams) -> int:
+def _receptive_field(params: ModelParams) -> int:
     """Tokens before which nothing changes a state: those that the blocks see together."""
     if params.global_attention_layers:
         return sys.maxsize

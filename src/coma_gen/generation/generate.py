@@ -3,7 +3,7 @@
 What goes in and comes out is `Notes`. A prompt's notes come back as they were played, not as the tokenizer's
 grid has them; only what is new was decoded from tokens. The grid begins at the prompt's first note, so that
 silence before it is none of the model's. New music begins at a later position of it than the prompt's last
-note has: every note that begins up to there, the joint, is the prompt's, and every later one is new.
+note has: every note that begins up to there, the splice, is the prompt's, and every later one is new.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Continuation:
 
     @property
     def new(self) -> Notes:
-        """What is new, its times counted from the joint."""
+        """What is new, its times counted from the splice."""
         return self.added if self.prompt_end is None else self.added.shifted(-self.prompt_end)
 
 
@@ -108,7 +108,7 @@ def generate_batch(
         seed: of all random numbers.
         max_tokens: bound on the new tokens of one piece.
         max_empty_bars: bound on the empty bars in a row.
-        max_rewinds: how often a piece goes back from one place where it is stuck.
+        max_rewinds: how often a piece goes back from one bar where it is stuck.
         desc: what the progress bar says; None for no bar.
         name: how faults call the prompt, where all are the same; their numbers by default.
         numbers: of the pieces; 0 to B - 1 by default.
@@ -223,7 +223,7 @@ def continue_midi(
         raise UserError(*faults)
     prompt = None
     if midi is not None:
-        prompt = read_prompt(midi, name=name, open_pedal=composer.writes_pedal, **request.stretch)
+        prompt = read_prompt(midi, name=name, open_pedal=composer.writes_pedal, **request.passage)
     return [piece_midi(piece, prompt, request) for piece in generate_request(composer, prompt, request)]
 
 

@@ -49,7 +49,7 @@ class LoopGuard:
 
     Args:
         vocabulary: of their tokens.
-        max_rewinds: tries at one place.
+        max_rewinds: tries at one bar.
     """
 
     def __init__(self, vocabulary: Vocabulary, max_rewinds: int) -> None:
@@ -62,8 +62,8 @@ class LoopGuard:
         watched = self._watched.setdefault(id(sequence), _Watched())
         bars, newest = watched.bars, len(sequence.tokens) - 1
         first = max(0, len(bars) - BARS)
-        seen = sequence.tokens[bars[first] : newest] if bars else []
-        began = self._stuck_since(seen)
+        recent = sequence.tokens[bars[first] : newest] if bars else []
+        began = self._stuck_since(recent)
         bars.append(newest)
         if began is None:
             return None
@@ -77,7 +77,7 @@ class LoopGuard:
         bar -= watched.tries
         watched.tries += 1
         keep = bars[bar] if bar >= 0 else 0
-        watched.bars = [place for place in bars if place < keep]
+        watched.bars = [start for start in bars if start < keep]
         return keep
 
     def _stuck_since(self, tokens: Sequence[int]) -> float | None:

@@ -42,12 +42,12 @@ class Request:
         min_p: only tokens at least this share as likely as the likeliest; None for all.
         truncate: the types of token that top_k, top_p and min_p cut, with commas between them.
         max_empty_bars: of 2 s, in a row.
-        max_rewinds: how often a piece goes back from one place where it is stuck; 0 lets it be.
-        from_second: the prompt begins with the first note at or after this moment of the file; None for the
+        max_rewinds: how often a piece goes back from one bar where it is stuck; 0 lets it be.
+        from_second: the prompt begins with the first note at or after this time of the file; None for the
             file's beginning.
         prompt_seconds: how much of the file is the prompt, from its first note on; None for all. With
             `until_second`, the last so many seconds before that.
-        until_second: the music goes on from this moment of the file: the prompt is what begins before it;
+        until_second: the music goes on from this time of the file: the prompt is what begins before it;
             None for the file's end.
         only_new: the pieces are the new music alone, which begins where the prompt's last note does.
         instrument: the program of General MIDI, from 0, that plays the new notes; None for the prompt's, or a
@@ -105,7 +105,7 @@ class Request:
         return Controls(self.density, self.loudness, self.register, self.key)
 
     @property
-    def stretch(self) -> dict[str, float | None]:
+    def passage(self) -> dict[str, float | None]:
         """Which part of a file is the prompt, as `read_prompt` takes it."""
         start, seconds = self.from_second, self.prompt_seconds
         if self.until_second is not None and seconds is not None:

@@ -120,19 +120,21 @@ def probabilities(
     if (choice.top_k, choice.top_p, choice.min_p) != (None, None, None):
         for ids in [np.arange(weights.shape[-1])] if parts is None else parts:
             weights[..., ids] = _truncated(np.take(weights, ids, axis=-1), choice)
-    kept: Probabilities = weights / weights.sum(-1, keepdims=True)
-    return kept
+    normalized: Probabilities = weights / weights.sum(-1, keepdims=True)
+    return normalized
 
 
 def _truncated(weights: Probabilities, choice: SamplingParams) -> Probabilities:
     """Weights (..., K) without those that the filters cut; their sum stays, also where it is zero."""
-    kept = weights
+    truncated = weights
     if choice.top_k is not None or choice.top_p is not None:
-        kept = np.where(_likeliest(weights, choice), weights, 0.0)
+        truncated = np.where(_likeliest(weights, choice), weights, 0.0)
     if choice.min_p is not None:
-        kept = np.where(kept >= choice.min_p * kept.max(-1, keepdims=True), kept, 0.0)
-    left = kept.sum(-1, keepdims=True)
-    return np.asarray(kept * (weights.sum(-1, keepdims=True) / np.where(left > 0, left, 1.0)), np.float64)
+        truncated = np.where(truncated >= choice.min_p * truncated.max(-1, keepdims=True), truncated, 0.0)
+    left = truncated.sum(-1, keepdims=True)
+    return np.asarray(
+        truncated * (weights.sum(-1, keepdims=True) / np.where(left > 0, left, 1.0)), np.float64
+    )
 
 
 def _likeliest(weights: Probabilities, choice: SamplingParams) -> npt.NDArray[np.bool_]:
@@ -145,9 +147,9 @@ def _likeliest(weights: Probabilities, choice: SamplingParams) -> npt.NDArray[np
         reached = np.cumsum(np.where(stays, falling, 0.0), -1)
         enough = choice.top_p * reached[..., -1:] * (1 - 1e-12)
         stays[..., 1:] &= reached[..., :-1] < enough
-    kept = np.zeros(weights.shape, bool)
-    np.put_along_axis(kept, order, stays, -1)
-    return kept
+    mask = np.zeros(weights.shape, bool)
+    np.put_along_axis(mask, order, stays, -1)
+    return mask
 
 
 def sample_from(distribution: Probabilities, uniform: npt.ArrayLike) -> npt.NDArray[np.int64]:

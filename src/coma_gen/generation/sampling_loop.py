@@ -56,7 +56,7 @@ def sample_tokens(
         seed: with a sequence's index it names the random numbers.
         max_tokens: bound on the new tokens of one sequence.
         max_empty_bars: bound on the empty bars in a row.
-        max_rewinds: how often a sequence goes back from one place where its music is stuck; at a temperature
+        max_rewinds: how often a sequence goes back from one bar where its music is stuck; at a temperature
             of 0, which would draw the same again, it never does.
         pull: (V,) what is added to the logits before tokens are chosen; None for nothing.
         desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
@@ -93,19 +93,19 @@ class _Rows:
         self.live = list(sequences)
         self._opens_bar, self._pull = grammar.opens_bar, pull
         self._choice, self._parts = choice, choice.parts(grammar.vocabulary)
-        self._places = GrammarConstraint(grammar, sequences, max_empty_bars)
+        self._constraint = GrammarConstraint(grammar, sequences, max_empty_bars)
         self._reader = DecodeEngine(model, sequences)
 
     def draw(self, seed: int) -> None:
         """Adds one token to each."""
-        places, logits = self._places, self._reader.logits
-        legal = places.legal()
-        illegal = places.forbidden_share(logits, legal)
+        constraint, logits = self._constraint, self._reader.logits
+        legal = constraint.legal()
+        illegal = constraint.forbidden_share(logits, legal)
         uniforms = [sequence.uniform(seed) for sequence in self.live]
         pulled = logits if self._pull is None else logits + self._pull
-        distributions = probabilities(pulled, places.playable(legal), self._choice, self._parts)
+        distributions = probabilities(pulled, constraint.playable(legal), self._choice, self._parts)
         tokens = sample_from(distributions, uniforms)
-        is_lead, seconds = places.move(tokens), places.seconds()
+        is_lead, seconds = constraint.move(tokens), constraint.seconds()
         for row, sequence in enumerate(self.live):
             sequence.add(
                 int(tokens[row]),
@@ -132,7 +132,7 @@ class _Rows:
                 sequence.rewind(keep)
                 stuck.append(sequence)
         if len(still) < len(self.live):
-            self._places.take(still)
+            self._constraint.take(still)
             self.live = [self.live[row] for row in still]
         if self.live:
             self._reader.read(self.live, still)

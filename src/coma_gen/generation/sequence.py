@@ -50,10 +50,10 @@ class SequenceState:
 
     def uniform(self, seed: int) -> float:
         """The random number of the next token, in [0, 1)."""
-        block, place = divmod(len(self.tokens) + self.redrawn, REFILL)
-        if place == 0 or self._uniforms is None:
+        block, offset = divmod(len(self.tokens) + self.redrawn, REFILL)
+        if offset == 0 or self._uniforms is None:
             self._uniforms = generator(seed, "sample", self.index, block).random(REFILL)
-        return float(self._uniforms[place])
+        return float(self._uniforms[offset])
 
     @property
     def reached(self) -> bool:

@@ -39,7 +39,7 @@ class GenerateSettings(TypedDict, total=False):
         truncate: the types of token that top_k, top_p and min_p cut, of bar, position, pitch, velocity,
             duration and pedal, as a list or as text with commas; pitch by default.
         max_empty_bars: the most bars (of 2 s) without an event in a row; 20 by default.
-        max_rewinds: how often a piece goes back from one place where it is stuck on few keys or one figure;
+        max_rewinds: how often a piece goes back from one bar where it is stuck on few keys or one figure;
             4 by default, 0 lets it be.
         from_second: the prompt begins with the first note at or after this second of the file.
         prompt_seconds: the length of the prompt, from its first note on; the whole file by default. With

@@ -1,4 +1,4 @@
-"""The joint: where a prompt's last note begins, and new music goes on behind it.
+"""The splice: where a prompt's last note begins, and new music goes on behind it.
 
 Shapes: N notes, T base ids.
 """
@@ -39,15 +39,15 @@ def decode_continuation(tokenizer: Tokenizer, prompt: Ids, following: Ids) -> No
 
 
 def drop_overlaps(new: Notes, prompt: Notes, step: float) -> Notes:
-    """The new notes that begin behind the joint, and strike no key which the prompt still holds.
+    """The new notes that begin behind the splice, and strike no key which the prompt still holds.
 
-    No pianist can strike such a key, and the two would sound as one note that is doubled. Before the joint
+    No pianist can strike such a key, and the two would sound as one note that is doubled. Before the splice
     new notes begin only where the prompt's last notes are of pitches that the model does not know.
 
     Args:
         new: at its times behind the prompt.
         prompt: what was played.
-        step: seconds of a position. A new note is half of it behind the joint, or more.
+        step: seconds of a position. A new note is half of it behind the splice, or more.
     """
     released = np.zeros(128)
     np.maximum.at(released, prompt.pitch, prompt.onset + prompt.duration)
@@ -56,9 +56,9 @@ def drop_overlaps(new: Notes, prompt: Notes, step: float) -> Notes:
 
 
 def merge_pedals(prompt: Notes, added: Notes) -> tuple[Notes, Notes]:
-    """Prompt and new notes where the model writes the pedal: from the joint on it is the model's.
+    """Prompt and new notes where the model writes the pedal: from the splice on it is the model's.
 
-    A pedal that is down at the joint rises where the model lifts it; `added` has it from the joint on.
+    A pedal that is down at the splice rises where the model lifts it; `added` has it from the splice on.
     """
     prompt_end = prompt.end_of_onsets
     before = np.minimum(prompt.pedal[prompt.pedal[:, 0] <= prompt_end], prompt_end)

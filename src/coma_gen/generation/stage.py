@@ -52,10 +52,10 @@ def excerpt(notes: Notes, start: float, seconds: float) -> Notes:
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:
-    """`count` places in a row of `total`, from the first on, as far apart as can be; places repeat when there
+    """`count` indices below `total`, from the first on, as far apart as can be; indices repeat when there
     are fewer.
     """
-    return [int(place) for place in np.floor(np.arange(count) * total / count)]
+    return [int(index) for index in np.floor(np.arange(count) * total / count)]
 
 
 def write_samples(
@@ -87,12 +87,12 @@ def write_samples(
     verify_artifact(split, kind="split")
     table = read_table(split / "test.csv")
     wanted = [SampleSpec(f"unprompted-{number + 1:02d}", None, None) for number in range(params.unprompted)]
-    places = evenly_spaced(params.prompted, len(table))
-    for number, place in enumerate(places):
-        notes = read_performance(corpus, table[place])
-        start = notes.end * places[:number].count(place) / places.count(place)
+    indices = evenly_spaced(params.prompted, len(table))
+    for number, index in enumerate(indices):
+        notes = read_performance(corpus, table[index])
+        start = notes.end * indices[:number].count(index) / indices.count(index)
         prompt = excerpt(notes, start, params.prompt_seconds)
-        wanted.append(SampleSpec(f"continued-{number + 1:02d}", prompt, table[place]))
+        wanted.append(SampleSpec(f"continued-{number + 1:02d}", prompt, table[index]))
     groups = [
         range(first, min(first + SIDE_BY_SIDE, len(wanted))) for first in range(0, len(wanted), SIDE_BY_SIDE)
     ]

@@ -1,4 +1,4 @@
-"""Attention of one new token over what is kept: one query and one key are turned, and what is kept is read
+"""Attention of one new token over the cache: one query and one key are turned, and what is kept is read
 where it lies. Part of one_token.py.
 
 Shapes: B batch, D dim, G scales, H heads of a scale, d head dim, N visible tokens.
@@ -33,7 +33,7 @@ class VisibleSpan(NamedTuple):
 
     @classmethod
     def after(cls, lengths: Sequence[int], *, window: int | None, device: torch.device) -> VisibleSpan:
-        """The sight of rows that have seen `lengths` tokens before."""
+        """The context of rows that had `lengths` tokens before."""
         before = max(lengths) if window is None else min(max(lengths), window)
         if min(lengths) >= before:
             return cls(before + 1, None)
@@ -46,7 +46,7 @@ class StepContext(NamedTuple):
     """What all branches share while one token of each row passes.
 
     Attributes:
-        fresh: tokens since what is kept was last moved to the front.
+        fresh: tokens since the cache was last compacted.
         spans: of each window.
     """
 
@@ -93,7 +93,7 @@ class QKVBuffer:
 
 
 class TokenAttention:
-    """An attention over what is kept and the new token.
+    """An attention over the cache and the new token.
 
     Args:
         attention: its weights.
@@ -119,14 +119,14 @@ class TokenAttention:
     def bind(self, buffers: StepBuffers) -> None:
         """Makes ready to work in these buffers."""
         self.heads = buffers.heads[len(self.windows)]
-        self.place_heads = self.products.bind(self.qkv, self.heads.fused)
-        self.place_output = self.products.bind(self.out, buffers.output)
+        self.project_qkv = self.products.bind(self.qkv, self.heads.fused)
+        self.project_output = self.products.bind(self.out, buffers.output)
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
-        """From the buffers' input to their output, both (B, D); takes the token into what is kept."""
+        """From the buffers' input to their output, both (B, D); adds the token to the cache."""
         heads, fresh = self.heads, context.fresh
-        self.place_heads(self.norm(buffers.input))
-        self._place(heads, fresh)
+        self.project_qkv(self.norm(buffers.input))
+        self._normalize_and_rotate(heads, fresh)
         attended = []
         for scale, part in enumerate(cast("Sequence[KVCache]", layer_cache)):
             span = context.spans[self.windows[scale]]
@@ -140,10 +140,10 @@ class TokenAttention:
         joined = torch.cat(attended, dim=1).view(buffers.output.shape[0], -1)
         if self.shares is not None:
             joined.mul_(self.shares)
-        self.place_output(joined)
+        self.project_output(joined)
 
-    def _place(self, heads: QKVBuffer, fresh: int) -> None:
-        """Normalises and turns queries and keys, in place."""
+    def _normalize_and_rotate(self, heads: QKVBuffer, fresh: int) -> None:
+        """Normalizes and rotates queries and keys, in place."""
         both = heads.queries_keys
         if self.normalizes:
             both.div_(torch.linalg.vector_norm(both, dim=-1, keepdim=True).clamp_min_(SMALLEST_NORM))

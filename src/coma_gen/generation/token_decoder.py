@@ -5,7 +5,7 @@ through the cache they push everything else out of it, and each small operation 
 costs several times what it costs by itself. Hence the function that `Conformer.forward` computes on a chunk
 of one is written here with few operations: what does not change from token to token (gains folded into the
 rotations, coefficients, shares of the scales, views) is worked out once, results are written in place, and
-what is kept is read where it lies. There are no dropouts and no gradients. attention_of_one.py has the
+the cache is read without a copy. There are no dropouts and no gradients. token_attention.py has the
 attention.
 
 Shapes: B batch, D dim, S streams, C channels, K kernel, V vocabulary.
@@ -93,14 +93,14 @@ class _FoldedHyperConnection:
     def bind(self, buffers: StepBuffers) -> None:
         """Makes ready to work in these buffers."""
         if not self.is_plain:
-            self.place_dynamic = self.products.bind(self.weight, buffers.flat_dynamic)
+            self.project_dynamic = self.products.bind(self.weight, buffers.flat_dynamic)
 
     def read(self, buffers: StepBuffers) -> None:
         """Lays the branch's input out."""
         if self.is_plain:
             return
         torch.linalg.vector_norm(buffers.flat, dim=-1, keepdim=True, out=buffers.norm)
-        self.place_dynamic(buffers.flat)
+        self.project_dynamic(buffers.flat)
         buffers.flat_dynamic.div_(buffers.norm.clamp_min_(SMALLEST_NORM)).tanh_()
         torch.addcmul(self.static, buffers.dynamic, self.scale, out=buffers.coefficients)
         buffers.mix_streams(buffers.mix)
@@ -123,13 +123,13 @@ class _FoldedFeedForward:
 
     def bind(self, buffers: StepBuffers) -> None:
         """Makes ready to work in these buffers."""
-        self.place_inner = self.products.bind(self.up, buffers.inner, self.up_bias)
-        self.place_output = self.products.bind(self.down, buffers.output, self.down_bias)
+        self.project_inner = self.products.bind(self.up, buffers.inner, self.up_bias)
+        self.project_output = self.products.bind(self.down, buffers.output, self.down_bias)
 
-    def __call__(self, buffers: StepBuffers, _kept: Sequence[LayerCache], _context: StepContext) -> None:
+    def __call__(self, buffers: StepBuffers, _cache: Sequence[LayerCache], _context: StepContext) -> None:
         """From the buffers' input to its output, both (B, D)."""
-        self.place_inner(self.norm(buffers.input))
-        self.place_output(F.silu(buffers.inner, inplace=True))
+        self.project_inner(self.norm(buffers.input))
+        self.project_output(F.silu(buffers.inner, inplace=True))
 
 
 class _FoldedConvolution:
@@ -147,16 +147,16 @@ class _FoldedConvolution:
 
     def bind(self, buffers: StepBuffers) -> None:
         """Makes ready to work in these buffers."""
-        self.place_expanded = self.products.bind(self.expand, buffers.expanded, self.expand_bias)
-        self.place_output = self.products.bind(self.contract, buffers.output, self.contract_bias)
+        self.project_expanded = self.products.bind(self.expand, buffers.expanded, self.expand_bias)
+        self.project_output = self.products.bind(self.contract, buffers.output, self.contract_bias)
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
         """From the buffers' input to its output, both (B, D)."""
-        newest, seen = cast("ConvCache", layer_cache[0]).place(context.fresh)
-        self.place_expanded(self.norm(buffers.input))
+        newest, visible = cast("ConvCache", layer_cache[0]).reserve(context.fresh)
+        self.project_expanded(self.norm(buffers.input))
         torch.mul(buffers.content, buffers.gate.sigmoid_(), out=newest)
-        convolved = (seen * self.taps).sum(1).add_(self.bias)
-        self.place_output(self.channel_norm(F.silu(convolved, inplace=True)))
+        convolved = (visible * self.taps).sum(1).add_(self.bias)
+        self.project_output(self.channel_norm(F.silu(convolved, inplace=True)))
 
 
 def _fold_sublayer(branch: Branch, *, room: int) -> TokenAttention | _FoldedConvolution | _FoldedFeedForward:

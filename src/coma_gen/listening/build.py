@@ -32,7 +32,7 @@ def build_page(
     trials = make_trials(
         models, sources, data, count=count, prompt_seconds=prompt_seconds, seconds=seconds, seed=seed
     )
-    heard = [
+    played = [
         hear_trial(trial.passage.prompt, trial.new, seconds=seconds)
         for trial in tqdm(trials, desc="sound", unit="trial", disable=None)
     ]
@@ -43,7 +43,7 @@ def build_page(
             "seed": seed,
             "models": {name: read_manifest(folder, kind="model").digest for name, folder in models.items()},
             "prompts": [[trial.passage.midi_filename, trial.passage.start] for trial in trials],
-            "sounds": [[sha256_bytes(content) for content in trial.sounds] for trial in heard],
+            "sounds": [[sha256_bytes(content) for content in trial.sounds] for trial in played],
         },
     )
-    return listening_page(heard, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS), sealed
+    return listening_page(played, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS), sealed

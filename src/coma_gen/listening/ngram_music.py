@@ -64,20 +64,20 @@ def continue_by_ngrams(
     read, spelled = read_and_spelled(tokenizer.encode(prompt), vocabulary)
     until = prompt.end_of_onsets + seconds
     sequence = SequenceState([tokenizer.bos_id, *read], index=number, until=until, spelled=spelled)
-    places = GrammarConstraint(Grammar.of(vocabulary), [sequence], MAX_EMPTY_BARS)
+    constraint = GrammarConstraint(Grammar.of(vocabulary), [sequence], MAX_EMPTY_BARS)
     parts = choice.parts(vocabulary)
     while not sequence.reached and sequence.new_tokens < max_tokens:
-        playable = places.playable(places.legal())
+        playable = constraint.playable(constraint.legal())
         candidates = np.flatnonzero(playable[0])
         scores = np.full(playable.shape, -np.inf)
         scores[0, candidates] = np.log(next_probabilities(model, sequence.tail(order - 1), candidates))
         token = sample_from(probabilities(scores, playable, choice, parts), [sequence.uniform(seed)])
-        is_lead = places.move(token)[0]
-        sequence.add(int(token[0]), is_lead=is_lead, illegal=0.0, seconds=float(places.seconds()[0]))
+        is_lead = constraint.move(token)[0]
+        sequence.add(int(token[0]), is_lead=is_lead, illegal=0.0, seconds=float(constraint.seconds()[0]))
     given = np.concatenate([tokenizer.base_ids(read), np.array(spelled, np.uint16)])
     drawn = tokenizer.base_ids(np.array(sequence.tokens, np.uint16))[len(spelled) :]
-    joint = prompt.end_of_onsets
+    splice = prompt.end_of_onsets
     new = drop_overlaps(
         decode_continuation(tokenizer, given, drawn).until(until), prompt, 1 / vocabulary.positions_per_second
     )
-    return replace(new, pedal=np.maximum(new.pedal, joint)).shifted(-joint)
+    return replace(new, pedal=np.maximum(new.pedal, splice)).shifted(-splice)

@@ -55,10 +55,10 @@ class Found:
     without_notes: int
 
 
-def following(notes: Notes, joint: float, seconds: float) -> Notes:
-    """What begins after `joint`, within so many seconds; its times counted from there."""
-    after = float(np.nextafter(joint, np.inf))
-    return notes.between(after, joint + seconds).shifted(-joint)
+def following(notes: Notes, splice: float, seconds: float) -> Notes:
+    """What begins after `splice`, within so many seconds; its times counted from there."""
+    after = float(np.nextafter(splice, np.inf))
+    return notes.between(after, splice + seconds).shifted(-splice)
 
 
 def find_passages(
@@ -90,9 +90,9 @@ def find_passages(
         rule = f"must have a performance of {whole + seconds:g} s or more"
         raise UserError(Fault(f"{split.folder}/{split.split}", rule, f"at most {max(lengths):.0f} s"))
     spans = [
-        (int(row), place * whole)
+        (int(row), index * whole)
         for row in rows
-        for place in range(int(split.index["seconds"].iloc[row] // whole))
+        for index in range(int(split.index["seconds"].iloc[row] // whole))
     ]
     number = min(count, len(spans))
     wanted: dict[int, list[float]] = defaultdict(list)
@@ -104,9 +104,9 @@ def find_passages(
         notes, name = music_of(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])
         for start in starts:
             prompt = excerpt(notes, start, prompt_seconds)
-            joint = start_of(notes, start) + prompt.end_of_onsets
-            real = following(notes, joint, seconds)
-            elsewhere = _elsewhere(notes, start, joint + seconds, seconds, seed, row)
+            splice = start_of(notes, start) + prompt.end_of_onsets
+            real = following(notes, splice, seconds)
+            elsewhere = _elsewhere(notes, start, splice + seconds, seconds, seed, row)
             other = following(notes, elsewhere, seconds)
             if len(prompt) and len(real) and len(other):
                 found.append(Passage(name, start, prompt, real, other, elsewhere))
@@ -126,5 +126,5 @@ def _elsewhere(notes: Notes, begin: float, end: float, seconds: float, seed: int
     before, behind = (max(0.0, room - seconds) for room in (begin, notes.end_of_onsets - end))
     if before + behind <= 0:
         return notes.end_of_onsets
-    place = float(generator(seed, "another passage", row, round(begin * 1000)).random()) * (before + behind)
-    return place if place < before else end + place - before
+    offset = float(generator(seed, "another passage", row, round(begin * 1000)).random()) * (before + behind)
+    return offset if offset < before else end + offset - before

@@ -52,9 +52,9 @@ def draw_sides(sources: Sequence[str], count: int, seed: int) -> list[Sides]:
     flips = source.integers(2, size=len(pairs))
     sides = []
     for index in range(count):
-        turn, place = divmod(index, len(pairs))
-        first, second = pairs[place]
-        sides.append((second, first) if (turn + flips[place]) % 2 else (first, second))
+        turn, column = divmod(index, len(pairs))
+        first, second = pairs[column]
+        sides.append((second, first) if (turn + flips[column]) % 2 else (first, second))
     return [sides[index] for index in source.permutation(count)]
 
 

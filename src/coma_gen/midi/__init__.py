@@ -1,1 +1,1 @@
-"""Music as notes in seconds, and the one bounded door in and out of MIDI."""
+"""Music as notes in seconds, and bounded reading and writing of MIDI files."""

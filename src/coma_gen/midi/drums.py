@@ -116,7 +116,7 @@ def _changes(stream: Stream) -> list[tuple[int, int, bool]]:
 
 def _message(stream: Stream, index: int) -> bytes:
     """A system exclusive behind its length."""
-    message = stream.content[stream.place[index] : stream.end[index]]
+    message = stream.content[stream.data_start[index] : stream.end[index]]
     while message[:1] >= b"\x80":
         message = message[1:]
     return message[1:]

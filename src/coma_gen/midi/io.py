@@ -1,4 +1,4 @@
-"""The one door between MIDI files and `Notes`: bounded reading, byte-stable writing.
+"""MIDI files to `Notes` and back: bounded reading, byte-stable writing.
 
 What a file claims (bytes, events, ticks, notes, seconds) is bounded before anybody lays it on a grid: a few
 hundred bytes can claim 65 million bars. It is walked once, by `events`; notes, pedal, prompt, picture and

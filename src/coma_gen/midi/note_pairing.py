@@ -64,11 +64,11 @@ def note_pairs(stream: Stream) -> Pairs:
     bounds = np.append(first, len(group))
     for index in np.flatnonzero(odd).tolist():
         part = slice(bounds[index], bounds[index + 1])
-        places = events[part]
-        pairs = paired(stream.tick[places].tolist(), is_on[part].tolist())
+        indices = events[part]
+        pairs = paired(stream.tick[indices].tolist(), is_on[part].tolist())
         begun, ended, is_own = np.array(pairs, np.int64).reshape(-1, 3).T
-        on.append(places[begun])
-        off.append(np.where(ended < 0, closing[part][begun], places[ended]))
+        on.append(indices[begun])
+        off.append(np.where(ended < 0, closing[part][begun], indices[ended]))
         own.append((is_own > 0) | (ended < 0))
     begins = np.concatenate(on)
     order = np.argsort(begins)
@@ -79,7 +79,7 @@ def _by_key(stream: Stream) -> tuple[Ticks, Ticks, Ticks]:
     """The strikes and releases of each key between two moments at which its channel was silenced.
 
     Returns:
-        (K,) events, key by key and each in the order of time; (K,) a number for each such stretch; (K,) the
+        (K,) events, key by key and each in the order of time; (K,) a number for each such segment; (K,) the
         event that silences the channel next, -1 where there is none.
     """
     kind = stream.kind
@@ -109,27 +109,27 @@ def paired(ticks: Sequence[int], is_on: Sequence[bool]) -> _Pairs:
         is_on: which of them are strikes.
 
     Returns:
-        places of beginnings and ends, -1 for no end.
+        indices of beginnings and ends, -1 for no end.
     """
     order = _in_order(ticks, is_on, _late(ticks, is_on))
     unclosed: list[int] = []
-    for place in order:
-        if is_on[place]:
-            unclosed.append(place)
+    for index in order:
+        if is_on[index]:
+            unclosed.append(index)
         elif unclosed:
             unclosed.pop()
     without = set(unclosed)
     pairs: _Pairs = []
     sounding: deque[int] = deque()
     borrowing: list[int] = []
-    for place in order:
-        if is_on[place]:
-            (borrowing if place in without else sounding).append(place)
+    for index in order:
+        if is_on[index]:
+            (borrowing if index in without else sounding).append(index)
             continue
-        pairs += [(on, place, False) for on in borrowing]
+        pairs += [(on, index, False) for on in borrowing]
         borrowing.clear()
         if sounding:
-            pairs.append((sounding.popleft(), place, True))
+            pairs.append((sounding.popleft(), index, True))
     return pairs + [(on, -1, False) for on in borrowing]
 
 
@@ -142,10 +142,10 @@ def _late(ticks: Sequence[int], is_on: Sequence[bool]) -> dict[int, int]:
     """
     sounding = given_back = first = 0
     taken: list[tuple[int, int, int]] = []
-    for tick, places in groupby(range(len(ticks)), key=ticks.__getitem__):
+    for tick, indices in groupby(range(len(ticks)), key=ticks.__getitem__):
         stray = 0
-        for place in places:
-            if is_on[place]:
+        for index in indices:
+            if is_on[index]:
                 sounding += 1
             elif sounding:
                 sounding -= 1
@@ -165,17 +165,17 @@ def _late(ticks: Sequence[int], is_on: Sequence[bool]) -> dict[int, int]:
 
 
 def _in_order(ticks: Sequence[int], is_on: Sequence[bool], late: dict[int, int]) -> list[int]:
-    """The places in the order in which they are meant: at one tick earlier notes end, then notes begin, and
+    """The indices in the order in which they are meant: at one tick earlier notes end, then notes begin, and
     the last to come are the releases that were written too early.
     """
     order: list[int] = []
     sounding = 0
     for tick, group in groupby(range(len(ticks)), key=ticks.__getitem__):
-        places = list(group)
-        releases = [place for place in places if not is_on[place]]
+        indices = list(group)
+        releases = [index for index in indices if not is_on[index]]
         early, rest = releases[:sounding], releases[sounding:]
         moved = rest[: late.get(tick, 0)]
         apart = {*early, *moved}
-        order += early + [place for place in places if place not in apart] + moved
-        sounding = max(0, sounding + len(places) - 2 * len(releases))
+        order += early + [index for index in indices if index not in apart] + moved
+        sounding = max(0, sounding + len(indices) - 2 * len(releases))
     return order

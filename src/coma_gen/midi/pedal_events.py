@@ -33,5 +33,5 @@ def pedal_intervals(events: Ticks, end: int) -> Ticks:
         times = np.append(times, end)
     pairs: Ticks = times.reshape(-1, 2)
     down, up = pairs.T
-    kept: Ticks = pairs[up > down]
-    return kept
+    presses: Ticks = pairs[up > down]
+    return presses

@@ -1,4 +1,4 @@
-"""A stretch of somebody's MIDI file that is to be continued, and the file with its continuation.
+"""A passage of somebody's MIDI file that is to be continued, and the file with its continuation.
 
 What was played stays as it was written: its tracks, drums, ticks, tempo map, time signatures, texts, programs
 and controls, event by event (slice.py says which are kept). The new notes stand in a track and on a channel
@@ -22,7 +22,7 @@ from coma_gen.midi.drums import RHYTHM_BANKS, rhythm_voices
 from coma_gen.midi.io import notes_of, read_bytes, read_song
 from coma_gen.midi.notes import Notes
 from coma_gen.midi.pedal_events import SUSTAIN
-from coma_gen.midi.slice import OF_MUSIC, stretch_of
+from coma_gen.midi.slice import OF_MUSIC, slice_song
 from coma_gen.midi.smf_writer import (
     CONTROL,
     META,
@@ -100,8 +100,8 @@ class Prompt:
         return self.content[:10] + tracks.to_bytes(2, "big") + self.content[12:] + self._chunk(events)
 
     def alone(self, new: Notes, *, program: int | None = None) -> bytes:
-        """The new notes as a MIDI file of their own, which begins at the joint: where the prompt's last note
-        begins. Its tempi and time signatures are the prompt's.
+        """The new notes as a MIDI file of their own, which begins at the splice, where the prompt's last
+        note begins. Its tempi and time signatures are the prompt's.
 
         Args:
             new: as `continued` takes them.
@@ -110,13 +110,13 @@ class Prompt:
         Raises:
             UserError: as `continued`.
         """
-        joint = int(self.clock.nearest_tick(self.notes.end_of_onsets))
+        prompt_end = int(self.clock.nearest_tick(self.notes.end_of_onsets))
         rows = read_song(self.content, name=self.name).stream.rows
         of_music = [row for row in rows if row.event[0] == META and row.event[1] in OF_MUSIC]
-        before = {row.event[1]: row for row in of_music if row.tick <= joint}
-        after = [row for row in of_music if row.tick > joint]
-        events = [(max(0, row.tick - joint), row.event) for row in (*before.values(), *after)]
-        events += [(max(0, tick - joint), event) for tick, event in self._track(new, program)]
+        before = {row.event[1]: row for row in of_music if row.tick <= prompt_end}
+        after = [row for row in of_music if row.tick > prompt_end]
+        events = [(max(0, row.tick - prompt_end), row.event) for row in (*before.values(), *after)]
+        events += [(max(0, tick - prompt_end), event) for tick, event in self._track(new, program)]
         events.sort(key=lambda event: event[0])
         header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, self.clock.resolution)
         return header + self._chunk(events)
@@ -146,24 +146,24 @@ def read_prompt(
     until_second: float | None = None,
     open_pedal: bool = False,
 ) -> Prompt:
-    """Reads a MIDI file, or a stretch of it.
+    """Reads a MIDI file, or a passage of it.
 
     Args:
         source: a path, or the file's content.
         name: what faults call it; the path by default.
-        from_second: it begins with the first note at or after this moment of the file; None for the file's
+        from_second: it begins with the first note at or after this time of the file; None for the file's
             own beginning.
         seconds: it ends this long after its first note; None for the file's end.
-        until_second: it ends before this moment of the file; None for the file's end.
+        until_second: it ends before this time of the file; None for the file's end.
         open_pedal: a pedal that is down when the last note begins stays down, for what follows to lift.
 
     Raises:
-        UserError: as `read_notes`; there is no note in the stretch.
+        UserError: as `read_notes`; there is no note in the passage.
     """
     label = name or ("prompt" if isinstance(source, bytes) else str(source))
     content = source if isinstance(source, bytes) else read_bytes(source, label)
     song = read_song(content, name=label)
-    midi_slice = stretch_of(
+    midi_slice = slice_song(
         song,
         name=label,
         from_second=from_second,
@@ -173,7 +173,7 @@ def read_prompt(
     )
     factor = _refinement(song.clock, midi_slice.prompt_end)
     tracks: list[list[Event]] = [[] for _ in range(song.stream.tracks)]
-    for row in midi_slice.kept + midi_slice.releases:
+    for row in midi_slice.events + midi_slice.releases:
         tracks[row.track].append((max(0, row.tick - midi_slice.start) * factor, row.event))
     for track in tracks:
         track.sort(key=lambda event: event[0])

@@ -1,13 +1,13 @@
-"""Which events of a MIDI file belong to a stretch of its music.
+"""Which events of a MIDI file belong to a passage of its music.
 
     what is kept                          what is left out
-    notes that begin in the stretch,      all other notes; notes without an end, but of drums
+    notes that begin in the passage,      all other notes; notes without an end, but of drums
     drums too
     the pedal while their keys are down,  presses after that
     and then until it next rises
     everything else until both are over   everything after that
 
-Cut at the beginning, the stretch starts at the bar line before its first note, and what was set before
+Cut at the beginning, the passage starts at the bar line before its first note, and what was set before
 (tempo, programs, controls) is set there. Notes that ended with another of their key, or before they began,
 get a release of their own, so that they stay as they were read whatever is left out around them.
 """
@@ -50,10 +50,10 @@ _BEND, _PRESSURE = 0xE0, 0xD0
 
 @dataclass(frozen=True)
 class MidiSlice:
-    """What of a file belongs to a stretch, its ticks those of the file.
+    """What of a file belongs to a passage, its ticks those of the file.
 
     Attributes:
-        kept: the events that belong to it, in the order of time.
+        selected: the events that belong to it, in the order of time.
         releases: events to be added: ends of notes that have none of their own, and the pedal that rises at
             the end, where nothing else lifts it.
         start: what becomes tick 0; events before it are settings that hold there.
@@ -63,7 +63,7 @@ class MidiSlice:
         endless_notes: how many others would, had they an end.
     """
 
-    kept: tuple[MidiEvent, ...]
+    events: tuple[MidiEvent, ...]
     releases: tuple[MidiEvent, ...]
     start: int
     prompt_end: int
@@ -72,7 +72,7 @@ class MidiSlice:
     endless_notes: int
 
 
-def stretch_of(
+def slice_song(
     song: Song,
     *,
     name: str,
@@ -86,29 +86,29 @@ def stretch_of(
     Args:
         song: the file.
         name: how faults call it.
-        from_second: the stretch begins with the first note at or after this moment; None for the whole file's
+        from_second: the passage begins with the first note at or after this time; None for the whole file's
             beginning.
         seconds: it ends this long after its first note; None for the file's end.
-        until_second: it ends before this moment of the file; None for the file's end.
+        until_second: it ends before this time of the file; None for the file's end.
         open_pedal: a pedal that is down when the last note begins stays down.
 
     Raises:
-        UserError: there is no note in the stretch.
+        UserError: there is no note in the passage.
     """
     rows, tick = song.stream.rows, song.stream.tick
     inside = _inside(song, name, from_second, seconds, until_second)
     chosen = inside & (song.has_end | song.is_drum)
     pairs = list(zip(song.pairs.on[chosen].tolist(), song.pairs.off[chosen].tolist(), strict=True))
-    heard = tick[song.pairs.on[inside & song.has_end & ~song.is_drum]].tolist()
-    first, prompt_end = heard[0], heard[-1]
+    onsets = tick[song.pairs.on[inside & song.has_end & ~song.is_drum]].tolist()
+    first, prompt_end = onsets[0], onsets[-1]
     released = int(tick[np.maximum(song.pairs.on, song.pairs.off)[chosen]].max())
-    pedal, held = _kept_pedal(song, prompt_end if open_pedal else released, open_pedal)
+    pedal, held = _select_pedal(song, prompt_end if open_pedal else released, open_pedal)
     end = max([released, *(rows[index].tick for index in pedal)])
     notes, releases = _with_own_ends(rows, pairs)
     settings = _settings(song, end)
     if open_pedal and held:  # a reset would lift what is to stay down
         settings -= {index for index in settings if rows[index].tick > prompt_end and _is_reset(rows[index])}
-    kept = notes | pedal | settings
+    selected = notes | pedal | settings
     if not open_pedal:
         for voice in _voices_down(song, pedal):
             last = max(index for index in pedal if rows[index].voice == voice)
@@ -116,7 +116,7 @@ def stretch_of(
             releases.append(rows[last]._replace(tick=end, event=lift))
     start = 0 if from_second is None else _bar_line(rows, first, song.clock)
     return MidiSlice(
-        kept=tuple(rows[index] for index in _chased(rows, kept, start)),
+        events=tuple(rows[index] for index in _chased(rows, selected, start)),
         releases=tuple(releases),
         start=start,
         prompt_end=prompt_end,
@@ -133,7 +133,7 @@ def _inside(
     seconds: float | None,
     until_second: float | None,
 ) -> npt.NDArray[np.bool_]:
-    """(N,) which notes begin in the stretch, drums and those before its first note too.
+    """(N,) which notes begin in the passage, drums and those before its first note too.
 
     Raises:
         UserError: there is none but of drums or without an end.
@@ -157,18 +157,18 @@ def _inside(
 
 def _with_own_ends(rows: list[MidiEvent], pairs: list[tuple[int, int]]) -> tuple[set[int], list[MidiEvent]]:
     """The events that begin and end notes, and ends to be added; none for a note of drums without an end."""
-    kept: set[int] = set()
+    selected: set[int] = set()
     added = []
     for on, off in pairs:
-        kept.add(on)
+        selected.add(on)
         if off < 0:
             continue
-        if off > on and off not in kept and rows[off].kind != CONTROL:
-            kept.add(off)
+        if off > on and off not in selected and rows[off].kind != CONTROL:
+            selected.add(off)
         else:
             end = bytes((NOTE_OFF | rows[on].channel, rows[on].event[1], 0))
             added.append(rows[on]._replace(tick=rows[off].tick, event=end))
-    return kept, added
+    return selected, added
 
 
 def _is_reset(row: MidiEvent) -> bool:
@@ -176,31 +176,31 @@ def _is_reset(row: MidiEvent) -> bool:
     return row.kind == CONTROL and row.event[1] == RESET
 
 
-def _voices_down(song: Song, kept: Iterable[int]) -> list[int]:
-    """The voices whose pedal is down after some of its moves."""
+def _voices_down(song: Song, selected: Iterable[int]) -> list[int]:
+    """The voices whose pedal is down after the selected ones of its moves."""
     found, value = song.pedal_moves
-    chosen = np.isin(found, np.array(list(kept), np.int64))
+    chosen = np.isin(found, np.array(list(selected), np.int64))
     last = dict(zip(song.stream.voice[found[chosen]].tolist(), value[chosen].tolist(), strict=True))
     return sorted(voice for voice, value in last.items() if value >= DOWN_FROM)
 
 
-def _kept_pedal(song: Song, last: int, open_pedal: bool) -> tuple[set[int], tuple[int, ...]]:
-    """The movements of the pedal that are kept, and the voices where it is down at tick `last`."""
+def _select_pedal(song: Song, last: int, open_pedal: bool) -> tuple[set[int], tuple[int, ...]]:
+    """The movements of the pedal that are selected, and the voices where it is down at tick `last`."""
     found, values = song.pedal_moves
     tick, voice = song.stream.tick[found], song.stream.voice[found]
-    kept = set(found[tick <= last].tolist())
-    held = tuple(_voices_down(song, kept))
+    selected = set(found[tick <= last].tolist())
+    held = tuple(_voices_down(song, selected))
     waiting = set() if open_pedal else set(held)
     for index, at, of, value in zip(*(each.tolist() for each in (found, tick, voice, values)), strict=True):
         if at > last and of in waiting:
-            kept.add(index)
+            selected.add(index)
             if value < DOWN_FROM:
                 waiting.remove(of)
-    return kept, held
+    return selected, held
 
 
 def _settings(song: Song, end: int) -> set[int]:
-    """What is neither a note nor a pedal that is heard, up to a tick."""
+    """What is neither a note nor a pedal that has an effect, up to a tick."""
     stream, kind = song.stream, song.stream.kind
     is_note = (kind == NOTE_ON) | (kind == NOTE_OFF)
     is_pedal = (kind == CONTROL) & (stream.first == SUSTAIN) & ~song.of_drums
@@ -217,27 +217,27 @@ def _bar_line(rows: list[MidiEvent], tick: int, clock: TempoMap) -> int:
     return begin + (tick - begin) // bar * bar
 
 
-def _chased(rows: list[MidiEvent], kept: set[int], start: int) -> list[int]:
-    """What is kept, in the order of time, but of what stands before `start` only the settings that still hold
-    there.
+def _chased(rows: list[MidiEvent], selected: set[int], start: int) -> list[int]:
+    """What is selected, in the order of time, but of what stands before `start` only the settings that still
+    hold there.
     """
-    holding: dict[object, int] = {}
-    for index in sorted(kept):
+    active: dict[object, int] = {}
+    for index in sorted(selected):
         row = rows[index]
         if row.tick >= start:
             continue
         if _is_reset(row):  # what it undid is not set, so that it need not be undone
             for number in _UNDONE_BY_RESET:
-                holding.pop((row.port, CONTROL | row.channel, number), None)
+                active.pop((row.port, CONTROL | row.channel, number), None)
             for kind in (_BEND, _PRESSURE):
-                holding.pop((row.port, kind | row.channel, 0), None)
+                active.pop((row.port, kind | row.channel, 0), None)
         elif (key := _setting_key(row, index)) is not None:
-            holding[key] = index
-    return sorted({index for index in kept if rows[index].tick >= start} | set(holding.values()))
+            active[key] = index
+    return sorted({index for index in selected if rows[index].tick >= start} | set(active.values()))
 
 
 def _setting_key(row: MidiEvent, index: int) -> object:
-    """What an event sets, so that a later one of the same key takes its place; None for what passes."""
+    """What an event sets, so that a later one of the same key replaces it; None for what passes."""
     first, second = row.event[:2]
     if first == META:
         return (META, second) if second in OF_MUSIC else (row.track, second) if second in _OF_TRACK else None

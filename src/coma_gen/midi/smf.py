@@ -76,7 +76,7 @@ class Stream:
         status: (E,) first byte, written or not.
         first: (E,) the byte behind it.
         second: (E,) the byte behind that; 0 where a channel message has none.
-        place: (E,) where in the file the byte behind the status stands.
+        data_start: (E,) where in the file the byte behind the status stands.
         end: (E,) where the event ends.
         tempi: (T, 2) tick and microseconds a quarter note, in the order of time.
     """
@@ -91,7 +91,7 @@ class Stream:
     status: Ticks
     first: Ticks
     second: Ticks
-    place: Ticks
+    data_start: Ticks
     end: Ticks
     tempi: Ticks
 
@@ -103,10 +103,10 @@ class Stream:
     @cached_property
     def rows(self) -> list[MidiEvent]:
         """The same, event by event."""
-        columns = (self.tick, self.track, self.voice >> 4, self.status, self.place, self.end)
+        columns = (self.tick, self.track, self.voice >> 4, self.status, self.data_start, self.end)
         return [
-            MidiEvent(tick, track, port, bytes((status,)) + self.content[place:end])
-            for tick, track, port, status, place, end in zip(
+            MidiEvent(tick, track, port, bytes((status,)) + self.content[data_start:end])
+            for tick, track, port, status, data_start, end in zip(
                 *(each.tolist() for each in columns), strict=True
             )
         ]
@@ -131,8 +131,8 @@ def read_stream(content: bytes, *, name: str) -> Stream:
             if ticks and ticks[-1] > MAX_TICKS:
                 raise DamageError(f"an event at tick {ticks[-1]:,}, beyond {MAX_TICKS:,}")
         except DamageError as damage:
-            place = "" if damage.at is None else f", byte {start + damage.at:,}"
-            raise UserError(Fault(name, _RULE, f"{damage} (track {number}{place})")) from None
+            location = "" if damage.at is None else f", byte {start + damage.at:,}"
+            raise UserError(Fault(name, _RULE, f"{damage} (track {number}{location})")) from None
         left -= len(walked[-1].ticks)
         if number > told:  # the header's count has 16 bits, so that no walk is longer than that
             break
@@ -177,12 +177,12 @@ def _merged(content: bytes, form: int, resolution: int, walked: list[Walk]) -> S
     """The tracks as one stream."""
     sizes = [len(each.ticks) for each in walked]
     parts = [each.columns() for each in walked] or [(np.zeros(0, np.int64),) * 5]
-    tick, status, port, place, end = (np.concatenate(column) for column in zip(*parts, strict=True))
+    tick, status, port, data_start, end = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(tick, kind="stable")
-    status, place = status[order], place[order]
+    status, data_start = status[order], data_start[order]
     data = np.frombuffer(content, np.uint8)
     last = len(content) - 1
-    second = data[np.minimum(place + 1, last)].astype(np.int64)
+    second = data[np.minimum(data_start + 1, last)].astype(np.int64)
     tempi = np.concatenate([np.zeros(0, np.int64), *(np.array(each.tempi, np.int64) for each in walked)])
     tempi = tempi.reshape(-1, 2)
     return Stream(
@@ -194,9 +194,9 @@ def _merged(content: bytes, form: int, resolution: int, walked: list[Walk]) -> S
         track=np.repeat(np.arange(len(walked)), sizes)[order],
         voice=16 * port[order] + (status & 0x0F),
         status=status,
-        first=data[np.minimum(place, last)].astype(np.int64),
+        first=data[np.minimum(data_start, last)].astype(np.int64),
         second=np.where(is_short(status), 0, second),
-        place=place,
+        data_start=data_start,
         end=end[order],
         tempi=tempi[np.argsort(tempi[:, 0], kind="stable")],
     )

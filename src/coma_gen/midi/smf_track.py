@@ -43,7 +43,7 @@ class Walk:
         track: its bytes.
         base: where in the file they begin.
         ticks: of each event.
-        places: where the byte behind the status of each stands.
+        data_starts: where the byte behind the status of each stands.
         states: the status of each.
         ends: where each that is no channel message ends.
         ports: in pairs, the first event that a port is for, and the port.
@@ -53,7 +53,7 @@ class Walk:
     track: bytes
     base: int
     ticks: array[int] = field(default_factory=_numbers)
-    places: array[int] = field(default_factory=_numbers)
+    data_starts: array[int] = field(default_factory=_numbers)
     states: array[int] = field(default_factory=_numbers)
     ends: array[int] = field(default_factory=_numbers)
     ports: array[int] = field(default_factory=_numbers)
@@ -85,7 +85,7 @@ class Walk:
     def _follow(self, most: int) -> bool:
         """Walks from event to event, if there are no more than so many: half of the time of a reading."""
         track, lengths, size = self.track, _DATA, len(self.track)
-        add_tick, add_place, add_status = self.ticks.append, self.places.append, self.states.append
+        add_tick, add_data_start, add_status = self.ticks.append, self.data_starts.append, self.states.append
         at = tick = running = 0
         for _ in range(most):
             if at >= size:
@@ -109,7 +109,7 @@ class Walk:
                     break
                 continue
             add_tick(tick)
-            add_place(at)
+            add_data_start(at)
             add_status(status)
             at += lengths[status]
         else:
@@ -141,15 +141,15 @@ class Walk:
             self.ports.extend((len(self.ticks), track[at] & 0x7F))
         self.ends.append(at + length)
         self.ticks.append(tick)
-        self.places.append(start)
+        self.data_starts.append(start)
         self.states.append(status)
         return at + length
 
     def _check_data(self) -> None:
         """Refuses a channel message whose data are no data."""
         data = np.frombuffer(self.track, np.uint8)
-        places, states = np.frombuffer(self.places, np.int64), np.frombuffer(self.states, np.int64)
-        both = np.concatenate([places[states < 0xF0], places[(states < 0xF0) & ~is_short(states)] + 1])
+        starts, states = np.frombuffer(self.data_starts, np.int64), np.frombuffer(self.states, np.int64)
+        both = np.concatenate([starts[states < 0xF0], starts[(states < 0xF0) & ~is_short(states)] + 1])
         both = both[both < len(data)]
         if len(bad := both[data[both] > 0x7F]):
             at = int(bad.min())
@@ -157,13 +157,13 @@ class Walk:
 
     def columns(self) -> tuple[Ticks, Ticks, Ticks, Ticks, Ticks]:
         """Tick, status, port, and where in the file each event begins behind its status and ends."""
-        states, places = np.array(self.states, np.int64), np.array(self.places, np.int64)
-        end = places + np.where(is_short(states), 1, 2)
+        states, data_starts = np.array(self.states, np.int64), np.array(self.data_starts, np.int64)
+        end = data_starts + np.where(is_short(states), 1, 2)
         end[states >= 0xF0] = self.ends
         since, port = np.array(self.ports, np.int64).reshape(-1, 2).T
         named = np.searchsorted(since, np.arange(len(states)), side="right")
         ports = np.concatenate([[0], port])[named]
-        return np.array(self.ticks, np.int64), states, ports, places + self.base, end + self.base
+        return np.array(self.ticks, np.int64), states, ports, data_starts + self.base, end + self.base
 
 
 def is_short(status: Ticks) -> npt.NDArray[np.bool_]:
@@ -172,11 +172,11 @@ def is_short(status: Ticks) -> npt.NDArray[np.bool_]:
 
 
 def _variable_length(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length quantity (7 bits a byte, the highest first, at most four) and the place behind it."""
+    """A variable-length quantity (7 bits a byte, the highest first, at most four) and the index behind it."""
     value = 0
-    for place in range(at, at + 4):
-        byte = data[place]
+    for index in range(at, at + 4):
+        byte = data[index]
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
-            return value, place + 1
+            return value, index + 1
     raise DamageError("a number of more than four bytes", at)

@@ -83,8 +83,8 @@ class Song:
         found = np.flatnonzero(is_control & (stream.first == SUSTAIN) | resets)
         found = found[np.argsort(stream.voice[found], kind="stable")]
         value = np.where(resets[found], 0, stream.second[found])
-        heard = ~self.of_drums[found] | (value < DOWN_FROM)
-        found, value = found[heard], value[heard]
+        audible = ~self.of_drums[found] | (value < DOWN_FROM)
+        found, value = found[audible], value[audible]
         voice = stream.voice[found]
         is_up = np.append(True, (value[:-1] < DOWN_FROM) | (voice[1:] != voice[:-1]))[: len(found)]
         moves = ~(is_up & (resets[found] | self.of_drums[found]))
@@ -93,8 +93,8 @@ class Song:
     @cached_property
     def last_tick(self) -> int:
         """Where the last note ends, or the pedal last moves."""
-        moments = (self.stream.tick[events] for events in (*self.played, self.pedal_moves[0]))
-        return max(int(ticks.max(initial=0)) for ticks in moments)
+        tick_arrays = (self.stream.tick[events] for events in (*self.played, self.pedal_moves[0]))
+        return max(int(ticks.max(initial=0)) for ticks in tick_arrays)
 
     def pressed(self, end: int) -> dict[int, Ticks]:
         """The ticks at which the pedal of each voice goes down and up, (P, 2).

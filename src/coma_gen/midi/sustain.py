@@ -14,7 +14,7 @@ def apply_sustain(notes: Notes) -> Notes:
     """Holds every note that ends under the pedal until the pedal rises, and leaves no pedal.
 
     A held note is cut where the same key is struck again, for the hammer ends what the string did before. No
-    note gets shorter than it was played. A pedal that falls at the very moment a note ends comes too late for
+    note gets shorter than it was played. A pedal that falls at the very time a note ends comes too late for
     it.
 
         key     ████            ████        played

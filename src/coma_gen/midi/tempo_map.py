@@ -73,13 +73,13 @@ class TempoMap:
         return np.asarray((self._elapsed(end) - self._elapsed(start)) / self._per_second, np.float64)
 
     def nearest_tick(self, seconds: Seconds | float) -> Ticks:
-        """The tick nearest to each moment, of the shape of `seconds`."""
+        """The tick nearest to each time, of the shape of `seconds`."""
         wanted = np.asarray(seconds, np.float64) * self._per_second
         before = self._before
         at = np.searchsorted(before, wanted, side="right") - 1
         return np.asarray(self.ticks[at] + np.rint((wanted - before[at]) / self.tempo[at]), np.int64)
 
     def tick_seconds(self, from_tick: int) -> float:
-        """The longest that a tick lasts from some moment on."""
+        """The longest that a tick lasts from some time on."""
         at = int(np.searchsorted(self.ticks, from_tick, side="right")) - 1
         return float(self.tempo[at:].max() / self._per_second)

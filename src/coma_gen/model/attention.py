@@ -88,7 +88,7 @@ class MultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor, state: Sequence[KVCache] = (), lengths: Sequence[int] = ()) -> Tensor:
         """Attends from a chunk (B, T, D) to itself and to what `state`, one entry a scale, remembers of the
-        `lengths` tokens that each row has seen; moves it on.
+        `lengths` tokens that each row had; updates it.
 
         Returns:
             (B, T, D).
@@ -105,11 +105,11 @@ class MultiScaleAttention(nn.Module):
                     queries, keys, values, windows=windows, softmax_scale=self.softmax_scale
                 )
             )
-        seen = [KeysValues(key, value) for key, value in zip(_scales(keys), _scales(values), strict=True)]
+        kv = [KeysValues(key, value) for key, value in zip(_scales(keys), _scales(values), strict=True)]
         if state:
-            seen = [
-                kept.extend(new.keys, new.values, lengths=lengths)
-                for kept, new in zip(state, seen, strict=True)
+            kv = [
+                layer_cache.extend(new.keys, new.values, lengths=lengths)
+                for layer_cache, new in zip(state, kv, strict=True)
             ]
         parts = [
             local_attention(
@@ -124,13 +124,13 @@ class MultiScaleAttention(nn.Module):
                 dropout=self.dropout if self.training else 0.0,
             )
             for query, scale, window, rotation, bias in zip(
-                _scales(queries), seen, self.window_sizes, self.rotations, self._biases(seen), strict=True
+                _scales(queries), kv, self.window_sizes, self.rotations, self._biases(kv), strict=True
             )
         ]
         return self._joined(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
 
     def init_cache(self, batch: int, *, room: int) -> list[KVCache]:
-        """What is kept of `batch` rows before their first token, one entry a scale."""
+        """The cache of `batch` rows before their first token, one entry a scale."""
         return [
             KVCache.empty(
                 batch=batch,
@@ -171,11 +171,16 @@ class MultiScaleAttention(nn.Module):
         """Whether a sequence of this length can be turned about one origin."""
         return all(rotation is None or length <= rotation.max_queries for rotation in self.rotations)
 
-    def _biases(self, seen: list[KeysValues]) -> list[Tensor | None]:
+    @property
+    def longest_turn(self) -> int | None:
+        """Tokens that can be turned about one origin; None for any number."""
+        return min((rotation.max_queries for rotation in self.rotations if rotation), default=None)
+
+    def _biases(self, kv: list[KeysValues]) -> list[Tensor | None]:
         """The bias table (distances, H) of each scale, or None."""
         if self.position_bias is None:
-            return [None] * len(seen)
-        longest = [scale.keys.shape[2] for scale in seen]
+            return [None] * len(kv)
+        longest = [scale.keys.shape[2] for scale in kv]
         visible = [n if w is None else min(n, w + 1) for n, w in zip(longest, self.window_sizes, strict=True)]
         table = self.position_bias(max(visible))
         return [part[:n] for part, n in zip(table.split(self.num_heads, dim=1), visible, strict=True)]

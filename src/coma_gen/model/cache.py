@@ -2,29 +2,29 @@
 
 An attention keeps the keys and values of the tokens its next query can see (the last `window` of each scale,
 everything without a window), a convolution its last K - 1 inputs. They lie in buffers in the order of time;
-each new token takes the next place, and nothing is moved until the room for new tokens is used up. Then the
+each new token takes the next slot, and nothing is moved until the room for new tokens is used up. Then the
 kept ones go back to the front. A window of 4 with room for 3:
 
-    place      0 1 2 3 | 4 5 6
-    2 seen     . . a b |            fresh = 0: the next token goes to the place after the bar
-    5 seen     . . a b | c d e      fresh = 3: the next query sees b c d e, and there is no room for f
+    slot       0 1 2 3 | 4 5 6
+    2 tokens   . . a b |            fresh = 0: the next token goes to the slot after the bar
+    5 tokens   . . a b | c d e      fresh = 3: the next query sees b c d e, and there is no room for f
     the same   b c d e |            fresh = 0
-    6 seen     b c d e | f
+    6 tokens   b c d e | f
 
 So a token costs the same at any length, and memory does not grow, except in global layers, whose buffers grow
 by doubling.
 
-Rotary keys are kept turned by their distance from the first place after the bar, the origin, so that a step
-turns one query and one key. When the kept ones go to the front they are turned once by the number of places
+Rotary keys are kept turned by their distance from the first slot after the bar, the origin, so that a step
+turns one query and one key. When the kept ones go to the front they are turned once by the number of slots
 they moved: positions are distances, and the origin is free. A key is turned about window / room times in its
 life, each time with a rounding error of 1e-7; xPos powers stay small because the origin stays near.
 
-Rows of a batch may have seen different numbers of tokens; they are aligned at the newest token:
+Rows of a batch may have had different numbers of tokens; they are aligned at the newest token:
 
-    row 0, 5 tokens seen   a b c d e
-    row 1, 2 tokens seen   . . . a b      padding = (0, 3)
+    row 0, 5 tokens   a b c d e
+    row 1, 2 tokens   . . . a b      padding = (0, 3)
 
-Shapes: B batch, H heads, d head dim, N tokens, P places of a buffer, C channels of the convolution, K its
+Shapes: B batch, H heads, d head dim, N tokens, P slots of a buffer, C channels of the convolution, K its
 kernel.
 """
 
@@ -59,7 +59,7 @@ def zeros(like: Tensor, *shape: int) -> Tensor:
 
 @dataclass
 class LayerCache(ABC):
-    """What one part of a branch keeps of the tokens it has seen.
+    """What one part of a branch caches of the tokens it was given.
 
     Attributes:
         memory: the buffer.
@@ -69,7 +69,7 @@ class LayerCache(ABC):
 
     @abstractmethod
     def compact(self, fresh: int) -> None:
-        """Moves what is kept to the front, after `fresh` fresh tokens."""
+        """Moves the past to the front, after `fresh` fresh tokens."""
 
     @abstractmethod
     def take(self, rows: Tensor) -> Self:
@@ -86,8 +86,8 @@ class KVCache(LayerCache):
 
     Attributes:
         memory: (2, B, H, P, d), keys, then values.
-        origin: the place of the first fresh token; the kept ones end before it.
-        room: places for fresh tokens.
+        origin: the slot of the first fresh token; the kept ones end before it.
+        room: slots for fresh tokens.
         window: tokens that a query sees before its own; None for all.
         rotation: what keys are turned by, or None.
     """
@@ -120,24 +120,24 @@ class KVCache(LayerCache):
         Args:
             keys: (B, H, T, d) of the chunk's tokens, not turned.
             values: (B, H, T, d).
-            lengths: tokens that each row has seen before.
+            lengths: tokens that each row had before.
         """
         longest = max(lengths)
-        layer_cache = longest if self.window is None else min(longest, self.window)
-        old_keys, old_values = self.memory.narrow(3, self.origin - layer_cache, layer_cache).unbind(0)
+        num_past = longest if self.window is None else min(longest, self.window)
+        old_keys, old_values = self.memory.narrow(3, self.origin - num_past, num_past).unbind(0)
         if self.rotation is not None:
-            old_keys = self.rotation.turn_back(old_keys, first=-layer_cache)
-        seen = KeysValues(
+            old_keys = self.rotation.turn_back(old_keys, first=-num_past)
+        extended = KeysValues(
             torch.cat((old_keys.to(self.memory.dtype), keys.to(self.memory.dtype)), dim=2),
             torch.cat((old_values, values.to(self.memory.dtype)), dim=2),
-            tuple(layer_cache - min(length, layer_cache) for length in lengths),
+            tuple(num_past - min(length, num_past) for length in lengths),
         )
-        dropped = 0 if self.window is None else max(0, seen.keys.shape[2] - self.window)
-        keys, values = (part.detach()[:, :, dropped:] for part in (seen.keys, seen.values))
+        dropped = 0 if self.window is None else max(0, extended.keys.shape[2] - self.window)
+        keys, values = (part.detach()[:, :, dropped:] for part in (extended.keys, extended.values))
         if self.rotation is not None:
             keys = self.rotation.turn(keys, first=-keys.shape[2])
         self._keep(keys, values)
-        return seen
+        return extended
 
     def write(self, keys_values: Tensor, *, fresh: int, visible: int) -> tuple[Tensor, ...]:
         """Takes in one token of each row, after `fresh` others.
@@ -150,15 +150,15 @@ class KVCache(LayerCache):
         Returns:
             The keys, turned, and the values of those N tokens, each (B, H, N, d), as views.
         """
-        place = self.origin + fresh
-        self.memory.select(3, place).copy_(keys_values)
-        return self.memory.narrow(3, place + 1 - visible, visible).unbind(0)
+        slot = self.origin + fresh
+        self.memory.select(3, slot).copy_(keys_values)
+        return self.memory.narrow(3, slot + 1 - visible, visible).unbind(0)
 
     def compact(self, fresh: int) -> None:
         """Moves the last `fresh` tokens before the origin; without a window the origin moves instead."""
         dropped = 0 if self.window is None else fresh
         keys, values = self.memory[:, :, :, dropped : self.origin + fresh].clone().unbind(0)
-        self._keep(keys if self.rotation is None else self.rotation.move(keys, places=fresh), values)
+        self._keep(keys if self.rotation is None else self.rotation.move(keys, shift=fresh), values)
 
     def _keep(self, keys: Tensor, values: Tensor) -> None:
         """Lays keys, turned, and values (B, H, N, d) down before the origin."""
@@ -168,8 +168,8 @@ class KVCache(LayerCache):
             if count + self.room > self.memory.shape[3]:
                 _, batch, heads, _, width = self.memory.shape
                 self.memory = zeros(self.memory, 2, batch, heads, 2 * count + self.room, width)
-        layer_cache = self.memory.narrow(3, self.origin - count, count)
-        layer_cache[0], layer_cache[1] = keys, values
+        past = self.memory.narrow(3, self.origin - count, count)
+        past[0], past[1] = keys, values
 
     def take(self, rows: Tensor) -> KVCache:
         """The rows numbered, in that order; a row may be named twice."""
@@ -196,7 +196,7 @@ class ConvCache(LayerCache):
 
     Attributes:
         memory: (B, K - 1 + room, C), zeros before the first token.
-        count: K - 1; the first fresh input lies at this place.
+        count: K - 1; the first fresh input lies in this slot.
     """
 
     count: int
@@ -207,13 +207,13 @@ class ConvCache(LayerCache):
         Returns:
             The inputs before it and its own, (B, K - 1 + T, C).
         """
-        layer_cache = self.memory[:, : self.count]
-        extended = torch.cat((layer_cache.to(inputs.dtype), inputs), dim=1)
-        layer_cache.copy_(extended[:, inputs.shape[1] :].detach())
+        past = self.memory[:, : self.count]
+        extended = torch.cat((past.to(inputs.dtype), inputs), dim=1)
+        past.copy_(extended[:, inputs.shape[1] :].detach())
         return extended
 
-    def place(self, fresh: int) -> tuple[Tensor, Tensor]:
-        """Where the input (B, C) of one token goes, after `fresh` others, and all that its convolution sees,
+    def reserve(self, fresh: int) -> tuple[Tensor, Tensor]:
+        """The slot (B, C) of the input of one token, after `fresh` others, and all that its convolution sees,
         (B, K, C), as views.
         """
         return self.memory.select(1, self.count + fresh), self.memory.narrow(1, fresh, self.count + 1)
@@ -237,14 +237,14 @@ BlockState = Sequence[Sequence[LayerCache]]
 
 @dataclass
 class DecodeCache:
-    """What the whole model keeps; `Conformer.empty_state` makes one and `Conformer.forward` moves it on in
+    """What the whole model keeps; `Conformer.init_cache` makes one and `Conformer.forward` moves it on in
     place. It belongs to the weights that it was begun with.
 
     Attributes:
         blocks: one entry for each block.
-        lengths: tokens that each row has seen.
+        lengths: tokens that each row had.
         room: fresh tokens that the buffers can take.
-        fresh: tokens since what is kept was last moved to the front.
+        fresh: tokens since the last `compact`.
     """
 
     blocks: Sequence[BlockState]
@@ -258,12 +258,10 @@ class DecodeCache:
         return len(self.lengths)
 
     def compact(self) -> None:
-        """Moves what is kept to the front, so that there is room for fresh tokens."""
+        """Moves the past to the front, so that there is room for fresh tokens."""
         if self.fresh:
-            for layer_cache in (
-                layer_cache for block in self.blocks for branch in block for layer_cache in branch
-            ):
-                layer_cache.compact(self.fresh)
+            for layer in (layer for block in self.blocks for branch in block for layer in branch):
+                layer.compact(self.fresh)
             self.fresh = 0
 
     @torch.inference_mode(False)
@@ -274,9 +272,7 @@ class DecodeCache:
         The new state shares no memory with this one.
         """
         index = torch.tensor(list(rows))
-        blocks = [
-            [[layer_cache.take(index) for layer_cache in branch] for branch in block] for block in self.blocks
-        ]
+        blocks = [[[layer.take(index) for layer in branch] for branch in block] for block in self.blocks]
         lengths = tuple(self.lengths[row] for row in rows)
         return DecodeCache(blocks, lengths, self.room, self.fresh)
 

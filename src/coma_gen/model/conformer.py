@@ -59,9 +59,9 @@ class Block(nn.Module):
             HyperConnection(
                 dim=params.dim,
                 num_streams=params.num_streams,
-                first_stream=(offset + place) % params.num_streams,
+                first_stream=(offset + branch_index) % params.num_streams,
             )
-            for place in range(len(self.branches))
+            for branch_index in range(len(self.branches))
         )
 
     def forward(
@@ -70,18 +70,22 @@ class Block(nn.Module):
         """Streams (B, T, S, D) -> (B, T, S, D); moves on in place `state`, which holds what is wanted of the
         `lengths` tokens that each row has seen, none of them fresh.
         """
-        kept = [()] * len(self.branches) if state is None else state
-        for connection, branch, part in zip(self.connections, self.branches, kept, strict=True):
+        branch_states = [()] * len(self.branches) if state is None else state
+        for connection, branch, part in zip(self.connections, self.branches, branch_states, strict=True):
             move = partial(branch, state=part, lengths=lengths) if part else branch
             streams = connection(streams, move)
         return streams
 
     def init_cache(self, batch: int, *, room: int) -> BlockState:
-        """What is kept of `batch` rows before their first token, with room for so many fresh ones."""
+        """The cache of `batch` rows before their first token, with room for so many fresh ones."""
         return [
             [] if isinstance(branch, FeedForward) else branch.init_cache(batch, room=room)
             for branch in cast("Sequence[Branch]", self.branches)
         ]
+
+
+def _uninitialized(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
 class Conformer(nn.Module):
@@ -111,7 +115,8 @@ class Conformer(nn.Module):
             )
             self.norm = nn.LayerNorm(params.dim)
             self.logits = nn.Linear(params.dim, vocab_size, bias=False)
-        self.to_empty(device="cpu")
+        # `to_empty` would import the symbolic shapes of the compiler, and sympy.
+        self._apply(_uninitialized)  # type: ignore[no-untyped-call]
         initialize(self, seed=seed)
 
     def forward(self, input_ids: Tensor, state: DecodeCache | None = None) -> Tensor:
@@ -142,8 +147,8 @@ class Conformer(nn.Module):
                 streams = block(streams)
         else:
             state.compact()
-            for block, kept in zip(self.blocks, state.blocks, strict=True):
-                streams = block(streams, kept, state.lengths)
+            for block, block_state in zip(self.blocks, state.blocks, strict=True):
+                streams = block(streams, block_state, state.lengths)
             state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
         logits: Tensor = self.logits(
             self.norm(sum(streams.unbind(2)))

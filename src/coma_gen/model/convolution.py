@@ -3,7 +3,8 @@
 Everything is laid out (batch, token, channel), so that the pointwise convolutions are linear layers and a
 channel norm is a layer norm. The depthwise convolution of that layout is one channels-last `conv2d`, several
 times faster on a CPU than `conv1d` on a transposed copy; its two gradients are written out, since the
-library's own gradient of the weight takes up to a hundred times the forward pass.
+library's own gradient of the weight takes up to a hundred times the forward pass. What is compiled for a GPU
+adds up its taps.
 
 Shapes: B batch, T tokens, D model dim, C inner channels, K kernel.
 """
@@ -79,6 +80,41 @@ class _DepthwiseConvolution(torch.autograd.Function):
             return x_gradient, _weight_gradient(x, gradient, kernel), gradient.sum((0, 1))
 
 
+def _taps(x: Tensor, weight: Tensor) -> Tensor:
+    """`_depthwise` as the sum of its taps, (B, N, C) and (C, K) -> (B, N - K + 1, C)."""
+    kernel = weight.shape[1]
+    length = x.shape[1] - kernel + 1
+    result = x[:, :length] * weight[:, 0]
+    for tap in range(1, kernel):
+        result = result + x[:, tap : tap + length] * weight[:, tap]
+    return result
+
+
+class _TapsFn(torch.autograd.Function):
+    """`_depthwise` and its gradients as sums of taps, each of which a compiler fuses into one pass.
+
+    For a GPU, whose library has no fast depthwise kernel. Uncompiled it takes K passes. The sums are in
+    float32 at least.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        exact = x.to(torch.promote_types(x.dtype, weight.dtype))
+        return (_taps(exact, weight) + bias).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        kernel, length = weight.shape[1], gradient.shape[1]
+        exact, incoming = (part.to(torch.promote_types(part.dtype, weight.dtype)) for part in (x, gradient))
+        around = F.pad(incoming, (0, 0, kernel - 1, kernel - 1))
+        parts = [(incoming * exact[:, tap : tap + length]).sum((0, 1)) for tap in range(kernel)]
+        x_gradient = _taps(around, weight.flip(1)).to(x.dtype)
+        return x_gradient, torch.stack(parts, dim=1), incoming.sum((0, 1))
+
+
 class CausalConvolution(nn.Module):
     """LayerNorm, pointwise, GLU, depthwise over the past, swish, channel norm, pointwise, dropout.
 
@@ -123,12 +159,15 @@ class CausalConvolution(nn.Module):
         return result
 
     def init_cache(self, batch: int, *, room: int) -> list[ConvCache]:
-        """What is kept of `batch` rows before their first token."""
-        kept = self.kernel_size - 1
-        return [ConvCache(zeros(self.depthwise_weight, batch, kept + room, self.channels), kept)]
+        """The cache of `batch` rows before their first token."""
+        history = self.kernel_size - 1
+        return [ConvCache(zeros(self.depthwise_weight, batch, history + room, self.channels), history)]
 
     def _convolve(self, extended: Tensor) -> Tensor:
         """(B, T + K - 1, C) -> (B, T, C)."""
+        if torch.compiler.is_compiling():
+            fused: Tensor = _TapsFn.apply(extended, self.depthwise_weight, self.depthwise_bias)  # type: ignore[no-untyped-call]
+            return fused
         weight, bias = self.depthwise_weight.to(extended.dtype), self.depthwise_bias.to(extended.dtype)
         if extended.device.type == "cpu":
             convolved: Tensor = _DepthwiseConvolution.apply(extended, weight, bias)  # type: ignore[no-untyped-call]

@@ -55,7 +55,7 @@ def deterministic(threads: int, device: torch.device = CPU) -> Iterator[None]:
     fill_before = deterministic_settings.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # `use_deterministic_algorithms` would import the compiler
     torch.backends.cudnn.benchmark = False
     deterministic_settings.fill_uninitialized_memory = False
     try:

@@ -4,7 +4,7 @@
     window    w of scale 0  w of scale 1    ...
 
 For CUDA, where torch compiles it into one kernel that passes over blocks outside of the band (Dong et al.
-2024, arXiv 2412.05496). compiled.py alone imports this module, and there only.
+2024, arXiv 2412.05496). compile.py alone imports this module, and there only.
 
 Shapes: B batch, G scales, H heads of a scale, T tokens, d head dim.
 """
@@ -13,10 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import FlexKernelOptions
+
+BIASED_KERNEL: FlexKernelOptions = {"num_stages": 1}
+"""What biases ask of the kernels: keys and values of a single stage of the pipeline in shared memory, since
+biases and their gradient take room there, too. With the library's own number of stages there is too little.
+"""
 
 
 def block_mask(
@@ -26,11 +35,11 @@ def block_mask(
     windows = torch.tensor([length if window is None else window for window in window_sizes], device=device)
     reach = windows.repeat_interleave(num_heads)
 
-    def is_seen(_row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def is_visible(_row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query >= key) & (query - key <= reach[head])
 
     return create_block_mask(
-        is_seen, B=None, H=reach.numel(), Q_LEN=length, KV_LEN=length, device=str(device)
+        is_visible, B=None, H=reach.numel(), Q_LEN=length, KV_LEN=length, device=str(device)
     )
 
 
@@ -79,5 +88,6 @@ class FlexBand:
             score_mod=None if biases is None else with_bias,
             block_mask=self.mask,
             scale=self.softmax_scale,
+            kernel_options=None if biases is None else BIASED_KERNEL,
         )
         return attended.transpose(1, 2)

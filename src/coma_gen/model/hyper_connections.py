@@ -17,7 +17,7 @@ Shapes: N tokens of the batch (B x T), S streams, D dim.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -131,15 +131,72 @@ def _folded(gain: Tensor, dynamic: Tensor, dynamic_scale: Tensor) -> tuple[Tenso
     return dynamic * (gain * gain.numel() ** 0.5)[:, None], torch.cat((reads, dynamic_scale[1:]))
 
 
-def _read_streams(
-    streams: Tensor, gain: Tensor, dynamic: Tensor, static: Tensor, dynamic_scale: Tensor
-) -> tuple[Tensor, ...]:
-    """`_ReadStreamsFn` as a formula, for a compiler to fuse; uncompiled it takes five times as long."""
-    weight, scale = _folded(gain, dynamic, dynamic_scale)
-    inverse = streams.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
-    coefficients = static + ((streams @ weight) * inverse).tanh() * scale
-    mixed = (coefficients[:, :, :-1, None] * streams[:, :, None]).sum(1)
-    return mixed[:, :1], mixed[:, 1:], coefficients[:, :, -1:]
+class _ProductsFn(torch.autograd.Function):
+    """Products of one stream (B, T, D) with each column of `weight` (D, J), (B, T, J), as sums.
+
+    A compiler fuses them with all else that reads the stream. The weight's gradient is a matrix product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, stream: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(stream, weight)
+        return torch.stack([(stream * column).sum(-1) for column in weight.unbind(1)], dim=-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        stream, weight = ctx.saved_tensors
+        parts = zip(gradient.unbind(-1), weight.unbind(1), strict=True)
+        of_stream = _sum_of([part[..., None] * column for part, column in parts])
+        return of_stream, stream.flatten(0, 1).t() @ gradient.flatten(0, 1)
+
+
+class _FusedStreams:
+    """`_ReadStreamsFn` and `_WriteStreamsFn` as formulas of single streams, for a compiler to fuse.
+
+    Streams that lie apart let all that reads them, sums over D and what follows from these, be one pass; the
+    carried streams are never written, but worked out where the branch's output is added. So a connection
+    reads the streams to mix them and again to write them, and the latter is one pass with the next one's
+    reading. Uncompiled it takes several times as long.
+
+    Args:
+        streams: (B, T, S, D).
+        weight: (D, S + 2), of `_folded`.
+        scale: (S + 2,), of `_folded`.
+        static: (S, S + 2).
+    """
+
+    def __init__(self, streams: Tensor, weight: Tensor, scale: Tensor, static: Tensor) -> None:
+        self.streams = streams.unbind(2)
+        self.coefficients = []
+        for stream, start in zip(self.streams, static.unbind(0), strict=True):
+            inverse = stream.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
+            products: Tensor = _ProductsFn.apply(stream, weight)  # type: ignore[no-untyped-call]
+            self.coefficients.append(start + (products * inverse).tanh() * scale)
+
+    def read(self) -> Tensor:
+        """The branch input (B, T, D)."""
+        return self._mixed(0)
+
+    def written(self, output: Tensor) -> Tensor:
+        """The streams (B, T, S, D) after the branch has given (B, T, D)."""
+        parts = [
+            self._mixed(index + 1) + coefficients[..., -1:] * output
+            for index, coefficients in enumerate(self.coefficients)
+        ]
+        return torch.stack(parts, dim=2)
+
+    def _mixed(self, column: int) -> Tensor:
+        """The streams weighted by a column of their coefficients."""
+        pairs = zip(self.coefficients, self.streams, strict=True)
+        return _sum_of([each[..., column : column + 1] * stream for each, stream in pairs])
+
+
+def _sum_of(parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 class HyperConnection(nn.Module):
@@ -179,19 +236,24 @@ class HyperConnection(nn.Module):
         """Streams (B, T, S, D) before the branch -> after it. They keep their precision under autocast."""
         if self.num_streams == 1:
             return streams + branch(streams[:, :, 0])[:, :, None]
+        if torch.compiler.is_compiling():
+            return self._fused(streams, branch)
         batch, length, count, dim = streams.shape
         with torch.autocast(streams.device.type, enabled=False):
-            read_streams: Callable[..., tuple[Tensor, ...]] = (
-                _read_streams if torch.compiler.is_compiling() else _ReadStreamsFn.apply
-            )
-            read, carried, beta = read_streams(
-                streams.flatten(0, 1), self.gain, self.dynamic, self.static, self.dynamic_scale
-            )
+            arguments = (streams.flatten(0, 1), self.gain, self.dynamic, self.static, self.dynamic_scale)
+            read, carried, beta = _ReadStreamsFn.apply(*arguments)  # type: ignore[no-untyped-call]
         output = branch(read.view(batch, length, dim))
         with torch.autocast(streams.device.type, enabled=False):
             output = output.to(carried.dtype).reshape(-1, 1, dim)
-            if torch.compiler.is_compiling():
-                written = carried + beta * output
-            else:
-                written = _WriteStreamsFn.apply(carried, beta, output)  # type: ignore[no-untyped-call]
+            written: Tensor = _WriteStreamsFn.apply(carried, beta, output)  # type: ignore[no-untyped-call]
         return written.view(batch, length, count, dim)
+
+    def _fused(self, streams: Tensor, branch: Branch) -> Tensor:
+        """`forward`, compiled."""
+        with torch.autocast(streams.device.type, enabled=False):
+            weight, scale = _folded(self.gain, self.dynamic, self.dynamic_scale)
+            fused = _FusedStreams(streams, weight, scale, self.static)
+            read = fused.read()
+        output = branch(read)
+        with torch.autocast(streams.device.type, enabled=False):
+            return fused.written(output.to(streams.dtype))

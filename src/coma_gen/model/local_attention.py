@@ -86,8 +86,8 @@ class _BlockRun:
         """Keys start ... start + size - 1 of each block, of (B, N, H, d), as a view (B, H, count, *, d)."""
         size = self.columns if size is None else size
         first = self.key_first + start
-        seen = keys[:, first : first + (self.blocks - 1) * self.rows + size]
-        return seen.unfold(1, size, self.rows).permute(0, 2, 1, 4, 3)
+        visible = keys[:, first : first + (self.blocks - 1) * self.rows + size]
+        return visible.unfold(1, size, self.rows).permute(0, 2, 1, 4, 3)
 
     def add_to_keys(self, total: Tensor, part: Tensor) -> None:
         """Adds what each block has of its keys (B, H, count, columns, d) to (B, N, H, d)."""
@@ -131,8 +131,8 @@ class _LocalAttentionFn(torch.autograd.Function):
         for scale, window in enumerate(windows):
             for run in _block_runs(queries.shape[1], keys.shape[1], window):
                 band = additive_band(run.rows, run.columns, window, queries.device, queries.dtype)
-                seen, content = run.cut_keys(keys[:, :, scale]), run.cut_keys(values[:, :, scale])
-                logits = products.multiply(run.cut_queries(scaled[:, :, scale]), seen.mT).add_(band)
+                visible_keys, content = run.cut_keys(keys[:, :, scale]), run.cut_keys(values[:, :, scale])
+                logits = products.multiply(run.cut_queries(scaled[:, :, scale]), visible_keys.mT).add_(band)
                 weights.append(logits.softmax(-1))
                 products.multiply_into(weights[-1], content, out=run.cut_queries(attended[:, :, scale]))
         ctx.save_for_backward(scaled, keys, values, *weights)

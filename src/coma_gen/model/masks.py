@@ -81,7 +81,7 @@ def band_mask(num_queries: int, num_keys: int, window: int, device: torch.device
 def additive_band(
     num_queries: int, num_keys: int, window: int, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """`band_mask` as what is added to the logits, (T, N): 0 for a key that is seen, -inf for another."""
+    """`band_mask` as what is added to the logits, (T, N): 0 for a key that is visible, -inf for another."""
     with torch.inference_mode(False):
         hidden = ~band_mask(num_queries, num_keys, window, device)
         return torch.zeros(hidden.shape, device=device, dtype=dtype).masked_fill_(hidden, float("-inf"))

@@ -69,13 +69,13 @@ def _bind_torch(b: Tensor, out: Tensor, bias: Tensor | None = None) -> Callable[
 
 def _bind_numpy(b: Tensor, out: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], object]:
     """`_bind_torch` by numpy, which looks once at what stays: that takes as long as a small product does."""
-    right, place = b.detach().numpy(), out.detach().numpy()
+    right, result = b.detach().numpy(), out.detach().numpy()
     added = None if bias is None else bias.detach().numpy()
 
     def multiply_by(a: Tensor) -> None:
-        np.matmul(a.numpy(), right, out=place)
+        np.matmul(a.numpy(), right, out=result)
         if added is not None:
-            np.add(place, added, out=place)
+            np.add(result, added, out=result)
 
     return multiply_by
 
@@ -142,7 +142,7 @@ def attend(
         queries: of `REPLACED` types.
         keys: of the same.
         values: of the same.
-        attn_mask: bool, False where a key is not seen, or what is added to the scaled products.
+        attn_mask: bool, False where a key is masked, or what is added to the scaled products.
         scale: what the products are multiplied by.
     """
     logits = torch.from_numpy(np.matmul(queries.numpy(), keys.numpy().swapaxes(-1, -2))).mul_(scale)

@@ -165,7 +165,7 @@ class Rotation:
         return *(part[-num_queries:] for part in table[:2]), *(part[-num_keys:] for part in table[2:])
 
     def tables(self, first: int, last: int, *, like: Tensor) -> tuple[Tensor, ...]:
-        """Cosines and signed sines of queries, then of keys, at the places first ... last - 1 from an origin.
+        """Cosines and signed sines of queries, then of keys, at positions first ... last - 1 from an origin.
 
         Args:
             first: of either sign.
@@ -185,7 +185,7 @@ class Rotation:
         return tuple(part[past + first : past + last] for part in table)
 
     def turn(self, keys: Tensor, *, first: int) -> Tensor:
-        """Keys (B, H, N, d), turned, the places first, first + 1, ... from the origin being theirs."""
+        """Keys (B, H, N, d), turned, the positions first, first + 1, ... from the origin being theirs."""
         *_, cosines, sines = self.tables(first, first + keys.shape[2], like=keys)
         return _turned(keys, cosines, sines)
 
@@ -194,9 +194,9 @@ class Rotation:
         cosines, sines, *_ = self.tables(first, first + keys.shape[2], like=keys)
         return _turned(keys, cosines, -sines)
 
-    def move(self, keys: Tensor, *, places: int) -> Tensor:
-        """Turned keys for an origin that lies so many places later."""
-        *_, cosines, sines = self.tables(-places, 1 - places, like=keys)
+    def move(self, keys: Tensor, *, shift: int) -> Tensor:
+        """Turned keys for an origin that lies so many positions later."""
+        *_, cosines, sines = self.tables(-shift, 1 - shift, like=keys)
         return _turned(keys, cosines, sines)
 
 

@@ -46,9 +46,9 @@ def plain_logits(weights: Weights, *, params: ModelParams, input_ids: Tensor) ->
 def plain_block(weights: Weights, streams: Tensor, *, params: ModelParams, index: int) -> Tensor:
     """One block, (B, T, S, D) -> (B, T, S, D)."""
     names = ["global_attention"] if index in params.global_attention_layers else []
-    for place, name in enumerate((*names, *params.branches)):
-        branch = partial(plain_branch, name, _below(weights, f"branches.{place}"), params=params)
-        streams = plain_hyper_connection(_below(weights, f"connections.{place}"), streams, branch)
+    for branch_index, name in enumerate((*names, *params.branches)):
+        branch = partial(plain_branch, name, _below(weights, f"branches.{branch_index}"), params=params)
+        streams = plain_hyper_connection(_below(weights, f"connections.{branch_index}"), streams, branch)
     return streams
 
 

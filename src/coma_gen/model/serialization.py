@@ -168,7 +168,7 @@ def _refuse_misfits(path: Path, *, expected: Mapping[str, Tensor], found: Mappin
         if name not in found:
             faults.append(Fault(f"{path}: {name}", f"must be there under this {CONFIG}", "no such tensor"))
         elif name not in expected:
-            faults.append(Fault(f"{path}: {name}", f"has no place under this {CONFIG}", "a surplus tensor"))
+            faults.append(Fault(f"{path}: {name}", f"must be named by this {CONFIG}", "a surplus tensor"))
         elif found[name].shape != expected[name].shape:
             rule = f"must have the shape {tuple(expected[name].shape)} under this {CONFIG}"
             faults.append(Fault(f"{path}: {name}", rule, str(tuple(found[name].shape))))

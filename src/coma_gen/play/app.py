@@ -1,9 +1,10 @@
-"""The page of `coma-gen play` and what it asks for, as an app behind the door of `serving.app`.
+"""The page of `coma-gen play` and what it asks for, as an app behind the request guard of `serving.app`.
 
 GET  /          the page; its parts beside it; /about says what model plays and what its limits are
 POST /look      {midi, name} -> its notes
 POST /continue  {midi, name, settings of Request} -> a line of JSON for each event (newline-delimited JSON):
                 {"waiting": n}, {"begun": ...}, {"progress": [...]}, and {"pieces": [...]} or {"error": text}
+POST /express  {midi, name, settings of TouchRequest} -> the same lines
 POST /sound     {midi, name, from, to, kind} -> FLAC or WAV
 POST /archive   {pieces, command} -> everything as a ZIP file
 
@@ -32,6 +33,7 @@ from coma_gen.play.jobs import Event, JobQueue, Work
 from coma_gen.play.prompts import PROMPTS
 from coma_gen.play.sounds import KINDS, LONGEST_SOUND, archive_of, parse_archive, parse_sound, sound_of
 from coma_gen.play.studio import Studio, parse_body
+from coma_gen.play.touch import touch_work
 from coma_gen.report.page import SCRIPT, STYLE
 from coma_gen.report.theme import css_variables
 from coma_gen.serving.app import App, RefusedError, RequestGuard
@@ -52,13 +54,19 @@ HEADERS = {
 
 
 def build_app(studio: Studio) -> App:
-    """The app, behind its door.
+    """The app, behind its request guard.
 
     Args:
         studio: the model, and what it may be asked for.
     """
     page = PlayPage(studio)
-    posts = {"/look": page.look, "/continue": page.go_on, "/sound": page.sound, "/archive": page.archive}
+    posts = {
+        "/look": page.look,
+        "/continue": page.go_on,
+        "/express": page.express,
+        "/sound": page.sound,
+        "/archive": page.archive,
+    }
     routes = [Route(path, page.send_file) for path in page.files]
     routes += [Route("/about", page.about)]
     routes += [Route(path, answer, methods=["POST"]) for path, answer in posts.items()]
@@ -106,8 +114,17 @@ class PlayPage:
 
     async def go_on(self, request: HttpRequest) -> Response:
         """Ways to go on, while they are made."""
+        return await self._streamed(request, self._studio.work_on)
+
+    async def express(self, request: HttpRequest) -> Response:
+        """The notes of a file with a touch, while they are played."""
+        return await self._streamed(request, lambda row, name: touch_work(self._studio, row, name))
+
+    async def _streamed(
+        self, request: HttpRequest, work_of: Callable[[Mapping[str, Any], str], Work]
+    ) -> Response:
         try:
-            work = self._studio.work_on(*parse_body(await request.json()))
+            work = work_of(*parse_body(await request.json()))
         except UserError as error:
             return _json({"error": str(error)}, 400)
         return StreamingResponse(

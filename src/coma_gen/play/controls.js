@@ -10,7 +10,21 @@ function placeUnder(event) {
 function showSettings() {
   $("seconds-text").textContent = `${$("seconds").value} s`;
   $("temperature-text").textContent = temperatureWords(Number($("temperature").value));
-  for (const id of ["seconds", "temperature"]) $(id).ariaValueText = $(`${id}-text`).textContent;
+  $("timing-text").textContent = timingWords(Number($("timing").value));
+  for (const { id, value, dataset } of document.querySelectorAll("[data-pull]")) {
+    $(`${id}-text`).textContent = pullWords(Number(value), dataset.pull);
+  }
+  for (const field of SLIDERS) field.ariaValueText = $(`${field.id}-text`).textContent;
+}
+
+const SLIDERS = document.querySelectorAll("#settings input[type=range]:not(#use)");
+
+function offerKeys() {
+  for (const mode of ["major", "minor"]) {
+    for (const tonic of ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]) {
+      $("key").append(new Option(`${tonic} ${mode}`));
+    }
+  }
 }
 
 function offerVariants(most) {
@@ -83,7 +97,8 @@ $("use").addEventListener("input", () => {
   showChoice();
 });
 $("hear").addEventListener("click", togglePreview);
-for (const id of ["seconds", "temperature"]) $(id).addEventListener("input", showSettings);
+for (const field of SLIDERS) field.addEventListener("input", showSettings);
+for (const radio of document.querySelectorAll("input[name=mode]")) radio.addEventListener("change", showMode);
 $("settings").addEventListener("submit", (event) => {
   event.preventDefault();
   go();
@@ -100,6 +115,7 @@ async function start() {
   $("model").title = digest;
   $("seconds").max = Math.min(120, about.limits.max_seconds);
   $("seconds").min = Math.min(5, about.limits.max_seconds);
+  offerKeys();
   offerVariants(Math.min(MOST_VARIANTS, about.limits.max_pieces));
   showSettings();
   document.documentElement.dataset.ready = "";

@@ -1,6 +1,6 @@
 """One piece of work at a time, in the order they came.
 
-Whoever asked sees its place and what comes out, and can end it at any moment.
+Whoever asked sees its position and what comes out, and can end it at any time.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Job:
         return self._stop.is_set()
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """{"waiting": n} as its place in the queue changes, {} as a pulse, what the work reports, and at the
-        end its result or {"error": text}.
+        """{"waiting": n} as its position in the queue changes, {} as a pulse, what the work reports, and
+        at the end its result or {"error": text}.
         """
-        place = None
+        position = None
         try:
             while True:
-                if (now := self._queue.place_of(self)) != place and now is not None:
-                    place = now
-                    yield {"waiting": place}
+                if (now := self._queue.queue_position(self)) != position and now is not None:
+                    position = now
+                    yield {"waiting": position}
                 try:
                     event = await asyncio.wait_for(self._events.get(), PULSE)
                 except TimeoutError:
@@ -121,7 +121,7 @@ class JobQueue:
         self._thread.submit(self._do, job)
         return job
 
-    def place_of(self, job: Job) -> int | None:
+    def queue_position(self, job: Job) -> int | None:
         """How many are before it; None once it is done."""
         with self._lock:
             before = [each for each in self._jobs if each is job or not each.stopped]

@@ -26,6 +26,26 @@ function temperatureWords(value) {
   return value < 1 ? (value < 0.9 ? "much more predictable" : "more predictable") : value > 1.1 ? "much less predictable" : "less predictable";
 }
 
+/** How far a pull goes, from its two directions: "sparser denser". */
+function pullWords(value, directions) {
+  const [less, more] = directions.split(" ");
+  const how = { 0.5: "a little ", 1: "", 1.5: "much ", 2: "very much " };
+  return value === 0 ? "as it learned" : how[Math.abs(value)] + (value < 0 ? less : more);
+}
+
+/** What was asked for, in words. */
+function wishesOf(kind, request) {
+  if (kind === "express") {
+    const lengths = request.keep_lengths ? ["lengths as written"] : [];
+    return ["with expression", temperatureWords(request.temperature), timingWords(request.timing), ...lengths];
+  }
+  const pulls = [...document.querySelectorAll("[data-pull]")].filter(({ id }) => request[id]);
+  const words = pulls.map(({ id, dataset }) => pullWords(request[id], dataset.pull));
+  if (request.key) words.push(request.key === "prompt" ? "in the prompt's key" : `in ${request.key}`);
+  return [`${request.seconds} s`, temperatureWords(request.temperature), ...words];
+}
+
+const timingWords = (value) => (value === 0 ? "exact timing" : `up to ${value} ms early or late`);
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 /** Opens a file of the person's. */
@@ -77,10 +97,12 @@ function show(next) {
   if (!place) return;
   $("title").textContent = place.midi ? place.name : "Music from nothing";
   $("facts").textContent = place.midi ? factsOf(place) : "The model begins by itself.";
-  $("given").hidden = $("use-field").hidden = !place.midi;
+  $("given").hidden = $("modes").hidden = !place.midi;
+  $("key").querySelector("[value=prompt]").disabled = !place.midi;
+  if (!place.midi && $("key").value === "prompt") $("key").value = "";
+  showMode();
   $("takes").replaceChildren(place.takes);
   showTrail();
-  if (place.midi) showChoice();
   redraw();
   scrollTo({ top: 0 });
   $("title").focus({ preventScroll: true });
@@ -111,8 +133,32 @@ function showTrail() {
   $("trail").replaceChildren(other, ...parts);
 }
 
+/** What is to be made here: music from nothing continues nothing. */
+const modeOf = (place) => (place.midi ? document.querySelector("input[name=mode]:checked").value : "continue");
+
+const HINTS = {
+  continue: "Press the music where the new part is to begin.",
+  express: "Every pitch stays. How hard each note is played, how long, and when exactly, is drawn anew.",
+};
+
+function showMode() {
+  const place = here();
+  const mode = modeOf(place);
+  for (const kind of ["continue", "express"]) {
+    for (const part of document.querySelectorAll(`.of-${kind}`)) part.hidden = mode !== kind;
+  }
+  $("use-field").hidden ||= !place.midi;
+  $("hint").textContent = HINTS[mode];
+  $("go").textContent = { continue: "Continue", express: "Add expression" }[mode];
+  $("roll").classList.toggle("still", mode === "express");
+  $("roll").ariaDisabled = mode === "express";
+  stopPreview();
+  if (place.midi) showChoice();
+}
+
 /** What of the file is used: [from, to] in seconds. */
 function usedOf(place) {
+  if (modeOf(place) === "express") return [0, place.end];
   const lastBefore = place.notes.findLast((note) => note[0] < place.joint)?.[0] ?? 0;
   const from = place.use === null ? 0 : Math.max(0, Math.min(place.joint - place.use, lastBefore));
   return [Math.floor(100 * from) / 100, place.joint];
@@ -124,10 +170,11 @@ function showChoice() {
   $("use").max = Math.max(2, whole);
   $("use").value = place.use ?? $("use").max;
   const used = usedOf(place);
-  const atEnd = place.joint >= place.end;
+  const atEnd = used[1] >= place.end;
+  const isWhole = modeOf(place) === "express";
   $("use-text").textContent = place.use === null ? "all before it" : `the last ${place.use} s`;
-  $("choice").textContent = `The new music begins ${atEnd ? "at the end" : `at ${clock(place.joint)}`}.`;
-  const music = { notes: place.notes, seconds: place.end, joint: place.joint, used: [used[0], atEnd ? Infinity : used[1]] };
+  $("choice").textContent = isWhole ? "" : `The new music begins ${atEnd ? "at the end" : `at ${clock(place.joint)}`}.`;
+  const music = { notes: place.notes, seconds: place.end, joint: isWhole ? place.end : place.joint, used: [used[0], atEnd ? Infinity : used[1]] };
   keepDrawn($("roll"), () => music);
   const told = { now: Math.floor(place.joint), max: Math.floor(place.end), text: `${clock(place.joint)} of ${clock(place.end)}` };
   for (const [name, value] of Object.entries(told)) $("roll").setAttribute(`aria-value${name}`, value);
@@ -135,6 +182,7 @@ function showChoice() {
 
 function moveJoint(seconds) {
   const place = here();
+  if (modeOf(place) === "express") return;
   stopPreview();
   const near = Math.round(10 * seconds) / 10;
   place.joint = near > place.last ? place.end : Math.max(near, Math.ceil(10 * place.first + 0.5) / 10);
@@ -146,11 +194,16 @@ function moveJoint(seconds) {
 function requestOf(place) {
   const typed = $("seed").value.trim();
   const request = {
-    seconds: Number($("seconds").value),
     num: Number(document.querySelector("input[name=num]:checked").value),
     temperature: Number($("temperature").value),
     seed: typed ? Number(typed) : Math.floor(Math.random() * 1e6),
   };
+  if (modeOf(place) === "express") {
+    return { midi: place.midi, ...request, timing: Number($("timing").value), keep_lengths: $("lengths").value === "keep" };
+  }
+  request.seconds = Number($("seconds").value);
+  for (const { id, value } of document.querySelectorAll("[data-pull]")) if (Number(value)) request[id] = Number(value);
+  if ($("key").value) request.key = $("key").value;
   if (!place.midi) return request;
   const [from, to] = usedOf(place);
   const begins = place.use === null ? place.first : (place.notes.find((note) => note[0] >= from)?.[0] ?? from);
@@ -163,7 +216,7 @@ function requestOf(place) {
 async function go() {
   const place = here();
   say("");
-  const take = new Take(place.midi ? place.name : "", requestOf(place), (variant) => keep(variant));
+  const take = new Take(modeOf(place), place.midi ? place.name : "", requestOf(place), (variant) => keep(variant));
   running?.stopper.abort();
   running = take;
   $("go").disabled = true;
@@ -214,8 +267,8 @@ async function togglePreview() {
   const place = here();
   const { audio } = preview;
   if (!audio.paused) return audio.pause();
-  const to = place.joint;
-  const from = Math.max(usedOf(place)[0], to - HEARD);
+  const [start, to] = usedOf(place);
+  const from = modeOf(place) === "express" ? start : Math.max(start, to - HEARD);
   const atEnd = to >= place.end;
   const key = `${depth} ${from} ${to}`;
   if (preview.key !== key) {

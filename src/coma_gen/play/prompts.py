@@ -34,8 +34,8 @@ def play(strokes: list[Stroke], *, seconds_per_beat: float, loudness: float, phr
     def second(beat: float) -> float:
         number, rest = divmod(beat, phrase)
         x = rest / phrase
-        stretch = x + 0.1 * x * (1 - x) * (1 - 2 * x) * 2  # its slope is 1.2 at both ends, 0.9 in the middle
-        return seconds_per_beat * phrase * (number + stretch)
+        warped = x + 0.1 * x * (1 - x) * (1 - 2 * x) * 2  # its slope is 1.2 at both ends, 0.9 in the middle
+        return seconds_per_beat * phrase * (number + warped)
 
     def velocity(stroke: Stroke) -> int:
         x = stroke.beat % phrase / phrase

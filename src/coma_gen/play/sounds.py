@@ -106,12 +106,12 @@ class Archive:
 
     Attributes:
         pieces: the music.
-        joints: where each one's prompt ends; None for music from nothing.
+        prompt_ends: where each one's prompt ends; None for music from nothing.
         command: what makes the same pieces.
     """
 
     pieces: Sequence[Excerpt]
-    joints: Sequence[float | None]
+    prompt_ends: Sequence[float | None]
     command: str
 
 
@@ -126,10 +126,10 @@ def parse_archive(body: Mapping[str, Any], limits: Limits) -> Archive:
         raise UserError(Fault("pieces", f"must be a list of 1 to {limits.max_pieces}"))
     if not all(isinstance(row, dict) for row in rows) or not isinstance(command, str):
         raise UserError(Fault("pieces, command", "must be objects with midi, name and joint; and a text"))
-    joints = [row.get("joint") for row in rows]
-    if not all(joint is None or (isinstance(joint, int | float) and 0 <= joint < 1e6) for joint in joints):
+    prompt_ends = [row.get("joint") for row in rows]
+    if not all(end is None or (isinstance(end, int | float) and 0 <= end < 1e6) for end in prompt_ends):
         raise UserError(Fault("joint", "must be a second of the piece"))
-    return Archive([parse_sound(row, limits) for row in rows], joints, command[:10_000])
+    return Archive([parse_sound(row, limits) for row in rows], prompt_ends, command[:10_000])
 
 
 def archive_of(archive: Archive) -> Work:
@@ -141,11 +141,11 @@ def archive_of(archive: Archive) -> Work:
         buffer = io.BytesIO()
         stems = file_names([re.sub(r"\.midi?$", "", piece.name, flags=re.I) for piece in archive.pieces])
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-            for piece, joint, stem in zip(archive.pieces, archive.joints, stems, strict=True):
+            for piece, prompt_end, stem in zip(archive.pieces, archive.prompt_ends, stems, strict=True):
                 report({})
                 notes = read_notes(piece.midi, name=piece.name)
                 _store(file, f"{stem}.mid", piece.midi)
-                _store(file, f"{stem}.png", roll_png(notes, title=stem, prompt_seconds=joint))
+                _store(file, f"{stem}.png", roll_png(notes, title=stem, prompt_seconds=prompt_end))
                 _store(file, f"{stem}.flac", _sound(piece, report))
             _store(file, "command.txt", archive.command.encode(errors="backslashreplace") + b"\n")
         return {"type": "application/zip", "content": buffer.getvalue()}

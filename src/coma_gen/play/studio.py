@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import shlex
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,15 +17,13 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.generation.generate import Continuation, generate_request, piece_midi
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.request import Request
-from coma_gen.midi.notes import Notes
 from coma_gen.midi.prompt import Prompt, read_prompt
 from coma_gen.model.device import deterministic
 from coma_gen.play.jobs import Event, Report, Work
+from coma_gen.play.progress import follow, rows
 from coma_gen.serving.schema import Limits, ParsedRequest, parse_row
 
 LONGEST_NAME = 120
-BETWEEN_REPORTS = 0.2
-"""Seconds between two looks at the music while it is made."""
 SHOWN_WHOLE, SHOWN_BEFORE = 20.0, 10.0
 """Seconds: a prompt up to the one is shown and heard from its beginning, a longer one from the other before
 the new music."""
@@ -73,7 +70,7 @@ class Studio:
             raise UserError(Fault(name, "must be a MIDI file", "nothing"))
         notes = prompt.notes
         return {
-            "notes": _rows(notes),
+            "notes": rows(notes),
             "end": round(notes.end, 4),
             "last": round(notes.end_of_onsets, 4),
             "drums": prompt.drum_notes,
@@ -92,12 +89,18 @@ class Studio:
         def work(report: Report) -> Event:
             prompt = self._prompt(parsed)
             notes = None if prompt is None else prompt.notes
-            joint = 0.0 if notes is None else notes.end_of_onsets
-            start = shown_from(joint)
-            shown = [] if notes is None else _rows(notes.between(start, math.inf).shifted(-start))
-            report({"begun": {"start": start, "joint": round(joint, 4), "notes": shown}})
+            prompt_end = 0.0 if notes is None else notes.end_of_onsets
+            start = shown_from(prompt_end)
+            shown = [] if notes is None else rows(notes.between(start, math.inf).shifted(-start))
+            begun = {"start": start, "joint": None if notes is None else round(prompt_end, 4), "notes": shown}
+            report({"begun": begun | {"seconds": parsed.request.seconds}})
+            tell = follow(report, start=start, prompt_end=prompt_end)
+
+            def watch(pieces: Callable[[], Sequence[Continuation]]) -> None:
+                tell(lambda: [piece.added for piece in pieces()])
+
             with deterministic(self.threads):
-                pieces = generate_request(self.composer, prompt, parsed.request, watch=_follow(report, start))
+                pieces = generate_request(self.composer, prompt, parsed.request, watch=watch)
             command = command_of(self, parsed, name=name, reached=all(piece.reached for piece in pieces))
             return {
                 "pieces": [_finished(piece, prompt, start, parsed.request) for piece in pieces],
@@ -112,14 +115,14 @@ class Studio:
         return read_prompt(
             parsed.midi,
             name=parsed.name,
-            **parsed.request.stretch,
+            **parsed.request.passage,
             open_pedal=self.composer.writes_pedal,
         )
 
 
-def shown_from(joint: float) -> float:
+def shown_from(prompt_end: float) -> float:
     """The second that a piece is shown and heard from, by the second at which its prompt ends."""
-    return 0.0 if joint <= SHOWN_WHOLE else float(math.floor(joint - SHOWN_BEFORE))
+    return 0.0 if prompt_end <= SHOWN_WHOLE else float(math.floor(prompt_end - SHOWN_BEFORE))
 
 
 def parse_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -152,7 +155,7 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
     """
     words = ["coma-gen", "generate"]
     if parsed.midi is not None:
-        words += [name if not name.startswith("-") else f"./{name}"]
+        words.append(no_option(name))
     plain = Request()
     for field in fields(Request):
         value = getattr(parsed.request, field.name)
@@ -161,60 +164,28 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
             unsaid = reached and value == studio.limits.max_tokens
         if not unsaid or field.name == "seed":
             words += _option(field.name, value)
-    for option, value, usual in (
-        ("model", studio.model, None),
-        ("device", studio.device, "cpu"),
-        ("threads", studio.threads, 1),
-    ):
+    for option, value, usual in (("device", studio.device, "cpu"), ("threads", studio.threads, 1)):
         if value != usual:
             words += [f"--{option}", str(value)]
-    return " ".join(map(shlex.quote, words))
+    return typed(words, studio)
 
 
-def _follow(report: Report, start: float) -> Callable[[Callable[[], list[Continuation]]], None]:
-    """Reports what is new in each piece, now and then; ends the sampling when nobody reads any more."""
-    due = 0.0
-    sent: list[float] = []
+def no_option(name: str) -> str:
+    """A file's name that no command takes for an option."""
+    return f"./{name}" if name.startswith("-") else name
 
-    def watch(pieces: Callable[[], list[Continuation]]) -> None:
-        nonlocal due
-        report({})
-        if time.monotonic() < due:
-            return
-        made = pieces()
-        sent.extend([0.0] * (len(made) - len(sent)))
-        progress = []
-        for number, piece in enumerate(made):
-            # Music grows in the order of time: what begins after what was sent is new, and nothing before.
-            again = piece.added.between(sent[number], math.inf)
-            sent[number] = max(sent[number], piece.added.end_of_onsets)
-            since = sent[number] - (piece.prompt_end or 0.0)
-            progress.append(
-                {
-                    "from": round(float(again.onset.min(initial=math.inf)) - start, 4)
-                    if len(again)
-                    else None,
-                    "notes": _rows(again.shifted(-start)),
-                    "seconds": round(max(0.0, since), 2),
-                }
-            )
-        report({"progress": progress})
-        due = time.monotonic() + BETWEEN_REPORTS
 
-    return watch
+def typed(words: Sequence[str], studio: Studio) -> str:
+    """A command as one types it, with the model."""
+    model = [] if studio.model is None else ["--model", studio.model]
+    return " ".join(map(shlex.quote, [*words, *model]))
 
 
 def _finished(piece: Continuation, prompt: Prompt | None, start: float, request: Request) -> Event:
     return {
         "midi": base64.b64encode(piece_midi(piece, prompt, request)).decode("ascii"),
-        "notes": _rows(piece.added.shifted(-start)),
+        "notes": rows(piece.added.shifted(-start)),
         "left_out": piece.left_out,
         "seconds": round(piece.notes.end, 2),
         "reached": piece.reached,
     }
-
-
-def _rows(notes: Notes) -> list[list[float]]:
-    """[onset, duration, pitch, velocity] of each note."""
-    columns = (notes.onset.round(4), notes.duration.round(4), notes.pitch, notes.velocity)
-    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]

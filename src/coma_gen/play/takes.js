@@ -43,9 +43,10 @@ function bytesOf(base64) {
 }
 
 /** The name of a variant's files, without ending: song-continued-02, and of what goes on from it song-continued-02-01. */
-function stemOf(prompt, number) {
+function stemOf(prompt, number, kind) {
   const stem = prompt.replace(/\.midi?$/i, "");
   const count = String(number).padStart(2, "0");
+  if (kind === "express") return `${stem}-expressed-${count}`;
   if (!stem) return `from-nothing-${count}`;
   return /-(continued|nothing)(-\d\d)+$/.test(stem) ? `${stem}-${count}` : `${stem}-continued-${count}`;
 }
@@ -59,7 +60,7 @@ class Variant {
   constructor(take, number) {
     this.take = take;
     this.number = number;
-    this.stem = stemOf(take.prompt, number);
+    this.stem = stemOf(take.prompt, number, take.kind);
     this.element = copyOf("variant");
     this.frame = this.element.querySelector(".roll");
     this.notes = [];
@@ -73,12 +74,12 @@ class Variant {
   }
 
   get music() {
-    const { notes, joint, start } = this.take.begun;
-    const total = joint - start + this.take.request.seconds;
+    const { notes, joint, start, seconds: made } = this.take.begun;
+    const total = (joint ?? start) - start + made;
     const ends = this.midi ? this.notes.map((note) => note[0] + note[1]) : [total];
-    const seconds = Math.max(joint - start, ...chunked(ends, Math.max));
-    const { range, request } = this.take;
-    return { notes: [...notes, ...this.notes], seconds, range, joint: request.midi ? joint - start : null };
+    const shown = joint === null ? null : joint - start;
+    const seconds = Math.max(shown ?? 0, ...chunked(ends, Math.max));
+    return { notes: [...notes, ...this.notes], seconds, range: this.take.range, joint: shown };
   }
 
   draw() {
@@ -94,7 +95,7 @@ class Variant {
   finish(piece) {
     Object.assign(this, { notes: piece.notes, midi: piece.midi });
     const short = piece.reached ? "" : " · ended at the limit on tokens";
-    this.part(".about").textContent = `${piece.notes.length} new notes${short}`;
+    this.part(".about").textContent = `${piece.notes.length}${this.take.kind === "express" ? "" : " new"} notes${short}`;
     const link = this.part(".midi");
     link.href = URL.createObjectURL(new Blob([bytesOf(piece.midi)], { type: "audio/midi" }));
     link.download = `${this.stem}.mid`;
@@ -122,7 +123,7 @@ class Variant {
     const { start, joint } = this.take.begun;
     const answer = await ask("/sound", { ...this.file, from: start });
     const audio = this.part("audio");
-    const lead = () => (audio.currentTime = Math.max(0, joint - start - LEAD));
+    const lead = () => (audio.currentTime = Math.max(0, (joint ?? start) - start - LEAD));
     audio.addEventListener("loadedmetadata", lead, { once: true });
     audio.src = URL.createObjectURL(await answer.blob());
     startPlayer(this.element);
@@ -146,13 +147,13 @@ class Variant {
 
 /** What one press makes. */
 class Take {
-  constructor(prompt, request, keep) {
-    Object.assign(this, { prompt, request, keep, variants: [], begun: null });
+  constructor(kind, prompt, request, keep) {
+    Object.assign(this, { kind, prompt, request, keep, variants: [], begun: null });
     this.element = copyOf("take");
     this.stopper = new AbortController();
-    const { num, seconds, seed } = request;
+    const { num, seed } = request;
     this.part("h3").textContent = num > 1 ? `${num} variants` : "One variant";
-    this.part(".about").textContent = `${seconds} s · ${temperatureWords(request.temperature)} · seed ${seed}`;
+    this.part(".about").textContent = [...wishesOf(kind, request), `seed ${seed}`].join(" · ");
     this.part(".stop").addEventListener("click", () => this.stopper.abort());
     this.part(".zip").addEventListener("click", () => this.saveAll());
     this.part(".copy").addEventListener("click", () => this.copy());
@@ -165,7 +166,7 @@ class Take {
   /** Asks for the music and shows it while it comes. */
   async run() {
     this.tell("Reading ...");
-    const answer = await ask("/continue", { ...this.request, name: this.prompt || undefined }, this.stopper.signal);
+    const answer = await ask(`/${this.kind}`, { ...this.request, name: this.prompt || undefined }, this.stopper.signal);
     for await (const event of eventsOf(answer)) {
       if (event.error) throw new Error(event.error);
       if (event.waiting) this.tell(event.waiting === 1 ? "One is before you" : `${event.waiting} are before you`);
@@ -182,7 +183,7 @@ class Take {
 
   begin(begun) {
     this.begun = begun;
-    this.tell(`0 of ${this.request.seconds} s`);
+    this.tell(`0 of ${Math.ceil(begun.seconds)} s`);
     for (let number = 1; number <= this.request.num; number++) {
       const variant = new Variant(this, number);
       this.variants.push(variant);
@@ -201,9 +202,9 @@ class Take {
   grow(progress) {
     progress.forEach((part, index) => this.variants[index].grow(part));
     this.draw();
-    const mean = progress.reduce((sum, part) => sum + Math.min(part.seconds, this.request.seconds), 0) / progress.length;
-    this.part("progress").value = mean / this.request.seconds;
-    this.tell(`${Math.floor(mean)} of ${this.request.seconds} s`);
+    const mean = progress.reduce((sum, part) => sum + Math.min(part.seconds, this.begun.seconds), 0) / progress.length;
+    this.part("progress").value = mean / this.begun.seconds;
+    this.tell(`${Math.floor(mean)} of ${Math.ceil(this.begun.seconds)} s`);
   }
 
   finish({ pieces, command }) {
@@ -225,10 +226,10 @@ class Take {
     button.disabled = true;
     button.textContent = "Packing ...";
     try {
-      const joint = this.request.midi ? this.begun.joint : null;
+      const { joint } = this.begun;
       const pieces = this.variants.map((variant) => ({ ...variant.file, joint }));
       const answer = await ask("/archive", { pieces, command: this.commandLine });
-      save(await answer.blob(), `${stemOf(this.prompt, 1).replace(/-\d\d$/, "")}.zip`);
+      save(await answer.blob(), `${stemOf(this.prompt, 1, this.kind).replace(/-\d\d$/, "")}.zip`);
     } catch (error) {
       say(error.message);
     }

@@ -37,31 +37,31 @@ def learning_curve(
     left, right, top, bottom = 44.0, WIDTH - 88.0, 30.0, 276.0
     drawing = Drawing(WIDTH, 322.0)
 
-    def place(point: Point) -> Point:
+    def to_point(point: Point) -> Point:
         share = (point[1] - levels[0]) / (levels[-1] - levels[0])
         return left + point[0] / max(last, 1e-9) * (right - left), bottom - share * (bottom - top)
 
     drawing.text((2, 14), "nats per token")
     for level in levels:
-        y = place((0, level))[1]
+        y = to_point((0, level))[1]
         drawing.line((left, y), (right, y), "grid")
         drawing.text((left - 8, y + 4), f"{level:g}", anchor="end")
     for step in (tick for tick in ticks(0, last, 5) if tick <= last):
-        x = place((step, levels[0]))[0]
+        x = to_point((step, levels[0]))[0]
         drawing.text((x, bottom + 19), f"{int(step):,}", anchor="middle")
     drawing.line((left, bottom), (right, bottom), "axis")
     drawing.text(((left + right) / 2, bottom + 40), "optimizer step", anchor="middle")
-    labels = [(name, place((last, value))[1], "label") for name, value in references.items()]
+    labels = [(name, to_point((last, value))[1], "label") for name, value in references.items()]
     for _, y, _ in labels:
         drawing.line((left, y), (right, y), "reference")
     for name, points, kind in zip(names, (train, validation), ("given", "made"), strict=True):
         if points:
-            drawing.path(map(place, points), kind)
-            labels.append((name, place(points[-1])[1], kind))
+            drawing.path(map(to_point, points), kind)
+            labels.append((name, to_point(points[-1])[1], kind))
     for point in validation:
-        drawing.dot(place(point), 3.4, "made")
+        drawing.dot(to_point(point), 3.4, "made")
     if validation:
-        drawing.dot(place(min(validation, key=lambda point: point[1])), 7.0, "best")
+        drawing.dot(to_point(min(validation, key=lambda point: point[1])), 7.0, "best")
     heights = spread([y for _, y, _ in labels], 16.0, top, bottom)
     for (name, _, kind), y in zip(labels, heights, strict=True):
         drawing.text((right + 9, y + 4), name, kind)
@@ -82,21 +82,21 @@ def nll_by_context(curves: Mapping[str, Sequence[Point]]) -> Drawing | None:
     left, right, top, bottom = 44.0, WIDTH - 88.0, 30.0, 276.0
     drawing = Drawing(WIDTH, 322.0)
 
-    def place(point: Point) -> Point:
+    def to_point(point: Point) -> Point:
         share = (point[1] - levels[0]) / (levels[-1] - levels[0])
         return left + math.log2(point[0]) / doublings * (right - left), bottom - share * (bottom - top)
 
     drawing.text((2, 14), "nats per token")
     for level in levels:
-        y = place((1, level))[1]
+        y = to_point((1, level))[1]
         drawing.line((left, y), (right, y), "grid")
         drawing.text((left - 8, y + 4), f"{level:g}", anchor="end")
     for power in range(0, int(doublings) + 1, 1 + int(doublings) // 7):
-        drawing.text((place((2**power, levels[0]))[0], bottom + 19), f"{2**power:,}", anchor="middle")
+        drawing.text((to_point((2**power, levels[0]))[0], bottom + 19), f"{2**power:,}", anchor="middle")
     drawing.line((left, bottom), (right, bottom), "axis")
     drawing.text(((left + right) / 2, bottom + 40), "tokens before", anchor="middle")
     drawn = {
-        name: (list(map(place, curve)), kind)
+        name: (list(map(to_point, curve)), kind)
         for (name, curve), kind in zip(curves.items(), KINDS, strict=False)
         if curve
     }

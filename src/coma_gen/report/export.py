@@ -122,13 +122,13 @@ def write_pieces(
             write_atomic(building / files["midi"], content)
             picture = building / files["picture"]
             write_roll(picture, view.notes, title=title, prompt_seconds=view.prompt_seconds)
-            heard = read_sounding_notes(content, name=files["midi"])
+            sounding = read_sounding_notes(content, name=files["midi"])
             if sound := files.get("sound"):
                 if play is None:
-                    write_sound(building / sound, heard)
+                    write_sound(building / sound, sounding)
                 else:
                     play(building / sound, content)
-            described.append({"files": list(files.values()), **_figures(piece, heard)})
+            described.append({"files": list(files.values()), **_figures(piece, sounding)})
             views.append(view)
         write_pieces_page(building, views, title=style.title, command=settings["command"])
         text = json.dumps({**settings, "pieces": described}, indent=2, ensure_ascii=False, allow_nan=False)
@@ -162,7 +162,7 @@ def _view(piece: Continuation, title: str, stem: str, style: PieceStyle) -> Piec
     )
 
 
-def _figures(piece: Continuation, heard: Notes) -> dict[str, Any]:
+def _figures(piece: Continuation, sounding: Notes) -> dict[str, Any]:
     given = 0 if piece.prompt is None else len(piece.prompt)
     figures: dict[str, Any] = rounded(
         {
@@ -175,7 +175,7 @@ def _figures(piece: Continuation, heard: Notes) -> dict[str, Any]:
             **({} if piece.draw is None else _ranked(piece)),
             "reached_its_seconds": piece.reached,
             "joint_seconds": piece.prompt_end,
-            "seconds": heard.end,
+            "seconds": sounding.end,
         }
     )
     return figures

@@ -24,7 +24,7 @@ HEADING_HEIGHT, LEGEND_HEIGHT = 96, 54
 PEDAL_GAP, PEDAL_HEIGHT = 12, 14
 TICKS_HEIGHT = 42
 HEADROOM = 14
-"""Pixels above a line's notes that are still its own: the joint's mark and the name of its highest C."""
+"""Pixels above a line's notes that are still its own: the splice's mark and the name of its highest C."""
 ONE_SYSTEM_SECONDS = 90.0
 SYSTEM_SECONDS = 60.0
 MAX_SYSTEMS = 12
@@ -81,11 +81,11 @@ class RollLayout:
         return top, self.height if last else top + self.system_height
 
     def system_of(self, seconds: float) -> int:
-        """The line that shows this moment; what is beyond the end belongs to the last."""
+        """The line that shows this time; what is beyond the end belongs to the last."""
         return min(self.systems - 1, int(seconds // self.system_seconds))
 
     def x(self, seconds: float, system: int) -> float:
-        """The horizontal pixel of a moment on a line, kept within the line."""
+        """The horizontal pixel of a time on a line, kept within the line."""
         share = (seconds - system * self.system_seconds) / self.system_seconds
         return LEFT + min(1.0, max(0.0, share)) * (WIDTH - LEFT - RIGHT)
 
@@ -111,7 +111,7 @@ class RollLayout:
         }
 
     def pixel(self, seconds: float, pitch: int) -> tuple[int, int]:
-        """The pixel (x, y) in the middle of a pitch's strip at a moment."""
+        """The pixel (x, y) in the middle of a pitch's strip at a time."""
         system = self.system_of(seconds)
         return int(self.x(seconds, system)), int(self.y(pitch, system) + self.pitch_height / 2)
 
@@ -121,7 +121,7 @@ def layout_of(notes: Notes, *, prompt_seconds: float | None = None, heading: boo
 
     Args:
         notes: the music.
-        prompt_seconds: the joint, which is shown even where the music ends before it.
+        prompt_seconds: the splice, which is shown even where the music ends before it.
         heading: leave room for a title above the legend.
     """
     low, high = (int(notes.pitch.min()), int(notes.pitch.max())) if len(notes) else (60, 71)

@@ -21,26 +21,26 @@ from coma_gen.report.page import HERE, SCRIPT, STYLE, render_page
 
 SAMPLE_RATE = 16_000
 FADE_SECONDS = 1.5
-LEAST_HEARD = 5.0
+LEAST_PLAYED = 5.0
 """Seconds of each continuation that must have been played before a trial can be answered."""
 
 
 @dataclass(frozen=True)
-class HeardTrial:
+class PlayedTrial:
     """What the page plays.
 
     Attributes:
         sounds: of sides A and B, as Ogg Vorbis.
-        joint: seconds at which the prompt's last note begins.
+        splice: seconds at which the prompt's last note begins.
         seconds: of both sounds.
     """
 
     sounds: tuple[bytes, bytes]
-    joint: float
+    splice: float
     seconds: float
 
 
-def hear_trial(prompt: Notes, continuations: tuple[Notes, Notes], *, seconds: float) -> HeardTrial:
+def hear_trial(prompt: Notes, continuations: tuple[Notes, Notes], *, seconds: float) -> PlayedTrial:
     """Plays a prompt with each of two continuations.
 
     Args:
@@ -48,23 +48,23 @@ def hear_trial(prompt: Notes, continuations: tuple[Notes, Notes], *, seconds: fl
         continuations: their times counted from the prompt's last onset.
         seconds: of each that is heard.
     """
-    joint = prompt.end_of_onsets
-    first, second = (_ogg(prompt.joined(new.shifted(joint)), joint + seconds) for new in continuations)
-    return HeardTrial((first, second), joint, joint + seconds)
+    splice = prompt.end_of_onsets
+    first, second = (_ogg(prompt.joined(new.shifted(splice)), splice + seconds) for new in continuations)
+    return PlayedTrial((first, second), splice, splice + seconds)
 
 
 def _ogg(notes: Notes, seconds: float) -> bytes:
     """The first seconds of some music, which fades out, as a sound file."""
     samples = round(seconds * SAMPLE_RATE)
-    heard = np.zeros((samples, 1))
+    signal = np.zeros((samples, 1))
     played = sound(notes, sample_rate=SAMPLE_RATE, channels=1)[:samples]
-    heard[: len(played)] = played
+    signal[: len(played)] = played
     fade = min(samples, int(FADE_SECONDS * SAMPLE_RATE))
-    heard[-fade:] *= np.linspace(1, 0, fade)[:, None]
-    return small_ogg(np.rint(heard).astype(np.int16), sample_rate=SAMPLE_RATE)
+    signal[-fade:] *= np.linspace(1, 0, fade)[:, None]
+    return small_ogg(np.rint(signal).astype(np.int16), sample_rate=SAMPLE_RATE)
 
 
-def listening_page(trials: Sequence[HeardTrial], *, sealed: str, digest: str, kind: str) -> str:
+def listening_page(trials: Sequence[PlayedTrial], *, sealed: str, digest: str, kind: str) -> str:
     """The page as HTML.
 
     Args:
@@ -89,5 +89,5 @@ def listening_page(trials: Sequence[HeardTrial], *, sealed: str, digest: str, ki
         sealed=sealed,
         page=digest,
         kind=kind,
-        least=min([LEAST_HEARD, *(0.5 * (trial.seconds - trial.joint) for trial in trials)]),
+        least=min([LEAST_PLAYED, *(0.5 * (trial.seconds - trial.splice) for trial in trials)]),
     )

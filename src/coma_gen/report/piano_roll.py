@@ -48,7 +48,7 @@ MOST_CHARACTERS = 300
 MIN_NOTE_WIDTH = 3.5
 """Pixels: a note is never drawn narrower."""
 ROUNDING_SECONDS = 0.001
-"""A prompt's last note may begin this much after the joint: ticks and JSON round times."""
+"""A prompt's last note may begin this much after the splice: ticks and JSON round times."""
 SOFTEST, LOUDEST = 24, 108
 """Velocities of the palest and the deepest colour: the range that pianists use."""
 
@@ -69,7 +69,7 @@ def roll_png(
     Args:
         notes: the music.
         title: a heading, shortened to one line; None where the picture stands under one.
-        prompt_seconds: the joint; notes that begin no later are the prompt's. None where nothing was given.
+        prompt_seconds: the splice; notes that begin no later are the prompt's. None where nothing was given.
         theme: the colours.
         detail: a lesser line under the heading: what may be shortened, and the end, which may not; None tells
             the number of notes and the length.
@@ -93,7 +93,7 @@ def roll_png(
         _draw_pedal(axes, layout, system, notes, theme)
         _rectangles(axes, *bars[system], order=4)
         if prompt_seconds is not None and layout.system_of(prompt_seconds) == system:
-            _draw_joint(axes, layout, prompt_seconds, theme)
+            _draw_prompt_end(axes, layout, prompt_seconds, theme)
 
     def bands() -> Iterator[NDArray[np.uint8]]:
         yield canvas.rows(0, layout.band(0)[0], head)
@@ -245,7 +245,7 @@ def _draw_time(axes: Axes, layout: RollLayout, system: int, theme: Theme) -> Non
 
 
 def _spans(layout: RollLayout, start: float, end: float) -> list[tuple[int, float, float]]:
-    """A stretch of time as (line, left, right): one for each line it touches."""
+    """A span of time as (line, left, right): one for each line it touches."""
     first, last = layout.system_of(start), layout.system_of(end)
     return [(line, layout.x(start, line), layout.x(end, line)) for line in range(first, last + 1)]
 
@@ -288,7 +288,7 @@ def _bars(
     return bars
 
 
-def _draw_joint(axes: Axes, layout: RollLayout, seconds: float, theme: Theme) -> None:
+def _draw_prompt_end(axes: Axes, layout: RollLayout, seconds: float, theme: Theme) -> None:
     """The line where the prompt ends and the continuation begins."""
     system = layout.system_of(seconds)
     x, top = layout.x(seconds, system), layout.top(system)

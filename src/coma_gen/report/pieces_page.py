@@ -1,4 +1,4 @@
-"""The page beside generated pieces: each with its picture and a player that starts shortly before the joint.
+"""The page beside generated pieces: each with its picture and a player that starts shortly before the splice.
 
 The page holds no sounds: they, the pictures and the MIDI files are those that lie beside it.
 """
@@ -18,7 +18,7 @@ from coma_gen.report.page import PAGE, STYLE, render_page
 from coma_gen.report.piano_roll import roll_png
 from coma_gen.report.theme import DARK
 
-BEFORE_THE_JOINT = 5.0
+LEAD_IN_SECONDS = 5.0
 """Seconds of the prompt that a player begins with."""
 
 
@@ -29,7 +29,7 @@ class PieceView:
     Attributes:
         title: of its picture.
         notes: what the picture shows.
-        prompt_seconds: the joint; None where the piece has none.
+        prompt_seconds: the splice; None where the piece has none.
         new_notes: how many.
         files: by kind: midi, picture, and sound where there is one.
     """
@@ -66,11 +66,11 @@ def write_pieces_page(folder: Path, pieces: Sequence[PieceView], *, title: str, 
 
 
 def _card(piece: PieceView) -> Card:
-    notes, joint = piece.notes, piece.prompt_seconds
+    notes, prompt_end = piece.notes, piece.prompt_seconds
     length = f"{round(notes.end) // 60}:{round(notes.end) % 60:02d}"
     about = f"{piece.new_notes:,} new notes · {length}"
-    night = roll_png(notes, title=piece.title, prompt_seconds=joint, theme=DARK)
-    start = max(0.0, joint - BEFORE_THE_JOINT) if joint is not None else 0.0
+    night = roll_png(notes, title=piece.title, prompt_seconds=prompt_end, theme=DARK)
+    start = max(0.0, prompt_end - LEAD_IN_SECONDS) if prompt_end is not None else 0.0
     links = {kind: quote(name) for kind, name in piece.files.items()}
     stem = piece.files["midi"].removesuffix(".mid")
     return Card(
@@ -88,7 +88,7 @@ def _card(piece: PieceView) -> Card:
             {
                 "seconds": notes.end,
                 "start": start,
-                **layout_of(notes, prompt_seconds=joint, heading=True).shares(),
+                **layout_of(notes, prompt_seconds=prompt_end, heading=True).shares(),
             }
         ),
         settings=None,

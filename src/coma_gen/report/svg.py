@@ -51,8 +51,8 @@ class Drawing:
 
     def text(self, at: Point, text: str, kind: str = "label", anchor: str = "start") -> None:
         """Text whose baseline begins, is centred or ends (`anchor`: start, middle, end) at a point."""
-        place = f'x="{_n(at[0])}" y="{_n(at[1])}" text-anchor="{anchor}"'
-        self._shapes.append(f'<text class="{kind}" {place}>{escape(text)}</text>')
+        attributes = f'x="{_n(at[0])}" y="{_n(at[1])}" text-anchor="{anchor}"'
+        self._shapes.append(f'<text class="{kind}" {attributes}>{escape(text)}</text>')
 
     def to_svg(self, description: str) -> str:
         """The picture as an element for a page; `description` is what a screen reader says."""
@@ -99,15 +99,15 @@ def ticks(low: float, high: float, number: int) -> list[float]:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places near `wanted` that are at least `gap` apart: labels that don't cover each other."""
+    """Positions near `wanted` that are at least `gap` apart: labels that don't cover each other."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    places = [0.0] * len(wanted)
+    positions = [0.0] * len(wanted)
     floor = low
     for index in order:
-        places[index] = max(floor, wanted[index])
-        floor = places[index] + gap
+        positions[index] = max(floor, wanted[index])
+        floor = positions[index] + gap
     ceiling = high
     for index in reversed(order):
-        places[index] = min(places[index], ceiling)
-        ceiling = places[index] - gap
-    return places
+        positions[index] = min(positions[index], ceiling)
+        ceiling = positions[index] - gap
+    return positions

@@ -90,12 +90,12 @@ def score_table(content: ReportContent) -> Table | None:
     """Baselines and model below each other: the figure to compare for both splits, the others for test."""
     found = scores(content)
     models = list(dict.fromkeys(model for model, _, _ in found))
-    by_place = {(model, split): figures for model, split, figures in found}
+    by_model_split = {(model, split): figures for model, split, figures in found}
     others = (("bits_per_note", 2), ("bits_per_second", 1), ("nll_per_token", 3), ("perplexity", 2))
     rows = []
     for model in models:
-        test = by_place.get((model, "test"), {})
-        resolved = (_with_interval(by_place.get((model, split), {})) for split in SPLITS)
+        test = by_model_split.get((model, "test"), {})
+        resolved = (_with_interval(by_model_split.get((model, split), {})) for split in SPLITS)
         rows.append((words(model), *resolved, *(_fixed(test.get(key), digits) for key, digits in others)))
     head = (
         "model",

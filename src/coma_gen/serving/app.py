@@ -1,12 +1,12 @@
-"""The program that serves a model: MLflow's scoring app behind a door that bounds what may come in.
+"""The program that serves a model: MLflow's scoring app behind a guard that bounds what may come in.
 
-`coma-gen play` puts its own app behind the same door, and listens in the same way.
+`coma-gen play` puts its own app behind the same guard, and listens in the same way.
 
 `coma-gen serve` becomes this program (`python server.py ...`). It imports nothing of the library, so that the
 copy of the library that was registered with the weights is the one that runs them.
 
 MLflow's app takes bodies of any size, echoes them in its refusals, answers some of what is not JSON with
-status 500, and passes over keys that it does not know. The door reads a request first. What is for another
+status 500, and passes over keys that it does not know. The guard reads a request first. What is for another
 host than this machine (403: no web page can ask by a name of its own), not JSON (415), of too many bytes
 (413) or not {"inputs": [{...}, ...]} (400) does not come through; and of a refusal only the reason goes out.
 """

@@ -136,7 +136,7 @@ def _row(row: Mapping[Any, Any], prefix: str, limits: Limits, faults: list[Fault
         cuts = [setting for setting in OF_A_PROMPT if row.get(setting)]
         faults += [Fault(f"{prefix}{setting}", f"is for a row with {MIDI} only") for setting in cuts]
         return ParsedRequest(name, None, request)
-    midi = _prompt(row[MIDI], limits)
+    midi = read_midi(row[MIDI], limits)
     if isinstance(midi, Fault):
         faults.append(Fault(name, midi.rule, midi.got))
         return ParsedRequest(name, None, request)
@@ -165,11 +165,11 @@ def _setting(name: str, value: object) -> float | str | Fault | None:
         return value if isinstance(value, str) else Fault("", "must be text", _kind(value))
     if name == "instrument" and isinstance(value, str):
         return read_instrument(value)
-    return _number(value, whole=name in WHOLE_NUMBERS)
+    return read_number(value, whole=name in WHOLE_NUMBERS)
 
 
-def _number(value: object, *, whole: bool) -> float | Fault | None:
-    """A number; None where it is left open."""
+def read_number(value: object, *, whole: bool) -> float | Fault | None:
+    """A number, or what is wrong with it; None where it is left open."""
     rule = "must be a whole number" if whole else "must be a number"
     if value is None:
         return None
@@ -182,8 +182,8 @@ def _number(value: object, *, whole: bool) -> float | Fault | None:
     return int(value)
 
 
-def _prompt(text: object, limits: Limits) -> bytes | Fault:
-    """The bytes of a prompt."""
+def read_midi(text: object, limits: Limits) -> bytes | Fault:
+    """The bytes of a MIDI file, or what is wrong with its text."""
     rule = f"must be a MIDI file of at most {limits.max_prompt_bytes:,} bytes, as base64 text"
     if not isinstance(text, str):
         return Fault("", rule, _kind(text))

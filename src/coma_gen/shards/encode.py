@@ -29,7 +29,7 @@ class EncodedPerformance(NamedTuple):
     """One copy of one performance.
 
     Attributes:
-        row: its row of the index (see `write.SCHEMA`), but for the file and the place it will lie in.
+        row: its row of the index (see `write.SCHEMA`), but for the file and the offset it will lie at.
         ids: (T,) u2, BOS and EOS included.
     """
 

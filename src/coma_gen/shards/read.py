@@ -85,7 +85,7 @@ class ShardedSplit:
         return self._file(int(self._shard[index]))[start : start + self.lengths[index]]
 
     def window_ends(self, seq_len: int) -> npt.NDArray[np.int64]:
-        """(N,) running count of the places of windows with `seq_len` inputs: those that hold at least one of
+        """(N,) running count of the offsets of windows with `seq_len` inputs: those that hold at least one of
         a piece's targets, whether or not they hang over its ends.
         """
         if seq_len not in self._starts:

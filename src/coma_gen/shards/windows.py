@@ -1,13 +1,13 @@
-"""Training windows: a function of (seed, step, place in the batch), not a stream.
+"""Training windows: a function of (seed, step, index in the batch), not a stream.
 
 So step 700 of a resumed run sees what step 700 of an uninterrupted one does, whatever the number of
 workers or machines that share a batch.
 
     piece    BOS  a    b    c    d   EOS
-    input         a    b    c                  seq_len = 3, from place 1
+    input         a    b    c                  seq_len = 3, from offset 1
     target        b    c    d
 
-    A place is drawn as if windows could begin up to seq_len - 1 tokens before the piece and end as far behind
+An offset is drawn as if windows could begin up to seq_len - 1 tokens before the piece and end as far behind
     it; what hangs over is then moved inside. So beginnings and ends, with their BOS and EOS, are learned as
     well as the middle: no token is a target less often than the others.
 
@@ -42,7 +42,7 @@ def draw_windows(
     pad_id: int,
     first: int = 0,
 ) -> tuple[Tokens, Tokens]:
-    """Draws a batch of windows, each uniformly among all places of all pieces that the split was opened with.
+    """Draws a batch of windows, each uniformly among all offsets of all pieces the split was opened with.
 
     With shift tables each window is transposed and made louder or softer by a row drawn uniformly among
     those that keep all its pitches in range (a row that does not is drawn again, up to `MAX_DRAWS` times;
@@ -56,7 +56,7 @@ def draw_windows(
         seq_len: tokens of a window.
         shifts: (K, V) tables, or None for none.
         pad_id: fills the inputs of short pieces.
-        first: place in the step's batch of the first of these windows, for batches that are drawn in parts.
+        first: index in the step's batch of the first of these windows, for batches that are drawn in parts.
 
     Returns:
         input_ids and targets, both (batch, seq_len).
@@ -71,9 +71,9 @@ def draw_windows(
     targets = np.full((batch, seq_len), IGNORE, np.int64)
     for row in range(batch):
         draw = generator(seed, "window", step, first + row)
-        place = int(draw.integers(int(ends[-1])))
-        piece = int(np.searchsorted(ends, place, side="right"))
-        start = place - int(ends[piece - 1]) if piece else place
+        offset = int(draw.integers(int(ends[-1])))
+        piece = int(np.searchsorted(ends, offset, side="right"))
+        start = offset - int(ends[piece - 1]) if piece else offset
         start = min(max(0, start - (seq_len - 1)), max(0, int(split.lengths[piece]) - 1 - seq_len))
         window = split.piece(piece)[start : start + seq_len + 1]
         if shifts is not None and len(shifts) > 1:

@@ -10,6 +10,8 @@ miditok is not installed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -50,7 +52,7 @@ def decode_grid(base_ids: npt.ArrayLike, vocabulary: Vocabulary) -> Grid:
     over.
     """
     ids = np.asarray(base_ids, np.int64)
-    time = _times(ids, vocabulary)
+    time = times_of(ids, vocabulary)
     pitch, velocity, duration = (vocabulary.span(kind) for kind in ("Pitch", "Velocity", "Duration"))
     whole = _within(ids[:-2], pitch) & _within(ids[1:-1], velocity) & _within(ids[2:], duration)
     at = np.flatnonzero(whole)
@@ -66,7 +68,7 @@ def decode_grid(base_ids: npt.ArrayLike, vocabulary: Vocabulary) -> Grid:
     )
 
 
-def _times(ids: Positions, vocabulary: Vocabulary) -> Positions:
+def times_of(ids: npt.NDArray[Any], vocabulary: Vocabulary) -> Positions:
     """(T,) position, from the start of the music, that each token stands at."""
     is_bar, is_position = _within(ids, vocabulary.span("Bar")), _within(ids, vocabulary.span("Position"))
     marks = np.flatnonzero(is_bar | is_position)
@@ -86,10 +88,10 @@ def _pedal(ids: Positions, time: Positions, end: int, vocabulary: Vocabulary) ->
     down = _within(ids, vocabulary.span("Pedal"))
     at = np.flatnonzero(down | _within(ids, vocabulary.span("PedalOff")))
     changes = at[np.diff(down[at].astype(np.int64), prepend=0) != 0]
-    moments = time[changes]
-    if len(moments) % 2:
-        moments = np.append(moments, end)
-    pairs = moments.reshape(-1, 2)
+    edge_times = time[changes]
+    if len(edge_times) % 2:
+        edge_times = np.append(edge_times, end)
+    pairs = edge_times.reshape(-1, 2)
     return np.asarray(pairs[pairs[:, 1] > pairs[:, 0]], np.int64)
 
 

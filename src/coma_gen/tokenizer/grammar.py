@@ -185,7 +185,7 @@ def _column(effects: list[_Effect], name: str) -> States:
 
 
 def _filled(changes: States, start: int) -> States:
-    """(T + 1,) `start`, then the latest value that is not UNCHANGED up to each place."""
+    """(T + 1,) `start`, then the latest value that is not UNCHANGED up to each index."""
     values = np.concatenate([[start], changes])
     latest = np.maximum.accumulate(np.where(values == UNCHANGED, 0, np.arange(len(values))))
     return np.asarray(values[latest], np.int64)

@@ -63,12 +63,12 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
 def _summary(round_trip: dict[str, Any], notes: Notes, pedal: str, *, drums: int) -> str:
     """What becomes of a file, in one sentence."""
     lost = round_trip["notes_lost"]
-    kept = (
+    retained = (
         "all notes survive"
         if not lost
         else f"{100 * (len(notes) - lost) // len(notes)}% of the notes survive"
     )
-    parts = [f"{kept}, moved by up to {round_trip['onset_error_ms']['max']:.0f} ms"]
+    parts = [f"{retained}, moved by up to {round_trip['onset_error_ms']['max']:.0f} ms"]
     if len(notes.pedal):
         fates = {"extend": "becomes longer notes", "tokens": "is heard", "ignore": "is not heard"}
         parts.append(f"the pedal {fates[pedal]}")

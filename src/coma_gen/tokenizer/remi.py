@@ -13,10 +13,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-from miditok import REMI, TokenizerConfig
 
 from coma_gen.config.rules import broken_rules
 from coma_gen.config.schema import TokenizerParams
@@ -30,6 +29,9 @@ from coma_gen.tokenizer.bpe import BytePairs, bar_words
 from coma_gen.tokenizer.codec import decode_grid, encode_grid
 from coma_gen.tokenizer.grid import Grid, quantize, to_notes
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
+
+if TYPE_CHECKING:
+    from miditok import REMI
 
 KIND = "tokenizer"
 MIDITOK_FILE = "tokenizer.json"
@@ -204,6 +206,8 @@ class Tokenizer:
 
 def _build_remi(params: TokenizerParams) -> REMI:
     """REMI of miditok with everything off that one piano on one clock does not need."""
+    from miditok import REMI, TokenizerConfig  # 0.3 s, which loading a tokenizer does without
+
     faults = broken_rules({"tokenizer": params})
     if faults:
         raise UserError(*faults)

@@ -40,16 +40,16 @@ def fidelity(tokenizer: Tokenizer, music: Iterable[Notes]) -> dict[str, Any]:
         in the MIDI, without BOS and EOS); vocabulary_used: share of the ids that occur.
     """
     onset, duration, velocity, clipped = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)], [np.zeros(0, bool)]
-    kinds = ("performances", "notes", "lost", "added", "clipped", "pedal", "pedal_kept", "tokens")
+    kinds = ("performances", "notes", "lost", "added", "clipped", "pedal", "pedal_decoded", "tokens")
     counts = dict.fromkeys(kinds, 0)
-    seen = np.zeros(tokenizer.vocab_size, bool)
+    used_ids = np.zeros(tokenizer.vocab_size, bool)
     ratios, drifts = [1.0], [0.0]
     longest = tokenizer.vocabulary.duration_seconds[-1] + tokenizer.vocabulary.duration_step_seconds[-1] / 2
     for raw in music:
         wanted = apply_sustain(raw) if tokenizer.vocabulary.pedal == "extend" else raw
         ids = tokenizer.encode(raw)
         decoded = tokenizer.decode(ids)
-        seen[ids] = True
+        used_ids[ids] = True
         ours, theirs = paired(wanted, decoded)
         onset.append(decoded.onset[theirs] - wanted.onset[ours])
         duration.append(decoded.duration[theirs] - wanted.duration[ours])
@@ -62,7 +62,7 @@ def fidelity(tokenizer: Tokenizer, music: Iterable[Notes]) -> dict[str, Any]:
         counts["added"] += len(decoded) - len(theirs)
         counts["clipped"] += int(np.count_nonzero(wanted.duration > longest))
         counts["pedal"] += 2 * len(raw.pedal)
-        counts["pedal_kept"] += 2 * len(decoded.pedal)
+        counts["pedal_decoded"] += 2 * len(decoded.pedal)
         ratio, drift = _end(wanted, decoded, 0.5 / tokenizer.vocabulary.positions_per_second)
         ratios.append(ratio)
         drifts.append(drift)
@@ -80,9 +80,9 @@ def fidelity(tokenizer: Tokenizer, music: Iterable[Notes]) -> dict[str, Any]:
         "durations_clipped": counts["clipped"],
         "clipped_error_ms": _spread(lengths[is_clipped]),
         "pedal_events": counts["pedal"],
-        "pedal_events_lost": max(0, counts["pedal"] - counts["pedal_kept"]),
+        "pedal_events_lost": max(0, counts["pedal"] - counts["pedal_decoded"]),
         "tokens_per_note": counts["tokens"] / max(1, counts["notes"]),
-        "vocabulary_used": float(seen.mean()),
+        "vocabulary_used": float(used_ids.mean()),
     }
 
 
@@ -121,7 +121,7 @@ def check(by_split: Mapping[str, Mapping[str, Any]], params: TokenizerParams) ->
 
 
 def _line(notes: Notes) -> Floats:
-    """(N,) one axis for all: the onset, on a stretch of its own for each pitch."""
+    """(N,) one axis for all: the onset, on an interval of its own for each pitch."""
     return np.asarray(notes.onset + PITCH_STRIDE * notes.pitch.astype(np.float64), np.float64)
 
 

@@ -1,1 +1,1 @@
-"""MLflow as a mirror of the files that the stages wrote; the only importers of mlflow."""
+"""MLflow as a replica of the files that the stages wrote; the only importers of mlflow."""

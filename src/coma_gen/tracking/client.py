@@ -1,4 +1,4 @@
-"""The one door to MLflow: it is told to keep quiet before it is imported.
+"""The one import of MLflow: it is told to keep quiet before it is imported.
 
 MLflow reads these settings while it is imported, so this module sets them on import, and everything else
 takes MLflow's names from here. No telemetry; no retries of MLflow's own, which would go on for minutes

@@ -1,4 +1,4 @@
-"""Follows a training from outside: mirrors its growing curve into MLflow, and ends soon after it.
+"""Follows a training from outside: sends its growing curve to MLflow, and ends soon after it.
 
     python -m coma_gen.tracking.follow --curve FILE --speed FILE --home DIR --key K --name N --params FILE
     --parent PID
@@ -11,6 +11,7 @@ priority is set.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -32,11 +33,13 @@ ENDED_WELL = signal.SIGUSR1
 """Says that training has ended well. SIGTERM does not: schedulers send that to every process of a job."""
 NICENESS = 10
 POLL_SECONDS = 0.25
-PASS_SECONDS = 2.0
+PASS_SECONDS = 5.0
 LONGEST_PAUSE = 30.0
 """Between two looks at the parent; two passes; two passes to a store that does not answer."""
 LAST_PASS_SECONDS = 5.0
 PATIENCE = 1.0
+UNUSED = ("numpy", "pandas", "pyarrow", "scipy")
+"""What MLflow loads where it is there, and what mlflow-skinny does without."""
 
 
 class Parent:
@@ -70,9 +73,9 @@ class Follower:
     name: str
     params: Path
     _held: ExitStack = field(init=False, default_factory=ExitStack)
-    _mirror: RunSync | None = field(init=False, default=None)
+    _sync: RunSync | None = field(init=False, default=None)
     _system: SystemMonitor | None = field(init=False, default=None)
-    _seen: object = field(init=False, default=None)
+    _last_stamps: object = field(init=False, default=None)
 
     def send(self) -> None:
         """Sends what is new; nothing where the files have not changed since this last succeeded.
@@ -80,42 +83,50 @@ class Follower:
         Raises:
             UserError: when the store does not answer, or a file is malformed.
         """
-        sync = self._mirror or self._open()
+        sync = self._sync or self._open()
         now = [_stamp(path) for path in (self.curve, self.speed)]
-        if now == self._seen:
+        if now == self._last_stamps:
             return
         rows = read_rows(self.curve)
         sync.sync_curve(rows)
         sync.sync_speed(read_rows(self.speed))
         if rows and self._system is not None:
             sync.sync_system(rows[-1].step, self._system.read())
-        self._seen = now
+        self._last_stamps = now
 
     def mark(self, *, finished: bool) -> None:
         """Says in the store how training ended. Later stages add to a run that is finished."""
-        if self._mirror is not None:
-            self._mirror.mark("FINISHED" if finished else "KILLED")
+        if self._sync is not None:
+            self._sync.mark("FINISHED" if finished else "KILLED")
 
     def close(self) -> None:
         """Lets others write to the run."""
         self._held.close()
-        self._mirror = None
+        self._sync = None
 
     def _open(self) -> RunSync:
+        gc.disable()  # a third of loading MLflow is looking for garbage
+        try:
+            return self._opened()
+        finally:
+            gc.enable()
+
+    def _opened(self) -> RunSync:
         from coma_gen.config.load import load_params
-        from coma_gen.tracking.run_sync import RUNNING, open_mirror
+        from coma_gen.tracking.run_sync import RUNNING, open_run_sync
         from coma_gen.tracking.store import open_store
         from coma_gen.tracking.system import SystemMonitor
 
         params = load_params(self.params).model_dump(mode="json")
         store = open_store(self.home, patience=PATIENCE)
-        sync = self._held.enter_context(open_mirror(store, key=self.key, name=self.name, params=params))
+        sync = self._held.enter_context(open_run_sync(store, key=self.key, name=self.name, params=params))
         try:
             sync.mark(RUNNING)
         except UserError:
             self.close()
             raise
-        self._mirror, self._system = sync, SystemMonitor()
+        self._sync, self._system = sync, SystemMonitor()
+        gc.freeze()
         return sync
 
 
@@ -171,7 +182,7 @@ def _tell(error: Exception) -> None:
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m coma_gen.tracking.follow", description="Mirror a growing curve into MLflow."
+        prog="python -m coma_gen.tracking.follow", description="Send a growing curve to MLflow."
     )
     for option in ("curve", "speed", "home", "params"):
         parser.add_argument(f"--{option}", type=Path, required=True)
@@ -187,6 +198,7 @@ def main(words: list[str] | None = None) -> int:
     ended_well: list[int] = []
     signal.signal(ENDED_WELL, lambda signum, _frame: ended_well.append(signum))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its training, which was sent the same
+    sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]
     parent = Parent(given.pop("parent"))
     with suppress(OSError):
         os.nice(NICENESS)

@@ -69,7 +69,7 @@ def follow_training(workspace: Workspace, folder: Path) -> Follower:
 def start_follower(
     *, curve: Path, speed: Path, home: Path, key: str, name: str, params: Path, log: Path | None = None
 ) -> Follower:
-    """Starts a process that mirrors a growing curve into MLflow until this process is gone.
+    """Starts a process that sends a growing curve to MLflow until this process is gone.
 
     Args:
         curve: training's curve; need not exist yet.
@@ -84,8 +84,8 @@ def start_follower(
         The follower. This never raises: what could not be started is told on stderr, and `track` sends
         everything later.
     """
-    places = {"--curve": curve, "--speed": speed, "--home": home, "--params": params}
-    words = [text for option, path in places.items() for text in (option, str(path.resolve()))]
+    paths = {"--curve": curve, "--speed": speed, "--home": home, "--params": params}
+    words = [text for option, path in paths.items() for text in (option, str(path.resolve()))]
     words += ["--key", key, "--name", name, "--parent", str(os.getpid())]
     source = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part)

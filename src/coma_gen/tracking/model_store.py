@@ -77,7 +77,7 @@ def fetched_model(uri: str, home: Path) -> Iterator[Path]:
     Raises:
         UserError: no runs are kept, the store does not answer, it has no such model, or it is none of ours.
     """
-    kept_models(uri, home)
+    find_model_store(uri, home)
     with tempfile.TemporaryDirectory(prefix="coma-gen-model-") as temporary:
         _download(uri, home, Path(temporary))
         found = sorted(Path(temporary).rglob(MANIFEST), key=lambda path: len(path.parts))
@@ -87,7 +87,7 @@ def fetched_model(uri: str, home: Path) -> Iterator[Path]:
         yield found[0].parent
 
 
-def kept_models(uri: str, home: Path) -> Address:
+def find_model_store(uri: str, home: Path) -> Address:
     """The store that has a model, if any has.
 
     Raises:

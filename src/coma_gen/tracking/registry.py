@@ -8,8 +8,7 @@ nothing. MLflow's own alias `latest` (models:/coma-gen/latest) is the newest ver
     there is no champion yet           -> this model
     both were tested on the same split -> the one with fewer test bits per note at 10 ms
     on different splits                -> the one tested on more notes, as the demo's one test piece says less
-    than
-                                          MAESTRO's 177; their figures cannot be compared
+                                          than MAESTRO's 177; their figures cannot be compared
 
 A champion that a person named by hand, without a score, stays.
 """

@@ -24,7 +24,7 @@ from coma_gen.tracking.run_sync import (
     FINISHED,
     RunConflictError,
     RunSync,
-    open_mirror,
+    open_run_sync,
 )
 from coma_gen.tracking.store import Store
 from coma_gen.tracking.view import NOTE_TAG
@@ -121,7 +121,7 @@ def sync_complete(store: Store, experiment: Experiment) -> Tracked:
     curve = read_rows(experiment.curve)
     with (
         _with_tables(experiment, measures.values()) as whole,
-        open_mirror(store, key=experiment.key, name=experiment.name, params=experiment.params) as sync,
+        open_run_sync(store, key=experiment.key, name=experiment.name, params=experiment.params) as sync,
     ):
         try:
             figures = _send(sync, whole, curve, measures)

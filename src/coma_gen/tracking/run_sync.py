@@ -1,12 +1,12 @@
-"""The mirror: one flat MLflow run for one experiment, and what the files say sent to it once.
+"""Sync: one flat MLflow run for one experiment, and what the files say sent to it once.
 
 A run is found by its tag `digest.key` or started, under a lock, so that a follower of training and the track
 stage never make two. What the store holds is read before anything is sent, and only what it lacks is sent: a
-mirror that was interrupted, or is made twice, ends the same. One process at a time writes to a run.
+sync that was interrupted, or is made twice, ends the same. One process at a time writes to a run.
 
 A store can add but not correct. Where a run contradicts the files (other values at the same steps: the same
 experiment was trained anew with another result) it is put away (`mlflow runs restore` brings it back) and the
-mirror begins again.
+sync begins again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ METRICS_A_BATCH = 1000
 NAMES_A_BATCH = 100
 """What one request may hold: metrics; params or tags."""
 NAME_TAG, COMMIT_TAG = "dvc.exp", "git.commit"
-KEY_TAG, EXPERIMENT_TAG, PLACE_TAG = "digest.key", "digest.experiment", "digest.place"
+KEY_TAG, EXPERIMENT_TAG, CHECKOUT_TAG = "digest.key", "digest.experiment", "digest.place"
 COMPLETE_TAG = "digest.artifacts"
 """For people; and digests: the key, the key without a name, who began it, what only a complete run has."""
 CURVES = {
@@ -90,7 +90,7 @@ def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) 
             NAME_TAG: name,
             KEY_TAG: key,
             EXPERIMENT_TAG: digest,
-            PLACE_TAG: store.place,
+            CHECKOUT_TAG: store.checkout_id,
             "mlflow.source.name": "dvc.yaml",
             "mlflow.source.type": "PROJECT",
         }
@@ -103,7 +103,7 @@ def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) 
 def _is_left(store: Store, run: Run) -> bool:
     """Whether a run of this checkout was interrupted: it never became complete, and nobody writes to it."""
     tags = run.data.tags
-    is_ours = tags.get(PLACE_TAG) == store.place
+    is_ours = tags.get(CHECKOUT_TAG) == store.checkout_id
     return is_ours and COMPLETE_TAG not in tags and store.is_free(lock_name(tags[KEY_TAG]))
 
 
@@ -115,7 +115,7 @@ def _adopted(store: Store, run: Run, *, key: str, name: str) -> str:
 
 
 @contextmanager
-def open_mirror(store: Store, *, key: str, name: str, params: Mapping[str, Any]) -> Iterator[RunSync]:
+def open_run_sync(store: Store, *, key: str, name: str, params: Mapping[str, Any]) -> Iterator[RunSync]:
     """Finds or starts a run, and keeps every other process of this machine from writing to it.
 
     Args:
@@ -241,7 +241,7 @@ class RunSync:
             self._log_points(some)
 
     def restart_run(self) -> None:
-        """Puts the run away and starts another in its place."""
+        """Puts the run away and starts another instead."""
         self.store.ask(lambda: self.store.client.delete_run(self.run_id))
         self._find(adopt=False)
         self._send_params()

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from coma_gen.config.schema import Params
-from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.artifact import read_manifest, verify_artifact
 from coma_gen.core.errors import UserError
 from coma_gen.core.io import read_json, sha256_bytes, sha256_file, write_json
@@ -163,7 +163,9 @@ def _lock_digest(path: Path) -> str | None:
     """The digest of dvc.lock but for this stage, whose own entry is written after it has run."""
     if not path.exists():
         return None
-    stages = {name: stage for name, stage in read_yaml(path).get("stages", {}).items() if name != "track"}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # it is long, and DVC has read it
+    lock = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
+    stages = {name: stage for name, stage in lock.get("stages", {}).items() if name != "track"}
     return sha256_bytes(json.dumps(stages, sort_keys=True).encode("utf-8"))
 
 

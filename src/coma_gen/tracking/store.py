@@ -69,7 +69,7 @@ class Store:
             yield
 
     @property
-    def place(self) -> str:
+    def checkout_id(self) -> str:
         """A digest of the machine and the checkout, which others that use the same server do not have."""
         return hashlib.sha256(f"{platform.node()}:{self.home.resolve()}".encode()).hexdigest()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from coma_gen.evaluation.headline import ABOUT, RANKED_BY
 
-VIEW = "coma-gen-2"
+VIEW = "coma-gen-3"
 """Another number whenever the view changes: what a store has of the old one stays."""
 RUNS_PAGE = f"#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 """Where MLflow lists the runs of a store's first experiment, which is ours in a store of our own."""
@@ -22,17 +22,19 @@ NOTE_TAG = "mlflow.note.content"
 CREATED = 1767225600000
 """1 January 2026, in milliseconds: the same tags wherever they are made."""
 COLUMNS = {
-    f"tags.`{CHANGED_TAG}`": 260,
-    f"metrics.`{RANKED_BY}`": 90,
-    "metrics.`ngram`": 90,
-    "metrics.`validation`": 100,
-    "metrics.`overlap`": 100,
-    "metrics.`parameters`": 100,
-    "metrics.`training_seconds`": 135,
+    "attributes.`Run Name`": 125,
+    "runDateAndNestInfo": 135,
+    f"tags.`{CHANGED_TAG}`": 280,
+    f"metrics.`{RANKED_BY}`": 80,
+    "metrics.`ngram`": 75,
+    "metrics.`validation`": 90,
+    "metrics.`overlap`": 85,
+    "metrics.`training_seconds`": 130,
     f"tags.`{CORPUS_TAG}`": 110,
 }
-"""Column of the runs table -> its width, in pixels; from left to right."""
-FIRST_COLUMNS = ("attributes.`Run Name`", "runDateAndNestInfo")
+"""Column of the runs table -> its width, in pixels, from left to right: all fit a window of 1440."""
+ALWAYS_SHOWN = 2
+"""The first of them, which MLflow shows whether or not they are chosen."""
 RESULT = "Result"
 SECTIONS = {RESULT: True, "Model metrics": True, "loss": True, "optimizer": False, "System metrics": False}
 """Section of charts -> whether it is open: ours first, then those that MLflow makes of the metrics' names."""
@@ -99,8 +101,8 @@ def _state() -> dict[str, Any]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": list(COLUMNS),
-        "columnOrder": [*FIRST_COLUMNS, *COLUMNS, "duration"],
+        "selectedColumns": list(COLUMNS)[ALWAYS_SHOWN:],
+        "columnOrder": [*COLUMNS, "duration"],
         "columnWidths": COLUMNS,
         "isAccordionReordered": True,
         "compareRunSections": [
@@ -112,6 +114,6 @@ def _state() -> dict[str, Any]:
 
 
 def _chart(metric: str, settings: dict[str, Any]) -> dict[str, Any]:
-    place = {"uuid": f"chart-{metric}", "metricSectionId": f"section-{RESULT}"}
+    ids = {"uuid": f"chart-{metric}", "metricSectionId": f"section-{RESULT}"}
     named = {"metricKey": metric, "displayName": metric, "deleted": False, "isGenerated": False}
-    return {**place, **named, "runsCountToCompare": 10, **settings}
+    return {**ids, **named, "runsCountToCompare": 10, **settings}

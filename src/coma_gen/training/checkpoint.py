@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,7 +33,7 @@ from coma_gen.core.artifact import verify_artifact, write_manifest
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import atomic_dir, read_json, write_atomic
 
-KEPT = 3
+MAX_CHECKPOINTS = 3
 """Checkpoints that stay; older ones are removed."""
 CHECKPOINTS = "checkpoints"
 KIND = "checkpoint"
@@ -63,7 +64,7 @@ class Checkpoint:
 
 
 def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
-    """Writes a checkpoint below the resume folder, then removes all but the last `KEPT`.
+    """Writes a checkpoint below the resume folder, then removes all but the last `MAX_CHECKPOINTS`.
 
     Args:
         resume: the run's resume folder.
@@ -81,7 +82,7 @@ def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
         write_atomic(folder / "progress.json", json.dumps(dict(checkpoint.progress), allow_nan=False) + "\n")
         write_atomic(folder / "curve.csv", checkpoint.curve)
         write_manifest(folder, kind=KIND, made_from={"run": key}, settings={"step": checkpoint.step})
-    for old in _folders(resume)[:-KEPT]:
+    for old in _folders(resume)[:-MAX_CHECKPOINTS]:
         _remove(old)
     return target
 
@@ -119,6 +120,20 @@ def latest_checkpoint(resume: Path, *, key: str) -> Checkpoint | None:
     return None
 
 
+def copy_to_cpu(tensors: Tensors) -> dict[str, Tensor]:
+    """Copies on the CPU, which share nothing; from a GPU all in one go, waiting once, at the end."""
+    copies: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.is_cuda:
+            pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            copies[name] = pinned.copy_(tensor.detach(), non_blocking=True)
+        else:
+            copies[name] = tensor.detach().cpu().contiguous().clone()
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.synchronize()
+    return copies
+
+
 def remove_leftovers(resume: Path) -> None:
     """Removes what a killed trainer was still building. Only for whoever holds the folder's lock."""
     for path in (*resume.glob(".*.partial"), *(resume / CHECKPOINTS).glob(".*.partial")):
@@ -144,9 +159,8 @@ def _write_tensors(path: Path, tensors: Tensors) -> None:
     """
     if not tensors:
         return
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
-        save_file(copies, path)
+        save_file(copy_to_cpu(tensors), path)
     except SafetensorError as error:  # tells what the disk said in words alone
         raise OSError(errno.EIO, str(error), str(path)) from error
     with path.open("rb") as file:

@@ -37,7 +37,7 @@ from torch.nn.parallel import DistributedDataParallel
 from coma_gen.config.schema import TrainParams
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.model.device import choose_device
-from coma_gen.training.launch import LOST, PLACE, RENDEZVOUS, is_rank
+from coma_gen.training.launch import LOST, RANK_VARIABLES, RENDEZVOUS, is_rank
 
 PATIENCE = timedelta(days=7)
 """How long a rank waits for the first one, which may wait for another trainer of the same model. The end of a
@@ -49,7 +49,7 @@ class BatchShard(NamedTuple):
     """A rank's part of each step.
 
     Attributes:
-        first: place in the step's batch of its first window.
+        first: index in the step's batch of its first window.
         windows: how many.
         micro_batches: forward passes that it cuts them into.
         first_micro_batch: number in the step of the first of these.
@@ -112,7 +112,9 @@ class Distributed:
 
     def shared(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The model with the weights of the first rank. On a GPU each backward pass that is not within
-        `no_sync` ends with the average of the gradient over all ranks; elsewhere `average` is to be called.
+        `no_sync` ends with the gradient's average over all ranks; elsewhere `average` is to be called.
+        The model has no buffers, so the option to leave them alone, whose name depends on torch's version, is
+        not needed.
         """
         if device.type != "cuda":
             for weight in model.state_dict().values():
@@ -122,7 +124,6 @@ class Distributed:
             model,
             device_ids=[device.index],
             process_group=dist.new_group(backend="nccl"),
-            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
         )
 
@@ -197,7 +198,7 @@ def init_distributed() -> Iterator[Distributed]:
         UserError: when another rank ends or cannot be reached while this one needs it.
         SystemExit: the same under `launch_ranks`, which says it for all.
     """
-    rank, local_rank, size = (int(os.environ[name]) for name in PLACE) if is_rank() else (0, 0, 1)
+    rank, local_rank, size = (int(os.environ[name]) for name in RANK_VARIABLES) if is_rank() else (0, 0, 1)
     if size == 1:
         yield SINGLE_PROCESS
         return

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
 from coma_gen.core.seeding import torch_seed
 from coma_gen.model.device import reseed
-from coma_gen.shards.windows import IGNORE
+from coma_gen.training.batches import Batch
 from coma_gen.training.loss import sum_nll
+from coma_gen.training.recorded import AddGradient
 
 EPSILON = 1e-6
 """Added to the norm that a clipped gradient is divided by, as in torch's own clipping."""
 
 
+def add_gradient(model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool) -> Tensor:
+    """Adds to each parameter's `grad` that of the summed nll of these windows; returns that sum."""
+    nll = sum_nll(model, input_ids, targets, bf16=bf16)
+    nll.backward()  # type: ignore[no-untyped-call]
+    return nll.detach()
+
+
 def accumulate_gradient(
     model: nn.Module,
-    inputs: NDArray[np.int64],
-    targets: NDArray[np.int64],
+    batch: Batch,
     *,
     micro_batches: int,
     seed: int,
@@ -32,7 +38,8 @@ def accumulate_gradient(
     device: torch.device,
     bf16: bool,
     first_micro_batch: int = 0,
-) -> tuple[float, int]:
+    add: AddGradient | None = None,
+) -> list[Tensor]:
     """Adds to each parameter's `grad` that of the summed nll of these windows, however they are cut.
 
     The micro-batches of a step are numbered across its ranks, and the dropout of each is seeded by (seed,
@@ -42,36 +49,36 @@ def accumulate_gradient(
 
     Args:
         model: in training mode.
-        inputs: input_ids (micro_batches * B, T).
-        targets: same shape, `IGNORE` where there is nothing to predict.
+        batch: the windows.
         micro_batches: forward passes to cut the windows into; divides their number.
         seed: the run's seed.
         step: number of the optimizer step.
         device: where the model is.
         bf16: run the model under bf16 autocast.
         first_micro_batch: number in the step of the first of these.
+        add: the passes of a micro-batch; None for `add_gradient`.
 
     Returns:
-        The summed nll in nats and the number of targets, of these windows.
+        The summed nll of each micro-batch in nats, on the device: it may still be at work.
     """
+    add = partial(add_gradient, model, bf16=bf16) if add is None else add
     sums = []
-    cut = zip(np.split(inputs, micro_batches), np.split(targets, micro_batches), strict=True)
+    size = len(batch.input_ids) // micro_batches
+    cut = zip(torch.split(batch.input_ids, size), torch.split(batch.targets, size), strict=True)
     for number, (micro_inputs, micro_targets) in enumerate(cut):
         reseed(device, torch_seed(seed, "dropout", step, first_micro_batch + number))
-        input_ids = torch.from_numpy(micro_inputs).to(device, non_blocking=True)
-        wanted = torch.from_numpy(micro_targets).to(device, non_blocking=True)
-        is_kept = number < micro_batches - 1 and isinstance(model, DistributedDataParallel)
-        with model.no_sync() if is_kept else nullcontext():  # type: ignore[operator]
-            nll = sum_nll(model, input_ids, wanted, bf16=bf16)
-            nll.backward()  # type: ignore[no-untyped-call]
-        sums.append(nll.detach())
-    return sum(map(float, sums)), int((targets != IGNORE).sum())
+        input_ids = micro_inputs.to(device, non_blocking=True)
+        wanted = micro_targets.to(device, non_blocking=True)
+        skips_sync = number < micro_batches - 1 and isinstance(model, DistributedDataParallel)
+        with model.no_sync() if skips_sync else nullcontext():  # type: ignore[operator]
+            sums.append(add(input_ids, wanted))
+    return sums
 
 
 def clip_gradient(
     parameters: Sequence[nn.Parameter], clip_norm: float | None, *, divisor: float = 1.0
-) -> float:
-    """Divides the gradient, then scales it down to `clip_norm` where it is longer; returns its norm between.
+) -> Tensor:
+    """Divides the gradient, then scales it down to `clip_norm` where it is longer.
 
     Args:
         parameters: what learns; the norm is over all of them together.
@@ -81,6 +88,6 @@ def clip_gradient(
     gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
     together = None if gradients and gradients[0].device.type == "mps" else True
     norm = get_total_norm(gradients, foreach=together) / divisor
-    kept = torch.ones_like(norm) if clip_norm is None else (clip_norm / (norm + EPSILON)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, kept / divisor)
-    return float(norm)
+    factor = torch.ones_like(norm) if clip_norm is None else (clip_norm / (norm + EPSILON)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, factor / divisor)
+    return norm

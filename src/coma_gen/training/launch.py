@@ -25,7 +25,7 @@ from pathlib import Path
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.training.signals import GracefulStop
 
-PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 """What tells a process that it is a rank, and which."""
 RENDEZVOUS = "COMA_GEN_RENDEZVOUS"
 """Names the file that ranks meet in; torchrun gives MASTER_ADDR and MASTER_PORT instead."""
@@ -40,7 +40,7 @@ GRACE_SECONDS = 30.0
 
 def is_rank() -> bool:
     """Whether this process was started as one of several ranks, by `launch_ranks` or by torchrun."""
-    return all(name in os.environ for name in PLACE)
+    return all(name in os.environ for name in RANK_VARIABLES)
 
 
 def is_first_rank() -> bool:
@@ -67,8 +67,8 @@ def launch_ranks(command: Sequence[str], *, processes: int) -> None:
         ranks: list[subprocess.Popen[bytes]] = []
         try:
             for rank in range(processes):
-                place = dict(zip(PLACE, (str(rank), str(rank), str(processes)), strict=True))
-                ranks.append(subprocess.Popen(command, env={**shared, **place}))
+                own = dict(zip(RANK_VARIABLES, (str(rank), str(rank), str(processes)), strict=True))
+                ranks.append(subprocess.Popen(command, env={**shared, **own}))
             failed = _wait(ranks, stop)
         finally:
             for process in ranks:

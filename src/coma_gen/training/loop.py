@@ -16,27 +16,34 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from coma_gen.config.schema import TrainParams
 from coma_gen.core.errors import Fault, UserError, memory_fault
-from coma_gen.model.conformer import num_parameters
+from coma_gen.model.compile import compile_model
+from coma_gen.model.conformer import Conformer, num_parameters
 from coma_gen.model.device import deterministic
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.shards.windows import draw_windows
+from coma_gen.training.batches import BatchQueue
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_peer
-from coma_gen.training.gradients import accumulate_gradient, clip_gradient
+from coma_gen.training.figures import StepFigures, read_figures
+from coma_gen.training.gradients import accumulate_gradient, add_gradient, clip_gradient
 from coma_gen.training.loss import validation_nll
 from coma_gen.training.metrics_log import MetricsLog, MetricsRow
 from coma_gen.training.optimizer import set_learning_rate
+from coma_gen.training.plan import StepPlan
 from coma_gen.training.progress import TrainingResult
+from coma_gen.training.recorded import AddGradient, RecordedGradient, recorded_or_plain
 from coma_gen.training.run_lock import exclusive_run_lock
 from coma_gen.training.schedule import learning_rate_share
 from coma_gen.training.signals import GracefulStop
@@ -98,23 +105,24 @@ def train_model(
                     f"{name} split", "must have at least one token to predict", f"{split.num_tokens} tokens"
                 )
             )
-    place = ranks.device(device)
+    torch_device = ranks.device(device)
     lock = exclusive_run_lock(resume) if ranks.is_first else nullcontext()
-    with lock, deterministic(threads, place), GracefulStop(patient=ranks.size > 1) as stop:
-        train_state = TrainState(model.to(place), params, resume=resume, key=key, ranks=ranks)
-        run = _TrainLoop(
-            train_state=train_state,
-            shared=train_state.model,
-            train_split=train_split,
-            validation_split=validation_split,
-            shifts=shifts if params.augment else None,
-            params=params,
-            device=place,
-            pad_id=pad_id,
-            ranks=ranks,
-        )
+    with lock, deterministic(threads, torch_device), GracefulStop(patient=ranks.size > 1) as stop:
+        train_state = TrainState(model.to(torch_device), params, resume=resume, key=key, ranks=ranks)
         folders = (resume, events) if ranks.is_first else (None, None)
         with MetricsLog(folders[0], train_state.restore(), events=folders[1]) as curve:
+            run = _TrainLoop(
+                train_state=train_state,
+                shared=train_state.model,
+                train_split=train_split,
+                validation_split=validation_split,
+                shifts=shifts if params.augment else None,
+                params=params,
+                plan=StepPlan(params, train_state.progress, validation_tokens=validation_split.num_tokens),
+                device=torch_device,
+                pad_id=pad_id,
+                ranks=ranks,
+            )
             run.advance(curve, stop)
         return run.result(curve.path) if ranks.is_first else None
 
@@ -126,7 +134,13 @@ class _TrainLoop:
     Attributes:
         train_state: what learns.
         shared: its model, as all ranks train it.
-        ranks: those who do.
+        params: the optimisation; `plan` has its steps and warm-up.
+        ranks: those who train it.
+        add: the passes of a micro-batch; None for those of `shared` as they are.
+        unread: steps whose figures are still on the device.
+        share: of the peak learning rate, in the last step.
+        loss: of the last step that was read, nats per token.
+        grad_norm: of that step, before clipping.
     """
 
     train_state: TrainState
@@ -135,9 +149,22 @@ class _TrainLoop:
     validation_split: ShardedSplit
     shifts: NDArray[np.uint16] | None
     params: TrainParams
+    plan: StepPlan
     device: torch.device
     pad_id: int
     ranks: Distributed
+    add: AddGradient | None = None
+    unread: list[StepFigures] = field(default_factory=list)
+    share: float = 0.0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+
+    @property
+    def reads_each_step(self) -> bool:
+        """Whether the figures of each step are read at once, or only for a row of the curve, because reading
+        would have a GPU wait for the next step.
+        """
+        return self.device.type != "cuda" or self.ranks.size > 1
 
     @property
     def bf16(self) -> bool:
@@ -148,13 +175,13 @@ class _TrainLoop:
     def is_over(self) -> bool:
         """Whether no step is left to take."""
         progress = self.train_state.progress
-        return progress.step >= self.params.steps or progress.stopped_early
+        return progress.step >= self.plan.params.steps or progress.stopped_early
 
     def advance(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Takes the steps that are left."""
-        params, progress = self.params, self.train_state.progress
+        progress = self.train_state.progress
         bar = tqdm(
-            total=params.steps,
+            total=self.plan.params.steps,
             initial=progress.step,
             desc="train",
             unit="step",
@@ -162,17 +189,18 @@ class _TrainLoop:
         )
         whole = progress.step
         try:
-            with bar:
-                self.begin()
+            with bar, BatchQueue(self.draw, device=self.device, last=self.params.steps) as batches:
+                self.begin(batches)
                 while not self.is_over:
                     curve.start()
-                    loss, tokens, grad_norm = self.take_step(progress.step + 1)
+                    tokens = self.take_step(progress.step + 1, batches)
                     curve.count(tokens)
-                    self.after_step(curve, grad_norm)
+                    self.after_step(curve)
                     whole = progress.step
                     bar.set_postfix_str(
-                        f"loss {loss:.3f}, {curve.tokens_per_second:,.0f} tokens/s", refresh=False
+                        f"loss {self.loss:.3f}, {curve.tokens_per_second:,.0f} tokens/s", refresh=False
                     )
+                    bar.total = self.plan.params.steps
                     bar.update()
                     self.end_if_asked(curve, stop)
         except (RuntimeError, MemoryError) as error:
@@ -184,17 +212,40 @@ class _TrainLoop:
                 raise UserError(fault) from error
             raise
 
-    def begin(self) -> None:
+    def begin(self, batches: BatchQueue) -> None:
         """Makes the model ready to learn, together with the other ranks.
 
         DistributedDataParallel lays out its exchange anew after its first backward pass. One whose gradient
         is dropped lets every step, of a run and of one that goes on, add up in the same order.
         """
         self.train_state.model.train()
+        if self.params.compile and not self.is_over:
+            compile_model(
+                cast("Conformer", self.train_state.model),
+                length=self.params.seq_len,
+                device=self.device,
+                rehearse=self.rehearse,
+            )
         if self.ranks.size > 1 and not self.is_over:
             self.shared = self.ranks.shared(self.train_state.model, self.device)
             if self.shared is not self.train_state.model:
-                self.accumulate(self.train_state.progress.step)
+                self.accumulate(self.train_state.progress.step, batches)
+        if self.params.cuda_graphs and self.device.type == "cuda" and not self.is_over:
+            passes = partial(add_gradient, self.train_state.model, bf16=self.bf16)
+            shape = self.micro_batch_shape
+            self.add = recorded_or_plain(passes, shape=shape, pad_id=self.pad_id, device=self.device)
+
+    @property
+    def micro_batch_shape(self) -> tuple[int, int]:
+        """Windows and tokens of a forward pass."""
+        part = self.ranks.share(self.params)
+        return part.windows // part.micro_batches, self.params.seq_len
+
+    def rehearse(self) -> None:
+        """A forward and a backward pass of the shapes of a micro-batch, whose gradient is dropped."""
+        input_ids = torch.full(self.micro_batch_shape, self.pad_id, device=self.device)
+        add_gradient(self.train_state.model, input_ids, input_ids, bf16=self.bf16)
+        self.train_state.model.zero_grad(set_to_none=True)
 
     def end_if_asked(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Ends the run with a checkpoint, on all ranks, where one of them was asked to stop."""
@@ -205,82 +256,118 @@ class _TrainLoop:
             stopped = stop.interrupted(self.train_state.progress.step)
             raise self.ranks.ended(stopped, stopped.exit_status)
 
-    def take_step(self, step: int) -> tuple[float, int, float]:
-        """One update of the weights; returns nats per token, targets, and the norm before clipping.
+    def take_step(self, step: int, batches: BatchQueue) -> int:
+        """One update of the weights; returns its targets.
 
         Raises:
-            UserError: when loss or gradient is not finite, or the loss has exploded; the weights are still
-                those of the step before.
+            UserError: when loss or gradient is not finite, or the loss has exploded, of this step or, where
+                not each step is read, of one since the last row. Nothing is saved from such a step on; where
+                each is read, the weights are those of the step before.
         """
-        params = self.params
-        loss_sum, count = self.ranks.total(*self.accumulate(step))
-        tokens = int(count)
-        grad_norm = clip_gradient(
-            self.train_state.learning, params.clip_norm, divisor=tokens / self.ranks.size
-        )
-        if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
-            got = f"loss {loss_sum / tokens:g} and gradient norm {grad_norm:g}"
-            raise self.diverged(step, "loss and gradient must be finite", got)
-        if loss_sum / tokens > MAX_LOSS:
-            got = f"{loss_sum / tokens:g}"
-            raise self.diverged(step, f"loss must stay below {MAX_LOSS:g} nats per token", got)
-        set_learning_rate(self.train_state.optimizers, learning_rate_share(step, params))
+        params, ranks = self.plan.params, self.ranks
+        nlls, tokens = self.accumulate(step, batches)
+        if ranks.size > 1:
+            loss_sum, count = ranks.total(sum(map(float, nlls)), tokens)
+            nlls, tokens = [torch.tensor(loss_sum, dtype=torch.float64)], int(count)
+        grad_norm = clip_gradient(self.train_state.learning, params.clip_norm, divisor=tokens / ranks.size)
+        self.unread.append(StepFigures(step, tokens, nlls, grad_norm))
+        if self.reads_each_step or self.is_row_due(step):
+            self.read()
+        self.share = learning_rate_share(step, params)
+        set_learning_rate(self.train_state.optimizers, self.share)
         for optimizer in self.train_state.optimizers:
             optimizer.step()
-        self.train_state.progress.count_step(loss_sum, tokens)
-        return loss_sum / tokens, tokens, grad_norm
+        self.train_state.progress.count_step(tokens)
+        return tokens
 
-    def accumulate(self, step: int) -> tuple[float, int]:
-        """The gradient of a step, averaged over the ranks; returns this rank's summed nll and targets."""
-        params, part = self.params, self.ranks.share(self.params)
-        inputs, targets = draw_windows(
+    def read(self) -> None:
+        """Counts the losses of the steps that are not read yet, and looks whether they are numbers.
+
+        Raises:
+            UserError: as `take_step`.
+        """
+        for figures, (loss_sum, grad_norm) in read_figures(self.unread, at_once=not self.reads_each_step):
+            loss = loss_sum / figures.tokens
+            if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
+                got = f"loss {loss:g} and gradient norm {grad_norm:g}"
+                raise self.diverged(figures.step, "loss and gradient must be finite", got)
+            if loss > MAX_LOSS:
+                rule = f"loss must stay below {MAX_LOSS:g} nats per token"
+                raise self.diverged(figures.step, rule, f"{loss:g}")
+            self.train_state.progress.add_loss(loss_sum, figures.tokens)
+            self.loss, self.grad_norm = loss, grad_norm
+        self.unread.clear()
+
+    def draw(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """This rank's windows of a step, and their targets."""
+        part = self.ranks.share(self.params)
+        return draw_windows(
             self.train_split,
-            seed=params.seed,
+            seed=self.params.seed,
             step=step,
             batch=part.windows,
-            seq_len=params.seq_len,
+            seq_len=self.params.seq_len,
             shifts=self.shifts,
             pad_id=self.pad_id,
             first=part.first,
         )
-        self.train_state.model.zero_grad(set_to_none=True)
-        summed = accumulate_gradient(
+
+    def accumulate(self, step: int, batches: BatchQueue) -> tuple[list[Tensor], int]:
+        """The gradient of a step, averaged over the ranks; returns this rank's summed nlls and targets."""
+        part, batch = self.ranks.share(self.params), batches.take(step)
+        self.train_state.model.zero_grad(set_to_none=not isinstance(self.add, RecordedGradient))
+        nlls = accumulate_gradient(
             self.shared,
-            inputs,
-            targets,
+            batch,
             micro_batches=part.micro_batches,
             first_micro_batch=part.first_micro_batch,
-            seed=params.seed,
+            seed=self.params.seed,
             step=step,
             device=self.device,
             bf16=self.bf16,
+            add=self.add,
         )
         if self.ranks.size > 1 and self.shared is self.train_state.model:
             self.ranks.average(self.train_state.learning)
-        return summed
+        return nlls, batch.tokens
 
-    def after_step(self, curve: MetricsLog, grad_norm: float) -> None:
+    def is_row_due(self, step: int) -> bool:
+        """Whether the curve has a row of this step, by the plan at hand."""
+        return self.is_validation_due(step) or step % self.params.log_every == 0
+
+    def is_validation_due(self, step: int) -> bool:
+        """Whether this step is validated."""
+        return step >= self.plan.params.steps or step % self.params.validate_every == 0
+
+    def after_step(self, curve: MetricsLog) -> None:
         """Validates, writes a row and a checkpoint, where each is due."""
         params, progress = self.params, self.train_state.progress
-        is_validated = progress.step == params.steps or progress.step % params.validate_every == 0
+        step = progress.step
+        self.plan.follow(step, is_row_due=self.is_row_due(step), ranks=self.ranks)
+        is_validated = self.is_validation_due(step)
         nll = self.validate() if is_validated else None
-        if is_validated or progress.step % params.log_every == 0:
-            rate = params.learning_rate * learning_rate_share(progress.step, params)
+        if self.is_row_due(step):
+            self.read()
+            rate = params.learning_rate * self.share
             curve.append(
-                MetricsRow(progress.step, progress.tokens, progress.close_interval(), rate, grad_norm, nll)
+                MetricsRow(step, progress.tokens, progress.close_interval(), rate, self.grad_norm, nll)
             )
-        if is_validated or progress.step % params.checkpoint_every == 0:
+        if is_validated or step % params.checkpoint_every == 0:
             self.save(curve)
 
     def save(self, curve: MetricsLog) -> None:
         """Leaves a checkpoint of this step.
 
         Raises:
-            UserError: when a weight is not finite; what was saved before stays the newest.
+            UserError: as `read`, and when a weight is not finite; what was saved before stays the newest.
         """
-        if not all(bool(weight.isfinite().all()) for weight in self.train_state.learning):
-            raise self.diverged(self.train_state.progress.step, "weights must be finite", "NaN or infinity")
-        self.train_state.save(curve.text)
+        self.read()
+        with self.plan.timed("checkpoint"):
+            weights = self.train_state.weights()
+            if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+                rule = "weights must be finite"
+                raise self.diverged(self.train_state.progress.step, rule, "NaN or infinity")
+            self.train_state.save(curve.text, weights)
 
     def validate(self) -> float:
         """Scores the validation split, keeps the weights where they are the best, may end the run early.
@@ -289,28 +376,29 @@ class _TrainLoop:
             UserError: when the score is not finite.
         """
         params, progress = self.params, self.train_state.progress
-        nll = validation_nll(
-            self.train_state.model,
-            self.validation_split,
-            seq_len=params.seq_len,
-            batch=params.micro_batch,
-            pad_id=self.pad_id,
-            device=self.device,
-            bf16=self.bf16,
-            ranks=self.ranks,
-        )
+        with self.plan.timed("validation"):
+            nll = validation_nll(
+                self.train_state.model,
+                self.validation_split,
+                seq_len=params.seq_len,
+                batch=params.micro_batch,
+                pad_id=self.pad_id,
+                device=self.device,
+                bf16=self.bf16,
+                ranks=self.ranks,
+            )
         if not math.isfinite(nll):
             raise self.diverged(progress.step, "validation nll must be finite", f"{nll:g}")
         self.train_state.count_validation(nll)
         if params.early_stopping is not None and progress.validations_without_better >= params.early_stopping:
-            progress.stopped_early = progress.step < params.steps
+            progress.stopped_early = progress.step < self.plan.params.steps
         return nll
 
     def diverged(self, step: int, rule: str, got: str) -> BaseException:
         """What to raise at a step that gave no number, which all ranks see."""
         saved = self.train_state.saved_step
-        kept = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
-        remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {kept}"
+        last = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
+        remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {last}"
         return self.ranks.ended(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
 
     def result(self, curve: Path) -> TrainingResult:

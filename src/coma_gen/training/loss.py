@@ -96,14 +96,15 @@ def validation_nll(
     """
     was_training = model.training
     model.eval()
-    sums: list[float] = []
+    nlls: list[Tensor] = []
     tokens = 0
     with torch.no_grad():
         for inputs, wanted in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
             input_ids, targets = torch.from_numpy(inputs).to(device), torch.from_numpy(wanted).to(device)
-            sums.append(float(sum_nll(model, input_ids, targets, bf16=bf16)))
+            nlls.append(sum_nll(model, input_ids, targets, bf16=bf16))
             tokens += int((wanted != IGNORE).sum())
     model.train(was_training)
+    sums: list[float] = torch.stack(nlls).tolist() if nlls else []  # a GPU is waited for once
     count, most = ranks.total(tokens, len(sums))
     if not count:
         raise UserError(Fault("validation split", "must have at least one token to predict", "none"))

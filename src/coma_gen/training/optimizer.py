@@ -101,12 +101,12 @@ def restore_optimizers(optimizers: Optimizers, model: nn.Module, tensors: Mappin
     for key, value in tensors.items():
         name, field = key.rsplit("/", 1)
         parameter = parameters[name]
-        place = (
+        restored = (
             torch.empty_like(parameter)
             if value.shape == parameter.shape
             else value.to(parameter.device, copy=True)
         )
-        owners[parameter].state[parameter][field] = place.detach().copy_(value)
+        owners[parameter].state[parameter][field] = restored.detach().copy_(value)
 
 
 def _groups(optimizers: Optimizers) -> list[dict[str, Any]]:

@@ -43,6 +43,8 @@ class Progress:
         validation_nll: what the last validation gave, nats per token.
         validations_without_better: since the best one.
         stopped_early: whether early stopping has ended the run.
+        planned_steps: those of the plan that a deadline has made; None without one.
+        seconds: spent up to here, where there is a deadline.
     """
 
     step: int = 0
@@ -55,11 +57,16 @@ class Progress:
     validation_nll: float | None = None
     validations_without_better: int = 0
     stopped_early: bool = False
+    planned_steps: int | None = None
+    seconds: float = 0.0
 
-    def count_step(self, loss_sum: float, tokens: int) -> None:
-        """Counts a step with `tokens` targets and `loss_sum` nats over them."""
+    def count_step(self, tokens: int) -> None:
+        """Counts a step with `tokens` targets."""
         self.step += 1
         self.tokens += tokens
+
+    def add_loss(self, loss_sum: float, tokens: int) -> None:
+        """Adds `loss_sum` nats over `tokens` targets to the interval."""
         self.loss_sum += loss_sum
         self.loss_tokens += tokens
 

@@ -14,7 +14,6 @@ from coma_gen.config.schema import Params
 from coma_gen.core.artifact import verify_artifact
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import write_atomic
-from coma_gen.model.compile import compile_model
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.serialization import load_model, save_model
 from coma_gen.shards.read import ShardedSplit, read_shifts
@@ -73,9 +72,6 @@ def train_stage(
         faults = list(check_world_size(ranks.size, params.model, params.train))
         if faults:
             raise ranks.ended(UserError(*faults), status=1)
-        if params.train.compile:
-            place = ranks.device(params.runtime.device)
-            compile_model(conformer, length=params.train.seq_len, device=place)
         result = train_model(
             model=conformer,
             train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),

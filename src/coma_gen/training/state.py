@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from coma_gen.config.schema import TrainParams
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from coma_gen.training.checkpoint import Checkpoint, copy_to_cpu, latest_checkpoint, save_checkpoint
 from coma_gen.training.distributed import Distributed
 from coma_gen.training.metrics_log import HEADER
 from coma_gen.training.optimizer import (
@@ -81,18 +81,19 @@ class TrainState:
             restore_optimizers(self.optimizers, self.model, tensors)
             self.progress = Progress(**told["progress"])
 
-    def save(self, curve: str) -> None:
+    def save(self, curve: str, weights: Mapping[str, Tensor]) -> None:
         """Leaves a checkpoint of this step, unless there is one.
 
         Args:
             curve: content of the curve's file up to this step.
+            weights: those of this step.
         """
         if self.progress.step == self.saved_step:
             return
         if self._ranks.is_first:
             checkpoint = Checkpoint(
                 step=self.progress.step,
-                weights=self.model.state_dict(),
+                weights=weights,
                 best=self.best,
                 optimizer=optimizer_tensors(self.optimizers, self.model),
                 progress=asdict(self.progress),
@@ -108,4 +109,4 @@ class TrainState:
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights on the CPU."""
-        return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        return copy_to_cpu(self.model.state_dict())

@@ -68,8 +68,8 @@ def archives(workspace: Workspace) -> Iterator[Finding]:
     own = workspace.own_folder(download.path)
     if download.corpus == "folder" and not own.is_dir():
         yield Finding("archive", f"download.path names {own}, which is no folder", "change download.path")
-    kept = {"maestro": (ARCHIVE, download.maestro_sha256), "maestro-mini": (SDIST, SDIST_SHA256)}
-    for corpus, (name, digest) in kept.items():
+    cached = {"maestro": (ARCHIVE, download.maestro_sha256), "maestro-mini": (SDIST, SDIST_SHA256)}
+    for corpus, (name, digest) in cached.items():
         path = workspace.downloads / name
         if path.exists() and sha256_file(path) != digest:
             shown = shell_path(path, workspace.home)
@@ -137,8 +137,8 @@ def checkpoints(workspace: Workspace) -> Iterator[Finding]:
 
 def leftovers(workspace: Workspace) -> Iterator[Finding]:
     """What a process that was killed had begun to write."""
-    places = {workspace.root / "data", workspace.root / "metrics", workspace.downloads, workspace.root}
-    for path in sorted(left for place in places for left in place.glob(".*.partial")):
+    folders = {workspace.root / "data", workspace.root / "metrics", workspace.downloads, workspace.root}
+    for path in sorted(left for folder in folders for left in folder.glob(".*.partial")):
         shown = shell_path(path, workspace.home)
         problem = f"{shown} ({size_of(_bytes(path))}) was begun and never finished"
         yield Finding("leftover", problem, f"when no stage is running: rm -r {shown}", False)

@@ -1,6 +1,6 @@
 """What is wrong with a checkout, and what to type.
 
-Nothing is changed here; `holdings.sweep`, which is asked for by name, removes abandoned checkpoints.
+Nothing is changed here; `data_checks.sweep`, which is asked for by name, removes abandoned checkpoints.
 """
 
 from __future__ import annotations

@@ -18,7 +18,12 @@ from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.artifact import read_manifest
 from coma_gen.core.io import sha256_bytes, sha256_file
 
-SPEED_ONLY = (("runtime", "processes"), ("train", "compile"), ("train", "tensorboard"))
+SPEED_ONLY = (
+    ("runtime", "processes"),
+    ("train", "compile"),
+    ("train", "cuda_graphs"),
+    ("train", "tensorboard"),
+)
 """Settings (section, key) under whose other values a training may go on."""
 LIBRARIES = ("torch", "numpy")
 """A checkpoint of other versions of these is not gone on from."""

@@ -18,7 +18,7 @@ from coma_gen.core.io import write_json
 
 @dataclass(frozen=True)
 class Workspace:
-    """The places of one run.
+    """The paths of one run.
 
     Attributes:
         root: the checkout that the stage works in.

@@ -28,6 +28,7 @@ TEMPLATE = """<!DOCTYPE html>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem; display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
 body > div { max-width: 100%; overflow-x: auto; }
+#Train_and_validation, #metrics_validation_csv { order: -1; } /* which learns faster, first */
 img { width: 44vw; min-width: 20rem; }
 </style>
 <script>SCRIPTS</script>

@@ -1,4 +1,4 @@
-"""What a run stands on, looked at before any work: places that can be written to, and those that settings
+"""What a run stands on, looked at before any work: folders that can be written to, and those that settings
 name.
 """
 
@@ -33,7 +33,7 @@ def check_writable(workspace: Workspace) -> None:
         raise UserError(*faults)
 
 
-def check_places(params: Params, workspace: Workspace) -> None:
+def check_paths(params: Params, workspace: Workspace) -> None:
     """Looks for the folders that settings name.
 
     Raises:

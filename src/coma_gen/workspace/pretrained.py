@@ -15,7 +15,7 @@ MODEL_HELP = (
 )
 """What commands say of their option `--model`."""
 
-PLACES = (
+CANDIDATES = (
     Path(__file__).parents[3] / NAME / "model",  # a checkout
     Path(sys.prefix) / "share" / "coma-gen" / NAME / "model",  # a wheel
 )
@@ -23,7 +23,7 @@ PLACES = (
 
 def find_pretrained() -> Path | None:
     """The folder of the model that comes with the project; None where it was left out."""
-    return next((place for place in PLACES if (place / MANIFEST).is_file()), None)
+    return next((folder for folder in CANDIDATES if (folder / MANIFEST).is_file()), None)
 
 
 def name_of_model(named: str | None, folder: Path) -> str | None:

@@ -85,14 +85,14 @@ def _end_with_parent(parent: int, dvc_root: Path | None) -> None:
     if os.getppid() != parent or (dvc_root is not None and _is_orphan(parent, dvc_root)):
         os.kill(os.getpid(), signal.SIGTERM)
         return
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
 
     def watch() -> None:
         while True:
-            ready, _, _ = select.select([heard], [], [], PARENT_POLL_SECONDS)
-            if ready and not set(ENDING).isdisjoint(os.read(heard, 1024)):
+            ready, _, _ = select.select([read_end], [], [], PARENT_POLL_SECONDS)
+            if ready and not set(ENDING).isdisjoint(os.read(read_end, 1024)):
                 return
             if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -37,15 +37,15 @@ def summary(workspace: Workspace) -> str:
         name: read_json(workspace.metrics(f"{name}.json"))
         for name in ("download", "baseline", "evaluate", "train")
     }
-    return "\n".join([*_head(metrics), *_likelihood(metrics), *_places(workspace)])
+    return "\n".join([*_head(metrics), *_likelihood(metrics), *_paths(workspace)])
 
 
 def _head(metrics: dict[str, Any]) -> Iterator[str]:
     train = metrics["train"]
     corpus = f"{metrics['download']['corpus']}, {metrics['download']['performances']} performances"
-    seen = f"{train['steps']:,} steps, {train['tokens']:,} tokens seen"
+    amount = f"{train['steps']:,} steps, {train['tokens']:,} tokens seen"
     yield f"\ncoma-gen: {corpus}"
-    yield f"  this model        {train['parameters']:,} parameters, {seen}\n"
+    yield f"  this model        {train['parameters']:,} parameters, {amount}\n"
 
 
 def _likelihood(metrics: dict[str, Any]) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _likelihood(metrics: dict[str, Any]) -> Iterator[str]:
     yield f"  (this model on test: {nats:.3f} nats per token, perplexity {perplexity:.1f})\n"
 
 
-def _places(workspace: Workspace) -> Iterator[str]:
+def _paths(workspace: Workspace) -> Iterator[str]:
     samples = len(list(workspace.data("samples").glob("*.mid")))
     yield f"  look and listen   {_shown(workspace, 'report')}/index.html"
     yield f"  samples           {_shown(workspace, 'samples')}/*.mid ({samples})"

@@ -1,0 +1,361 @@
+"""Does a GPU compute what a CPU does, and how fast? For the first minutes on a machine that has one.
+
+    python -m benchmarks.gpu smoke      device against CPU, compiled against plain, resumed, bit by bit
+    python -m benchmarks.gpu speed      a training step in each mode, beside other packages; tokens decoded
+    DEV=cpu python -m benchmarks.gpu smoke --small      the same on a CPU, at a size that means nothing
+
+The size is that of presets/maestro.yaml, 16 x 2048 tokens. The other packages' models have as many parameters
+within one percent, and are compiled alike. Share of peak: the arithmetic of benchmarks/sizes.py at the best
+rate of products of large bfloat16 matrices, measured here. It needs PyYAML, pydantic, numpy, safetensors,
+filelock and tqdm beside torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from benchmarks.peers import AbsentError, gpt2_logits, seeded, unique_parameters, x_transformer
+from benchmarks.sizes import Size, model_params, step_flops, train_params
+from benchmarks.timing import heading, table
+from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.model.compile import compile_model
+from coma_gen.model.conformer import Conformer
+from coma_gen.model.device import deterministic, reseed
+from coma_gen.training.gradients import add_gradient, clip_gradient
+from coma_gen.training.optimizer import build_optimizers
+from coma_gen.training.recorded import RecordedGradient, record_cuda_graph
+
+PRESET = Path(__file__).resolve().parents[1] / "presets" / "maestro.yaml"
+CPU = torch.device("cpu")
+VOCABULARY, PEER_LAYERS, PEERS = 434, 12, {"x-transformers": x_transformer, "gpt2": gpt2_logits}
+LARGE_SIDE, SMALL_SIDE = 8192, 128
+ROWS, SMALL_ROWS = (1, 32, 256), (1, 2)
+Passes = Callable[[Tensor, Tensor], Tensor]
+
+
+def maestro_size(*, small: bool) -> Size:
+    """The size that is measured, and other packages' models of as many parameters."""
+    shape = {key: tuple(v) if isinstance(v, list) else v for key, v in read_yaml(PRESET)["model"].items()}
+    dry = {key: 0.0 for key in shape if key.endswith("_dropout")}
+    tiny = {
+        "dim": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "head_dim": 8,
+        "window_sizes": (4, 8),
+        "kernel_size": 5,
+    }
+    model = model_params(**(shape | dry | (tiny if small else {})))
+    batch, tokens, layers = (2, 24, 1) if small else (16, 2048, PEER_LAYERS)
+    plain = Size(
+        "maestro", model, VOCABULARY, batch=batch, tokens=tokens, peer_layers=layers, peer_ff_mults={}
+    )
+    wanted = unique_parameters(Conformer(params=model, vocab_size=VOCABULARY, seed=0))
+    mults = {}
+    for name, build in PEERS.items():
+        try:
+            low, high = (unique_parameters(build(_with_mults(plain, {name: mult}))) for mult in (2.0, 4.0))
+            inner = round(model.dim * (2.0 + 2.0 * (wanted - low) / (high - low)))
+            mults[name] = max(1, inner) / model.dim
+        except AbsentError:
+            continue
+    return _with_mults(plain, mults)
+
+
+def _with_mults(size: Size, mults: dict[str, float]) -> Size:
+    return Size(size.name, size.model, size.vocab_size, size.batch, size.tokens, size.peer_layers, mults)
+
+
+def windows(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A batch of noise, the same on every device."""
+    draws = torch.Generator().manual_seed(0)
+    ids = torch.randint(size.vocab_size, (size.batch, size.tokens + 1), generator=draws).to(device)
+    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+
+def ours(size: Size, device: torch.device, *, dropout: float = 0.0) -> Conformer:
+    """Our model in training, with the same weights at every call."""
+    shape = size.model.model_copy(update={"ff_dropout": dropout, "conv_dropout": dropout})
+    return Conformer(params=shape, vocab_size=size.vocab_size, seed=0).to(device).train()
+
+
+def compiled(model: Conformer, size: Size, device: torch.device, *, bf16: bool = True) -> Conformer:
+    """The model as `train.compile: true` has it.
+
+    Raises:
+        AbsentError: torch cannot compile here.
+    """
+    rehearse = partial(add_gradient, model, *windows(size, device), bf16=bf16)
+    if not compile_model(model, length=size.tokens, device=device, rehearse=rehearse):
+        raise AbsentError("torch cannot compile")
+    return model
+
+
+def recorded(model: nn.Module, size: Size, device: torch.device, *, bf16: bool = True) -> Passes:
+    """Its passes as `train.cuda_graphs: true` has them.
+
+    Raises:
+        AbsentError: this is no CUDA device.
+    """
+    if device.type != "cuda":
+        raise AbsentError("no CUDA device")
+    shape, add = (size.batch, size.tokens), partial(add_gradient, model, bf16=bf16)
+    return RecordedGradient(add, shape=shape, pad_id=0, device=device, record=record_cuda_graph)
+
+
+def gradients(model: nn.Module, passes: Passes, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """The summed nll and each gradient, on the CPU."""
+    reseed(batch[0].device, 1)
+    model.zero_grad(set_to_none=not isinstance(passes, RecordedGradient))
+    nll = passes(*batch)
+    return [nll.cpu().clone(), *(p.grad.cpu().clone() for p in model.parameters() if p.grad is not None)]
+
+
+def distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """How far all gradients together lie apart, as a share of their length."""
+    apart = sum(
+        float((a.double() - b.double()).square().sum()) for a, b in zip(found[1:], wanted[1:], strict=True)
+    )
+    return float((apart / sum(float(b.double().square().sum()) for b in wanted[1:])) ** 0.5)
+
+
+def same_bits(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """0 where all are equal bit for bit, else 1."""
+    return float(not all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)))
+
+
+def smoke(size: Size, device: torch.device) -> Iterator[tuple[str, float, float]]:
+    """What is compared, how far it lies apart, and how far it may."""
+    batch, (input_ids, targets) = windows(size, device), windows(size, CPU)
+    few = (input_ids[:2], targets[:2])
+    quiet, reference = ours(size, device), ours(size, CPU)
+    wanted = gradients(reference, partial(add_gradient, reference, bf16=False), few)
+    moved = (few[0].to(device), few[1].to(device))
+    for name, bf16, limit in (("float32", False, 1e-3), ("bfloat16", True, 5e-2)):
+        found = gradients(quiet, partial(add_gradient, quiet, bf16=bf16), moved)
+        yield f"device in {name} against CPU in float32", distance(found, wanted), limit
+    yield "token by token against the whole, device", _decoding_distance(quiet, moved[0]), 1e-3
+    plain, model = ours(size, device, dropout=0.1), ours(size, device, dropout=0.1)
+    as_written = gradients(plain, partial(add_gradient, plain, bf16=True), batch)
+    passes: Passes = partial(add_gradient, model, bf16=True)
+    try:
+        compiled(model, size, device)
+        fast = gradients(model, passes, batch)
+        yield "compiled against as written, bfloat16, dropout", distance(fast, as_written), 5e-2
+    except AbsentError as reason:
+        print(reason, flush=True)
+        fast = gradients(model, passes, batch)
+    yield "the same step twice, bits", same_bits(gradients(model, passes, batch), fast), 0.0
+    yield "stopped after three steps and gone on with, bits", _resume_difference(model, passes, batch), 0.0
+    try:
+        fast = gradients(model, passes, batch)
+        graph = recorded(model, size, device)
+        yield "as a CUDA graph against without, bits", same_bits(gradients(model, graph, batch), fast), 0.0
+    except AbsentError as reason:
+        print(reason, flush=True)
+
+
+def _decoding_distance(model: Conformer, ids: Tensor) -> float:
+    """Between the last logits of a row, decoded token by token and in one pass."""
+    model.eval()
+    with torch.inference_mode():
+        ids = ids[:, :300]
+        whole, state, half = model(ids), model.init_cache(len(ids)), ids.shape[1] // 2
+        model(ids[:, :half], state)
+        steps = [model(ids[:, at : at + 1], state) for at in range(half, ids.shape[1])]
+        apart = (torch.cat(steps, dim=1) - whole[:, half:]).norm() / whole[:, half:].norm()
+    model.train()
+    return float(apart)
+
+
+def steps_taker(
+    model: nn.Module,
+    passes: Passes,
+    batch: tuple[Tensor, Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> Callable[[], Tensor]:
+    """A function that takes one whole training step; returns its nll, on the device."""
+    learning, keeps = list(model.parameters()), isinstance(passes, RecordedGradient)
+
+    def step() -> Tensor:
+        model.zero_grad(set_to_none=not keeps)
+        nll = passes(*batch)
+        clip_gradient(learning, 1.0, divisor=batch[1].numel())
+        for optimizer in optimizers:
+            optimizer.step()
+        return nll
+
+    return step
+
+
+def _resume_difference(model: Conformer, passes: Passes, batch: tuple[Tensor, Tensor]) -> float:
+    """Six steps, and the last three of them again from what was kept after three, dropout and all."""
+
+    def run(optimizers: Any, first: int) -> list[Tensor]:
+        step = steps_taker(model, passes, batch, optimizers)
+        for number in range(first, first + 3):
+            reseed(batch[0].device, number)
+            step()
+        return [weight.detach().cpu().clone() for weight in model.parameters()]
+
+    optimizers = build_optimizers(model, train_params())
+    run(optimizers, 0)
+    weights = copy.deepcopy(model.state_dict())
+    states = [copy.deepcopy(optimizer.state_dict()) for optimizer in optimizers]
+    straight = run(optimizers, 3)
+    model.load_state_dict(weights)
+    again = build_optimizers(model, train_params())
+    for optimizer, state in zip(again, states, strict=True):
+        optimizer.load_state_dict(state)
+    return same_bits(run(again, 3), straight)
+
+
+def wait(device: torch.device) -> None:
+    """Waits for all that a GPU has to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(work: Callable[[], object], count: int, device: torch.device) -> tuple[float, float]:
+    """Seconds by the clock, and of the CPU, of one run among `count`."""
+    for _ in range(3):
+        work()
+    wait(device)
+    clock, host = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        work()
+    host = time.process_time() - host
+    wait(device)
+    return (time.perf_counter() - clock) / count, host / count
+
+
+def launches(work: Callable[[], object], device: torch.device) -> str:
+    """Kernels and graphs that the host starts in one run."""
+    if device.type != "cuda":
+        return "-"
+    kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as profile:
+        work()
+        wait(device)
+    return str(sum(event.count for event in profile.key_averages() if "Launch" in event.key))
+
+
+def peer(name: str, size: Size, device: torch.device) -> tuple[nn.Module, Passes]:
+    """Another package's model, compiled.
+
+    Raises:
+        AbsentError: the package is not installed.
+    """
+    model = seeded(lambda: PEERS[name](size)).to(device).train()
+    if device.type == "cuda":
+        model.compile(dynamic=False)
+    return model, partial(add_gradient, model, bf16=True)
+
+
+def training_rows(size: Size, device: torch.device, *, rounds: int, side: int) -> Iterator[list[str]]:
+    """A line for each mode; one that cannot be run says why."""
+    square = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    peak = 2 * side**3 / timed(lambda: square @ square, 5, device)[0]
+
+    def mode(*, bf16: bool, fuse: bool, graph: bool) -> tuple[nn.Module, Passes]:
+        model = ours(size, device)
+        passes: Passes = partial(add_gradient, model, bf16=bf16)
+        if fuse:
+            compiled(model, size, device, bf16=bf16)
+        return model, recorded(model, size, device, bf16=bf16) if graph else passes
+
+    ways: dict[str, Callable[[], tuple[nn.Module, Passes]]] = {
+        "ours, fp32": partial(mode, bf16=False, fuse=False, graph=False),
+        "ours, bf16": partial(mode, bf16=True, fuse=False, graph=False),
+        "ours, bf16, CUDA graph": partial(mode, bf16=True, fuse=False, graph=True),
+        "ours, bf16, compiled": partial(mode, bf16=True, fuse=True, graph=False),
+        "ours, bf16, compiled, CUDA graph": partial(mode, bf16=True, fuse=True, graph=True),
+        **{f"{name}, bf16": partial(peer, name, size, device) for name in PEERS},
+    }
+    for name, make in ways.items():
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+        try:
+            yield [name, *_measured(*make(), size, device, rounds, peak)]
+        except Exception as reason:  # of one mode; the others are still to be measured
+            yield [name, f"{type(reason).__name__}: {reason}".splitlines()[0][:90], *["-"] * 6]
+
+
+def _measured(
+    model: nn.Module, passes: Passes, size: Size, device: torch.device, rounds: int, peak: float
+) -> list[str]:
+    is_ours = isinstance(model, Conformer)
+    optimizers = (
+        build_optimizers(model, train_params()) if is_ours else [AdamW(model.parameters(), fused=True)]
+    )
+    step = steps_taker(model, passes, windows(size, device), optimizers)
+    seconds, host = timed(step, rounds, device)
+    memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}" if device.type == "cuda" else "-"
+    share = f"{step_flops(size) / seconds / peak:.1%}" if is_ours else "-"
+    speed = f"{size.batch * size.tokens / seconds:,.0f}"
+    figures = [f"{1e3 * seconds:.1f}", f"{1e3 * host:.1f}", speed, share, launches(step, device), memory]
+    return [f"{unique_parameters(model):,}", *figures]
+
+
+def decoding_rows(size: Size, device: torch.device, rows: Sequence[int], tokens: int) -> Iterator[list[str]]:
+    """Tokens a second after a prompt of the largest window, for several numbers of rows."""
+    model = ours(size, device).eval()
+    for count in rows:
+        with torch.inference_mode():
+            state = model.init_cache(count)
+            ids = torch.ones(count, max(size.model.window_sizes), dtype=torch.int64, device=device)
+            model(ids, state)
+            seconds, host = timed(partial(model, ids[:, :1], state), tokens, device)
+        yield [str(count), f"{1e3 * seconds:.2f}", f"{1e3 * host:.2f}", f"{count / seconds:,.0f}"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one part; smoke ends with status 1 where something lies too far apart."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("part", choices=("smoke", "speed"))
+    parser.add_argument("--small", action="store_true", help="a size that only shows that all of it runs")
+    parser.add_argument("--rounds", type=int, default=15, help="steps that are timed in each mode")
+    typed = parser.parse_args(arguments)
+    device, size = torch.device(os.environ.get("DEV", "cuda")), maestro_size(small=typed.small)
+    with deterministic(torch.get_num_threads(), device):
+        if typed.part == "smoke":
+            failed = 0
+            for name, apart, limit in smoke(size, device):
+                failed += apart > limit
+                print(
+                    f"{'FAILED' if apart > limit else 'holds'}: {name}: {apart:.2e}, at most {limit:g}",
+                    flush=True,
+                )
+            sys.exit(1 if failed else 0)
+        print(heading("On a GPU", device, ("x-transformers", "transformers")))
+        print(f"{size.batch} x {size.tokens} tokens\n")
+        side, rows = (SMALL_SIDE, SMALL_ROWS) if typed.small else (LARGE_SIDE, ROWS)
+        head = ["one step", "parameters", "ms", "host ms", "tokens/s", "of peak", "launches", "peak GiB"]
+        print(
+            table(head, training_rows(size, device, rounds=typed.rounds, side=side)), end="\n\n", flush=True
+        )
+        head = ["rows decoded", "ms", "host ms", "tokens/s"]
+        print(table(head, decoding_rows(size, device, rows, tokens=4 * typed.rounds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""How much memory does a training step need, beside the plain reference path and plain transformers?
+
+Each model takes two steps in a process of its own. What is told is the largest resident memory of that
+process less what it had before the model was built: weights, gradients, the optimizer's state, and what the
+backward pass remembers. A CPU is asked; a GPU's allocator has figures of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from benchmarks.learners import PEERS, REFERENCE, X_TRANSFORMERS, Learner, ours, peer, plain, take_step
+from benchmarks.peers import AbsentError
+from benchmarks.sizes import Size, sizes
+from benchmarks.timing import heading, parse_settings, table, times
+
+CPU = torch.device("cpu")
+BUILDERS: dict[str, Callable[[Size, torch.device], Learner]] = {
+    REFERENCE: plain,
+    "ours, fp32": ours,
+    "ours, bf16": partial(ours, bf16=True),
+    **{name: partial(peer, build) for name, build in PEERS.items()},
+}
+ONE = "COMA_BENCHMARK_MEMORY"
+"""Names the one size and model, a line each, that a child process measures."""
+MEGABYTE = 1e6
+KILOBYTE = 1024
+
+
+def measure(names: Sequence[str] = tuple(sizes())) -> str:
+    """The table of these sizes."""
+    rows = []
+    for name in names:
+        found = {builder: _in_a_child(name, builder) for builder in BUILDERS}
+        base = found[X_TRANSFORMERS]
+        for builder, peak in found.items():
+            told = f"{peak / MEGABYTE:,.0f}" if isinstance(peak, float) else peak
+            known = isinstance(peak, float) and isinstance(base, float)
+            rows.append([name, builder, told, times(float(peak) / float(base)) if known else "-"])
+    return table(["size", "one step", "MB at most", "of x-transformers"], rows, words=2)
+
+
+def peak_bytes(size: Size, builder: str) -> float:
+    """How far this process's resident memory grows over two steps, where it does nothing else; bytes.
+
+    Raises:
+        AbsentError: it cannot be measured here.
+    """
+    before = _largest()
+    learner: Learner = BUILDERS[builder](size, CPU)
+    step = take_step(learner, size, CPU)
+    for _ in range(2):
+        step()
+    return _largest() - before
+
+
+def _largest() -> float:
+    """This process's largest resident memory so far, bytes."""
+    unit = 1 if sys.platform == "darwin" else KILOBYTE
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def _in_a_child(size: str, builder: str) -> float | str:
+    """What a process of its own measured, or why it could not."""
+    command = [sys.executable, "-m", "benchmarks.memory"]
+    environment = os.environ | {ONE: f"{size}\n{builder}"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    text = done.stdout.strip()
+    return float(text) if text.replace(".", "").isdigit() else text
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table; in a child process, one figure."""
+    if ONE in os.environ:
+        torch.set_num_threads(1)
+        size, builder = os.environ[ONE].split("\n")
+        try:
+            print(peak_bytes(sizes()[size], builder))
+        except AbsentError as reason:
+            print(reason)
+        return
+    settings = parse_settings("benchmarks.memory", str(__doc__), arguments)
+    print(heading("Memory of a training step", CPU, ("x-transformers", "local-attention", "transformers")))
+    print(measure(("36M",) if settings.short else tuple(sizes())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The passes of a micro-batch as a CUDA graph: recorded once, then started by one call (`train.cuda_graphs`).
+
+    plain      launch, launch, ... about a thousand times a step, each by Python
+    recorded   copy the windows into the place that was recorded with, replay
+
+The kernels are those of the plain path, in its order, so the bits are the same. Dropout draws from the
+generator's seed as it is when the graph is replayed. Gradients are added to tensors that stay where they are:
+they are set to zero between steps, not dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from coma_gen.core.errors import memory_fault
+
+WARM_UP_PASSES = 3
+"""Before the recording, on a stream of their own, as torch asks for it."""
+
+AddGradient = Callable[[Tensor, Tensor], Tensor]
+"""Windows and their targets, on the device -> their summed nll; adds its gradient to the parameters'."""
+Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""Records some work; returns what does it again, and the tensor that each time gives its result in."""
+
+logger = logging.getLogger(__name__)
+
+
+class RecordedGradient:
+    """An `AddGradient` of windows of one shape.
+
+    Args:
+        add: what is recorded. The parameters have gradients afterwards, of no meaning yet.
+        shape: of a micro-batch.
+        pad_id: fills the windows that are recorded with.
+        device: a CUDA device.
+        record: does the recording.
+    """
+
+    def __init__(
+        self,
+        add: AddGradient,
+        *,
+        shape: tuple[int, int],
+        pad_id: int,
+        device: torch.device,
+        record: Recorder,
+    ) -> None:
+        self._input_ids, self._targets = (torch.full(shape, pad_id, device=device) for _ in range(2))
+        self._replay, self._nll = record(lambda: add(self._input_ids, self._targets))
+
+    def __call__(self, input_ids: Tensor, targets: Tensor) -> Tensor:
+        """Replays the passes with these windows."""
+        self._input_ids.copy_(input_ids, non_blocking=True)
+        self._targets.copy_(targets, non_blocking=True)
+        self._replay()
+        return self._nll.clone()
+
+
+def record_cuda_graph(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+    """The `Recorder` of CUDA."""
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UP_PASSES):
+            work()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = work()
+    return graph.replay, result
+
+
+def recorded_or_plain(
+    add: AddGradient,
+    *,
+    shape: tuple[int, int],
+    pad_id: int,
+    device: torch.device,
+    record: Recorder = record_cuda_graph,
+) -> AddGradient:
+    """`add` recorded, after a replay has shown that it can be; otherwise `add`, and a warning says why."""
+    try:
+        recorded = RecordedGradient(add, shape=shape, pad_id=pad_id, device=device, record=record)
+        like = torch.full(shape, pad_id, device=device)
+        recorded(like, like)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except Exception as error:  # whatever cannot be recorded; the plain path raises what is ours
+        if memory_fault(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        logger.warning("train.cuda_graphs: the passes cannot be recorded, going on without. %s", reason)
+        return add
+    return recorded
