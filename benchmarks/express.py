@@ -4,6 +4,7 @@
 
 Each piece of the test split keeps its onsets and pitches. The model goes through it as `coma-gen express`
 does, given its own earlier values, several times; the mean of what it drew is held against the truth.
+The same given the true lengths, as `--keep-lengths` has it.
 Given the true past it is asked for the median of each distribution. Beside it stand the best constant
 (the mean of the train split: of velocities, and of the logarithms of lengths) and the bigram of the train
 split (the median of what followed the pitch, and of what followed the velocity that it chose itself).
@@ -103,13 +104,17 @@ def measure(data: Path, *, notes: int, draws: int) -> str:
     test = [_first(piece, notes, vocabulary) for piece in test]
     truth = [Touches.of(piece, vocabulary) for piece in test]
     with deterministic(1):
-        drawn = [_mean_of_draws(composer, piece, draws) for piece in test]
+        drawn, velocities_only = (
+            [_mean_of_draws(composer, piece, draws, keep_lengths=keep) for piece in test]
+            for keep in (False, True)
+        )
         forced = [Touches.of(_given_the_past(composer, piece), vocabulary) for piece in test]
     mean, followed = constant(train, vocabulary), bigram(train, vocabulary)
     rows = {
         "mean of the train split": [mean(each) for each in truth],
         "bigram": [Touches.of(followed(piece), vocabulary) for piece in test],
         f"this model, mean of {draws} draws": drawn,
+        "the same, lengths kept": velocities_only,
         "this model, given the true past": forced,
     }
     total = _joined(truth)
@@ -120,10 +125,10 @@ def measure(data: Path, *, notes: int, draws: int) -> str:
     return "\n".join([*lines, "", f"{len(total.velocity):,} notes of {len(test)} test pieces"])
 
 
-def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int) -> Touches:
+def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int, *, keep_lengths: bool) -> Touches:
     """The mean touch of several performances; of lengths, the geometric mean."""
     vocabulary = composer.tokenizer.vocabulary
-    drawn = draw_touches(composer, piece, TouchRequest(num=draws))
+    drawn = draw_touches(composer, piece, TouchRequest(num=draws, keep_lengths=keep_lengths))
     played = [Touches.of(each, vocabulary) for each in drawn]
     return Touches(
         np.mean([each.velocity for each in played], axis=0),

@@ -21,6 +21,7 @@ from midi_builder import Event, note, pedal, program, smf, tempo, track
 from midi_situations import SITUATIONS
 from small_models import written_model
 from subprocess_utils import run
+from tiny_soundfont import tiny_soundfont
 
 import coma_gen.report.export
 from coma_gen.audio.level import level_of
@@ -453,6 +454,18 @@ def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
     )
     assert "must be a SoundFont 2 file" in refusal(capfd, "render", "band.mid", "--soundfont", "text.mid")
     assert "must be a readable SoundFont" in refusal(capfd, "render", "band.mid", "--soundfont", "no.sf2")
+
+
+@pytest.mark.skipif(shutil.which("fluidsynth") is None, reason="needs FluidSynth on PATH")
+@pytest.mark.parametrize("loud", [0.2, 0.9])
+def test_a_soundfont_is_as_loud_as_the_built_in_piano(cwd: Path, loud: float) -> None:
+    (cwd / "tiny.sf2").write_bytes(tiny_soundfont(loud=loud))
+    levels = []
+    for soundfont in ([], ["--soundfont", "tiny.sf2"]):
+        assert ended("render", "band.mid", *soundfont, "--out", "loud", "--force") == 0
+        sound, rate = soundfile.read(cwd / "loud" / "band.flac", dtype="int16")
+        levels.append(level_of([sound], rate))
+    assert abs(20 * np.log10(levels[1] / levels[0])) < 1
 
 
 def test_inspect_says_what_the_tokenizer_sees(
