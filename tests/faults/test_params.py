@@ -54,6 +54,7 @@ FINE = {
     "model.ff_dropout model.conv_dropout train.learning_rate train.min_learning_rate_ratio "
     "train.weight_decay train.beta1 train.beta2 train.clip_norm train.muon_learning_rate "
     "train.muon_momentum train.muon_weight_decay train.embedding_rate_ratio train.decay_fraction "
+    "train.max_minutes "
     "baseline.add baseline.bigram_prior "
     "sample.prompt_seconds sample.seconds sample.temperature sample.top_p sample.min_p",
     "text": "download.path",
