@@ -4,7 +4,7 @@
     python -m benchmarks.samples --prompts 0        without the tables, which take some minutes
 
 Eight beginnings of the test split, evenly over it, are continued with one seed. Nothing is selected. Each
-becomes a picture and a sound in docs/samples/, and some lines of figures beside those of the real
+becomes a picture and a sound in docs/samples/, the sound without the prompt, and some lines of figures beside those of the real
 continuation. The tables are those of `benchmarks.continuations`.
 """
 
@@ -84,14 +84,14 @@ def write_pieces(
             title, stem = titles[passage.midi_filename], f"{number:02d}"
             picture = roll_png(piece.notes, title=title, prompt_seconds=piece.prompt_end)
             write_atomic(building / f"{stem}.png", picture)
-            pcm = sound(piece.notes, sample_rate=SAMPLE_RATE, channels=1)
+            pcm = sound(piece.new, sample_rate=SAMPLE_RATE, channels=1)
             write_atomic(building / f"{stem}.ogg", small_ogg(pcm, sample_rate=SAMPLE_RATE))
             parts.append(_described(f"{folder.name}/{stem}", f"{number}. {title}", passage, piece))
     return "\n\n".join(parts)
 
 
 def _described(link: str, title: str, passage: Passage, piece: Continuation) -> str:
-    minutes, seconds = divmod(round(piece.notes.end), 60)
+    minutes, seconds = divmod(round(piece.new.end), 60)
     at = f"{passage.start // 60:.0f}:{passage.start % 60:02.0f}"
     about = f"{minutes}:{seconds:02d}; {piece.prompt_end:.1f} s of prompt, from {at} on"
     about += f"; sampling went back {piece.rewinds} x" if piece.rewinds else ""
