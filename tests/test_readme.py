@@ -70,9 +70,10 @@ def test_command_can_be_typed(page: str, command: str) -> None:
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "--help"])
         assert ended.value.code == 0
-    elif arguments[:1] == ["-m"] and arguments[1].startswith("benchmarks"):
-        assert program == "python"
-        assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").exists()
+    elif arguments[:1] == ["-m"] and arguments[1].startswith(("benchmarks", "coma_gen")):
+        assert program in ("python", "python3")
+        folder = ROOT if arguments[1].startswith("benchmarks") else ROOT / "src"
+        assert (folder / arguments[1].replace(".", "/")).with_suffix(".py").exists()
     else:
         others = [
             "curl",
