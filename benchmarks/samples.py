@@ -4,8 +4,8 @@
     python -m benchmarks.samples --prompts 0        without the tables, which take some minutes
 
 Eight beginnings of the test split, evenly over it, are continued with one seed. Nothing is selected. Each
-becomes a picture and a sound in docs/samples/, the sound without the prompt, and some lines of figures beside those of the real
-continuation. The tables are those of `benchmarks.continuations`.
+becomes a picture in docs/samples/, a sound without the prompt, and some lines of figures beside those of the
+real continuation. The tables are those of `benchmarks.continuations`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def test_the_page_is_whole_and_loads_nothing_from_elsewhere(client: TestClient) 
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "//" not in policy
     parts = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
-    assert len(parts) == 6
+    assert len(parts) == 7
     texts = [page.text]
     for part in parts:
         answer = client.get(part)

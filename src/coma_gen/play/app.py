@@ -87,7 +87,7 @@ class PlayPage:
         style = css_variables() + STYLE.read_text(encoding="utf-8")
         scripts = {
             name: (HERE / name).read_text(encoding="utf-8")
-            for name in ("roll.js", "takes.js", "play.js", "controls.js")
+            for name in ("roll.js", "takes.js", "play.js", "preview.js", "controls.js")
         }
         scripts["player.js"] = SCRIPT.read_text(encoding="utf-8")
         self.files: dict[str, tuple[str, bytes]] = {
