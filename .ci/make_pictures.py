@@ -15,6 +15,7 @@ import html
 import io
 import json
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -29,9 +30,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "src")]
 
-from checkout import clone, commit, dvc  # noqa: E402
+from checkout import DVC, clone, commit, dvc  # noqa: E402
 from chromium import VARIABLE, Browser, Page, browser, find_browser  # noqa: E402
-from subprocess_utils import run, started, wait_until  # noqa: E402
+from subprocess_utils import environment, run, started, wait_until  # noqa: E402
 
 from coma_gen.tracking.store import Store, open_store  # noqa: E402
 from coma_gen.tracking.view import RUNS_PAGE  # noqa: E402
@@ -70,14 +71,20 @@ def build(folder: Path) -> Path:
     clone(ROOT, folder)
     run(folder, "git", "config", "user.name", "coma-gen")
     run(folder, "git", "config", "user.email", "coma-gen@localhost")
-    dvc(folder, "repro")
+    run_dvc(folder, "repro")
     commit(folder, "results")
     for name, changes in EXPERIMENTS.items():
-        print(f"runs the experiment {name} ...", flush=True)
-        dvc(folder, "exp", "run", "--name", name, *(word for change in changes for word in ("-S", change)))
+        run_dvc(folder, "exp", "run", "-n", name, *(word for change in changes for word in ("-S", change)))
         run(folder, "git", "checkout", "-q", ".")
         dvc(folder, "checkout")
     return folder
+
+
+def run_dvc(folder: Path, *words: str) -> None:
+    """Runs `dvc` for as long as it takes, its words being seen."""
+    done = subprocess.run([*DVC, *words], cwd=folder, env=environment(), check=False)
+    if done.returncode:
+        sys.exit(f"make pictures: dvc {' '.join(words)} failed in {folder}")
 
 
 def take(chromium: Browser, address: str, name: str, *, words: str, clicks: Sequence[str] = ()) -> None:
