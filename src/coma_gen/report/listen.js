@@ -20,10 +20,10 @@ function keep() {
 /** Seconds of a continuation that were played, wherever the player was moved to. */
 function heard(card) {
   const { played } = card.querySelector("audio");
-  const joint = Number(card.dataset.joint);
+  const splice = Number(card.dataset.splice);
   let seconds = 0;
   for (let part = 0; part < played.length; part++) {
-    seconds += Math.max(0, played.end(part) - Math.max(joint, played.start(part)));
+    seconds += Math.max(0, played.end(part) - Math.max(splice, played.start(part)));
   }
   return seconds;
 }
