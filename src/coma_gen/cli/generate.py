@@ -85,7 +85,7 @@ def add_command(commands: Any) -> None:
     add("--seed", type=int, metavar="N", help="the same seed, the same music (default: another each time)")
     add("--temperature", type=float, metavar="T", help="lower is more predictable, higher less (default: 1)")
     add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
-    add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.8)")
+    add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.85)")
     add("--min-p", type=float, metavar="P", help="from those at least P times as likely as the likeliest")
     add(
         "--truncate",

@@ -34,7 +34,7 @@ class GenerateSettings(TypedDict, total=False):
         seed: the same seed gives the same music; 0 by default.
         temperature: 0 takes the most likely token, above 1 is wilder, below 1 is tamer; 1 by default.
         top_k: sample from the k most likely tokens only; all by default.
-        top_p: sample from the most likely tokens that make up this probability; 0.8 by default, 1 for all.
+        top_p: sample from the most likely tokens that make up this probability; 0.85 by default, 1 for all.
         min_p: drop tokens less than this many times as likely as the most likely one; none by default.
         truncate: the types of token that top_k, top_p and min_p cut, of bar, position, pitch, velocity,
             duration and pedal, as a list or as text with commas; pitch by default.
