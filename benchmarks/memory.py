@@ -2,17 +2,18 @@
 
 Each model takes two steps in a process of its own. What is told is the largest resident memory of that
 process less what it had before the model was built: weights, gradients, the optimizer's state, and what the
-backward pass remembers. A CPU is asked; a GPU's allocator has figures of its own.
+backward pass remembers. Linux is asked, by /proc; a GPU's allocator has figures of its own.
 """
 
 from __future__ import annotations
 
 import os
-import resource
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -48,23 +49,28 @@ def measure(names: Sequence[str] = tuple(sizes())) -> str:
 
 
 def peak_bytes(size: Size, builder: str) -> float:
-    """How far this process's resident memory grows over two steps, where it does nothing else; bytes.
+    """How far the resident memory of this process grows over two steps; bytes.
 
     Raises:
         AbsentError: it cannot be measured here.
     """
-    before = _largest()
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    except OSError:
+        raise AbsentError("needs Linux's /proc") from None
+    before = _peak()
     learner: Learner = BUILDERS[builder](size, CPU)
     step = take_step(learner, size, CPU)
     for _ in range(2):
         step()
-    return _largest() - before
+    return _peak() - before
 
 
-def _largest() -> float:
-    """This process's largest resident memory so far, bytes."""
-    unit = 1 if sys.platform == "darwin" else KILOBYTE
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+def _peak() -> float:
+    """This process's largest resident memory since the peak began anew, bytes."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (found,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return float(found) * KILOBYTE
 
 
 def _in_a_child(size: str, builder: str) -> float | str:

@@ -50,6 +50,8 @@ SEALED_FOLDERS = ("corpus", "tokenizer", "model")
 SPLITS = {"train": "training", "validation": "validation", "test": "testing"}
 """Split -> what MLflow calls its use."""
 MINI_SOURCE = "ten performances of MAESTRO v3.0.0, from the source distribution of miditok 3.1.0"
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""dvc.lock is long; DVC has read it before."""
 TRAINER_LOCK = "trainer.lock"
 """What a trainer holds of its resume folder."""
 
@@ -163,8 +165,7 @@ def _lock_digest(path: Path) -> str | None:
     """The digest of dvc.lock but for this stage, whose own entry is written after it has run."""
     if not path.exists():
         return None
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # it is long, and DVC has read it
-    lock = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
+    lock = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)  # noqa: S506 - a safe loader
     stages = {name: stage for name, stage in lock.get("stages", {}).items() if name != "track"}
     return sha256_bytes(json.dumps(stages, sort_keys=True).encode("utf-8"))
 
