@@ -1,5 +1,5 @@
 #!/bin/bash
-# A loan of minutes on a machine with one GPU: smoke, speed, training until train.max_minutes, parcel. Nothing is installed.
+# Some minutes on a machine with one GPU: smoke, speed, training until train.max_minutes, parcel. Nothing is installed.
 # From the root of an unpacked job.tgz (docs/scaling.md, A machine that only trains) with benchmarks/ and presets/ in it.
 #     OUT=out bash benchmarks/gpu.sh             DEV=cpu SMALL=--small bash benchmarks/gpu.sh tries it without a GPU
 export PYTHONPATH="src:.${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 OUT="${OUT:-out}" PYTHON="${PYTHON:-python3}"
