@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from coma_gen.core.artifact import MANIFEST
 from coma_gen.core.errors import UserError
 from coma_gen.experiments import pretrained
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.model.device import deterministic
+from coma_gen.model.serialization import load_model
 from coma_gen.tracking.model_store import named_model
 from coma_gen.workspace import pretrained as installation
 from coma_gen.workspace.paths import Workspace
@@ -68,6 +70,27 @@ def test_where_it_was_left_out_the_way_on_is_told(tmp_path: Path, monkeypatch: p
 def test_large_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(FOLDER / "model", tmp_path / "data" / "model")
     monkeypatch.setattr(pretrained, "MAX_BYTES", 1000)
-    with pytest.raises(UserError, match=r"must have weights of at most 1,000 bytes"):
+    with pytest.raises(UserError, match=r"must have weights of at most 1,000 bytes in float16"):
         pretrained.write_pretrained(Workspace.here(tmp_path))
     assert not (tmp_path / "pretrained").exists()
+
+
+def test_weights_too_large_for_a_clone_are_rounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(FOLDER / "model", tmp_path / "data" / "model")
+    shutil.copytree(ROOT / "metrics", tmp_path / "metrics")
+    shutil.copytree(ROOT / "examples" / "prompts", tmp_path / "examples" / "prompts")
+    (tmp_path / "pretrained").mkdir()
+    shutil.copy(FOLDER / "README.md", tmp_path / "pretrained")
+    monkeypatch.setattr(pretrained, "head", lambda _: "c" * 40)
+    trained = load_model(FOLDER / "model").model.state_dict()
+    rounded = {name: tensor.half().float() for name, tensor in trained.items()}
+    size = sum(4 * tensor.numel() for tensor in trained.values())
+    monkeypatch.setattr(pretrained, "MAX_BYTES", int(0.6 * size))
+    with deterministic(1):
+        figures = pretrained.write_pretrained(Workspace.here(tmp_path))
+    stored = tmp_path / "pretrained" / "model"
+    assert (stored / "best.safetensors").stat().st_size < 0.6 * size
+    found = load_model(stored).model.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in rounded.items())
+    assert figures["stored_as"] == "float16" and figures["rounding"] < 0.01
+    assert "| weights are stored in | float16, which moves" in (tmp_path / "pretrained/README.md").read_text()

@@ -42,6 +42,16 @@ def test_round_trip(folder: Path, model: Conformer, some_ids: Callable[..., torc
     assert torch.equal(loaded.model(some_ids(2, 20)), model(some_ids(2, 20)))
 
 
+def test_rounded_weights_come_back_in_float32(folder: Path, model: Conformer) -> None:
+    size = (folder / WEIGHTS).stat().st_size
+    save_model(folder, model, made_from=MADE_FROM, dtype=torch.float16)
+    assert (folder / WEIGHTS).stat().st_size < 0.75 * size  # names and shapes are as long as before
+    found = load_model(folder).model.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], tensor.half().float())
+
+
 def test_the_bytes_are_a_function_of_the_weights(folder: Path, model: Conformer, tmp_path: Path) -> None:
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     save_model(folder, model, made_from=dict(reversed(MADE_FROM.items())))  # over what is there

@@ -6,7 +6,8 @@ pretrained/
   README.md      the model card; its table is written from figures.json
 
 `python -m coma_gen.experiments.pretrained` takes data/model and the metrics of this checkout, which is what
-`make pretrained` does after the run of presets/maestro-cpu.yaml. No stage reads or writes any of it.
+`make pretrained` does after the run of its preset. No stage reads or writes any of it. Weights that are too
+large for a clone are rounded to float16, and the card says what that changes.
 """
 
 from __future__ import annotations
@@ -37,19 +38,31 @@ def write_pretrained(workspace: Workspace) -> dict[str, Any]:
     """Makes pretrained/ from this checkout's model and metrics; returns the figures.
 
     Raises:
-        UserError: a stage has not run, or the weights are larger than `MAX_BYTES`.
+        UserError: a stage has not run, or the weights are larger than `MAX_BYTES` even in float16.
     """
+    import torch
+
     from coma_gen.generation.music_generator import MusicGenerator
     from coma_gen.model.serialization import save_model
 
     source, folder = workspace.data("model"), workspace.root / NAME
     size = (source / "best.safetensors").stat().st_size
+    dtype = torch.float32 if size <= MAX_BYTES else torch.float16
+    size = size * dtype.itemsize // torch.float32.itemsize
     if size > MAX_BYTES:
-        raise UserError(Fault(str(source), f"must have weights of at most {MAX_BYTES:,} bytes", f"{size:,}"))
-    loaded = MusicGenerator.load(source).loaded
-    made_from = {**loaded.manifest.made_from, "model": loaded.manifest.digest}
-    save_model(folder / "model", loaded.model, made_from=made_from, tokenizer=source / "tokenizer")
-    figures = _figures(workspace, MusicGenerator.load(folder / "model"))
+        rule = f"must have weights of at most {MAX_BYTES:,} bytes in {str(dtype).removeprefix('torch.')}"
+        raise UserError(Fault(str(source), rule, f"{size:,}"))
+    trained = MusicGenerator.load(source)
+    made_from = {**trained.loaded.manifest.made_from, "model": trained.loaded.manifest.digest}
+    save_model(
+        folder / "model",
+        trained.loaded.model,
+        made_from=made_from,
+        tokenizer=source / "tokenizer",
+        dtype=dtype,
+    )
+    figures = _figures(workspace, trained, MusicGenerator.load(folder / "model"))
+    figures["stored_as"] = str(dtype).removeprefix("torch.")
     write_atomic(folder / "figures.json", json.dumps(figures, indent=2) + "\n")
     card = folder / "README.md"
     write_atomic(card, TABLE.sub(lambda _: card_table(figures), card.read_text()))
@@ -71,11 +84,14 @@ def card_table(figures: dict[str, Any]) -> str:
     return "\n".join(_rows(figures)) + "\n"
 
 
-def _figures(workspace: Workspace, generator: MusicGenerator) -> dict[str, Any]:
+def _figures(workspace: Workspace, trained: MusicGenerator, generator: MusicGenerator) -> dict[str, Any]:
+    """The figures of the run, and those of the prompts by the weights as they were trained and as stored."""
     train, evaluate, baseline = (
         read_json(workspace.metrics(f"{name}.json")) for name in ("train", "evaluate", "baseline")
     )
     key = "bits_per_note_10ms"
+    prompts = workspace.root / "examples" / "prompts"
+    before, after = score_prompts(trained, prompts), score_prompts(generator, prompts)
     return {
         "commit": head(workspace.root),
         "model": generator.loaded.manifest.digest,
@@ -88,7 +104,8 @@ def _figures(workspace: Workspace, generator: MusicGenerator) -> dict[str, Any]:
             "five_gram_bits_per_note": baseline["test"]["kneser_ney"][key],
         },
         "validation": {"bits_per_note": evaluate["validation"][key]},
-        "prompts": score_prompts(generator, workspace.root / "examples" / "prompts"),
+        "prompts": after,
+        "rounding": round(max(abs(after[name] - bits) for name, bits in before.items()), 4),
     }
 
 
@@ -104,6 +121,8 @@ def _rows(figures: dict[str, Any]) -> Iterator[str]:
     yield f"| bits per note, validation | {figures['validation']['bits_per_note']:.2f} |"
     for name, bits in figures["prompts"].items():
         yield f"| bits per note of examples/prompts/{name} | {bits:.2f} |"
+    rounding = f"which moves a prompt's figure by at most {figures['rounding']:.4f}"
+    yield f"| weights are stored in | {figures['stored_as']}, {rounding} |"
     yield f"| commit of the run | {figures['commit'][:12]} |"
     yield f"| digest of the model | {figures['model'][:12]} |"
 

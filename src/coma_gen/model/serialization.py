@@ -58,6 +58,7 @@ def save_model(
     made_from: Mapping[str, str],
     weights: Mapping[str, Mapping[str, Tensor]] | None = None,
     tokenizer: Path | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Manifest:
     """Writes a model's weights and shape into `folder`, which it replaces as a whole.
 
@@ -67,6 +68,7 @@ def save_model(
         made_from: name -> digest of what it was made from, such as the tokenizer and the shards.
         weights: name, such as best or last -> state; None for the model's own as "best".
         tokenizer: a tokenizer's folder to put beside the weights.
+        dtype: what the weights are rounded to in the file; `load_model` gives float32 whatever it is.
 
     Returns:
         The manifest.
@@ -75,7 +77,7 @@ def save_model(
     config = {"format": FORMAT, "model": shape, "vocab_size": model.vocab_size}
     with atomic_dir(folder) as building:
         for name, state in (weights or {BEST: model.state_dict()}).items():
-            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+            tensors = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in state.items()}
             write_atomic(building / f"{name}{SUFFIX}", tensors_to_bytes(tensors))
         write_atomic(building / CONFIG, json.dumps(config, indent=2) + "\n")
         if tokenizer is not None:
@@ -99,7 +101,7 @@ def load_model(
         made_from: name -> digest of what the model must have been made from; None to take it as it is.
 
     Returns:
-        The model in evaluation mode, in the precision it was saved in.
+        The model in evaluation mode, in float32.
 
     Raises:
         UserError: for a changed, missing or surplus file, weights that do not fit the config, or a model that
@@ -154,11 +156,12 @@ def _read_config(path: Path) -> tuple[ModelParams, int]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file."""
+    """Every tensor of a safetensors file, in float32."""
     try:
-        return tensors_from_bytes(path.read_bytes())
+        tensors = tensors_from_bytes(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise UserError(Fault(str(path), "must be a safetensors file", str(error))) from None
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def _refuse_misfits(path: Path, *, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
