@@ -120,24 +120,25 @@ class Comparison:
             {**nearness, "all three": (new_near, other_near)},
         )
 
-    def means(self) -> str:
-        """The means of everything, as markdown."""
-        return "\n".join(
-            [
-                "| | samples | model | real | another passage | model - real, 95% interval |",
-                "|---|--:|--:|--:|--:|--:|",
-                *(_means(name, held) for name, held in self.measures.items()),
-            ]
-        )
+    def means(self, best: Best | None = None) -> str:
+        """The means of everything, as markdown, with those of the best draws where they are given."""
+        head = ["", "samples", "model", "real", "another passage", "model - real, 95% interval"]
+        rows = [_means(name, held) for name, held in self.measures.items()]
+        if best is not None:
+            values = [f"{held.new.mean():.3g}" for held in best.compared.measures.values()]
+            head, rows = _with_column(best, head, rows, values)
+        return table(head, rows)
 
-    def shares(self) -> str:
+    def shares(self, best: Best | None = None) -> str:
         """How often music is near to the real continuation, as markdown."""
+        head = ["within 25% of the real continuation", "samples", "model", "another passage"]
         rows = [
-            f"| {name} | {len(new)} | {_share(new)} | {_share(other)} |"
-            for name, (new, other) in self.nearness.items()
+            [name, str(len(new)), _share(new), _share(other)] for name, (new, other) in self.nearness.items()
         ]
-        head = "| within 25% of the real continuation | samples | model | another passage |"
-        return "\n".join([head, "|---|--:|--:|--:|", *rows])
+        if best is not None:
+            values = [_share(new) for new, _ in best.compared.nearness.values()]
+            head, rows = _with_column(best, head, rows, values)
+        return table(head, rows)
 
     def wanted(self) -> list[Wanted]:
         """What is to be reached, and whether it is."""
@@ -166,6 +167,19 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Best:
+    """Of several continuations of each prompt, those nearest to it, held against the same passages.
+
+    Attributes:
+        draws: how many there were of each prompt.
+        compared: the nearest ones.
+    """
+
+    draws: int
+    compared: Comparison
+
+
+@dataclass(frozen=True)
 class Wanted:
     """Something to be reached."""
 
@@ -186,10 +200,25 @@ def _share_of_scale(passages: Sequence[Passage]) -> Values:
     return np.array([share_in_scale(each.prompt, nearest_scale(each.prompt)) for each in passages])
 
 
-def _means(name: str, held: Held) -> str:
+def _means(name: str, held: Held) -> list[str]:
     low, high = _interval(held.new - held.real)
-    means = " | ".join(f"{np.mean(values):.3g}" for values in (held.new, held.real, held.other))
-    return f"| {name} | {len(held.new)} | {means} | {low:+.2g} to {high:+.2g} |"
+    means = [f"{np.mean(values):.3g}" for values in (held.new, held.real, held.other)]
+    return [name, str(len(held.new)), *means, f"{low:+.2g} to {high:+.2g}"]
+
+
+def _with_column(
+    best: Best, head: list[str], rows: list[list[str]], values: list[str]
+) -> tuple[list[str], list[list[str]]]:
+    """A table with the values of the best draws right of the model's."""
+    place = head.index("model") + 1
+    wider = [[*row[:place], value, *row[place:]] for row, value in zip(rows, values, strict=True)]
+    return [*head[:place], f"best of {best.draws}", *head[place:]], wider
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Rows under a head, as markdown, the first column to the left."""
+    lines = [head, ["---", *(["--:"] * (len(head) - 1))], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _interval(differences: Values) -> tuple[float, float]:

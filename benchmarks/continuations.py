@@ -1,6 +1,7 @@
 """How near are a model's continuations to the real ones?
 
     python -m benchmarks.continuations --model pretrained --data data
+    python -m benchmarks.continuations --best-of 4                  beside the nearest of four to each prompt
     python -m benchmarks.continuations --into docs/samples.md       the tables into their place
 
 Each prompt is the beginning of a passage of the test split, evenly over it. What the model goes on with is
@@ -27,7 +28,7 @@ if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
 
 
 from benchmarks.all import placed
-from benchmarks.comparison import Comparison, Wanted
+from benchmarks.comparison import Best, Comparison, Wanted, table
 from coma_gen.config.load import load_params
 from coma_gen.config.schema import SampleParams
 from coma_gen.core.artifact import read_manifest
@@ -38,6 +39,7 @@ from coma_gen.evaluation.sample_metrics import sample_metrics
 from coma_gen.evaluation.splits import check_tokens
 from coma_gen.generation.generate import Continuation, generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.ranking import nearest
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.stage import SIDE_BY_SIDE
 from coma_gen.listening.passages import Found, find_passages
@@ -93,13 +95,14 @@ def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
 
 
 def continued(
-    model: Path, prompts: Sequence[Notes], params: SampleParams, *, processes: int
-) -> list[Continuation]:
-    """A continuation of each prompt; how many processes share the work changes nothing."""
-    groups = [
-        dict(list(enumerate(prompts))[first : first + SIDE_BY_SIDE])
-        for first in range(0, len(prompts), SIDE_BY_SIDE)
-    ]
+    model: Path, prompts: Sequence[Notes], params: SampleParams, *, processes: int, draws: int = 1
+) -> list[list[Continuation]]:
+    """For each of N prompts so many continuations; how many processes share the work changes nothing.
+
+    They are numbered through all prompts once, then again, so that the first are the same for any `draws`.
+    """
+    numbered = list(enumerate(list(prompts) * draws))
+    groups = [dict(numbered[first : first + SIDE_BY_SIDE]) for first in range(0, len(numbered), SIDE_BY_SIDE)]
     drawn = map_prepared(
         partial(_draw, params),
         groups,
@@ -109,7 +112,8 @@ def continued(
         desc="continuations",
         unit="piece",
     )
-    return [piece for group in drawn for piece in group]
+    pieces = [piece for group in drawn for piece in group]
+    return [pieces[index :: len(prompts)] for index in range(len(prompts))]
 
 
 @contextmanager
@@ -134,7 +138,14 @@ def _draw(params: SampleParams, composer: MusicGenerator, prompts: dict[int, Not
 
 
 def measure(
-    model: Path, shards: Path, params: SampleParams, *, split: str, processes: int, against_train: bool
+    model: Path,
+    shards: Path,
+    params: SampleParams,
+    *,
+    split: str,
+    processes: int,
+    against_train: bool,
+    draws: int = 1,
 ) -> str:
     """All tables of a model.
 
@@ -145,6 +156,7 @@ def measure(
         split: whose passages are continued.
         processes: that share the sampling.
         against_train: also the music measures against excerpts and the passages shared with train.
+        draws: continuations of each prompt; of more than one the nearest to its prompt stands beside.
     """
     check_tokens(shards, read_manifest(model, kind="model"), model)
     vocabulary = MusicGenerator.load(model).tokenizer.vocabulary
@@ -156,19 +168,39 @@ def measure(
         seconds=params.seconds,
         seed=params.seed,
     )
-    pieces = continued(model, [each.prompt for each in found.passages], params, processes=processes)
-    compared = Comparison.of(found.passages, [piece.new for piece in pieces])
-    wanted, told = compared.wanted(), [_told(found, pieces, params, split)]
-    if against_train:
-        with tempfile.TemporaryDirectory() as folder:
-            for number, piece in enumerate(pieces):
-                (Path(folder) / f"{number:04d}.mid").write_bytes(midi_bytes(piece.notes))
-            more, sentence = against_real(sample_metrics(params, pieces, model, shards, Path(folder)))
-        wanted += more
-        told.append(sentence)
-    rows = [f"| {each.rule} | {each.found} | {'yes' if each.holds else 'no'} |" for each in wanted]
-    reached = "\n".join(["| wanted | found | holds |", "|---|---|---|", *rows])
-    return "\n\n".join([compared.means(), compared.shares(), reached, " ".join(told)])
+    drawn = continued(
+        model, [each.prompt for each in found.passages], params, processes=processes, draws=draws
+    )
+    first = [pieces[0] for pieces in drawn]
+
+    def held(pieces: Sequence[Continuation]) -> tuple[Comparison, list[Wanted], str]:
+        compared = Comparison.of(found.passages, [piece.new for piece in pieces])
+        if not against_train:
+            return compared, compared.wanted(), ""
+        more, sentence = _against_train(model, shards, params, pieces)
+        return compared, compared.wanted() + more, sentence
+
+    compared, wanted, sentence = held(first)
+    rows = [[each.rule, each.found, "yes" if each.holds else "no"] for each in wanted]
+    head, best = ["wanted", "found", "holds"], None
+    if draws > 1:
+        nearest_compared, reached, _ = held([nearest(pieces, 1)[0] for pieces in drawn])
+        best = Best(draws, nearest_compared)
+        head += [f"best of {draws}", "holds"]
+        rows = [
+            [*row, each.found, "yes" if each.holds else "no"] for row, each in zip(rows, reached, strict=True)
+        ]
+    told = f"{_told(found, first, params, split)} {sentence}".strip()
+    return "\n\n".join([compared.means(best), compared.shares(best), table(head, rows), told])
+
+
+def _against_train(
+    model: Path, shards: Path, params: SampleParams, pieces: Sequence[Continuation]
+) -> tuple[list[Wanted], str]:
+    with tempfile.TemporaryDirectory() as folder:
+        for number, piece in enumerate(pieces):
+            (Path(folder) / f"{number:04d}.mid").write_bytes(midi_bytes(piece.notes))
+        return against_real(sample_metrics(params, pieces, model, shards, Path(folder)))
 
 
 def _told(found: Found, pieces: Sequence[Continuation], params: SampleParams, split: str) -> str:
@@ -200,6 +232,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seconds", type=float, default=30.0, help="of new music (default: 30)")
     add("--seed", type=int, default=0, help="(default: 0)")
     add("--processes", type=int, default=2, choices=(1, 2), help="that sample (default: 2)")
+    add(
+        "--best-of",
+        type=int,
+        default=1,
+        metavar="N",
+        help="continuations of each prompt, of which the nearest is shown, too",
+    )
     add("--no-train", action="store_true", help="leave out what needs the train split")
     add("--into", type=Path, help=f"a page with a place named {NAME}, which is written, too")
     options = parser.parse_args(arguments)
@@ -220,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             split=options.split,
             processes=options.processes,
             against_train=not options.no_train,
+            draws=max(1, options.best_of),
         )
     print(text)
     if options.into is not None:

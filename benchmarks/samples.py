@@ -72,15 +72,15 @@ def write_pieces(
         seed=params.seed,
     ).passages
     prompts = [passage.prompt for passage in passages]
-    pieces = continuations.continued(model, prompts, params, processes=processes)
+    drawn = continuations.continued(model, prompts, params, processes=processes)
     titles = {
         str(row["midi_filename"]): f"{row['composer']}, {row['title']}"
         for row in split.index.iloc[split.originals].to_dict("records")
     }
     parts = []
     with atomic_dir(folder) as building:
-        pairs = list(enumerate(zip(passages, pieces, strict=True), start=1))
-        for number, (passage, piece) in tqdm(pairs, desc="pictures, sound", disable=None):
+        pairs = list(enumerate(zip(passages, drawn, strict=True), start=1))
+        for number, (passage, (piece,)) in tqdm(pairs, desc="pictures, sound", disable=None):
             title, stem = titles[passage.midi_filename], f"{number:02d}"
             picture = roll_png(piece.notes, title=title, prompt_seconds=piece.prompt_end)
             write_atomic(building / f"{stem}.png", picture)
@@ -141,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--pieces", type=int, default=PIECES, help=f"to hear and see (default: {PIECES})")
     add("--prompts", type=int, default=200, help="of the tables; 0 leaves them as they are (default: 200)")
     add("--processes", type=int, default=2, choices=(1, 2), help="that sample (default: 2)")
+    add("--best-of", type=int, default=4, metavar="N", help="draws of each prompt in the tables (default: 4)")
     add("--no-train", action="store_true", help="leave out of the tables what needs the train split")
     options = parser.parse_args(arguments)
     params = load_params(continuations.ROOT / "params.yaml").sample
@@ -165,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 split="test",
                 processes=options.processes,
                 against_train=not options.no_train,
+                draws=max(1, options.best_of),
             )
     write_atomic(options.page, placed(options.page.read_text(encoding="utf-8"), texts))
     print(f"{options.page}: written, with {options.pieces} pieces in {options.page.with_suffix('')}")

@@ -10,7 +10,7 @@ import pytest
 from small_corpus import Made, make
 
 from benchmarks import continuations, samples
-from benchmarks.comparison import DURATION, STAYS, Comparison, Held
+from benchmarks.comparison import DURATION, STAYS, Best, Comparison, Held
 from benchmarks.continuations import told_apart
 from coma_gen.config.schema import SampleParams
 from coma_gen.listening.passages import Passage
@@ -60,6 +60,10 @@ def test_figures_of_two_continuations(passages: list[Passage]) -> None:
     assert shares["all three"] == [[True, False], [False, True]]
     assert "| notes a second | 2 | 3 | 2 | 2 | -0.96 to +3 |" in compared.means()
     assert "| velocity | 2 | 100% ± 0% | 50% ± 69% |" in compared.shares()
+    best = Best(4, Comparison.of(passages, [line(WHITE * 4)] * 2))
+    assert "| notes a second | 2 | 3 | 2 | 2 | 2 | -0.96 to +3 |" in compared.means(best)
+    assert "| velocity | 2 | 100% ± 0% | 100% ± 0% | 50% ± 69% |" in compared.shares(best)
+    assert "| samples | model | best of 4 | real |" in compared.means(best)
     holds = {each.rule.split(":")[0]: each.holds for each in compared.wanted()}
     assert holds["velocity within 25%"] and holds["all three within 25%"]
     assert not holds["notes a second within 25%"] and holds["notes at once within 10% of real"]
@@ -88,6 +92,13 @@ def test_all_tables(made: Made) -> None:
     )
     assert "| notes a second | 3 |" in text and "music measures tell from test excerpts" in text
     assert "longest passage shared with train" in text and "0 break the grammar" in text
+    beside = continuations.measure(
+        made.model, made.shards, params(made), split="test", processes=1, against_train=False, draws=3
+    )
+    assert "| wanted | found | holds | best of 3 | holds |" in beside
+    for title in ("| notes a second | 3 |", "| velocity | 3 |"):  # the first draws are those of one draw
+        alone, many = ([row for row in page.splitlines() if row.startswith(title)] for page in (text, beside))
+        assert [row.split(" | ")[2] for row in alone] == [row.split(" | ")[2] for row in many]
 
 
 @pytest.mark.slow
