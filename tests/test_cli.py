@@ -31,7 +31,28 @@ def ended(*arguments: str) -> object:
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("--help") == 0
     text = capsys.readouterr().out
-    assert "examples:" in text and "coma-gen experiment maestro" in text
+    assert "examples" in text and "coma-gen experiment maestro" in text
+
+
+def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended() == 2
+    assert "examples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("generat", "there is no command 'generat' (did you mean generate?). See coma-gen --help"),
+        ("verfiy", "there is no command 'verfiy' (did you mean verify?)"),
+        ("zzz", "there is no command 'zzz'. See coma-gen --help"),
+    ],
+)
+def test_an_unknown_command_names_the_one_most_like_it(
+    word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(word) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"coma-gen: {told}") and error.count("\n") == 1
 
 
 def test_figures_of_the_splits(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
