@@ -236,11 +236,13 @@ def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
     words = shlex.split(ui_command(workspace.home, port=options.port))
     if words[0] != "mlflow":
         print(f"the runs are kept by a server: open {words[0]}")
-        return 0
-    page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
-    print(f"{shlex.join(words)}\nopen {page}\nstop with Ctrl-C", flush=True)
-    command = [sys.executable, "-m", *words]
-    return subprocess.run(command, cwd=workspace.home, check=False).returncode
+    else:
+        page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
+        print(f"{shlex.join(words)}\nopen {page}\nstop with Ctrl-C", flush=True)
+        os.chdir(workspace.home)
+        command = [sys.executable, "-m", *words]
+        os.execv(sys.executable, command)  # noqa: S606 - MLflow as this process, which ends when it is told to
+    return 0
 
 
 if __name__ == "__main__":
