@@ -1,6 +1,6 @@
 # The demo in a container, from a git clone:
 #   docker build -t coma-gen .
-#   docker run --rm -it -v "$PWD/out:/out" coma-gen sh -c 'make demo && cp -r data/samples data/report /out'
+#   mkdir -p out && docker run --rm -it -v "$PWD/out:/out" coma-gen sh -c 'make demo && cp -r data/samples data/report /out'
 # An index with PyTorch for CPUs makes it smaller: --build-arg PIP_EXTRA_INDEX_URL=...
 FROM python:3.11.7-slim-bookworm AS base
 RUN apt-get update \

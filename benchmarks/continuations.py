@@ -69,7 +69,7 @@ def told_apart(music: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
     """What `sample_metrics` says of the samples."""
-    apart, memory = told_apart(metrics["music"]), metrics["memorisation"]
+    apart, memory = told_apart(metrics["music"]), metrics["memorization"]
     names = f" ({', '.join(apart)})" if apart else ""
     longest, expected = (
         memory["samples"]["longest_notes"],

@@ -70,12 +70,12 @@ def figures(wave: Wave, pitch: int) -> dict[str, float]:
     start, full = (int(np.argmax(rise >= share * loud[peak])) for share in (0.1, 0.5))
     decibels = 20 * np.log10(loud / loud[peak])
     power = np.abs(np.fft.rfft(wave[: int(0.4 * RATE)] * np.hanning(int(0.4 * RATE)))) ** 2
-    centre = float((power * np.fft.rfftfreq(int(0.4 * RATE), 1 / RATE)).sum() / power.sum())
+    center = float((power * np.fft.rfftfreq(int(0.4 * RATE), 1 / RATE)).sum() / power.sum())
     return {
         "attack, ms": 1000 * FRAME * (full - start),
         "decay at first, dB/s": -_slope(decibels, peak, 0.0, 0.5),
         "decay later, dB/s": -_slope(decibels, start, 1.0, 2.5),
-        "brightness": centre / hertz(pitch),
+        "brightness": center / hertz(pitch),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,28 @@ def ended(*arguments: str) -> object:
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("--help") == 0
     text = capsys.readouterr().out
-    assert "examples:" in text and "coma-gen experiment maestro" in text
+    assert "examples" in text and "coma-gen experiment maestro" in text
+
+
+def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended() == 2
+    assert "examples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("generat", "there is no command 'generat' (did you mean generate?). See coma-gen --help"),
+        ("verfiy", "there is no command 'verfiy' (did you mean verify?)"),
+        ("zzz", "there is no command 'zzz'. See coma-gen --help"),
+    ],
+)
+def test_an_unknown_command_names_the_one_most_like_it(
+    word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(word) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"coma-gen: {told}") and error.count("\n") == 1
 
 
 def test_figures_of_the_splits(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +76,24 @@ def test_figures_of_the_splits(checkout: Path, capsys: pytest.CaptureFixture[str
 def test_a_fault_is_one_line(arguments: list[str], text: str, checkout: Path) -> None:
     code = ended(*arguments)
     assert isinstance(code, str) and text in code and len(code.splitlines()) == 1
+
+
+def test_a_folder_is_nothing_that_can_be_served(checkout: Path) -> None:
+    code = str(ended("serve", "--model", "pretrained"))
+    assert "--model: must be an MLflow URI such as models:/coma-gen@champion, got pretrained" in code
+
+
+def test_the_ui_is_this_process_which_ends_when_it_is_told_to(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    became: list[tuple[str, list[str], Path]] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: became.append((program, words, Path.cwd())))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert ended("ui", "--port", "5009") == 0
+    ((program, words, folder),) = became
+    assert (program, folder) == (sys.executable, checkout)
+    assert words[1:4] == ["-m", "mlflow", "ui"] and words[-2:] == ["--port", "5009"]
+    assert "open http://127.0.0.1:5009/" in capsys.readouterr().out
 
 
 def test_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -336,6 +336,8 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "--from", "9"], "--from: is for a prompt only"),
         (["generate", "band.mid", "--from", "0"], "--from: must be above 0"),
         (["generate", "band.mid", "--from", "1:x"], "'1:x' is not a time such as 1:30 or 90"),
+        (["generate", "band.mid", "--from", "1:75"], "'1:75' is not a time such as 1:30 or 90"),
+        (["generate", "band.mid", "--from", "5:00"], "--from: must be before the file's end, got 300 s of "),
         (["generate", "band.mid", "--prompt", "band.mid"], "--prompt: must not be given beside another file"),
         (["generate", "--device", "toaster"], "invalid choice: 'toaster'"),
         (["generate", "--shout"], "there is no --shout in coma-gen generate"),

@@ -108,6 +108,6 @@ def test_a_folder_of_midi_from_the_model_of_the_last_run_on(built: Built, tmp_pa
     assert stages_run(output) == ["check", "download", "split", "fit_tokenizer", "shard", "train"]
     assert read_manifest(checkout / "data" / "model", kind="model").made_from["init_from"] == start
     assert read_json(checkout / "metrics" / "download.json")["performances"] == 25
-    assert "broken.mid: must be a MIDI file, which begins with 'MThd', got b'no m'" in output
+    assert "broken.mid: must be a MIDI file, which begins with 'MThd', got 'no m'" in output
     params = load_params(checkout / "params.yaml")
     assert params.train.steps == 6 and params.train.learning_rate == 0.001

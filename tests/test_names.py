@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("src", "stages", "benchmarks", "tests", "examples", ".ci")
 RETIRED = {
     "artefact": "artifact",
+    "centre": "center, as American spelling has it",
+    "colour": "color, as American spelling has it",
     "desk": "buffers; in tests the current directory",
     "door": "the request guard, the client",
     "guarded": "isolated",
@@ -26,8 +28,11 @@ RETIRED = {
     "holdings": "data checks",
     "joint": "the splice, the end of the prompt",
     "kept": "selected, cached, retained; a mask; the files of a run",
+    "licence": "license, as American spelling has it",
+    "memorisation": "memorization, as American spelling has it",
     "mirror": "a sync, a replica",
     "moment": "a time, a second",
+    "neighbour": "neighbor, as American spelling has it",
     "place": "an index, offset, position or slot; a path; a device",
     "seen": "visited, visible; the receptive field",
     "settle": "replace durably",

@@ -110,7 +110,7 @@ def test_unreadable_files_refuse_the_run_unless_allowed(
         "performances": 2,
         "reasons": {"must be a MIDI file, which begins with 'MThd'": 1, "must have notes": 1},
         "files": [
-            "3.mid: must be a MIDI file, which begins with 'MThd', got b'no m'",
+            "3.mid: must be a MIDI file, which begins with 'MThd', got 'no m'",
             "4.mid: must have notes, got none",
         ],
     }

@@ -42,7 +42,7 @@ METRICS: dict[str, Any] = {
             "diverges_more": measure(0.8, 0.5, 0.4, 0.3),
             "too_few": {"mean": {"samples": 3.0}},
         },
-        "memorisation": {"samples": {"longest_notes": 5}, "test": {"longest_notes": 6}},
+        "memorization": {"samples": {"longest_notes": 5}, "test": {"longest_notes": 6}},
     },
 }
 
@@ -83,7 +83,7 @@ def test_it_is_short_and_begins_with_what_ranks() -> None:
     ("path", "gone"),
     [
         (("evaluate", "test", "bits_per_note_10ms_low"), {"low"}),
-        (("sample", "memorisation"), {"copied"}),
+        (("sample", "memorization"), {"copied"}),
         (("sample", "music"), {"overlap", "telling"}),
         (("sample",), {"overlap", "telling", "illegal", "copied"}),
         (("baseline",), {"ngram"}),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coma_gen.evaluation.memorization import Passage, longest_passages, symbols
-from coma_gen.evaluation.sample_metrics import memorisation_figures
+from coma_gen.evaluation.sample_metrics import memorization_figures
 from coma_gen.midi.notes import Notes
 
 rows = st.lists(st.integers(0, 2), max_size=14).map(lambda row: np.array(row, np.int64))
@@ -76,12 +76,12 @@ def test_passages_do_not_run_over_the_end_of_a_performance() -> None:
 
 
 def test_figures_by_hand() -> None:
-    found = memorisation_figures({"samples": [4, 6], "test": [3, 5, 9]})
+    found = memorization_figures({"samples": [4, 6], "test": [3, 5, 9]})
     assert found["samples"] == {"pieces": 2, "mean_notes": 5.0, "longest_notes": 6}
     # the longest of two of the three: 5 once, 9 twice
     assert found["test"]["longest_notes_of_as_many"] == pytest.approx((5 + 9 + 9) / 3)
     assert found["test"]["longest_notes"] == 9
-    assert memorisation_figures({"samples": [4] * 7, "test": [3, 8]})["test"]["longest_notes_of_as_many"] == 8
-    assert memorisation_figures({"samples": [], "test": [3]}) == {
+    assert memorization_figures({"samples": [4] * 7, "test": [3, 8]})["test"]["longest_notes_of_as_many"] == 8
+    assert memorization_figures({"samples": [], "test": [3]}) == {
         "test": {"pieces": 1, "mean_notes": 3.0, "longest_notes": 3}
     }

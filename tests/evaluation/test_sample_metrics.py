@@ -89,7 +89,7 @@ def test_a_copy_of_the_train_split_is_found_and_named(made: Made, tmp_path: Path
     (part, *_) = excerpts(made.sharded("train"), made.vocabulary, count=1, seconds=4.0)
     copy = replace(part.notes, pitch=(part.notes.pitch + 3).astype(np.uint8))
     metrics, table = of(made, [played(77, seconds=4.0), copy], tmp_path / "samples")
-    memory = metrics["memorisation"]
+    memory = metrics["memorization"]
     assert memory["samples"]["longest_notes"] == len(copy)
     assert memory["samples"]["longest_notes"] > 2 * memory["test"]["longest_notes"]
     row = table[(table["set"] == "samples") & (table["piece"] == 2)].iloc[0]
@@ -109,7 +109,7 @@ def test_empty_and_broken_samples_are_counted(made: Made, tmp_path: Path) -> Non
 
 def test_no_sample_has_notes(made: Made, tmp_path: Path) -> None:
     metrics, table = of(made, [Notes.empty()], tmp_path / "samples")
-    assert set(metrics["memorisation"]) == {"test"}
+    assert set(metrics["memorization"]) == {"test"}
     assert set(metrics["music"]["velocity"]["mean"]) == {"train", "test"}
     assert "samples" not in set(table["set"])
 

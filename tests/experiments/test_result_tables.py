@@ -90,7 +90,7 @@ class Made:
                 "pitch_range": {**velocity, "divergence": {**divergence, "of_real_high": 9.0}},
                 "velocity": velocity,
             },
-            "memorisation": {"samples": passages, "test": of_test},
+            "memorization": {"samples": passages, "test": of_test},
         }
         for name in self.without:
             del sample[name]
@@ -166,11 +166,11 @@ def test_another_treatment_of_the_pedal_is_not_ranked() -> None:
 
 def test_what_a_run_cannot_say_is_left_empty() -> None:
     """Too few samples with notes give no overlap, and silent ones no passages."""
-    table = rows(tables(Made(), Made(without=("music", "memorisation"))))
+    table = rows(tables(Made(), Made(without=("music", "memorization"))))
     assert table["pitch range"] == [["0.75 (0.50)", "0.50", ""]]
     assert table["plain"][1] == ["", "", ""]
     assert table["that tell samples from music"] == [["", "0 of 2", ""]]
-    table = rows(tables(Made(without=("music", "memorisation"))))
+    table = rows(tables(Made(without=("music", "memorization"))))
     assert "pitch range" not in table and "that tell samples from music" not in table
     assert table["test excerpts"] == [["", "", ""]]
 

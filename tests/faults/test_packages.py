@@ -1,5 +1,5 @@
 """Other people's packages, as far as they can be audited without a network: what pyproject.toml asks for, and
-what that asks for in turn, is pinned, fits together, came from a package index, and states its licence.
+what that asks for in turn, is pinned, fits together, came from a package index, and states its license.
 
 Known weaknesses of a version, and the hashes of files, are not looked at: SECURITY.md says how to.
 """
@@ -98,13 +98,13 @@ def test_they_came_from_an_index(needed: list[Requirement], tally: Tally) -> Non
     tally("a package from somebody's address or folder", "none is asked for or installed", len(packages))
 
 
-def test_each_states_its_licence(needed: list[Requirement], tally: Tally) -> None:
+def test_each_states_its_license(needed: list[Requirement], tally: Tally) -> None:
     packages = {same(each.name): package for each in needed if (package := found(each)) is not None}
-    assert [name for name, package in packages.items() if not has_licence(package)] == []
-    tally("a package that nobody may use", "each states its licence", len(packages))
+    assert [name for name, package in packages.items() if not has_license(package)] == []
+    tally("a package that nobody may use", "each states its license", len(packages))
 
 
-def has_licence(package: Distribution) -> bool:
+def has_license(package: Distribution) -> bool:
     """Whether a package says what it may be used for, in a field or in a file."""
     data = package.metadata
     classified = any(line.startswith("License") for line in data.get_all("Classifier") or ())

@@ -291,7 +291,7 @@ def test_two_at_once_and_who_leaves_makes_room(site: Site, page: Page) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("notes.mid", b"dear diary", "notes.mid: must be a MIDI file, which begins with 'MThd'"),
+        ("notes.mid", b"dear diary", "notes.mid: must be a MIDI file, which begins with 'MThd', got 'dear'"),
         ("big.mid", b"MThd" * 2000, "big.mid: must be a MIDI file of at most 5,000 bytes, got 8,000"),
     ],
 )

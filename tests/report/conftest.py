@@ -86,7 +86,7 @@ def metrics(corpus: str = "maestro-mini") -> dict[str, Any]:
                 },
                 "velocity": {"mean": {"train": 64.5, "test": 60.0}},
             },
-            "memorisation": {
+            "memorization": {
                 "samples": {"pieces": 2, "longest_notes": 7},
                 "test": {"pieces": 11, "longest_notes": 9, "longest_notes_of_as_many": 6.5},
             },

@@ -1,4 +1,4 @@
-"""Charts: the numbers are drawn in proportion and told in words; colours can be read by day and by night."""
+"""Charts: the numbers are drawn in proportion and told in words; colors can be read by day and by night."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_names_are_escaped() -> None:
     assert drawing is not None and "<script" not in drawing.to_svg("x")
 
 
-def test_a_file_carries_its_colours_and_the_page_does_not() -> None:
+def test_a_file_carries_its_colors_and_the_page_does_not() -> None:
     drawing = bits_per_note([Bar("m", "test", 3.0)])
     assert drawing is not None
     assert "prefers-color-scheme:dark" in drawing.to_file("x")
@@ -180,8 +180,8 @@ def test_figures_for_people(value: float, text: str) -> None:
     assert figure(value) == text
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -194,7 +194,7 @@ def test_text_is_legible(theme: Theme, name: str) -> None:
         assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_blending_ends_at_both_colours() -> None:
+def test_blending_ends_at_both_colors() -> None:
     assert blend("#000000", "#ffffff", 0.0) == "#000000"
     assert blend("#000000", "#ffffff", 1.0) == "#ffffff"
     assert re.fullmatch("#[0-9a-f]{6}", blend(LIGHT.made_soft, LIGHT.made, 0.3))

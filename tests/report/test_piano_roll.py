@@ -1,4 +1,4 @@
-"""Piano rolls: notes are where the layout says, in the colours of who played them, and the bytes repeat."""
+"""Piano rolls: notes are where the layout says, in the colors of who played them, and the bytes repeat."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
-def leans(colour: np.ndarray) -> str:
+def leans(color: np.ndarray) -> str:
     """Which of the two hues a pixel has, if any."""
-    red, _, blue = colour
+    red, _, blue = color
     return "made" if red - blue > 30 else "given" if blue - red > 30 else "none"
 
 

@@ -235,14 +235,14 @@ def test_the_playhead_stays_visible_on_a_small_screen(site: Site) -> None:
 
 TEXTS = """(() => {
     const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d');
-    const rgba = (colour) => {
+    const rgba = (color) => {
         canvas.clearRect(0, 0, 1, 1);
-        canvas.fillStyle = colour;
+        canvas.fillStyle = color;
         canvas.fillRect(0, 0, 1, 1);
         return [...canvas.getImageData(0, 0, 1, 1).data];
     };
-    const luminance = (colour) => {
-        const [r, g, b] = rgba(colour).map((part) => part / 255)
+    const luminance = (color) => {
+        const [r, g, b] = rgba(color).map((part) => part / 255)
             .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
@@ -255,8 +255,8 @@ TEXTS = """(() => {
         const ground = () => getComputedStyle(behind).backgroundColor;
         while (behind && rgba(ground())[3] < 255) behind = behind.parentElement;
         const style = getComputedStyle(element);
-        const colour = element.closest('svg') ? style.fill : style.color;
-        const two = [luminance(colour), luminance(ground())];
+        const color = element.closest('svg') ? style.fill : style.color;
+        const two = [luminance(color), luminance(ground())];
         found.push([text.join('').trim(), (Math.max(...two) + 0.05) / (Math.min(...two) + 0.05)]);
     }
     return found;

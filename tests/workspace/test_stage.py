@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from coma_gen.workspace.preflight import way_back
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys, time
@@ -112,3 +114,13 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
     pytest.fail("the stage outlived its parent")
+
+
+def test_the_way_back_is_told_where_results_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.lock").write_text("")
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert way_back(tmp_path) == ""
+    monkeypatch.setenv("DVC_STAGE", "check")  # whose result nobody misses
+    assert way_back(tmp_path) == ""
+    monkeypatch.setenv("DVC_STAGE", "train")
+    assert "`dvc checkout`" in way_back(tmp_path)

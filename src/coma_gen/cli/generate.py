@@ -170,8 +170,8 @@ def requested(options: argparse.Namespace) -> Request:
 def _seconds(text: str) -> float:
     """A time such as 90, 1:30 or 1:02:03.5 in seconds."""
     seconds = 0.0
-    for part in text.split(":"):
-        if not re.fullmatch(r"\d+(\.\d*)?", part):
+    for index, part in enumerate(text.split(":")):
+        if not re.fullmatch(r"\d+(\.\d*)?", part) or (index and float(part) >= 60):
             raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 1:30 or 90")
         seconds = 60 * seconds + float(part)
     return seconds
@@ -206,8 +206,11 @@ def _prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) 
 
     if options.prompt is None:
         return None
-    check_file(Path(options.prompt), options.prompt)
-    return read_prompt(Path(options.prompt), name=options.prompt, open_pedal=open_pedal, **request.passage)
+    path, until = Path(options.prompt), request.until_second
+    check_file(path, options.prompt)
+    if until is not None and until > (end := read_prompt(path, name=options.prompt).notes.end):
+        raise UserError(Fault("--from", "must be before the file's end", f"{until:g} s of {end:.1f} s"))
+    return read_prompt(path, name=options.prompt, open_pedal=open_pedal, **request.passage)
 
 
 def _pieces(

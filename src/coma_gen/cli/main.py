@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import select
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,46 +40,46 @@ from coma_gen.core.errors import Fault, UserError, memory_fault
 from coma_gen.core.extras import require_extra
 from coma_gen.workspace.paths import Workspace
 
-EXAMPLES = """examples:
-  coma-gen generate my.mid                    go on where my.mid ends (see its own --help)
-  coma-gen play                               the same on a page in your browser
-  coma-gen express my.mid                     play a stiff file with velocities and lengths
-  coma-gen render my.mid                      see and hear it
-  coma-gen inspect my.mid                     what it looks like to the tokenizer
-  coma-gen listen                             a blind listening test of its continuations, as a page
-  coma-gen experiment maestro                 all of MAESTRO, as a DVC experiment
-  coma-gen experiment maestro -n small -S model.num_layers=2
-  coma-gen experiment maestro shard           only its data stages
-  coma-gen experiments                        which run is best, by how much, and why (see its own --help)
-  coma-gen ablation queue model               what each part of the model is worth (see its own --help)
-  coma-gen result maestro-cpu                 figures of finished runs, as tables (see its own --help)
-  coma-gen finetune /music/midi               go on training with your own music
-  coma-gen shard --workers 8                  the shards of very many files, in parts (see its own --help)
-  coma-gen verify                             is this build the committed one?
-  coma-gen summary                            what came out, and where it is
-  coma-gen doctor                             what is wrong with this checkout, and what to type
-  coma-gen serve                              continue MIDI files for other programs, over HTTP
-  coma-gen ui                                 runs and their metrics in the browser
-  coma-gen completion bash                    what completes this command line in a shell
+EXAMPLES = """examples (most commands have more in their own --help):
+  coma-gen play                                            continue MIDI files on a page in your browser
+  coma-gen generate my.mid                                 the same in the terminal
+  coma-gen experiment maestro -S model.num_layers=2        all of MAESTRO, as a DVC experiment
+  coma-gen experiment maestro shard                        only its data stages
+  coma-gen experiments                                     which run is best, by how much, and why
+  coma-gen finetune /music/midi                            go on training with your own music
+  coma-gen serve --port 5002                               continue MIDI files for other programs, over HTTP
 """
 EXTRAS = {"serve": "serve"}
 """Command -> the extra of pyproject.toml that it needs; the others in a checkout need `pipeline`."""
+
+
+UNKNOWN = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+"""What argparse says of a command that there is not."""
 
 
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the options."""
 
     def error(self, message: str) -> NoReturn:
-        """Exits with 2."""
+        """Exits with 2; of an unknown command it names the one that is spelled most like it."""
+        if unknown := UNKNOWN.fullmatch(message):
+            close = get_close_matches(unknown[1], re.findall(r"[\w-]+", unknown[2]), n=1)
+            message = f"there is no command {unknown[1]!r}"
+            message += f" (did you mean {close[0]}?)" if close else ""
         self.exit(2, f"{self.prog}: {message}. See {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with 1 and the faults where the input is at fault."""
     _write_any_text()
-    options, rest = _parser().parse_known_args(arguments)
+    parser = _parser()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words:
+        parser.print_help()
+        sys.exit(2)
+    options, rest = parser.parse_known_args(words)
     if rest and not getattr(options, "takes_more", False):
-        _parser().error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
+        parser.error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
     try:
         is_anywhere = getattr(options, "anywhere", False)
         workspace = _checkout(needed=not is_anywhere)
@@ -234,11 +236,13 @@ def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
     words = shlex.split(ui_command(workspace.home, port=options.port))
     if words[0] != "mlflow":
         print(f"the runs are kept by a server: open {words[0]}")
-        return 0
-    page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
-    print(f"{shlex.join(words)}\nopen {page}\nstop with Ctrl-C", flush=True)
-    command = [sys.executable, "-m", *words]
-    return subprocess.run(command, cwd=workspace.home, check=False).returncode
+    else:
+        page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
+        print(f"{shlex.join(words)}\nopen {page}\nstop with Ctrl-C", flush=True)
+        os.chdir(workspace.home)
+        command = [sys.executable, "-m", *words]
+        os.execv(sys.executable, command)  # noqa: S606 - MLflow as this process, which ends when it is told to
+    return 0
 
 
 if __name__ == "__main__":

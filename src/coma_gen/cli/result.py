@@ -20,7 +20,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     """Adds `result` to the command line."""
     result = commands.add_parser(
         "result",
-        help="likelihood, music and memorisation of finished runs, as tables for a page",
+        help="likelihood, music and memorization of finished runs, as tables for a page",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

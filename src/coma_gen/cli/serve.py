@@ -90,9 +90,12 @@ def requested_limits(options: argparse.Namespace) -> tuple[dict[str, Any], Limit
 def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Becomes the server, so that there is one process, which ends when it is told to."""
     from coma_gen.core.seeding import pin_cpu
-    from coma_gen.tracking.model_store import find_model_store
+    from coma_gen.tracking.model_store import find_model_store, is_uri
 
     given, limits = requested_limits(options)
+    if not is_uri(options.model):
+        remedy = "`coma-gen play` and `coma-gen generate` take folders too"
+        raise UserError(Fault("--model", f"must be an MLflow URI such as {CHAMPION}", options.model, remedy))
     address = find_model_store(options.model, workspace.home)
     pin_cpu(pin=True, threads=options.threads)
     os.environ |= QUIET | {"MLFLOW_TRACKING_URI": address.uri, "SERVING_MODEL_CONFIG": json.dumps(given)}

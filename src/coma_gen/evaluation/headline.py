@@ -56,7 +56,7 @@ def headline(metrics: Mapping[str, Any]) -> Figures:
         "overlap": math.fsum(known) / len(known) if known else None,
         "telling": telling(music)[0] if known else None,
         "illegal": _number(metrics, "sample", "illegal_probability"),
-        "copied": _number(metrics, "sample", "memorisation", "samples", "longest_notes"),
+        "copied": _number(metrics, "sample", "memorization", "samples", "longest_notes"),
         "tokens": _number(metrics, "train", "tokens"),
         "parameters": _number(metrics, "train", "parameters"),
     }

@@ -7,7 +7,7 @@ Smoothing Techniques for Language Modeling"):
 
 At full length c counts how often a gram stands in the train split. Below it, c counts how many different
 tokens stand before the gram (Kneser and Ney 1995): what follows one context only says little of others. A
-gram that begins a piece has nothing before it and keeps its own count, so that beginnings are modelled as
+gram that begins a piece has nothing before it and keeps its own count, so that beginnings are modeled as
 such. Below the single tokens all of the vocabulary is equally likely.
 
 A gram is written as (number of its context, its last token), and its number is its rank among those of the

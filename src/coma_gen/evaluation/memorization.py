@@ -63,10 +63,10 @@ def longest_passages(train: Sequence[Symbols], pieces: Sequence[Symbols]) -> lis
     first_train = starts[len(pieces)]
     found = np.zeros(first_train, np.int64)
     where = np.zeros(first_train, np.int64)
-    for neighbours in _train_beside(order, first_train):
-        shared = _shared(levels, np.arange(first_train), neighbours)
+    for neighbors in _train_beside(order, first_train):
+        shared = _shared(levels, np.arange(first_train), neighbors)
         better = shared > found
-        found[better], where[better] = shared[better], neighbours[better]
+        found[better], where[better] = shared[better], neighbors[better]
     passages = []
     for piece, start in zip(pieces, starts, strict=False):
         position = int(start) + (int(np.argmax(found[start : start + len(piece)])) if len(piece) else 0)

@@ -51,7 +51,7 @@ def sample_metrics(
         grammar; share of files that decode to notes; the mean probability that the model gave to tokens that
         may not follow, which is the share of invalid transitions that it would have made; how many excerpts
         there are, and how many pieces of each set are held against each other at a time; `music` (see
-        `comparison.compare`) and `memorisation` (see `memorisation_figures`).
+        `comparison.compare`) and `memorization` (see `memorization_figures`).
 
     Raises:
         UserError: when the shards were made by another tokenizer than the model's.
@@ -85,13 +85,13 @@ def sample_metrics(
             "at_a_time": set_size(*map(len, sets.values())),
         },
         "music": compare_sets(values["samples"], values["train"], values["test"], seed=params.seed),
-        "memorisation": memorisation_figures(
+        "memorization": memorization_figures(
             {name: [passage.notes for passage in of] for name, of in passages.items()}
         ),
     }
 
 
-def memorisation_figures(notes: dict[str, list[int]]) -> dict[str, dict[str, float]]:
+def memorization_figures(notes: dict[str, list[int]]) -> dict[str, dict[str, float]]:
     """The longest passages shared with the train split.
 
     Args:

@@ -1,4 +1,4 @@
-"""Finished runs side by side, as tables for a page: likelihood, music, memorisation, and their origin."""
+"""Finished runs side by side, as tables for a page: likelihood, music, memorization, and their origin."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ against test, in brackets the 5th percentile of draws of so few: only less than 
 shown) above the 95th percentile of theirs, tells samples from music.
 Samples: {samples}; excerpts: {train} of train and {test} of test; each of {seconds:g} s.
 """
-MEMORISATION = """Memorisation: the longest passage of a piece that the train split has too, at any pitch, in
+MEMORIZATION = """Memorization: the longest passage of a piece that the train split has too, at any pitch, in
 notes; of the test excerpts the longest to be expected of as many as there are samples in the row below.
 """
 ORIGIN = """Made from: the commit that the run began at, SHA-256 of its dvc.lock, MD5 of the model in that.
@@ -193,7 +193,7 @@ def markdown(runs: Sequence[FinishedRun], *, resamples: int = RESAMPLES) -> str:
             rule = f"must be held against the same music, in the same numbers, as those of {runs[0].name}"
             remedy = "name runs with the same sample section"
             raise UserError(Fault(f"{run.name}: samples", rule, "others", remedy))
-    parts = (_likelihood(runs, resamples), _music(runs), _memorisation(runs), _origin(runs))
+    parts = (_likelihood(runs, resamples), _music(runs), _memorization(runs), _origin(runs))
     return "\n\n".join("\n".join(part) for part in parts)
 
 
@@ -273,13 +273,13 @@ def _telling(run: FinishedRun, measures: Sequence[str]) -> str:
     return f"{told} of {of}" if of else ""
 
 
-def _memorisation(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    yield MEMORISATION
+def _memorization(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    yield MEMORIZATION
     yield from _head(("", "pieces", "mean", "longest"))
-    real = _found(runs[0], "sample", "memorisation", "test") or {}
+    real = _found(runs[0], "sample", "memorization", "test") or {}
     rows = [("test excerpts", real, real.get("longest_notes_of_as_many"))]
     for run in runs:
-        ours = _found(run, "sample", "memorisation", "samples") or {}
+        ours = _found(run, "sample", "memorization", "samples") or {}
         rows.append((run.name, ours, ours.get("longest_notes")))
     for name, of, longest in rows:
         yield _row(name, _fixed(of.get("pieces"), 0), _fixed(of.get("mean_notes"), 1), _fixed(longest, 1))

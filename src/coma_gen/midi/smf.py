@@ -145,8 +145,9 @@ def read_stream(content: bytes, *, name: str) -> Stream:
 def _header(content: bytes, name: str) -> tuple[int, int, int]:
     """Format, number of tracks and division, as the header tells them."""
     if content[:4] != b"MThd":
-        got = f"{content[:4]!r}" if content else "an empty file"
-        raise UserError(Fault(name, "must be a MIDI file, which begins with 'MThd'", got))
+        got = repr(content[:4].decode("latin-1")) if content else "an empty file"
+        remedy = "save it as a MIDI file in the program that wrote it"
+        raise UserError(Fault(name, "must be a MIDI file, which begins with 'MThd'", got, remedy))
     if len(content) < 14:
         raise UserError(Fault(name, _RULE, f"a header that is cut off after {len(content)} of 14 bytes"))
     length, form, told, division = struct.unpack(">IHHH", content[4:14])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coma_gen.report.content import ReportContent
-from coma_gen.report.tables import Table, fidelity_table, listing, memorisation_table, music_table
+from coma_gen.report.tables import Table, fidelity_table, listing, memorization_table, music_table
 
 
 def details(content: ReportContent) -> list[tuple[str, str, list[Table]]]:
@@ -15,13 +15,13 @@ def details(content: ReportContent) -> list[tuple[str, str, list[Table]]]:
     head = ("measure", "value")
     music = content.find("sample")
     if isinstance(music, Mapping):
-        music = {key: value for key, value in music.items() if key not in ("music", "memorisation")}
+        music = {key: value for key, value in music.items() if key not in ("music", "memorization")}
     training = listing(f"Training on {content.corpus_phrase}.", head, content.find("train"))
     samples = listing(f"The samples of a model of {content.corpus_phrase}.", head, music)
     wanted = (
         ("training", "Training", (training,)),
         ("tokenizer", "Tokenizer", (fidelity_table(content),)),
-        ("music", "Generated music", (samples, music_table(content), memorisation_table(content))),
+        ("music", "Generated music", (samples, music_table(content), memorization_table(content))),
     )
     sections = (
         (anchor, heading, [table for table in tables if table is not None])

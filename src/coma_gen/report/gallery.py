@@ -32,7 +32,7 @@ class Card:
         about: what it is, in a line.
         description: what its picture shows, in words.
         length: of the music, such as "0:38".
-        day: the address of the picture in light colours, for the page.
+        day: the address of the picture in light colors, for the page.
         night: the same in dark ones.
         picture: the address of the picture with its title, to be kept.
         sound: the address of the sound, or None for a page without.

@@ -1,6 +1,6 @@
 """Music as a picture: a piano roll, pitch by seconds.
 
-Colour says who played (blue: the prompt; vermilion: what the model made) and how hard (pale to deep); the
+Color says who played (blue: the prompt; vermilion: what the model made) and how hard (pale to deep); the
 band under each line is the sustain pedal. The picture is drawn in pixels that `layout` fixes beforehand, with
 a font that matplotlib brings along and without metadata, so that the same notes give the same bytes; and line
 by line, so that an hour takes the memory of a minute.
@@ -50,7 +50,7 @@ MIN_NOTE_WIDTH = 3.5
 ROUNDING_SECONDS = 0.001
 """A prompt's last note may begin this much after the splice: ticks and JSON round times."""
 SOFTEST, LOUDEST = 24, 108
-"""Velocities of the palest and the deepest colour: the range that pianists use."""
+"""Velocities of the palest and the deepest color: the range that pianists use."""
 
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -70,7 +70,7 @@ def roll_png(
         notes: the music.
         title: a heading, shortened to one line; None where the picture stands under one.
         prompt_seconds: the splice; notes that begin no later are the prompt's. None where nothing was given.
-        theme: the colours.
+        theme: the colors.
         detail: a lesser line under the heading: what may be shortened, and the end, which may not; None tells
             the number of notes and the length.
 
@@ -144,22 +144,20 @@ def _describe(notes: Notes) -> str:
     return f"{len(notes):,} {'note' if len(notes) == 1 else 'notes'} · {minutes}:{seconds:02d}"
 
 
-def _rectangles(axes: Axes, rectangles: list[Rectangle], colours: list[str] | str, *, order: int) -> None:
+def _rectangles(axes: Axes, rectangles: list[Rectangle], colors: list[str] | str, *, order: int) -> None:
     if not rectangles:
         return
     left, top, right, bottom = np.array(rectangles).T
     corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
     axes.add_collection(
-        PolyCollection(list(corners), facecolors=colours, edgecolors="none", zorder=order), autolim=False
+        PolyCollection(list(corners), facecolors=colors, edgecolors="none", zorder=order), autolim=False
     )
 
 
-def _lines(axes: Axes, lines: list[Rectangle], colour: str, *, order: int, width: float = 0.5) -> None:
+def _lines(axes: Axes, lines: list[Rectangle], color: str, *, order: int, width: float = 0.5) -> None:
     """Straight lines; each runs from (left, top) to (right, bottom)."""
     segments = [((left, top), (right, bottom)) for left, top, right, bottom in lines]
-    axes.add_collection(
-        LineCollection(segments, colors=colour, linewidths=width, zorder=order), autolim=False
-    )
+    axes.add_collection(LineCollection(segments, colors=color, linewidths=width, zorder=order), autolim=False)
 
 
 def _draw_heading(axes: Axes, title: str, detail: tuple[str, str], theme: Theme, *, right: float) -> None:
@@ -186,7 +184,7 @@ def _left_and_right(text: Text) -> tuple[float, float]:
 
 
 def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, theme: Theme) -> float:
-    """What the colours say, above the right end of the music: name, soft, a ramp of colours, loud.
+    """What the colors say, above the right end of the music: name, soft, a ramp of colors, loud.
 
     Returns:
         The pixel that it begins at.
@@ -197,17 +195,17 @@ def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, t
     right, middle, steps, step = float(WIDTH - RIGHT), layout.margin - 33.0, 12, 7.0
     for name, soft, loud in ramps:
         left = right - 46 - steps * step
-        colours = [blend(soft, loud, index / (steps - 1)) for index in range(steps)]
+        colors = [blend(soft, loud, index / (steps - 1)) for index in range(steps)]
         starts = [left + index * step for index in range(steps)]
         _rectangles(
-            axes, [(start, middle - 6, start + step, middle + 6) for start in starts], colours, order=2
+            axes, [(start, middle - 6, start + step, middle + 6) for start in starts], colors, order=2
         )
-        for x, text, size, colour in (
+        for x, text, size, color in (
             (right, "loud", 8.0, theme.muted),
             (left - 8, "soft", 8.0, theme.muted),
             (left - 58, name, 9.0, loud),
         ):
-            drawn = axes.text(x, middle, text, fontsize=size, color=colour, ha="right", va="center_baseline")
+            drawn = axes.text(x, middle, text, fontsize=size, color=color, ha="right", va="center_baseline")
         right = left - 230
     return _left_and_right(drawn)[0]
 
@@ -269,7 +267,7 @@ def _draw_pedal(axes: Axes, layout: RollLayout, system: int, notes: Notes, theme
 def _bars(
     layout: RollLayout, notes: Notes, prompt_seconds: float | None, theme: Theme
 ) -> list[tuple[list[Rectangle], list[str]]]:
-    """Every note as a bar and its colour, line by line: soft pale, loud deep, the loudest on top."""
+    """Every note as a bar and its color, line by line: soft pale, loud deep, the loudest on top."""
     prompt_end = -1.0 if prompt_seconds is None else prompt_seconds + ROUNDING_SECONDS
     depths = [min(1.0, max(0.0, (velocity - SOFTEST) / (LOUDEST - SOFTEST))) for velocity in range(128)]
     made = [blend(theme.made_soft, theme.made, depth) for depth in depths]
@@ -277,14 +275,14 @@ def _bars(
     bars: list[tuple[list[Rectangle], list[str]]] = [([], []) for _ in range(layout.systems)]
     for index in np.argsort(notes.velocity, kind="stable").tolist():
         onset, pitch = float(notes.onset[index]), int(notes.pitch[index])
-        colour = (given if onset <= prompt_end else made)[int(notes.velocity[index])]
+        color = (given if onset <= prompt_end else made)[int(notes.velocity[index])]
         for system, left, right in _spans(layout, onset, onset + float(notes.duration[index])):
             top = layout.y(pitch, system)
-            rectangles, colours = bars[system]
+            rectangles, colors = bars[system]
             rectangles.append(
                 (left, top, max(left + MIN_NOTE_WIDTH, right - 1), top + layout.pitch_height - 1)
             )
-            colours.append(colour)
+            colors.append(color)
     return bars
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TRUE_COLOUR, EIGHT_BIT, UP = 2, 8, 2
+TRUE_COLOR, EIGHT_BIT, UP = 2, 8, 2
 COMPRESSION = 6
-METRES_PER_INCH = 0.0254
+METERS_PER_INCH = 0.0254
 
 
 def png_of(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, dpi: float) -> bytes:
@@ -29,16 +29,16 @@ def png_of(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, dpi: 
         dpi: pixels an inch, for printing.
 
     Returns:
-        The file: true colour, without metadata but for `dpi`.
+        The file: true color, without metadata but for `dpi`.
 
     Raises:
         ValueError: the bands are not as high or as wide together as was said.
     """
     file = io.BytesIO()
     file.write(SIGNATURE)
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, EIGHT_BIT, TRUE_COLOUR, 0, 0, 0))
-    per_metre = round(dpi / METRES_PER_INCH)
-    _chunk(file, b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
+    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, EIGHT_BIT, TRUE_COLOR, 0, 0, 0))
+    per_meter = round(dpi / METERS_PER_INCH)
+    _chunk(file, b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1))
     squeeze = zlib.compressobj(COMPRESSION)
     above, rows = np.zeros((1, width * 3), np.uint8), 0
     for band in bands:

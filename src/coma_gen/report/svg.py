@@ -1,6 +1,6 @@
-"""Charts as SVG text: shapes by class, colours by the page, so that one picture suits day and night.
+"""Charts as SVG text: shapes by class, colors by the page, so that one picture suits day and night.
 
-A chart is written once and used twice: inside the page, whose style sheet colours it, and as a file of its
+A chart is written once and used twice: inside the page, whose style sheet colors it, and as a file of its
 own, which carries that style sheet. Numbers are written with a fixed number of decimals: the same data, the
 same bytes.
 """
@@ -43,14 +43,14 @@ class Drawing:
         text = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
         self._shapes.append(f'<polyline class="{kind}" points="{text}"/>')
 
-    def dot(self, centre: Point, radius: float, kind: str) -> None:
+    def dot(self, center: Point, radius: float, kind: str) -> None:
         """A filled circle."""
         self._shapes.append(
-            f'<circle class="{kind}" cx="{_n(centre[0])}" cy="{_n(centre[1])}" r="{_n(radius)}"/>'
+            f'<circle class="{kind}" cx="{_n(center[0])}" cy="{_n(center[1])}" r="{_n(radius)}"/>'
         )
 
     def text(self, at: Point, text: str, kind: str = "label", anchor: str = "start") -> None:
-        """Text whose baseline begins, is centred or ends (`anchor`: start, middle, end) at a point."""
+        """Text whose baseline begins, is centered or ends (`anchor`: start, middle, end) at a point."""
         attributes = f'x="{_n(at[0])}" y="{_n(at[1])}" text-anchor="{anchor}"'
         self._shapes.append(f'<text class="{kind}" {attributes}>{escape(text)}</text>')
 

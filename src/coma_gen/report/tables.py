@@ -221,9 +221,9 @@ def _music_caption(content: ReportContent) -> str:
     return caption
 
 
-def memorisation_table(content: ReportContent) -> Table | None:
+def memorization_table(content: ReportContent) -> Table | None:
     """The longest passages that samples and test share with the train split."""
-    found = content.find("sample", "memorisation")
+    found = content.find("sample", "memorization")
     if not isinstance(found, Mapping):
         return None
     by_set = {str(name): of for name, of in found.items() if isinstance(of, Mapping)}

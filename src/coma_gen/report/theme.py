@@ -1,7 +1,7 @@
-"""The colours that the piano rolls, the charts and the page share, by day and by night.
+"""The colors that the piano rolls, the charts and the page share, by day and by night.
 
-Vermilion is what the model made, blue is what it was given, greys are everything else: the same three in
-every picture. Vermilion and blue stay apart under the common colour-vision deficiencies.
+Vermilion is what the model made, blue is what it was given, grays are everything else: the same three in
+every picture. Vermilion and blue stay apart under the common color-vision deficiencies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """One set of colours, each as #rrggbb.
+    """One set of colors, each as #rrggbb.
 
     Attributes:
         paper: behind everything.
@@ -85,6 +85,6 @@ def css_variables() -> str:
 
 
 def blend(soft: str, loud: str, share: float) -> str:
-    """The colour `share` of the way from `soft` to `loud`, 0 to 1."""
+    """The color `share` of the way from `soft` to `loud`, 0 to 1."""
     pairs = ((int(soft[i : i + 2], 16), int(loud[i : i + 2], 16)) for i in (1, 3, 5))
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)

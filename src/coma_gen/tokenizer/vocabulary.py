@@ -141,7 +141,7 @@ class Vocabulary:
 
     @cached_property
     def duration_step_seconds(self) -> npt.NDArray[np.float64]:
-        """(D,) seconds between each duration bin and its neighbours: half the way from the one to the
+        """(D,) seconds between each duration bin and its neighbors: half the way from the one to the
         other.
         """
         if len(self.durations) == 1:

@@ -96,7 +96,7 @@ def find_model_store(uri: str, home: Path) -> Address:
     require_extra("serve", where=uri)
     address = check_address(home)
     if address.artifacts is not None and not Path(address.uri.removeprefix(SQLITE)).exists():
-        remedy = "run `dvc repro`, or set MLFLOW_TRACKING_URI to the store that has it"
+        remedy = "`make demo` trains one; or set MLFLOW_TRACKING_URI to the store that has it"
         raise UserError(Fault(uri, f"must be in the store at {address.shown}", "no store there", remedy))
     return address
 
