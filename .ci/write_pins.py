@@ -42,5 +42,15 @@ def pins(report: dict[str, Any]) -> str:
     return HEAD + "".join(sorted(lines, key=lambda line: line.partition("==")[0].lower()))
 
 
+def main(destination: Path = ROOT / "constraints.txt") -> None:
+    """Resolves, then writes; where pip fails, the old pins stay."""
+    print("Resolving all dependencies, which takes some minutes ...", flush=True)
+    try:
+        text = pins(resolve())
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"make pins: pip failed with status {error.returncode}; {destination.name} is as it was")
+    destination.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    (ROOT / "constraints.txt").write_text(pins(resolve()), encoding="utf-8")
+    main()

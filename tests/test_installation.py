@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -257,13 +258,28 @@ class TestContainer:
         subprocess.run(["docker", "build", "--quiet", "--target", "base", str(ROOT)], check=True)
 
 
-def test_pins_are_the_versions_that_pip_chose() -> None:
+@pytest.fixture
+def write_pins() -> ModuleType:
     spec = importlib.util.spec_from_file_location("write_pins", ROOT / ".ci" / "write_pins.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_pins_are_the_versions_that_pip_chose(write_pins: ModuleType) -> None:
     chosen = [("torch", "2.13.0+cpu"), ("coma-gen", "0.2.0"), ("Jinja2", "3.1.6"), ("dvc", "3.67.1")]
     report = {"install": [{"metadata": {"name": name, "version": version}} for name, version in chosen]}
-    head, *lines = module.pins(report).splitlines()
+    head, *lines = write_pins.pins(report).splitlines()
     assert lines == ["dvc==3.67.1", "Jinja2==3.1.6", "torch==2.13.0"]
     assert head == (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[0]
+
+
+def test_old_pins_stay_where_pip_fails(
+    write_pins: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "constraints.txt").write_text("old==1\n")
+    monkeypatch.setattr(write_pins.sys, "executable", "false")
+    with pytest.raises(SystemExit, match=r"pip failed with status 1; constraints\.txt is as it was"):
+        write_pins.main(tmp_path / "constraints.txt")
+    assert (tmp_path / "constraints.txt").read_text() == "old==1\n"
