@@ -33,10 +33,11 @@ from benchmarks.timing import heading, table
 from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.model.compile import compile_model
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.cuda_graphs import record_cuda_graph
 from coma_gen.model.device import deterministic, reseed
 from coma_gen.training.gradients import add_gradient, clip_gradient
 from coma_gen.training.optimizer import build_optimizers
-from coma_gen.training.recorded import RecordedGradient, record_cuda_graph
+from coma_gen.training.recorded import RecordedGradient
 
 PRESET = Path(__file__).resolve().parents[1] / "presets" / "maestro.yaml"
 CPU = torch.device("cpu")
