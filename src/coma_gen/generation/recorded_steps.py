@@ -41,6 +41,11 @@ class RecordedSteps:
         self._blocks: object = None
         self._steps: dict[int, tuple[Callable[[], None], Tensor] | None] = {}
 
+    @property
+    def count(self) -> int:
+        """Steps that are recorded, of the newest state."""
+        return sum(step is not None for step in self._steps.values())
+
     def __call__(self, state: DecodeCache, work: Callable[[], Tensor]) -> Tensor:
         """The logits that `work` gives, by a replay where there is one.
 
