@@ -39,7 +39,7 @@ def test_smoke_holds_on_a_cpu_and_says_what_is_not_tried(capsys: pytest.CaptureF
 
 def test_replayed_steps_are_compared_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def decoder(model: Conformer, *, record: Recorder = tape.record) -> TokenDecoder:
-        return TokenDecoder(model, RecordedSteps(record))
+        return TokenDecoder(model, RecordedSteps(lambda: record))
 
     def refuses(_: object) -> Any:
         raise RuntimeError("no graphs")

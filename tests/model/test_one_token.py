@@ -127,7 +127,7 @@ class TestRecorded:
             recorded.append(1)
             return tape.record(work)
 
-        plain, replayed = TokenDecoder(model), TokenDecoder(model, RecordedSteps(record))
+        plain, replayed = TokenDecoder(model), TokenDecoder(model, RecordedSteps(lambda: record))
         with torch.inference_mode():
             starts = [model.init_cache(1), model.init_cache(1)]
             model(ids[:1, :5], starts[0])
@@ -147,7 +147,7 @@ class TestRecorded:
         self, make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
     ) -> None:
         model, ids = make_model(global_attention_layers=(0,)), some_ids(1, 80)
-        step = TokenDecoder(model, RecordedSteps(lambda _: pytest.fail("sees everything before it")))
+        step = TokenDecoder(model, RecordedSteps(lambda: pytest.fail("sees everything before it")))
         state = model.init_cache(1)
         for token in ids.split(1, dim=1):
             step(token, state)
@@ -164,7 +164,7 @@ class TestRecorded:
         recorded_steps._warn.cache_clear()
         model, ids = make_model(), some_ids(1, 80)
         for _ in range(2):
-            state, step = model.init_cache(1), TokenDecoder(model, RecordedSteps(refuses))
+            state, step = model.init_cache(1), TokenDecoder(model, RecordedSteps(lambda: refuses))
             with caplog.at_level(logging.WARNING), torch.inference_mode():
                 logits = torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
             torch.testing.assert_close(logits, model(ids).detach(), rtol=0, atol=1e-9)

@@ -27,17 +27,20 @@ from coma_gen.model.cuda_graphs import Recorder, record_cuda_graph
 logger = logging.getLogger(__name__)
 
 
+def sharing_memory() -> Recorder:
+    """A recorder of CUDA graphs that share what they use for a moment."""
+    return partial(record_cuda_graph, passes=0, pool=torch.cuda.graph_pool_handle())
+
+
 class RecordedSteps:
     """Takes the steps of a decoder.
 
     Args:
-        record: does the recording; None for CUDA's.
+        new_recorder: gives what records the steps of one state.
     """
 
-    def __init__(self, record: Recorder | None = None) -> None:
-        if record is None:
-            record = partial(record_cuda_graph, passes=0, pool=torch.cuda.graph_pool_handle())
-        self._record: Recorder | None = record
+    def __init__(self, new_recorder: Callable[[], Recorder] = sharing_memory) -> None:
+        self._new_recorder, self._cannot_record = new_recorder, False
         self._blocks: object = None
         self._steps: dict[int, tuple[Callable[[], None], Tensor] | None] = {}
 
@@ -54,8 +57,8 @@ class RecordedSteps:
             work: the step at the state's slot; done twice it leaves the same.
         """
         if state.blocks is not self._blocks:
-            self._blocks, self._steps = state.blocks, {}
-        if self._record is None or state.fresh not in self._steps:
+            self._blocks, self._steps, self._record = state.blocks, {}, self._new_recorder()
+        if self._cannot_record or state.fresh not in self._steps:
             self._steps[state.fresh] = None
             return work()
         try:
@@ -69,7 +72,7 @@ class RecordedSteps:
             if memory_fault(error):
                 raise
             _warn(f"{type(error).__name__}: {error}".splitlines()[0])
-            self._record = None
+            self._cannot_record, self._steps = True, {}
             return work()
 
 
