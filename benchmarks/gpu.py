@@ -18,7 +18,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,16 @@ from torch.optim import AdamW
 
 from benchmarks.peers import AbsentError, gpt2_logits, seeded, unique_parameters, x_transformer
 from benchmarks.sizes import Size, model_params, step_flops, train_params
-from benchmarks.timing import heading, table
+from benchmarks.timing import heading
 from coma_gen.config.yaml_reader import read_yaml
+from coma_gen.generation.token_decoder import TokenDecoder
 from coma_gen.model.compile import compile_model
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.cuda_graphs import record_cuda_graph
 from coma_gen.model.device import deterministic, reseed
 from coma_gen.training.gradients import add_gradient, clip_gradient
 from coma_gen.training.optimizer import build_optimizers
-from coma_gen.training.recorded import RecordedGradient, record_cuda_graph
+from coma_gen.training.recorded import RecordedGradient
 
 PRESET = Path(__file__).resolve().parents[1] / "presets" / "maestro.yaml"
 CPU = torch.device("cpu")
@@ -86,10 +88,14 @@ def windows(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
     return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
-def ours(size: Size, device: torch.device, *, dropout: float = 0.0) -> Conformer:
+def ours(
+    size: Size, device: torch.device, *, dropout: float = 0.0, streams: torch.dtype | None = None
+) -> Conformer:
     """Our model in training, with the same weights at every call."""
     shape = size.model.model_copy(update={"ff_dropout": dropout, "conv_dropout": dropout})
-    return Conformer(params=shape, vocab_size=size.vocab_size, seed=0).to(device).train()
+    model = Conformer(params=shape, vocab_size=size.vocab_size, seed=0).to(device).train()
+    model.stream_dtype = streams
+    return model
 
 
 def compiled(model: Conformer, size: Size, device: torch.device, *, bf16: bool = True) -> Conformer:
@@ -144,10 +150,20 @@ def smoke(size: Size, device: torch.device) -> Iterator[tuple[str, float, float]
     quiet, reference = ours(size, device), ours(size, CPU)
     wanted = gradients(reference, partial(add_gradient, reference, bf16=False), few)
     moved = (few[0].to(device), few[1].to(device))
-    for name, bf16, limit in (("float32", False, 1e-3), ("bfloat16", True, 5e-2)):
+    for name, bf16, streams, limit in (
+        ("float32", False, None, 1e-3),
+        ("bfloat16", True, None, 5e-2),
+        ("bfloat16, streams too,", True, torch.bfloat16, 1e-1),
+    ):
+        quiet.stream_dtype = streams
         found = gradients(quiet, partial(add_gradient, quiet, bf16=bf16), moved)
         yield f"device in {name} against CPU in float32", distance(found, wanted), limit
+    quiet.stream_dtype = None
     yield "token by token against the whole, device", _decoding_distance(quiet, moved[0]), 1e-3
+    try:
+        yield "decoded as CUDA graphs against without, bits", _replay_difference(quiet, moved[0]), 0.0
+    except AbsentError as reason:
+        print(reason, flush=True)
     plain, model = ours(size, device, dropout=0.1), ours(size, device, dropout=0.1)
     as_written = gradients(plain, partial(add_gradient, plain, bf16=True), batch)
     passes: Passes = partial(add_gradient, model, bf16=True)
@@ -179,6 +195,32 @@ def _decoding_distance(model: Conformer, ids: Tensor) -> float:
         apart = (torch.cat(steps, dim=1) - whole[:, half:]).norm() / whole[:, half:].norm()
     model.train()
     return float(apart)
+
+
+def _replay_difference(model: Conformer, ids: Tensor) -> float:
+    """0 where decoding steps as CUDA graphs give the bits of those as written, and all were recorded.
+
+    Raises:
+        AbsentError: this is no CUDA device.
+    """
+    replayed, plain = TokenDecoder(model), TokenDecoder(model)
+    if replayed.recorded is None:
+        raise AbsentError("no CUDA device")
+    plain.recorded = None
+    with torch.inference_mode():
+        state, other, past = (
+            model.init_cache(len(ids)),
+            model.init_cache(len(ids)),
+            max(model.params.window_sizes),
+        )
+        for each in (state, other):
+            model.eval()(ids[:, :past], each)
+        same = all(
+            torch.equal(replayed(token, state), plain(token, other))
+            for token in ids[:, : 3 * model.room].split(1, dim=1)
+        )
+    model.train()
+    return float(not same or replayed.recorded.count < model.room)
 
 
 def steps_taker(
@@ -270,19 +312,27 @@ def training_rows(size: Size, device: torch.device, *, rounds: int, side: int) -
     square = torch.randn(side, side, device=device, dtype=torch.bfloat16)
     peak = 2 * side**3 / timed(lambda: square @ square, 5, device)[0]
 
-    def mode(*, bf16: bool, fuse: bool, graph: bool) -> tuple[nn.Module, Passes]:
-        model = ours(size, device)
+    def mode(
+        *, bf16: bool, fuse: bool, graph: bool, streams: torch.dtype | None = None
+    ) -> tuple[nn.Module, Passes]:
+        model = ours(size, device, streams=streams)
         passes: Passes = partial(add_gradient, model, bf16=bf16)
         if fuse:
             compiled(model, size, device, bf16=bf16)
         return model, recorded(model, size, device, bf16=bf16) if graph else passes
 
     ways: dict[str, Callable[[], tuple[nn.Module, Passes]]] = {
-        "ours, fp32": partial(mode, bf16=False, fuse=False, graph=False),
-        "ours, bf16": partial(mode, bf16=True, fuse=False, graph=False),
-        "ours, bf16, CUDA graph": partial(mode, bf16=True, fuse=False, graph=True),
         "ours, bf16, compiled": partial(mode, bf16=True, fuse=True, graph=False),
         "ours, bf16, compiled, CUDA graph": partial(mode, bf16=True, fuse=True, graph=True),
+        "ours, bf16 with streams, compiled, CUDA graph": partial(
+            mode, bf16=True, fuse=True, graph=True, streams=torch.bfloat16
+        ),
+        "ours, bf16 with streams, compiled": partial(
+            mode, bf16=True, fuse=True, graph=False, streams=torch.bfloat16
+        ),
+        "ours, bf16": partial(mode, bf16=True, fuse=False, graph=False),
+        "ours, bf16, CUDA graph": partial(mode, bf16=True, fuse=False, graph=True),
+        "ours, fp32": partial(mode, bf16=False, fuse=False, graph=False),
         **{f"{name}, bf16": partial(peer, name, size, device) for name in PEERS},
     }
     for name, make in ways.items():
@@ -316,12 +366,31 @@ def decoding_rows(size: Size, device: torch.device, rows: Sequence[int], tokens:
     """Tokens a second after a prompt of the largest window, for several numbers of rows."""
     model = ours(size, device).eval()
     for count in rows:
-        with torch.inference_mode():
-            state = model.init_cache(count)
-            ids = torch.ones(count, max(size.model.window_sizes), dtype=torch.int64, device=device)
-            model(ids, state)
-            seconds, host = timed(partial(model, ids[:, :1], state), tokens, device)
-        yield [str(count), f"{1e3 * seconds:.2f}", f"{1e3 * host:.2f}", f"{count / seconds:,.0f}"]
+        for way in ("as written", "as CUDA graphs"):
+            step = TokenDecoder(model)
+            if way == "as written":
+                step.recorded = None
+            elif step.recorded is None:
+                yield [f"{count}, {way}", "AbsentError: no CUDA device", "-", "-"]
+                continue
+            with torch.inference_mode():
+                state = model.init_cache(count)
+                ids = torch.ones(count, max(size.model.window_sizes), dtype=torch.int64, device=device)
+                model(ids, state)
+                for _ in range(2 * model.room if step.recorded else 0):
+                    step(ids[:, :1], state)
+                seconds, host = timed(partial(step, ids[:, :1], state), tokens, device)
+            figures = [f"{1e3 * seconds:.2f}", f"{1e3 * host:.2f}", f"{count / seconds:,.0f}"]
+            yield [f"{count}, {way}", *figures]
+
+
+def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a Markdown table row by row, as they come: a run that is ended leaves what it has measured."""
+    for row in (head, ["---", *["--:"] * (len(head) - 1)]):
+        print(f"| {' | '.join(row)} |", flush=True)
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+    print(flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -333,7 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("part", choices=("smoke", "speed"))
     parser.add_argument("--small", action="store_true", help="a size that only shows that all of it runs")
-    parser.add_argument("--rounds", type=int, default=15, help="steps that are timed in each mode")
+    parser.add_argument("--rounds", type=int, default=10, help="steps that are timed in each mode")
     typed = parser.parse_args(arguments)
     device, size = torch.device(os.environ.get("DEV", "cuda")), maestro_size(small=typed.small)
     with deterministic(torch.get_num_threads(), device):
@@ -349,12 +418,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(heading("On a GPU", device, ("x-transformers", "transformers")))
         print(f"{size.batch} x {size.tokens} tokens\n")
         side, rows = (SMALL_SIDE, SMALL_ROWS) if typed.small else (LARGE_SIDE, ROWS)
-        head = ["one step", "parameters", "ms", "host ms", "tokens/s", "of peak", "launches", "peak GiB"]
-        print(
-            table(head, training_rows(size, device, rounds=typed.rounds, side=side)), end="\n\n", flush=True
-        )
         head = ["rows decoded", "ms", "host ms", "tokens/s"]
-        print(table(head, decoding_rows(size, device, rows, tokens=4 * typed.rounds)), flush=True)
+        show(head, decoding_rows(size, device, rows, tokens=4 * typed.rounds))
+        head = ["one step", "parameters", "ms", "host ms", "tokens/s", "of peak", "launches", "peak GiB"]
+        show(head, training_rows(size, device, rounds=typed.rounds, side=side))
 
 
 if __name__ == "__main__":

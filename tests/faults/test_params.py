@@ -85,6 +85,7 @@ TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"shard.tempo_factors": [1.0]}, "shard.tempo_factors"),
     ({"model.global_attention_layers": [99]}, "model.global_attention_layers"),
     ({"train.warmup_steps": 900, "train.steps": 900}, "train.warmup_steps"),
+    ({"train.streams": "bf16"}, "train.streams"),
     ({"train.init_from": "data/model"}, "train.init_from"),
     ({"download.path": "~/midi"}, "download.path"),
     ({"sample.unprompted": 0, "sample.prompted": 0}, "sample.unprompted"),

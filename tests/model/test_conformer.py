@@ -250,6 +250,29 @@ def test_bf16_autocast_trains_and_decodes(
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("num_streams", [1, 4])
+@pytest.mark.parametrize("compiling", [False, True])
+def test_streams_in_bfloat16_differ_by_its_rounding(
+    compiling: bool,
+    num_streams: int,
+    make_model: Callable[..., Conformer],
+    some_ids: Callable[..., torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Logits and all gradients together, against float32 streams; a branch more is a rounding more."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    model, ids = make_model(num_streams=num_streams).float(), some_ids(2, 40)
+    found = []
+    for dtype in (None, torch.bfloat16):
+        model.stream_dtype = dtype
+        logits = model(ids)
+        gradients = torch.autograd.grad(logits.square().mean(), list(model.parameters()))
+        found.append((logits.detach().flatten(), torch.cat([part.flatten() for part in gradients])))
+    for exact, kept in zip(*found, strict=True):
+        assert kept.dtype == torch.float32
+        assert 1e-4 < (kept - exact).norm() / exact.norm() < 0.05
+
+
 def test_weight_decay_leaves_gains_and_hyper_connections_alone(make_model: Callable[..., Conformer]) -> None:
     model = make_model(position_embedding="learned")
     decayed, others = decayed_parameters(model)

@@ -93,6 +93,30 @@ def test_what_is_compiled_is_the_same_function(num_streams: int, monkeypatch: py
 
 
 @pytest.mark.parametrize("compiling", [False, True])
+@pytest.mark.parametrize("num_streams", [1, 4])
+def test_streams_in_bfloat16_are_computed_in_float32_and_rounded_once(
+    num_streams: int, compiling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with float32 streams of the same values, result and gradients rounded at the end."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    ours, branch = with_any_weights(num_streams).float(), torch.nn.Linear(DIM, DIM)
+    streams = vectors(3, 5, num_streams, DIM, seed=20).bfloat16()
+    weight, of = vectors(*streams.shape, seed=21).bfloat16(), [*branch.parameters(), *ours.parameters()]
+    found = []
+    for start in (streams.float().requires_grad_(), streams.requires_grad_()):
+        result = ours(start, branch)
+        assert result.dtype == start.dtype
+        gradients = torch.autograd.grad((result * weight.to(result.dtype)).sum(), [start, *of])
+        found.append([part.to(start.dtype) for part in (result, gradients[0])] + list(gradients[1:]))
+    exact, kept = found
+    for wanted, got in zip(exact[:2], kept[:2], strict=True):
+        assert got.dtype == torch.bfloat16
+        torch.testing.assert_close(got, wanted.bfloat16(), rtol=0, atol=0)
+    for wanted, got in zip(exact[2:], kept[2:], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("compiling", [False, True])
 def test_streams_of_zeros_have_finite_gradients(compiling: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     streams = torch.zeros(1, 1, 4, DIM, dtype=torch.float64, requires_grad=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import tape
 import torch
 
 from coma_gen.core.errors import UserError
+from coma_gen.generation import recorded_steps
+from coma_gen.generation.recorded_steps import RecordedSteps
 from coma_gen.generation.token_decoder import TokenDecoder
 from coma_gen.model.conformer import Conformer
 
@@ -106,3 +111,64 @@ def test_under_autocast_it_keeps_the_precision_of_the_weights(
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = step(token, state)
             assert torch.equal(logits, step(token, plain))
+
+
+class TestRecorded:
+    """Steps as CUDA graphs, by a stand-in: the windows are of 3 and 7 tokens, there is room for 32."""
+
+    @pytest.mark.parametrize("position", ["xpos", "rotary", "dynamic", "none"])
+    def test_the_bits_are_those_of_the_plain_path(
+        self, position: str, make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
+    ) -> None:
+        """Rows of two lengths go around the cache four times; then one of them goes on alone."""
+        model, ids, recorded = make_model(attention_position=position), some_ids(2, 200), []
+
+        def record(work: Callable[[], torch.Tensor]) -> Any:
+            recorded.append(1)
+            return tape.record(work)
+
+        plain, replayed = TokenDecoder(model), TokenDecoder(model, RecordedSteps(lambda: record))
+        with torch.inference_mode():
+            starts = [model.init_cache(1), model.init_cache(1)]
+            model(ids[:1, :5], starts[0])
+            state, other = type(starts[0]).joined(starts), type(starts[0]).joined(starts)
+            places = [layer.memory.data_ptr() for block in state.blocks for b in block for layer in b]
+            for token in ids[:, 5:150].split(1, dim=1):
+                assert torch.equal(replayed(token, state), plain(token, other))
+            assert len(recorded) == state.room == 32, "one for each slot"
+            assert places == [layer.memory.data_ptr() for block in state.blocks for b in block for layer in b]
+            state, other = state.take([1]), other.take([1])
+            for token in ids[1:, 150:].split(1, dim=1):
+                assert torch.equal(replayed(token, state), plain(token, other))
+            assert len(recorded) > 32, "other rows lie elsewhere"
+        assert state.lengths == other.lengths == (195,)
+
+    def test_no_step_that_depends_on_more_than_its_slot_is_recorded(
+        self, make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
+    ) -> None:
+        model, ids = make_model(global_attention_layers=(0,)), some_ids(1, 80)
+        step = TokenDecoder(model, RecordedSteps(lambda: pytest.fail("sees everything before it")))
+        state = model.init_cache(1)
+        for token in ids.split(1, dim=1):
+            step(token, state)
+
+    def test_what_cannot_be_recorded_goes_on_and_one_line_says_so(
+        self,
+        make_model: Callable[..., Conformer],
+        some_ids: Callable[..., torch.Tensor],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def refuses(_: Callable[[], torch.Tensor]) -> Any:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+        recorded_steps._warn.cache_clear()
+        model, ids = make_model(), some_ids(1, 80)
+        for _ in range(2):
+            state, step = model.init_cache(1), TokenDecoder(model, RecordedSteps(lambda: refuses))
+            with caplog.at_level(logging.WARNING), torch.inference_mode():
+                logits = torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
+            torch.testing.assert_close(logits, model(ids).detach(), rtol=0, atol=1e-9)
+        assert caplog.messages == [
+            "decoding: steps cannot be recorded as CUDA graphs, going on without. "
+            "RuntimeError: operation not permitted when stream is capturing"
+        ]

@@ -13,6 +13,7 @@ import torch
 from coma_gen.core.errors import UserError
 from coma_gen.training.loss import validation_nll
 from coma_gen.training.schedule import learning_rate_share
+from coma_gen.training.signals import GracefulStop, TrainingInterrupted
 
 GETS_WORSE: dict[str, Any] = {
     "steps": 60,
@@ -48,6 +49,24 @@ def test_learns_a_periodic_sequence(trainer: ModuleType, tmp_path: Path, precisi
     # Chance is ln 12 = 2.48, and ln 3 = 1.10 for who knows the three tokens but not their order.
     assert result.metrics["best"]["validation_nll"] < 0.6
     assert all(value.dtype == torch.float32 for value in result.last_state.values())
+
+
+def test_streams_in_bfloat16_learn_and_go_on_with_the_same_bits(
+    trainer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"precision": "bf16", "streams": "bf16"}
+    straight = trainer.train(tmp_path / "straight", **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(GracefulStop, "reason", "a test")
+        for _ in range(5):
+            with pytest.raises(TrainingInterrupted):
+                trainer.train(tmp_path / "stopped", **settings)
+    assert trainer.digest(trainer.train(tmp_path / "stopped", **settings)) == trainer.digest(straight)
+    wide = trainer.train(tmp_path / "wide", precision="bf16")
+    assert trainer.digest(wide) != trainer.digest(straight)
+    nll = straight.metrics["best"]["validation_nll"]
+    assert nll == pytest.approx(wide.metrics["best"]["validation_nll"], rel=0.02)
+    assert all(value.dtype == torch.float32 for value in straight.last_state.values())
 
 
 def test_what_a_run_hands_back(trainer: ModuleType, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def make_params(**changes: Any) -> TrainParams:
         "beta2": 0.98,
         "clip_norm": 1.0,
         "precision": "fp32",
+        "streams": "fp32",
         "compile": False,
         "cuda_graphs": False,
         "augment": True,

@@ -103,6 +103,9 @@ def _train(train: TrainParams) -> Iterator[Fault]:
             "use `coma-gen finetune`, which copies the model; `dvc checkout` brings back one that is gone"
         )
         yield Fault("train.init_from", rule, start, remedy)
+    if train.streams == "bf16" != train.precision:
+        rule = "must be fp32 where train.precision is fp32"
+        yield Fault("train.streams", rule, "bf16", "set train.precision: bf16 as well")
     if train.warmup_steps >= train.steps:
         yield Fault(
             "train.warmup_steps", f"must be less than train.steps ({train.steps})", str(train.warmup_steps)

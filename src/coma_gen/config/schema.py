@@ -144,6 +144,7 @@ class TrainParams(Section):
     beta2: Annotated[Float, Field(ge=0, lt=1)]
     clip_norm: Positive | None
     precision: Literal["fp32", "bf16"]
+    streams: Literal["fp32", "bf16"]
     compile: StrictBool
     cuda_graphs: StrictBool
     augment: StrictBool

@@ -53,6 +53,14 @@ class StepContext(NamedTuple):
     fresh: int
     spans: Mapping[int | None, VisibleSpan]
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every row fills every window, so that the step depends on `fresh` alone."""
+        return all(
+            window is not None and span.visible > window and span.exists is None
+            for window, span in self.spans.items()
+        )
+
     @classmethod
     def after(
         cls, lengths: Sequence[int], *, fresh: int, windows: Collection[int | None], device: torch.device

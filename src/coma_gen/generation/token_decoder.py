@@ -14,6 +14,7 @@ Shapes: B batch, D dim, S streams, C channels, K kernel, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from coma_gen.config.schema import ModelParams
+from coma_gen.generation.recorded_steps import RecordedSteps
 from coma_gen.generation.token_attention import FunctionalLayerNorm, QKVBuffer, StepContext, TokenAttention
 from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.cache import BlockState, ConvCache, DecodeCache, LayerCache
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
 
 class StepBuffers:
-    """Scratch buffers for one decoding step: the residual streams (B, S, D), the input and the output (B, D)
-    of a branch, and what goes between.
+    """Scratch buffers for one decoding step: the embedded tokens (B, 1, D), the residual streams (B, S, D),
+    the input and the output (B, D) of a branch, and what goes between.
 
     Args:
         params: the model's shape.
@@ -48,6 +50,7 @@ class StepBuffers:
     @torch.no_grad()
     def __init__(self, params: ModelParams, *, batch: int, like: Tensor) -> None:
         self.batch, count, dim = batch, params.num_streams, params.dim
+        self.embedded = like.new_empty(batch, 1, dim)
         self.streams, self.output = like.new_empty(batch, count, dim), like.new_empty(batch, dim)
         self.flat, self.written = self.streams.view(-1, dim), self.output[:, None]
         self.norm = like.new_empty(batch * count, 1)
@@ -202,11 +205,13 @@ class TokenDecoder:
 
     Args:
         model: whose weights these are; what is folded does not follow later changes.
+        recorded: takes the steps that depend on nothing but the slot; None for CUDA graphs on a CUDA device.
     """
 
     @torch.no_grad()
-    def __init__(self, model: Conformer) -> None:
+    def __init__(self, model: Conformer, recorded: RecordedSteps | None = None) -> None:
         self.model, room = model, model.room
+        self.recorded = recorded or (RecordedSteps() if model.logits.weight.is_cuda else None)
         self.buffers: StepBuffers | None = None
         self.params, self.norm, self.logits = (
             model.params,
@@ -239,9 +244,20 @@ class TokenDecoder:
         buffers, device = self.buffers, embedded.device
         context = StepContext.after(state.lengths, fresh=state.fresh, windows=self.windows, device=device)
         with torch.autocast(device.type, enabled=False):
-            buffers.streams.copy_(embedded)
-            for block, layer_cache in zip(self.blocks, state.blocks, strict=True):
-                block(buffers, layer_cache, context)
-            state.fresh += 1
-            state.lengths = tuple(length + 1 for length in state.lengths)
-            return self.products.multiply(self.norm(buffers.streams.sum(1)), self.logits)
+            if self.recorded is not None and context.is_full:
+                work = partial(self._step, buffers.embedded.copy_(embedded), buffers, state.blocks, context)
+                logits = self.recorded(state, work)
+            else:
+                logits = self._step(embedded, buffers, state.blocks, context)
+        state.fresh += 1
+        state.lengths = tuple(length + 1 for length in state.lengths)
+        return logits
+
+    def _step(
+        self, embedded: Tensor, buffers: StepBuffers, blocks: Sequence[BlockState], context: StepContext
+    ) -> Tensor:
+        """The logits (B, V) after the tokens embedded (B, 1, D), which are added to the caches."""
+        buffers.streams.copy_(embedded)
+        for block, layer_cache in zip(self.blocks, blocks, strict=True):
+            block(buffers, layer_cache, context)
+        return self.products.multiply(self.norm(buffers.streams.sum(1)), self.logits)

@@ -30,7 +30,7 @@ from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.cache import BlockState, DecodeCache
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import FeedForward
-from coma_gen.model.hyper_connections import HyperConnection
+from coma_gen.model.hyper_connections import HyperConnection, computed
 from coma_gen.model.positions import PositionBias
 from coma_gen.model.sublayers import Branch, build_branch
 
@@ -100,11 +100,16 @@ class Conformer(nn.Module):
         vocab_size: V.
         seed: of the weights; equal (params, vocab_size, seed) give equal weights, and no other random state
             is touched.
+
+    Attributes:
+        stream_dtype: what the residual streams are kept in between two branches; None for what the
+            embeddings are.
     """
 
     def __init__(self, *, params: ModelParams, vocab_size: int, seed: int) -> None:
         super().__init__()
         self.params, self.vocab_size = params, vocab_size
+        self.stream_dtype: torch.dtype | None = None
         with torch.device("meta"):
             self.token_embedding = _embedding(vocab_size, params.dim)
             learned = params.position_embedding == "learned"
@@ -141,6 +146,8 @@ class Conformer(nn.Module):
         if state is not None and state.batch != input_ids.shape[0]:
             raise ValueError(f"the state is of {state.batch} rows, input_ids of {input_ids.shape[0]}")
         embedded = self.embedding_dropout(self.embed(input_ids, state))
+        if self.stream_dtype is not None:
+            embedded = embedded.to(self.stream_dtype)
         streams = embedded[:, :, None].repeat(1, 1, self.params.num_streams, 1)
         if state is None:
             for block in self.blocks:
@@ -151,7 +158,7 @@ class Conformer(nn.Module):
                 streams = block(streams, block_state, state.lengths)
             state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
         logits: Tensor = self.logits(
-            self.norm(sum(streams.unbind(2)))
+            self.norm(sum(computed(streams).unbind(2)))
         )  # the gradient of .sum(2) is slow to multiply
         return logits
 

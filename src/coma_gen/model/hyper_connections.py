@@ -12,6 +12,9 @@ to all of them. The work is bound by memory, so every pass over (B, T, S, D) cou
 out (its factor is applied after the product with `dynamic`), and the gradient is worked out by hand in as few
 passes as it needs.
 
+Streams may be bfloat16, half the bytes (`train.streams`). Then all that is computed of them is float32, and
+rounded once, when a connection's streams are written; so are their gradients.
+
 Shapes: N tokens of the batch (B x T), S streams, D dim.
 """
 
@@ -55,21 +58,22 @@ class _ReadStreamsFn(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, streams: Tensor, gain: Tensor, dynamic: Tensor, static: Tensor, dynamic_scale: Tensor
+        ctx: Any, stored: Tensor, gain: Tensor, dynamic: Tensor, static: Tensor, dynamic_scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mixes.
 
         Args:
             ctx: for the gradient.
-            streams: (N, S, D).
+            stored: the streams (N, S, D).
             gain: (D,).
             dynamic: (D, S + 2).
             static: (S, S + 2).
             dynamic_scale: (2,).
 
         Returns:
-            Branch input (N, 1, D), carried streams (N, S, D), output weights (N, S, 1).
+            Branch input (N, 1, D), carried streams (N, S, D), output weights (N, S, 1), none in bfloat16.
         """
+        streams = computed(stored)
         products, count = products_of(streams), streams.shape[1]
         weight, scale = _folded(gain, dynamic, dynamic_scale)
         inverse = torch.linalg.vector_norm(streams, dim=-1, keepdim=True)
@@ -78,14 +82,15 @@ class _ReadStreamsFn(torch.autograd.Function):
         squashed = inner.tanh()
         coefficients = torch.addcmul(static, squashed, scale)
         read, mix, beta = torch.split(coefficients, [1, count, 1], dim=-1)
-        ctx.save_for_backward(streams, gain, dynamic, dynamic_scale, inverse, inner, squashed, coefficients)
+        ctx.save_for_backward(stored, gain, dynamic, dynamic_scale, inverse, inner, squashed, coefficients)
         carried = products.multiply(mix.mT, streams)
         return products.multiply(read.mT, streams), carried, beta.contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, branch_in: Tensor, carried: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-        streams, gain, dynamic, dynamic_scale, inverse, inner, squashed, coefficients = ctx.saved_tensors
+        stored, gain, dynamic, dynamic_scale, inverse, inner, squashed, coefficients = ctx.saved_tensors
+        streams = computed(stored)
         products, count = products_of(streams), streams.shape[1]
         weight, scale = _folded(gain, dynamic, dynamic_scale)
         with torch.autocast(streams.device.type, enabled=False):
@@ -105,7 +110,7 @@ class _ReadStreamsFn(torch.autograd.Function):
             gain_gradient = (weight_gradient * dynamic).sum(1).mul_(root)
             dynamic_gradient = weight_gradient * (gain * root)[:, None]
             shares = torch.stack((scale_gradient[: count + 1].sum(), scale_gradient[-1]))
-        return gradient, gain_gradient, dynamic_gradient, static_gradient, shares
+        return gradient.to(stored.dtype), gain_gradient, dynamic_gradient, static_gradient, shares
 
 
 class _WriteStreamsFn(torch.autograd.Function):
@@ -123,6 +128,11 @@ class _WriteStreamsFn(torch.autograd.Function):
         beta, output = ctx.saved_tensors
         of_beta = (gradient * output).sum(-1, keepdim=True)
         return gradient, of_beta, products_of(gradient).multiply(beta.mT, gradient)
+
+
+def computed(streams: Tensor) -> Tensor:
+    """The streams in the precision that is computed in: float32, unless they are more precise."""
+    return streams.to(torch.promote_types(streams.dtype, torch.float32))
 
 
 def _folded(gain: Tensor, dynamic: Tensor, dynamic_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,7 +177,7 @@ class _FusedStreams:
     """
 
     def __init__(self, streams: Tensor, weight: Tensor, scale: Tensor, static: Tensor) -> None:
-        self.streams = streams.unbind(2)
+        self.streams = computed(streams).unbind(2)
         self.coefficients = []
         for stream, start in zip(self.streams, static.unbind(0), strict=True):
             inverse = stream.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
@@ -179,7 +189,8 @@ class _FusedStreams:
         return self._mixed(0)
 
     def written(self, output: Tensor) -> Tensor:
-        """The streams (B, T, S, D) after the branch has given (B, T, D)."""
+        """The streams (B, T, S, D) after the branch has given (B, T, D), not rounded."""
+        output = output.to(self.streams[0].dtype)
         parts = [
             self._mixed(index + 1) + coefficients[..., -1:] * output
             for index, coefficients in enumerate(self.coefficients)
@@ -235,7 +246,8 @@ class HyperConnection(nn.Module):
     def forward(self, streams: Tensor, branch: Branch) -> Tensor:
         """Streams (B, T, S, D) before the branch -> after it. They keep their precision under autocast."""
         if self.num_streams == 1:
-            return streams + branch(streams[:, :, 0])[:, :, None]
+            wide = computed(streams)
+            return (wide + branch(wide[:, :, 0])[:, :, None]).to(streams.dtype)
         if torch.compiler.is_compiling():
             return self._fused(streams, branch)
         batch, length, count, dim = streams.shape
@@ -246,7 +258,7 @@ class HyperConnection(nn.Module):
         with torch.autocast(streams.device.type, enabled=False):
             output = output.to(carried.dtype).reshape(-1, 1, dim)
             written: Tensor = _WriteStreamsFn.apply(carried, beta, output)  # type: ignore[no-untyped-call]
-        return written.view(batch, length, count, dim)
+        return written.view(batch, length, count, dim).to(streams.dtype)
 
     def _fused(self, streams: Tensor, branch: Branch) -> Tensor:
         """`forward`, compiled."""
@@ -256,4 +268,4 @@ class HyperConnection(nn.Module):
             read = fused.read()
         output = branch(read)
         with torch.autocast(streams.device.type, enabled=False):
-            return fused.written(output.to(streams.dtype))
+            return fused.written(output).to(streams.dtype)

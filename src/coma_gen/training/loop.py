@@ -107,6 +107,8 @@ def train_model(
             )
     torch_device = ranks.device(device)
     lock = exclusive_run_lock(resume) if ranks.is_first else nullcontext()
+    if params.streams == "bf16":
+        cast("Conformer", model).stream_dtype = torch.bfloat16
     with lock, deterministic(threads, torch_device), GracefulStop(patient=ranks.size > 1) as stop:
         train_state = TrainState(model.to(torch_device), params, resume=resume, key=key, ranks=ranks)
         folders = (resume, events) if ranks.is_first else (None, None)

@@ -17,14 +17,10 @@ import torch
 from torch import Tensor
 
 from coma_gen.core.errors import memory_fault
-
-WARM_UP_PASSES = 3
-"""Before the recording, on a stream of their own, as torch asks for it."""
+from coma_gen.model.cuda_graphs import Recorder, record_cuda_graph
 
 AddGradient = Callable[[Tensor, Tensor], Tensor]
 """Windows and their targets, on the device -> their summed nll; adds its gradient to the parameters'."""
-Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""Records some work; returns what does it again, and the tensor that each time gives its result in."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,20 +54,6 @@ class RecordedGradient:
         self._targets.copy_(targets, non_blocking=True)
         self._replay()
         return self._nll.clone()
-
-
-def record_cuda_graph(work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """The `Recorder` of CUDA."""
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP_PASSES):
-            work()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = work()
-    return graph.replay, result
 
 
 def recorded_or_plain(
