@@ -143,6 +143,7 @@ def make_model(**changes: Any) -> Conformer:
         "attention_dropout": 0.1,
         "ff_dropout": 0.1,
         "conv_dropout": 0.1,
+        "conditions": (),
     }
     return Conformer(params=ModelParams(**(settings | changes)), vocab_size=VOCABULARY, seed=0)
 
