@@ -162,9 +162,7 @@ class Conformer(nn.Module):
         )  # the gradient of .sum(2) is slow to multiply
         return logits
 
-    def embed(
-        self, input_ids: Tensor, state: DecodeCache | None, conditions: Tensor | None = None
-    ) -> Tensor:
+    def embed(self, input_ids: Tensor, state: DecodeCache | None, conditions: Tensor | None = None) -> Tensor:
         """The embeddings (B, T, D) of a chunk (B, T), with what is told of it, and with their positions where
         those are learned.
 
@@ -180,9 +178,7 @@ class Conformer(nn.Module):
                     f"conditions must be (batch, tokens, {len(self.condition_embeddings)}), as input_ids and "
                     f"model.conditions, got {tuple(conditions.shape)}"
                 )
-            for bins, table in zip(
-                conditions.unbind(-1), self.condition_embeddings.values(), strict=True
-            ):
+            for bins, table in zip(conditions.unbind(-1), self.condition_embeddings.values(), strict=True):
                 embedded = embedded + table(bins)
         return embedded
 

@@ -2,7 +2,7 @@
 
 best.safetensors    every parameter by name, as it was at the best validation
 last.safetensors    the same at the last step
-config.json         {"format", "model": the section of params.yaml, "vocab_size"}; without `conditions` where it has none
+config.json         {"format", "model": the section of params.yaml, "vocab_size"}; conditions if it has some
 tokenizer/          a copy of the tokenizer that the ids are of
 manifest.json       digests of all, and of what the model was made from (its tokenizer, its shards)
 """

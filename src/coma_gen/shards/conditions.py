@@ -15,7 +15,7 @@ import numpy as np
 
 from coma_gen.core.seeding import generator
 from coma_gen.shards.windows import IGNORE, Tokens
-from coma_gen.tokenizer.conditions import BLOCK_BARS, NOT_TOLD, ConditionTables
+from coma_gen.tokenizer.conditions import NOT_TOLD, ConditionTables
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
 UNTOLD_WINDOWS = 0.3

@@ -1,13 +1,13 @@
-"""What the coming bars are like, counted from token ids: how a model is told it, and asked for it, without labels.
+"""What the coming bars are like, counted from token ids: so a model is told it, and asked for it.
 
     density     notes per second
     loudness    mean velocity of the notes
     register    mean pitch of the notes
     polyphony   notes that sound at once: the sum of their durations / seconds
 
-A block is `BLOCK_BARS` bars, counted from the first bar that begins in a sequence, be that a piece, a training
-window or a prompt. Each position carries the bins of its own block, so that the first tokens of a block are
-told of what is still to come in it.
+A block is `BLOCK_BARS` bars, counted from the first bar that begins in a sequence, be that a piece, a
+training window or a prompt. Each position carries the bins of its own block, so that the first tokens of a
+block are told of what is still to come in it.
 
     window   .. note note | Bar ... | Bar ... | Bar ... | Bar ... | Bar ... | Bar ... | Bar ..
     block    0            | 0       | 0       | 0       | 0       | 1       | 1       | 1
@@ -47,8 +47,8 @@ EDGES: dict[str, Reals] = {
     "register": 50.0 + 2.0 * np.arange(CONDITION_BINS - 1),
     "polyphony": 1.0 * RATIO ** np.arange(CONDITION_BINS - 1),
 }
-"""(K - 1,) where one bin ends and the next begins, in notes per second, MIDI velocity, MIDI pitch and notes. The
-middle is the median of MAESTRO, and its outer sixteenths have bins of their own."""
+"""(K - 1,) where one bin ends and the next begins, in notes per second, MIDI velocity, MIDI pitch
+and notes. The middle is near the median of MAESTRO's blocks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class ConditionTables:
 
 
 def measured(sums: Bins, positions: Bins, vocabulary: Vocabulary) -> dict[str, Reals]:
-    """Each measure of N stretches of music, by their sums (N, 4) and lengths (N,); NaN where there is none."""
+    """Each measure of N stretches of music, by their sums (N, 4) and lengths (N,); NaN for none."""
     notes, velocities, pitches, held = np.asarray(sums, np.float64).T
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (

@@ -43,9 +43,7 @@ class BatchQueue:
         last: no step after this one is drawn ahead.
     """
 
-    def __init__(
-        self, draw: Callable[[int], tuple[Tokens, ...]], *, device: torch.device, last: int
-    ) -> None:
+    def __init__(self, draw: Callable[[int], tuple[Tokens, ...]], *, device: torch.device, last: int) -> None:
         self._draw, self._last = draw, last
         self._is_pinned = device.type == "cuda"
         self._thread = ThreadPoolExecutor(1, "windows") if device.type != "cpu" else None

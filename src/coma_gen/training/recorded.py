@@ -22,8 +22,8 @@ WARM_UP_PASSES = 3
 """Before the recording, on a stream of their own, as torch asks for it."""
 
 AddGradient = Callable[..., Tensor]
-"""Windows, their targets and, where the model has some, their conditions, on the device -> their summed nll; adds
-its gradient to the parameters'."""
+"""Windows, their targets and, where the model has some, their conditions, on the device -> their summed nll;
+adds its gradient to the parameters'."""
 Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 """Records some work; returns what does it again, and the tensor that each time gives its result in."""
 
