@@ -36,6 +36,7 @@ from coma_gen.core.io import write_atomic
 from coma_gen.core.parallel import map_prepared
 from coma_gen.evaluation.sample_metrics import sample_metrics
 from coma_gen.evaluation.splits import check_tokens
+from coma_gen.generation.controls import Controls
 from coma_gen.generation.generate import Continuation, generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
@@ -93,15 +94,18 @@ def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
 
 
 def continued(
-    model: Path, prompts: Sequence[Notes], params: SampleParams, *, processes: int
+    model: Path, prompts: Sequence[Notes], params: SampleParams, *, processes: int, follow: bool = True
 ) -> list[Continuation]:
-    """A continuation of each prompt; how many processes share the work changes nothing."""
+    """A continuation of each prompt; how many processes share the work changes nothing.
+
+    `follow` tells a model with conditions to keep to the prompt's.
+    """
     groups = [
         dict(list(enumerate(prompts))[first : first + SIDE_BY_SIDE])
         for first in range(0, len(prompts), SIDE_BY_SIDE)
     ]
     drawn = map_prepared(
-        partial(_draw, params),
+        partial(_draw, params, follow),
         groups,
         costs=[float(len(group)) for group in groups],
         prepare=partial(_prepared, model),
@@ -118,7 +122,9 @@ def _prepared(model: Path) -> Iterator[MusicGenerator]:
         yield MusicGenerator.load(model)
 
 
-def _draw(params: SampleParams, composer: MusicGenerator, prompts: dict[int, Notes]) -> list[Continuation]:
+def _draw(
+    params: SampleParams, follow: bool, composer: MusicGenerator, prompts: dict[int, Notes]
+) -> list[Continuation]:
     return generate_batch(
         composer,
         list(prompts.values()),
@@ -130,11 +136,19 @@ def _draw(params: SampleParams, composer: MusicGenerator, prompts: dict[int, Not
         max_rewinds=params.max_rewinds,
         desc=None,
         numbers=list(prompts),
+        controls=Controls(follow=follow),
     )
 
 
 def measure(
-    model: Path, shards: Path, params: SampleParams, *, split: str, processes: int, against_train: bool
+    model: Path,
+    shards: Path,
+    params: SampleParams,
+    *,
+    split: str,
+    processes: int,
+    against_train: bool,
+    follow: bool = True,
 ) -> str:
     """All tables of a model.
 
@@ -145,6 +159,7 @@ def measure(
         split: whose passages are continued.
         processes: that share the sampling.
         against_train: also the music measures against excerpts and the passages shared with train.
+        follow: as `continued`.
     """
     check_tokens(shards, read_manifest(model, kind="model"), model)
     vocabulary = MusicGenerator.load(model).tokenizer.vocabulary
@@ -156,7 +171,8 @@ def measure(
         seconds=params.seconds,
         seed=params.seed,
     )
-    pieces = continued(model, [each.prompt for each in found.passages], params, processes=processes)
+    prompts = [each.prompt for each in found.passages]
+    pieces = continued(model, prompts, params, processes=processes, follow=follow)
     compared = Comparison.of(found.passages, [piece.new for piece in pieces])
     wanted, told = compared.wanted(), [_told(found, pieces, params, split)]
     if against_train:
@@ -200,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seconds", type=float, default=30.0, help="of new music (default: 30)")
     add("--seed", type=int, default=0, help="(default: 0)")
     add("--processes", type=int, default=2, choices=(1, 2), help="that sample (default: 2)")
+    add("--no-follow", action="store_true", help="tell a model with conditions nothing of the prompt")
     add("--no-train", action="store_true", help="leave out what needs the train split")
     add("--into", type=Path, help=f"a page with a place named {NAME}, which is written, too")
     options = parser.parse_args(arguments)
@@ -220,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             split=options.split,
             processes=options.processes,
             against_train=not options.no_train,
+            follow=not options.no_follow,
         )
     print(text)
     if options.into is not None:

@@ -44,7 +44,8 @@ class DecodeEngine:
     def _primed(self, sequences: Sequence[SequenceState], lengths: Sequence[int]) -> DecodeCache:
         """Reads the last tokens of sequences, so many of each; equal ones once."""
         different: dict[tuple[bytes, bytes], int] = {}
-        states, logits, rows = [], [], []
+        states: list[DecodeCache] = []
+        logits, rows = [], []
         for sequence, length in zip(sequences, lengths, strict=True):
             if self._bound is not None and min(length, sequence.length) >= self._bound:
                 length = self._bound - self._bound // 2

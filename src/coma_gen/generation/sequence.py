@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coma_gen.core.seeding import generator
-from coma_gen.generation.told import Bins, Told
+from coma_gen.generation.told import Told
+from coma_gen.tokenizer.conditions import Bins
 
 REFILL = 256
 """Random numbers are drawn in blocks of this many."""

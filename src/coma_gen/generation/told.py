@@ -79,12 +79,13 @@ def bins_at_end(tables: ConditionTables, base: Sequence[int] | Bins) -> Bins:
     if last - since < bar:
         return np.full(len(tables.names), NOT_TOLD, np.int64)
     sums = tables.sums[ids[onsets > since]].sum(0)
-    return tables.bins(sums[None], np.array([last - since]))[0]
+    bins: Bins = tables.bins(sums[None], np.array([last - since]))[0]
+    return bins
 
 
 def wanted_bins(controls: Controls, tables: ConditionTables, followed: Bins) -> Bins:
     """(F,) what new music is told: a target, or the prompt's bins (F,), moved by what is wished for."""
-    bins = followed.copy() if controls.follow else np.full_like(followed, NOT_TOLD)
+    bins: Bins = followed.copy() if controls.follow else np.full_like(followed, NOT_TOLD)
     targets = controls.targets
     for column, name in enumerate(tables.names):
         if name in targets:

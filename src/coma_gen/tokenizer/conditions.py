@@ -42,10 +42,10 @@ NOT_TOLD = 0
 RATIO = 1.25
 """Between two edges of a quantity that is heard by its ratio."""
 EDGES: dict[str, Reals] = {
-    "density": 1.6 * RATIO ** np.arange(CONDITION_BINS - 1),
-    "loudness": 26.0 + 5.0 * np.arange(CONDITION_BINS - 1),
-    "register": 50.0 + 2.0 * np.arange(CONDITION_BINS - 1),
-    "polyphony": 1.0 * RATIO ** np.arange(CONDITION_BINS - 1),
+    "density": np.array([1.6 * RATIO**step for step in range(CONDITION_BINS - 1)]),
+    "loudness": np.array([26.0 + 5 * step for step in range(CONDITION_BINS - 1)]),
+    "register": np.array([50.0 + 2 * step for step in range(CONDITION_BINS - 1)]),
+    "polyphony": np.array([RATIO**step for step in range(CONDITION_BINS - 1)]),
 }
 """(K - 1,) where one bin ends and the next begins, in notes per second, MIDI velocity, MIDI pitch
 and notes. The middle is near the median of MAESTRO's blocks."""
