@@ -37,6 +37,7 @@ from coma_gen.core.io import write_atomic
 from coma_gen.core.parallel import map_prepared
 from coma_gen.evaluation.sample_metrics import sample_metrics
 from coma_gen.evaluation.splits import check_tokens
+from coma_gen.generation.controls import Controls
 from coma_gen.generation.generate import Continuation, generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.ranking import nearest
@@ -95,16 +96,23 @@ def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
 
 
 def continued(
-    model: Path, prompts: Sequence[Notes], params: SampleParams, *, processes: int, draws: int = 1
+    model: Path,
+    prompts: Sequence[Notes],
+    params: SampleParams,
+    *,
+    processes: int,
+    draws: int = 1,
+    follow: bool = True,
 ) -> list[list[Continuation]]:
     """For each of N prompts so many continuations; how many processes share the work changes nothing.
 
     They are numbered through all prompts once, then again, so that the first are the same for any `draws`.
+    `follow` tells a model with conditions to keep to the prompt's.
     """
     numbered = list(enumerate(list(prompts) * draws))
     groups = [dict(numbered[first : first + SIDE_BY_SIDE]) for first in range(0, len(numbered), SIDE_BY_SIDE)]
     drawn = map_prepared(
-        partial(_draw, params),
+        partial(_draw, params, follow),
         groups,
         costs=[float(len(group)) for group in groups],
         prepare=partial(_prepared, model),
@@ -122,7 +130,9 @@ def _prepared(model: Path) -> Iterator[MusicGenerator]:
         yield MusicGenerator.load(model)
 
 
-def _draw(params: SampleParams, composer: MusicGenerator, prompts: dict[int, Notes]) -> list[Continuation]:
+def _draw(
+    params: SampleParams, follow: bool, composer: MusicGenerator, prompts: dict[int, Notes]
+) -> list[Continuation]:
     return generate_batch(
         composer,
         list(prompts.values()),
@@ -134,6 +144,7 @@ def _draw(params: SampleParams, composer: MusicGenerator, prompts: dict[int, Not
         max_rewinds=params.max_rewinds,
         desc=None,
         numbers=list(prompts),
+        controls=Controls(follow=follow),
     )
 
 
@@ -146,6 +157,7 @@ def measure(
     processes: int,
     against_train: bool,
     draws: int = 1,
+    follow: bool = True,
 ) -> str:
     """All tables of a model.
 
@@ -157,6 +169,7 @@ def measure(
         processes: that share the sampling.
         against_train: also the music measures against excerpts and the passages shared with train.
         draws: continuations of each prompt; of more than one the nearest to its prompt stands beside.
+        follow: as `continued`.
     """
     check_tokens(shards, read_manifest(model, kind="model"), model)
     vocabulary = MusicGenerator.load(model).tokenizer.vocabulary
@@ -169,7 +182,12 @@ def measure(
         seed=params.seed,
     )
     drawn = continued(
-        model, [each.prompt for each in found.passages], params, processes=processes, draws=draws
+        model,
+        [each.prompt for each in found.passages],
+        params,
+        processes=processes,
+        draws=draws,
+        follow=follow,
     )
     first = [pieces[0] for pieces in drawn]
 
@@ -239,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="N",
         help="continuations of each prompt, of which the nearest is shown, too",
     )
+    add("--no-follow", action="store_true", help="tell a model with conditions nothing of the prompt")
     add("--no-train", action="store_true", help="leave out what needs the train split")
     add("--into", type=Path, help=f"a page with a place named {NAME}, which is written, too")
     options = parser.parse_args(arguments)
@@ -260,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             processes=options.processes,
             against_train=not options.no_train,
             draws=max(1, options.best_of),
+            follow=not options.no_follow,
         )
     print(text)
     if options.into is not None:

@@ -1,19 +1,27 @@
-"""Do musical wishes move the music the way they ask?
+"""Do musical wishes and targets move the music the way they ask?
 
-    python -m benchmarks.controls
+    python -m benchmarks.controls                          the model of data/
+    python -m benchmarks.controls --model pretrained --model /a/model/with/conditions
 
 Each of a number of prompts (passages of the test and train splits) is continued with one seed as it is, and
-with each wish up and down. Counted is in how many pieces the measure with the wish up is above that with the
-wish down; for the key, in how many the share of its notes is not below that without.
+with each wish up and down: by pulls on the logits, or by the condition where the model has it. Counted is in
+how many pieces the measure with the wish up is above that with the wish down; for the key, in how many the
+share of its notes is not below that without. A model with conditions is also asked for values: what was asked
+stands beside what came, and beside the share of pieces that come within 25% of it.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from coma_gen.config.schema import CONDITIONS
 from coma_gen.evaluation.excerpts import excerpts
 from coma_gen.generation.controls import AS_THE_PROMPT, Controls, key_of
 from coma_gen.generation.generate import Continuation, generate_batch
@@ -22,18 +30,103 @@ from coma_gen.generation.sampling import SamplingParams
 from coma_gen.midi.notes import Notes
 from coma_gen.model.device import deterministic
 from coma_gen.shards.read import ShardedSplit
+from coma_gen.tracking.model_store import named_model
+from coma_gen.workspace.paths import Workspace
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "data"
+TARGETS = {"density": (4, 8, 16), "loudness": (45, 60, 75), "register": (56, 64, 72), "polyphony": (2, 4, 8)}
+"""Values that are asked for: a typical one, one below and one above."""
+NEAR = 1.25
+"""As in benchmarks/comparison.py: either by so much of the other."""
+Values = npt.NDArray[np.float64]
 
 
-def measures(piece: Continuation, seconds: float) -> dict[str, float]:
-    """Notes a second, mean velocity and mean pitch of what is new."""
-    new = piece.new
-    return {
-        "density": len(new) / seconds,
-        "loudness": float(new.velocity.mean()) if len(new) else float("nan"),
-        "register": float(new.pitch.mean()) if len(new) else float("nan"),
-    }
+@dataclass(frozen=True)
+class Player:
+    """A model that continues prompts.
+
+    Attributes:
+        name: in the tables.
+        composer: the model.
+        prompts: what it continues.
+        seconds: of new music behind each.
+    """
+
+    name: str
+    composer: MusicGenerator
+    prompts: Sequence[Notes]
+    seconds: float
+
+    def play(self, controls: Controls) -> list[Continuation]:
+        """A continuation of each prompt; a key is that of each."""
+        groups = [[prompt] for prompt in self.prompts] if controls.key else [list(self.prompts)]
+        pieces = []
+        for group in groups:
+            pieces += generate_batch(
+                self.composer,
+                group,
+                seconds=self.seconds,
+                choice=SamplingParams(top_p=0.95),
+                seed=0,
+                max_tokens=4_000,
+                controls=controls,
+                desc=None,
+            )
+        return pieces
+
+    def measured(self, name: str, pieces: Sequence[Continuation]) -> Values:
+        """(N,) a measure of what is new in each piece; NaN for loudness and register of no notes."""
+        return np.array([MEASURES[name](piece.new, self.seconds) for piece in pieces])
+
+
+MEASURES: dict[str, Callable[[Notes, float], float]] = {
+    "density": lambda new, seconds: len(new) / seconds,
+    "loudness": lambda new, _: float(new.velocity.mean()) if len(new) else float("nan"),
+    "register": lambda new, _: float(new.pitch.mean()) if len(new) else float("nan"),
+    "polyphony": lambda new, seconds: float(new.duration.sum()) / seconds,
+}
+
+
+def valid(*groups: Sequence[Continuation]) -> str:
+    """The share of pieces that obey the grammar."""
+    return f"{np.mean([piece.valid for pieces in groups for piece in pieces]):.0%}"
+
+
+def wish_rows(player: Player, strength: float) -> Iterator[str]:
+    """How often and how far each measure moves with a wish."""
+    told = player.composer.loaded.model.params.conditions
+    plain = player.play(Controls())
+    for name in CONDITIONS:
+        if name == "polyphony" and name not in told:
+            continue
+        up, down = (player.play(Controls(**{name: sign * strength})) for sign in (1, -1))
+        values = [player.measured(name, pieces) for pieces in (up, plain, down)]
+        means = " | ".join(f"{np.nanmean(each):.1f}" for each in values)
+        how, moved = "condition" if name in told else "pull", np.mean(values[0] > values[2])
+        yield f"| {player.name} | {name} | {how} | {means} | {moved:.0%} | {valid(up, plain, down)} |"
+    keyed = player.play(Controls(key=AS_THE_PROMPT))
+    with_key, without = (
+        np.array([inside(piece.new, prompt) for piece, prompt in zip(pieces, player.prompts, strict=True)])
+        for pieces in (keyed, plain)
+    )
+    means = f"{np.nanmean(with_key):.2f} | {np.nanmean(without):.2f} | -"
+    moved = np.mean(with_key >= without)
+    yield f"| {player.name} | key, as the prompt | pull | {means} | {moved:.0%} | {valid(keyed)} |"
+
+
+def target_rows(player: Player) -> Iterator[str]:
+    """What comes when a value is asked for."""
+    for name in player.composer.loaded.model.params.conditions:
+        for asked in TARGETS[name]:
+            pieces = player.play(Controls(target=f"{name}={asked}"))
+            got = player.measured(name, pieces)
+            low, middle, high = np.nanquantile(got, (0.25, 0.5, 0.75))
+            near = np.mean((got <= NEAR * asked) & (asked <= NEAR * got))
+            yield (
+                f"| {player.name} | {name} | {asked} | {middle:.1f} | {low:.1f} to {high:.1f} | {near:.0%} | "
+                f"{valid(pieces)} |"
+            )
 
 
 def inside(notes: Notes, prompt: Notes) -> float:
@@ -45,64 +138,34 @@ def inside(notes: Notes, prompt: Notes) -> float:
     )
 
 
-def measure(data: Path, *, count: int, seconds: float, strength: float) -> str:
-    """A table of how often and how far each measure moves.
+def measure(
+    models: Sequence[tuple[str, Path]], data: Path, *, count: int, seconds: float, strength: float
+) -> str:
+    """The tables of some models.
 
     Args:
-        data: with model and shards.
+        models: the name and the folder of each.
+        data: with shards.
         count: of prompts.
         seconds: of new music behind each.
         strength: of each wish.
     """
-    composer = MusicGenerator.load(data / "model")
-    prompts = _prompts(data, composer, count)
-
-    def continued(controls: Controls, chosen: list[Notes]) -> list[Continuation]:
-        return generate_batch(
-            composer,
-            chosen,
-            seconds=seconds,
-            choice=SamplingParams(top_p=0.95),
-            seed=0,
-            max_tokens=4_000,
-            controls=controls,
-            desc=None,
-        )
-
-    lines = ["| wish | up | as it is | down | moved as asked | valid |", "|---|---|---|---|---|---|"]
-    with deterministic(1):
-        plain = continued(Controls(), prompts)
-        for name in ("density", "loudness", "register"):
-            found = {
-                1: continued(_wish(name, strength), prompts),
-                0: plain,
-                -1: continued(_wish(name, -strength), prompts),
-            }
-            values = {
-                sign: np.array([measures(piece, seconds)[name] for piece in pieces])
-                for sign, pieces in found.items()
-            }
-            moved = np.mean(values[1] > values[-1])
-            valid = np.mean([piece.valid for pieces in found.values() for piece in pieces])
-            means = " | ".join(f"{np.nanmean(values[sign]):.1f}" for sign in (1, 0, -1))
-            lines.append(f"| {name} | {means} | {moved:.0%} | {valid:.0%} |")
-        keyed = [continued(Controls(key=AS_THE_PROMPT), [prompt])[0] for prompt in prompts]
-    shares = [
-        np.array([inside(piece.new, prompt) for piece, prompt in zip(pieces, prompts, strict=True)])
-        for pieces in (keyed, plain)
+    wishes = [
+        "| model | wish | by | up | as it is | down | moved as asked | valid |",
+        "|---|---|---|" + "---|" * 5,
     ]
-    moved = np.mean(shares[0] >= shares[1])
-    valid = np.mean([piece.valid for piece in keyed])
-    lines.append(
-        f"| key, as the prompt | {np.nanmean(shares[0]):.2f} | {np.nanmean(shares[1]):.2f} | "
-        f"- | {moved:.0%} | {valid:.0%} |"
-    )
-    return "\n".join([*lines, "", f"{count} prompts, {seconds:g} s of new music each, strength {strength:g}"])
-
-
-def _wish(name: str, strength: float) -> Controls:
-    strengths = {each: strength if each == name else 0.0 for each in ("density", "loudness", "register")}
-    return Controls(strengths["density"], strengths["loudness"], strengths["register"])
+    targets = [
+        "| model | target | asked | got, median | half of them | within 25% | valid |",
+        "|---|" + "---|" * 6,
+    ]
+    with deterministic(1):
+        for name, folder in models:
+            composer = MusicGenerator.load(folder)
+            player = Player(name, composer, _prompts(data, composer, count), seconds)
+            wishes += wish_rows(player, strength)
+            targets += target_rows(player)
+    told = f"{count} prompts, {seconds:g} s of new music each, wishes of {strength:g}"
+    return "\n".join([*wishes, "", *([*targets, ""] if len(targets) > 2 else []), told])
 
 
 def _prompts(data: Path, composer: MusicGenerator, count: int) -> list[Notes]:
@@ -116,16 +179,28 @@ def _prompts(data: Path, composer: MusicGenerator, count: int) -> list[Notes]:
 
 
 def main() -> None:
-    """Reads the command line and prints the table."""
+    """Reads the command line and prints the tables."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.controls",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, default=DATA, help="with model/ and shards/ (default: data)")
-    parser.add_argument("--count", type=int, default=50, help="prompts (default: 50)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of new music (default: 10)")
-    parser.add_argument("--strength", type=float, default=1.0, help="of each wish (default: 1)")
+    add = parser.add_argument
+    add("--model", action="append", help="a folder, or pretrained; may be given again (default: data/model)")
+    add("--data", type=Path, default=DATA, help="with shards/ (default: data)")
+    add("--count", type=int, default=50, help="prompts (default: 50)")
+    add("--seconds", type=float, default=10.0, help="of new music (default: 10)")
+    add("--strength", type=float, default=1.0, help="of each wish (default: 1)")
     options = parser.parse_args()
-    print(measure(options.data, count=options.count, seconds=options.seconds, strength=options.strength))
+    with ExitStack() as kept:
+        models = [
+            (Path(name).name, kept.enter_context(named_model(name, Workspace.around(ROOT))))
+            for name in options.model or [str(options.data / "model")]
+        ]
+        text = measure(
+            models, options.data, count=options.count, seconds=options.seconds, strength=options.strength
+        )
+    print(text)
 
 
 if __name__ == "__main__":

@@ -678,3 +678,22 @@ def test_nobody_reads_on(unbuffered: str, cwd: Path, model: Path) -> None:
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=source, check=False)
     os.close(write_end)
     assert done.stderr == b"" and done.returncode == 128 + signal.SIGPIPE
+
+
+def test_a_model_with_conditions_is_told_what_is_asked_for(
+    cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = written_model(cwd / "told", conditions=("density", "polyphony"))
+    asked = (*SHORT, "--audio", "none", "--seed", "2", "--out")
+    repeats = []
+    for number, wishes in enumerate((["--target", "density=3"], ["--no-follow", "--polyphony", "-1"])):
+        main(["generate", "band.mid", "--model", str(told), *wishes, *asked, f"out{number}"])
+        settings = json.loads((cwd / f"out{number}" / "settings.json").read_text())
+        repeats.append(shlex.split(settings["command"]))
+    assert "density=3" in repeats[0] and "--no-follow" not in repeats[0]
+    assert "--no-follow" in repeats[1] and "--polyphony=-1.0" in repeats[1]
+    text = refusal(capfd, "generate", "band.mid", "--model", model, "--polyphony", "1", *asked, "no")
+    assert "polyphony: needs a model that was trained with the condition polyphony" in text
+    assert not (cwd / "no").exists()
+    text = refusal(capfd, "generate", "band.mid", "--model", told, "--target", "density=-1", *asked, "no")
+    assert "--target: must be such as" in text

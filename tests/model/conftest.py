@@ -31,6 +31,7 @@ SMALL: dict[str, Any] = {
     "attention_dropout": 0.0,
     "ff_dropout": 0.0,
     "conv_dropout": 0.0,
+    "conditions": (),
 }
 VOCAB_SIZE = 11
 

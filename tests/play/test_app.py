@@ -10,18 +10,20 @@ import re
 import wave
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from midi_builder import note, smf, track
-from small_models import SCALE
+from small_models import SCALE, written_model
 from starlette.testclient import TestClient
 
 from coma_gen.core.errors import UserError
 from coma_gen.generation.express import express_midi
 from coma_gen.generation.generate import continue_midi, generate_request
+from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.request import Request
 from coma_gen.generation.touch import TouchRequest
 from coma_gen.midi.io import midi_bytes, read_notes
@@ -34,6 +36,7 @@ from coma_gen.play.jobs import StoppedError
 from coma_gen.play.prompts import PROMPTS
 from coma_gen.play.studio import Studio
 from coma_gen.serving.app import Message
+from coma_gen.serving.schema import Limits
 
 SONG = midi_bytes(SCALE)
 TEXT = base64.b64encode(SONG).decode()
@@ -346,3 +349,17 @@ def test_a_client_that_leaves_ends_its_work(studio: Studio, monkeypatch: pytest.
 
     asyncio.run(run())
     assert ends == ["stopped"]
+
+
+def test_a_model_with_conditions_says_so_and_its_command_repeats_the_wishes(tmp_path: Path) -> None:
+    composer = MusicGenerator.load(written_model(tmp_path, conditions=("density",)))
+    studio = Studio(composer, "told", Limits(max_seconds=20.0))
+    assert studio.facts["conditions"] == ["density"]
+    with TestClient(build_app(studio), base_url=HERE) as client:
+        asked = {"midi": TEXT, "name": "a.mid", "seconds": 2, "seed": 3}
+        wishes = {"follow": False, "density": 1, "target": None, "polyphony": None}
+        last = events(client, **asked, **wishes)[-1]
+        assert " --density 1 --no-follow" in last["command"]
+        assert " --target density=3" in events(client, **asked, target="density=3")[-1]["command"]
+        refused = events(client, **asked, polyphony=1)[-1]["error"]
+        assert refused.startswith("polyphony: needs a model that was trained with the condition polyphony")

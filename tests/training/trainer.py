@@ -23,6 +23,7 @@ from coma_gen.core.artifact import write_manifest
 from coma_gen.core.io import atomic_dir
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.device import deterministic
+from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.layout import INDEX, KIND, token_file
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed
@@ -144,6 +145,7 @@ def make_model(**changes: Any) -> Conformer:
         "attention_dropout": 0.1,
         "ff_dropout": 0.1,
         "conv_dropout": 0.1,
+        "conditions": (),
     }
     return Conformer(params=ModelParams(**(settings | changes)), vocab_size=VOCABULARY, seed=0)
 
@@ -169,6 +171,7 @@ def train(
     validation_pieces: list[np.ndarray] = VALIDATION,
     device: str = "cpu",
     ranks: Distributed = SINGLE_PROCESS,
+    conditions: WindowConditions | None = None,
     **changes: Any,
 ) -> Any:
     """Trains the tiny model with `folder` as its resume folder; `changes` go to its params.
@@ -191,6 +194,7 @@ def train(
         resume=folder,
         key=key,
         ranks=ranks,
+        conditions=conditions,
     )
 
 

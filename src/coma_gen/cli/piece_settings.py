@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 VERSIONS = ("coma-gen", "torch", "numpy", "symusic", "matplotlib", "soundfile")
 """Packages that the bytes depend on."""
-PULLS = ("density", "loudness", "register")
+PULLS = ("density", "loudness", "register", "polyphony")
 """Settings that 0 leaves as they are."""
-OPTIONS = {"until_second": "--from"}
+OPTIONS = {"until_second": "--from", "follow": "--no-follow"}
 """Options that are not called as their settings are."""
 
 
@@ -33,6 +33,7 @@ def piece_settings(
 ) -> dict[str, Any]:
     """The command that repeats the pieces, and all that they depend on."""
     from coma_gen.core.io import shown_name
+    from coma_gen.generation.request import Request
     from coma_gen.tracking.model_store import is_uri
     from coma_gen.workspace.pretrained import NAME as PRETRAINED
 
@@ -48,9 +49,10 @@ def piece_settings(
     if options.model is not None and (is_uri(options.model) or options.model == PRETRAINED):
         words += ["--model", options.model]
     for name, value in settings.items():
-        if value is True:
-            words.append(option_of(name))
-        elif value is not None and value is not False and (name not in PULLS or value):
+        if isinstance(value, bool):
+            if value is not getattr(Request, name):
+                words.append(option_of(name))
+        elif value is not None and (name not in PULLS or value):
             option = option_of(name)
             words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
     manifest = composer.loaded.manifest

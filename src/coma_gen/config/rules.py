@@ -91,6 +91,8 @@ def _model(model: ModelParams) -> Iterator[Fault]:
     if len(set(layers)) != len(layers) or any(layer >= model.num_layers for layer in layers):
         rule = f"must name each of the blocks 0 to {model.num_layers - 1} at most once"
         yield Fault("model.global_attention_layers", rule, str(list(layers)))
+    if len(set(model.conditions)) != len(model.conditions):
+        yield Fault("model.conditions", "must name each at most once", str(list(model.conditions)))
 
 
 def _train(train: TrainParams) -> Iterator[Fault]:

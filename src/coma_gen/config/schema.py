@@ -19,6 +19,10 @@ Dropout = Annotated[Float, Field(ge=0, lt=1)]
 Positive = Annotated[Float, Field(gt=0, le=1e9)]
 Minutes = Annotated[Float, Field(gt=0, le=36_000)]
 Composers = tuple[StrictStr, ...]
+CONDITIONS = ("density", "loudness", "register", "polyphony")
+"""What a model may be told of coming bars; `tokenizer.conditions` measures it."""
+CONDITION_BINS = 16
+"""Values of a condition that a model tells apart, beside "not told"."""
 
 
 class Section(BaseModel):
@@ -113,6 +117,7 @@ class ModelParams(Section):
     attention_dropout: Dropout
     ff_dropout: Dropout
     conv_dropout: Dropout
+    conditions: tuple[Literal["density", "loudness", "register", "polyphony"], ...]
 
     @property
     def ff_inner(self) -> int:

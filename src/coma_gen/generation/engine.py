@@ -38,32 +38,40 @@ class DecodeEngine:
         self.logits: Reals = np.zeros((0, 0))
         self._step = TokenDecoder(model)
         receptive_field = _receptive_field(model.params)
-        self._state = self._primed([s.tail(receptive_field) if s.tokens else s.prompt for s in sequences])
+        lengths = [receptive_field if s.tokens else len(s.prompt) for s in sequences]
+        self._state = self._primed(sequences, lengths)
 
-    def _primed(self, prompts: Sequence[Sequence[int]]) -> DecodeCache:
-        """Reads prompts of any lengths; equal ones once."""
-        if self._bound is not None:
-            prompts = [
-                prompt if len(prompt) < self._bound else prompt[-self._bound // 2 :] for prompt in prompts
-            ]
-        different = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
-        states, logits = [], []
-        for prompt in different:
-            state = self._model.init_cache(1)
-            for start in range(0, len(prompt), PREFILL):
-                read = self._forward(np.array([prompt[start : start + PREFILL]]), state)
-            states.append(state)
-            logits.append(read)
-        rows = [different.index(tuple(prompt)) for prompt in prompts]
+    def _primed(self, sequences: Sequence[SequenceState], lengths: Sequence[int]) -> DecodeCache:
+        """Reads the last tokens of sequences, so many of each; equal ones once."""
+        different: dict[tuple[bytes, bytes], int] = {}
+        states: list[DecodeCache] = []
+        logits, rows = [], []
+        for sequence, length in zip(sequences, lengths, strict=True):
+            if self._bound is not None and min(length, sequence.length) >= self._bound:
+                length = self._bound - self._bound // 2
+            tokens, told = np.array([sequence.tail(length)]), sequence.told_of_tail(length)
+            key = (tokens.tobytes(), b"" if told is None else told.tobytes())
+            if key not in different:
+                different[key] = len(states)
+                state = self._model.init_cache(1)
+                for start in range(0, tokens.shape[1], PREFILL):
+                    part = slice(start, start + PREFILL)
+                    read = self._forward(tokens[:, part], None if told is None else told[None, part], state)
+                states.append(state)
+                logits.append(read)
+            rows.append(different[key])
         self.logits = np.concatenate(logits)[rows]
         joined = DecodeCache.joined(states) if len(states) > 1 else states[0]
-        return joined if rows == list(range(len(different))) else joined.take(rows)
+        return joined if rows == list(range(len(states))) else joined.take(rows)
 
-    def _forward(self, tokens: Tokens, state: DecodeCache) -> Reals:
-        """(B, V) logits behind the last of tokens (B, T)."""
+    def _forward(self, tokens: Tokens, told: Tokens | None, state: DecodeCache) -> Reals:
+        """(B, V) logits behind the last of tokens (B, T), which are told (B, T, F) or nothing."""
         input_ids = torch.from_numpy(tokens).to(self._device)
+        conditions = None if told is None else torch.from_numpy(told).to(self._device)
         is_one = tokens.shape[1] == 1
-        logits = self._step(input_ids, state) if is_one else self._model(input_ids, state)[:, -1]
+        move = self._step if is_one else self._model
+        logits = move(input_ids, state, conditions)
+        logits = logits if is_one else logits[:, -1]
         return np.asarray(logits.float().cpu().numpy(), np.float64)
 
     def read(self, sequences: Sequence[SequenceState], rows: Sequence[int]) -> None:
@@ -71,10 +79,11 @@ class DecodeEngine:
         if len(rows) != self._state.batch:
             self._state = self._state.take(rows)
         if self._bound is not None and max(self._state.lengths) >= self._bound:
-            self._state = self._primed([sequence.tail(self._bound // 2) for sequence in sequences])
+            self._state = self._primed(sequences, [self._bound // 2] * len(sequences))
             return
         tokens = np.array([[sequence.tokens[-1]] for sequence in sequences], np.int64)
-        self.logits = self._forward(tokens, self._state)
+        wanted = [sequence.told.wanted for sequence in sequences if sequence.told is not None]
+        self.logits = self._forward(tokens, np.stack(wanted)[:, None] if wanted else None, self._state)
 
 
 def _receptive_field(params: ModelParams) -> int:

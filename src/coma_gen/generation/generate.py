@@ -24,6 +24,7 @@ from coma_gen.generation.sampling_loop import sample_tokens
 from coma_gen.generation.sequence import SequenceState
 from coma_gen.generation.splice import decode_continuation, drop_overlaps, merge_pedals
 from coma_gen.generation.token_healing import read_and_spelled
+from coma_gen.generation.told import Told
 from coma_gen.midi.io import midi_bytes
 from coma_gen.midi.notes import Notes
 from coma_gen.midi.prompt import Prompt, read_prompt
@@ -113,20 +114,27 @@ def generate_batch(
         name: how faults call the prompt, where all are the same; their numbers by default.
         numbers: of the pieces; 0 to B - 1 by default.
         watch: follows the pieces while they are made; it changes none of their tokens.
-        controls: musical wishes; a key that is the prompt's is that of the first.
+        controls: musical wishes; a key that is the prompt's is that of the first. None to wish for nothing,
+            but to follow the prompt where the model has conditions.
 
     Raises:
-        UserError: a prompt has no note that the model knows.
+        UserError: a prompt has no note that the model knows; a wish needs another model.
     """
-    written: dict[int, tuple[list[int], tuple[int, ...]]] = {}
+    controls, conditions = controls or Controls(), composer.conditions
+    names = () if conditions is None else conditions.names
+    if faults := controls.unmet(names):
+        raise UserError(*faults)
+    written: dict[int, tuple[list[int], tuple[int, ...], Told | None]] = {}
     sequences = []
     for index, prompt in zip(numbers or range(len(prompts)), prompts, strict=True):
         if id(prompt) not in written:
-            written[id(prompt)] = _written(composer.tokenizer, prompt, name or f"prompt {index + 1}")
-        read, spelled = written[id(prompt)]
+            read, spelled = _written(composer.tokenizer, prompt, name or f"prompt {index + 1}")
+            given = [composer.tokenizer.bos_id, *read]
+            told = None if conditions is None else Told.of(controls, conditions, given, spelled)
+            written[id(prompt)] = given, spelled, told
+        given, spelled, told = written[id(prompt)]
         until = seconds if prompt is None else prompt.end_of_onsets - _origin(prompt) + seconds
-        given = [composer.tokenizer.bos_id, *read]
-        sequences.append(SequenceState(given, index=index, until=until, spelled=spelled))
+        sequences.append(SequenceState(list(given), index=index, until=until, spelled=spelled, told=told))
 
     def pieces() -> list[Continuation]:
         pairs = zip(sequences, prompts, strict=True)
@@ -141,7 +149,7 @@ def generate_batch(
         max_tokens=max_tokens,
         max_empty_bars=max_empty_bars,
         max_rewinds=max_rewinds,
-        pull=controls.pull(composer.tokenizer.vocabulary, prompts[0]) if controls and prompts else None,
+        pull=controls.pull(composer.tokenizer.vocabulary, prompts[0], told=names) if prompts else None,
         desc=desc,
         watch=None if watch is None else lambda: watch(pieces),
     )

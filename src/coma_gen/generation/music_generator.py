@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.model.device import choose_device
 from coma_gen.model.serialization import LoadedModel, load_model
+from coma_gen.tokenizer.conditions import ConditionTables
 from coma_gen.tokenizer.grammar import Grammar
 from coma_gen.tokenizer.remi import Tokenizer
 
@@ -43,3 +45,9 @@ class MusicGenerator:
     def writes_pedal(self) -> bool:
         """Whether the pedal is part of what the model writes."""
         return self.tokenizer.vocabulary.pedal == "tokens"
+
+    @cached_property
+    def conditions(self) -> ConditionTables | None:
+        """What the model may be told of new music; None for one that was trained without."""
+        names = self.loaded.model.params.conditions
+        return ConditionTables.of(self.tokenizer.vocabulary, names) if names else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
@@ -52,7 +52,7 @@ class Request:
         only_new: the pieces are the new music alone, which begins where the prompt's last note does.
         instrument: the program of General MIDI, from 0, that plays the new notes; None for the prompt's, or a
             piano where there is none.
-        density, loudness, register, key: as `Controls` has them.
+        density, loudness, register, key, polyphony, target, follow: as `Controls` has them.
     """
 
     seconds: float | None = 30.0
@@ -76,6 +76,9 @@ class Request:
     loudness: float = 0.0
     register: float = 0.0
     key: str | None = None
+    polyphony: float = 0.0
+    target: str | None = None
+    follow: bool = True
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
@@ -102,7 +105,7 @@ class Request:
     @property
     def controls(self) -> Controls:
         """What is wished for."""
-        return Controls(self.density, self.loudness, self.register, self.key)
+        return Controls(**{field.name: getattr(self, field.name) for field in fields(Controls)})
 
     @property
     def passage(self) -> dict[str, float | None]:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coma_gen.core.seeding import generator
+from coma_gen.generation.told import Told
+from coma_gen.tokenizer.conditions import Bins
 
 REFILL = 256
 """Random numbers are drawn in blocks of this many."""
@@ -23,6 +25,7 @@ class SequenceState:
         index: names its random numbers.
         until: seconds of music, from the start, that it must reach.
         spelled: base tokens that the prompt goes on with, for the model to choose the ids of.
+        told: what the model is told of it; None for a model without conditions.
         tokens: drawn so far; the first `lead` of them only spell the prompt.
         lead: how many.
         illegal: for each of them the probability that the model gave to tokens which the grammar forbids.
@@ -35,6 +38,7 @@ class SequenceState:
     index: int
     until: float
     spelled: tuple[int, ...] = ()
+    told: Told | None = None
     tokens: array[int] = field(default_factory=lambda: array("H"))
     lead: int = 0
     illegal: array[float] = field(default_factory=lambda: array("d"))
@@ -84,8 +88,17 @@ class SequenceState:
         """What is left to be spelled before the next token is drawn, where none or all of it was."""
         return () if self.tokens else self.spelled
 
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and those drawn."""
+        return len(self.prompt) + len(self.tokens)
+
     def tail(self, count: int) -> list[int]:
         """The last `count` tokens, the prompt's included."""
         newest = self.tokens[-count:].tolist()
         missing = count - len(newest)
         return self.prompt[-missing:] + newest if missing else newest
+
+    def told_of_tail(self, count: int) -> Bins | None:
+        """(T, F) what the model is told of the same tokens as `tail` gives."""
+        return None if self.told is None else self.told.tail(count, len(self.tokens))

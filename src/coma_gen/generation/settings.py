@@ -19,7 +19,7 @@ SWITCHES = frozenset(field.name for field in fields(Request) if "bool" in str(fi
 """Settings that must be true or false."""
 WORDS = frozenset({"truncate"})
 """Settings that may be a list of words, too, in place of text with commas."""
-TEXTS = frozenset({"key", *WORDS})
+TEXTS = frozenset({"key", "target", *WORDS})
 """Settings that must be text."""
 
 
@@ -52,6 +52,12 @@ class GenerateSettings(TypedDict, total=False):
         register: the same towards higher or lower notes.
         key: a pull towards the notes of a key, such as "C major" or "f# minor", or "prompt" for that of the
             prompt.
+        polyphony: more notes at once (above 0) or fewer (below 0); for models with this condition.
+        target: values that the new music should have, of density (notes a second), loudness (velocity),
+            register (pitch) and polyphony (notes at once), as a mapping or as text such as
+            "density=5,loudness=60"; for models with these conditions.
+        follow: False lets a model with conditions leave the prompt's density, loudness, register and
+            polyphony; True by default.
     """
 
     seconds: float | None
@@ -74,6 +80,9 @@ class GenerateSettings(TypedDict, total=False):
     loudness: float | None
     register: float | None
     key: str | None
+    polyphony: float | None
+    target: str | Mapping[str, float] | None
+    follow: bool | None
 
 
 def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
@@ -107,6 +116,8 @@ def read_setting(name: str, value: object) -> object:
         return None
     if name in WORDS and isinstance(value, list | tuple):
         return ",".join(map(str, value))
+    if name == "target" and isinstance(value, Mapping):
+        return ",".join(f"{condition}={wanted}" for condition, wanted in value.items())
     if name in SWITCHES:
         return value if isinstance(value, bool) else Fault(name, "must be true or false", repr(value))
     if name in TEXTS:

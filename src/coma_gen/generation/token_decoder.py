@@ -224,17 +224,18 @@ class TokenDecoder:
         self.blocks = [_FoldedBlock(cast("Block", block), room=room) for block in model.blocks]
 
     @torch.no_grad()
-    def __call__(self, input_ids: Tensor, state: DecodeCache) -> Tensor:
+    def __call__(self, input_ids: Tensor, state: DecodeCache, conditions: Tensor | None = None) -> Tensor:
         """The logits (B, V) after the newest token of each row, as the model gives them in evaluation mode.
 
         Args:
             input_ids: (B, 1).
             state: of the model; moved on in place.
+            conditions: (B, 1, F) what the model is told, or None.
 
         Raises:
             UserError: when a row grows longer than a learned position embedding.
         """
-        embedded = self.model.embed(input_ids, state)
+        embedded = self.model.embed(input_ids, state, conditions)
         if state.fresh == state.room:
             state.compact()
         if self.buffers is None or self.buffers.batch != state.batch:

@@ -24,7 +24,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from coma_gen.config.schema import ModelParams
+from coma_gen.config.schema import CONDITION_BINS, ModelParams
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.cache import BlockState, DecodeCache
@@ -114,6 +114,9 @@ class Conformer(nn.Module):
             self.token_embedding = _embedding(vocab_size, params.dim)
             learned = params.position_embedding == "learned"
             self.position_embedding = _embedding(params.max_seq_len, params.dim) if learned else None
+            self.condition_embeddings = nn.ModuleDict(
+                {name: _embedding(CONDITION_BINS + 1, params.dim, not_told=0) for name in params.conditions}
+            )
             self.embedding_dropout = nn.Dropout(params.embedding_dropout)
             self.blocks = nn.ModuleList(
                 Block(params=params, index=i, seed=seed) for i in range(params.num_layers)
@@ -124,20 +127,24 @@ class Conformer(nn.Module):
         self._apply(_uninitialized)  # type: ignore[no-untyped-call]
         initialize(self, seed=seed)
 
-    def forward(self, input_ids: Tensor, state: DecodeCache | None = None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, state: DecodeCache | None = None, conditions: Tensor | None = None
+    ) -> Tensor:
         """The logits of the token after each input.
 
         Args:
             input_ids: (B, T), any T >= 1.
             state: what the tokens before this chunk left; moved on in place. None where the chunk begins the
                 sequence and nothing follows it. Gradients do not flow into earlier chunks.
+            conditions: int64 (B, T, F), the bins of each of `model.conditions` at each position, 0 where it
+                is not told; None where nothing is.
 
         Returns:
             (B, T, V).
 
         Raises:
             UserError: when a row grows longer than a learned position embedding.
-            ValueError: when the ids are not (B, T) or the state is of another batch.
+            ValueError: when the ids are not (B, T), or state or conditions do not belong to them.
         """
         if input_ids.dim() != 2 or input_ids.numel() == 0:
             raise ValueError(
@@ -145,7 +152,7 @@ class Conformer(nn.Module):
             )
         if state is not None and state.batch != input_ids.shape[0]:
             raise ValueError(f"the state is of {state.batch} rows, input_ids of {input_ids.shape[0]}")
-        embedded = self.embedding_dropout(self.embed(input_ids, state))
+        embedded = self.embedding_dropout(self.embed(input_ids, state, conditions))
         if self.stream_dtype is not None:
             embedded = embedded.to(self.stream_dtype)
         streams = embedded[:, :, None].repeat(1, 1, self.params.num_streams, 1)
@@ -162,15 +169,24 @@ class Conformer(nn.Module):
         )  # the gradient of .sum(2) is slow to multiply
         return logits
 
-    def embed(self, input_ids: Tensor, state: DecodeCache | None) -> Tensor:
-        """The embeddings (B, T, D) of a chunk (B, T), with their positions where those are learned.
+    def embed(self, input_ids: Tensor, state: DecodeCache | None, conditions: Tensor | None = None) -> Tensor:
+        """The embeddings (B, T, D) of a chunk (B, T), with what is told of it, and with their positions where
+        those are learned.
 
         Raises:
-            UserError: as `forward`.
+            UserError, ValueError: as `forward`.
         """
         embedded: Tensor = self.token_embedding(input_ids)
         if self.position_embedding is not None:
             embedded = embedded + self.position_embedding(self._positions(input_ids, state))
+        if conditions is not None:
+            if conditions.shape != (*input_ids.shape, len(self.condition_embeddings)):
+                raise ValueError(
+                    f"conditions must be (batch, tokens, {len(self.condition_embeddings)}), as input_ids and "
+                    f"model.conditions, got {tuple(conditions.shape)}"
+                )
+            for bins, table in zip(conditions.unbind(-1), self.condition_embeddings.values(), strict=True):
+                embedded = embedded + table(bins)
         return embedded
 
     def _positions(self, input_ids: Tensor, state: DecodeCache | None) -> Tensor:
@@ -211,11 +227,11 @@ class Conformer(nn.Module):
         return 1 + self.params.num_layers * sum(reach.get(name, 0) for name in self.params.branches)
 
 
-def _embedding(rows: int, dim: int) -> nn.Embedding:
+def _embedding(rows: int, dim: int, *, not_told: int | None = None) -> nn.Embedding:
     """An embedding whose values are still to be set. (Its constructor's own draw would import half of torch's
-    compiler.)
+    compiler.) The row `not_told` gets no gradient.
     """
-    return nn.Embedding(rows, dim, _weight=torch.empty(rows, dim))
+    return nn.Embedding(rows, dim, padding_idx=not_told, _weight=torch.empty(rows, dim))
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -260,8 +276,9 @@ def hidden_matrices(model: nn.Module) -> dict[nn.Parameter, int]:
 def initialize(model: Conformer, *, seed: int) -> None:
     """Sets every parameter, as a function of the shapes and the seed alone.
 
-    Linear layers and convolutions are uniform within 1 / sqrt(inputs), embeddings normal, gains one, biases
-    of norms zero, hyper-connections as they describe.
+    Linear layers and convolutions are uniform within 1 / sqrt(inputs), embeddings normal (those of conditions
+    zero: what is told changes nothing at first), gains one, biases of norms zero, hyper-connections as they
+    describe.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -270,7 +287,10 @@ def initialize(model: Conformer, *, seed: int) -> None:
         elif isinstance(module, CausalConvolution):
             _uniform(module.kernel_size, generator, module.depthwise_weight, module.depthwise_bias)
         elif isinstance(module, nn.Embedding):
-            module.weight.normal_(std=EMBEDDING_STD, generator=generator)
+            if module.padding_idx is None:
+                module.weight.normal_(std=EMBEDDING_STD, generator=generator)
+            else:
+                module.weight.zero_()
         elif isinstance(module, nn.LayerNorm | HyperConnection | PositionBias):
             module.reset_parameters()
         elif isinstance(module, MultiScaleAttention):

@@ -2,7 +2,7 @@
 
 best.safetensors    every parameter by name, as it was at the best validation
 last.safetensors    the same at the last step
-config.json         {"format", "model": the section of params.yaml, "vocab_size"}
+config.json         {"format", "model": the section of params.yaml, "vocab_size"}; conditions if it has some
 tokenizer/          a copy of the tokenizer that the ids are of
 manifest.json       digests of all, and of what the model was made from (its tokenizer, its shards)
 """
@@ -74,6 +74,8 @@ def save_model(
         The manifest.
     """
     shape = model.params.model_dump(mode="json")
+    if not shape["conditions"]:  # so that a model without them is what it was before there were any
+        del shape["conditions"]
     config = {"format": FORMAT, "model": shape, "vocab_size": model.vocab_size}
     with atomic_dir(folder) as building:
         for name, state in (weights or {BEST: model.state_dict()}).items():
@@ -145,8 +147,11 @@ def _read_config(path: Path) -> tuple[ModelParams, int]:
         raise UserError(
             Fault(f"{path}: vocab_size", "must be a whole number of at least 1", repr(vocab_size))
         )
+    shape = config["model"]
+    if isinstance(shape, dict):
+        shape = {"conditions": [], **shape}
     try:
-        return ModelParams.model_validate(config["model"]), vocab_size
+        return ModelParams.model_validate(shape), vocab_size
     except ValidationError as error:
         faults = (
             Fault(f"{path}: model.{'.'.join(map(str, fault['loc']))}", fault["msg"], repr(fault["input"]))

@@ -11,8 +11,8 @@ function showSettings() {
   $("seconds-text").textContent = `${$("seconds").value} s`;
   $("temperature-text").textContent = temperatureWords(Number($("temperature").value));
   $("timing-text").textContent = timingWords(Number($("timing").value));
-  for (const { id, value, dataset } of document.querySelectorAll("[data-pull]")) {
-    $(`${id}-text`).textContent = pullWords(Number(value), dataset.pull);
+  for (const field of document.querySelectorAll("[data-pull]")) {
+    $(`${field.id}-text`).textContent = pullWords(Number(field.value), field);
   }
   for (const field of SLIDERS) field.ariaValueText = $(`${field.id}-text`).textContent;
 }
@@ -97,7 +97,7 @@ $("use").addEventListener("input", () => {
   showChoice();
 });
 $("hear").addEventListener("click", togglePreview);
-for (const field of SLIDERS) field.addEventListener("input", showSettings);
+for (const field of [...SLIDERS, $("follow")]) field.addEventListener("input", showSettings);
 for (const radio of document.querySelectorAll("input[name=mode]")) radio.addEventListener("change", showMode);
 $("settings").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -115,6 +115,7 @@ async function start() {
   $("model").title = digest;
   $("seconds").max = Math.min(120, about.limits.max_seconds);
   $("seconds").min = Math.min(5, about.limits.max_seconds);
+  $("polyphony-field").hidden = !about.model.conditions.includes("polyphony");
   offerKeys();
   offerVariants(Math.min(MOST_VARIANTS, about.limits.max_pieces));
   showSettings();

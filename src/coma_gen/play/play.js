@@ -26,11 +26,15 @@ function temperatureWords(value) {
   return value < 1 ? (value < 0.9 ? "much more predictable" : "more predictable") : value > 1.1 ? "much less predictable" : "less predictable";
 }
 
-/** How far a pull goes, from its two directions: "sparser denser". */
-function pullWords(value, directions) {
-  const [less, more] = directions.split(" ");
+/** Whether the new music keeps to what the prompt is like, in what is not asked for. */
+const follows = () => Boolean(about.model.conditions.length && here()?.midi && !$("follow").value);
+
+/** How far a wish goes, in the words of its field: "sparser denser". */
+function pullWords(value, { id, dataset }) {
+  const [less, more] = dataset.pull.split(" ");
   const how = { 0.5: "a little ", 1: "", 1.5: "much ", 2: "very much " };
-  return value === 0 ? "as it learned" : how[Math.abs(value)] + (value < 0 ? less : more);
+  const rest = follows() && about.model.conditions.includes(id) ? "as the prompt" : "as it learned";
+  return value === 0 ? rest : how[Math.abs(value)] + (value < 0 ? less : more);
 }
 
 /** What was asked for, in words. */
@@ -40,7 +44,8 @@ function wishesOf(kind, request) {
     return ["with expression", temperatureWords(request.temperature), timingWords(request.timing), ...lengths];
   }
   const pulls = [...document.querySelectorAll("[data-pull]")].filter(({ id }) => request[id]);
-  const words = pulls.map(({ id, dataset }) => pullWords(request[id], dataset.pull));
+  const words = pulls.map((field) => pullWords(request[field.id], field));
+  if (request.follow === false) words.push("free of the prompt");
   if (request.key) words.push(request.key === "prompt" ? "in the prompt's key" : `in ${request.key}`);
   return [`${request.seconds} s`, temperatureWords(request.temperature), ...words];
 }
@@ -100,6 +105,8 @@ function show(next) {
   $("given").hidden = $("modes").hidden = !place.midi;
   $("key").querySelector("[value=prompt]").disabled = !place.midi;
   if (!place.midi && $("key").value === "prompt") $("key").value = "";
+  $("follow-field").hidden = !(place.midi && about.model.conditions.length);
+  showSettings();
   showMode();
   $("takes").replaceChildren(place.takes);
   showTrail();
@@ -205,6 +212,7 @@ function requestOf(place) {
   for (const { id, value } of document.querySelectorAll("[data-pull]")) if (Number(value)) request[id] = Number(value);
   if ($("key").value) request.key = $("key").value;
   if (!place.midi) return request;
+  if (about.model.conditions.length && !follows()) request.follow = false;
   const [from, to] = usedOf(place);
   const begins = place.use === null ? place.first : (place.notes.find((note) => note[0] >= from)?.[0] ?? from);
   if (place.use !== null) request.from_second = from;

@@ -55,6 +55,7 @@ class Studio:
             "name": self.model or "data/model",
             "digest": loaded.manifest.digest,
             "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
+            "conditions": list(loaded.model.params.conditions),
         }
 
     def warm_up(self) -> None:
@@ -136,7 +137,8 @@ def parse_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 def _option(name: str, value: object) -> list[str]:
     """A setting of a request as `coma-gen generate` takes it."""
-    option = "--from" if name == "until_second" else f"--{name.replace('_', '-')}"
+    named = {"until_second": "--from", "follow": "--no-follow"}
+    option = named.get(name, f"--{name.replace('_', '-')}")
     if isinstance(value, bool):
         return [option]
     if isinstance(value, float) and value == int(value) < 1e6:

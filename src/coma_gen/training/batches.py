@@ -25,25 +25,25 @@ class Batch(NamedTuple):
         input_ids: int64 (K, T).
         targets: same shape, `IGNORE` where there is nothing to predict.
         tokens: targets to predict.
+        conditions: int64 (K, T, F), what is told of each position; None for a model without conditions.
     """
 
     input_ids: Tensor
     targets: Tensor
     tokens: int
+    conditions: Tensor | None = None
 
 
 class BatchQueue:
     """Gives the batch of a step.
 
     Args:
-        draw: step -> input_ids and targets.
+        draw: step -> input_ids and targets, and conditions where the model has some.
         device: where they will go.
         last: no step after this one is drawn ahead.
     """
 
-    def __init__(
-        self, draw: Callable[[int], tuple[Tokens, Tokens]], *, device: torch.device, last: int
-    ) -> None:
+    def __init__(self, draw: Callable[[int], tuple[Tokens, ...]], *, device: torch.device, last: int) -> None:
         self._draw, self._last = draw, last
         self._is_pinned = device.type == "cuda"
         self._thread = ThreadPoolExecutor(1, "windows") if device.type != "cpu" else None
@@ -58,10 +58,10 @@ class BatchQueue:
         return batch
 
     def _make(self, step: int) -> Batch:
-        input_ids, targets = self._draw(step)
-        given = (torch.from_numpy(input_ids), torch.from_numpy(targets))
-        inputs, wanted = (each.pin_memory() for each in given) if self._is_pinned else given
-        return Batch(inputs, wanted, int((targets != IGNORE).sum()))
+        drawn = self._draw(step)
+        given = [torch.from_numpy(each) for each in drawn]
+        inputs, wanted, *told = [each.pin_memory() for each in given] if self._is_pinned else given
+        return Batch(inputs, wanted, int((drawn[1] != IGNORE).sum()), *told)
 
     def __enter__(self) -> BatchQueue:
         return self

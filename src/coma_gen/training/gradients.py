@@ -21,9 +21,11 @@ EPSILON = 1e-6
 """Added to the norm that a clipped gradient is divided by, as in torch's own clipping."""
 
 
-def add_gradient(model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool) -> Tensor:
+def add_gradient(
+    model: nn.Module, input_ids: Tensor, targets: Tensor, conditions: Tensor | None = None, *, bf16: bool
+) -> Tensor:
     """Adds to each parameter's `grad` that of the summed nll of these windows; returns that sum."""
-    nll = sum_nll(model, input_ids, targets, bf16=bf16)
+    nll = sum_nll(model, input_ids, targets, bf16=bf16, conditions=conditions)
     nll.backward()  # type: ignore[no-untyped-call]
     return nll.detach()
 
@@ -64,14 +66,13 @@ def accumulate_gradient(
     add = partial(add_gradient, model, bf16=bf16) if add is None else add
     sums = []
     size = len(batch.input_ids) // micro_batches
-    cut = zip(torch.split(batch.input_ids, size), torch.split(batch.targets, size), strict=True)
-    for number, (micro_inputs, micro_targets) in enumerate(cut):
+    given = [batch.input_ids, batch.targets] + ([] if batch.conditions is None else [batch.conditions])
+    for number, micro_batch in enumerate(zip(*(torch.split(each, size) for each in given), strict=True)):
         reseed(device, torch_seed(seed, "dropout", step, first_micro_batch + number))
-        input_ids = micro_inputs.to(device, non_blocking=True)
-        wanted = micro_targets.to(device, non_blocking=True)
+        on_device = [each.to(device, non_blocking=True) for each in micro_batch]
         skips_sync = number < micro_batches - 1 and isinstance(model, DistributedDataParallel)
         with model.no_sync() if skips_sync else nullcontext():  # type: ignore[operator]
-            sums.append(add(input_ids, wanted))
+            sums.append(add(*on_device))
     return sums
 
 

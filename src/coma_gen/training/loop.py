@@ -32,6 +32,7 @@ from coma_gen.core.errors import Fault, UserError, memory_fault
 from coma_gen.model.compile import compile_model
 from coma_gen.model.conformer import Conformer, num_parameters
 from coma_gen.model.device import deterministic
+from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.shards.windows import draw_windows
 from coma_gen.training.batches import BatchQueue
@@ -69,6 +70,7 @@ def train_model(
     key: str,
     events: Path | None = None,
     ranks: Distributed = SINGLE_PROCESS,
+    conditions: WindowConditions | None = None,
 ) -> TrainingResult | None:
     """Trains a model, from where the resume folder left off if it holds a checkpoint of the same key.
 
@@ -88,6 +90,7 @@ def train_model(
         key: digest of everything that the result depends on (settings, data, code, starting weights).
         events: folder of TensorBoard's event files, which the first rank empties; None writes none.
         ranks: those who share the run; all call this alike. The first one alone touches the resume folder.
+        conditions: what a model that has some is told of its train windows; None for one without.
 
     Returns:
         The result on the first rank, None on the others.
@@ -124,6 +127,7 @@ def train_model(
                 device=torch_device,
                 pad_id=pad_id,
                 ranks=ranks,
+                conditions=conditions,
             )
             run.advance(curve, stop)
         return run.result(curve.path) if ranks.is_first else None
@@ -155,6 +159,7 @@ class _TrainLoop:
     device: torch.device
     pad_id: int
     ranks: Distributed
+    conditions: WindowConditions | None = None
     add: AddGradient | None = None
     unread: list[StepFigures] = field(default_factory=list)
     share: float = 0.0
@@ -235,7 +240,10 @@ class _TrainLoop:
         if self.params.cuda_graphs and self.device.type == "cuda" and not self.is_over:
             passes = partial(add_gradient, self.train_state.model, bf16=self.bf16)
             shape = self.micro_batch_shape
-            self.add = recorded_or_plain(passes, shape=shape, pad_id=self.pad_id, device=self.device)
+            told = len(self.conditions.tables.names) if self.conditions else 0
+            self.add = recorded_or_plain(
+                passes, shape=shape, pad_id=self.pad_id, device=self.device, conditions=told
+            )
 
     @property
     def micro_batch_shape(self) -> tuple[int, int]:
@@ -300,12 +308,12 @@ class _TrainLoop:
             self.loss, self.grad_norm = loss, grad_norm
         self.unread.clear()
 
-    def draw(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """This rank's windows of a step, and their targets."""
-        part = self.ranks.share(self.params)
-        return draw_windows(
+    def draw(self, step: int) -> tuple[NDArray[np.int64], ...]:
+        """This rank's windows of a step, their targets, and what is told of them where something is."""
+        part, seed = self.ranks.share(self.params), self.params.seed
+        windows = draw_windows(
             self.train_split,
-            seed=self.params.seed,
+            seed=seed,
             step=step,
             batch=part.windows,
             seq_len=self.params.seq_len,
@@ -313,6 +321,9 @@ class _TrainLoop:
             pad_id=self.pad_id,
             first=part.first,
         )
+        if self.conditions is None:
+            return windows
+        return *windows, self.conditions.draw(*windows, seed=seed, step=step, first=part.first)
 
     def accumulate(self, step: int, batches: BatchQueue) -> tuple[list[Tensor], int]:
         """The gradient of a step, averaged over the ranks; returns this rank's summed nlls and targets."""

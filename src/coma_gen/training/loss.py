@@ -29,7 +29,9 @@ class TokenSequences(Protocol):
         """The ids (T,) of a piece."""
 
 
-def sum_nll(model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool) -> Tensor:
+def sum_nll(
+    model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool, conditions: Tensor | None = None
+) -> Tensor:
     """The summed negative log-likelihood of the targets in nats, a scalar with a gradient.
 
     Args:
@@ -37,9 +39,10 @@ def sum_nll(model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool)
         input_ids: int64 (B, T).
         targets: int64 (B, T), `IGNORE` where there is nothing to predict.
         bf16: run the model under bf16 autocast; the softmax is in float32 at least either way.
+        conditions: int64 (B, T, F), what the model is told; None for nothing.
     """
     with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
-        logits = model(input_ids)
+        logits = model(input_ids) if conditions is None else model(input_ids, conditions=conditions)
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
     return functional.cross_entropy(

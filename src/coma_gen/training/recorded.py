@@ -19,8 +19,9 @@ from torch import Tensor
 from coma_gen.core.errors import memory_fault
 from coma_gen.model.cuda_graphs import Recorder, record_cuda_graph
 
-AddGradient = Callable[[Tensor, Tensor], Tensor]
-"""Windows and their targets, on the device -> their summed nll; adds its gradient to the parameters'."""
+AddGradient = Callable[..., Tensor]
+"""Windows, their targets and, where the model has some, their conditions, on the device -> their summed nll;
+adds its gradient to the parameters'."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class RecordedGradient:
         pad_id: fills the windows that are recorded with.
         device: a CUDA device.
         record: does the recording.
+        conditions: of the model.
     """
 
     def __init__(
@@ -44,14 +46,17 @@ class RecordedGradient:
         pad_id: int,
         device: torch.device,
         record: Recorder,
+        conditions: int = 0,
     ) -> None:
-        self._input_ids, self._targets = (torch.full(shape, pad_id, device=device) for _ in range(2))
-        self._replay, self._nll = record(lambda: add(self._input_ids, self._targets))
+        self.given = [torch.full(shape, pad_id, device=device) for _ in range(2)]
+        if conditions:
+            self.given.append(torch.zeros((*shape, conditions), dtype=torch.int64, device=device))
+        self._replay, self._nll = record(lambda: add(*self.given))
 
-    def __call__(self, input_ids: Tensor, targets: Tensor) -> Tensor:
-        """Replays the passes with these windows."""
-        self._input_ids.copy_(input_ids, non_blocking=True)
-        self._targets.copy_(targets, non_blocking=True)
+    def __call__(self, *given: Tensor) -> Tensor:
+        """Replays the passes with these windows, targets and conditions."""
+        for place, tensor in zip(self.given, given, strict=True):
+            place.copy_(tensor, non_blocking=True)
         self._replay()
         return self._nll.clone()
 
@@ -63,12 +68,14 @@ def recorded_or_plain(
     pad_id: int,
     device: torch.device,
     record: Recorder = record_cuda_graph,
+    conditions: int = 0,
 ) -> AddGradient:
     """`add` recorded, after a replay has shown that it can be; otherwise `add`, and a warning says why."""
     try:
-        recorded = RecordedGradient(add, shape=shape, pad_id=pad_id, device=device, record=record)
-        like = torch.full(shape, pad_id, device=device)
-        recorded(like, like)
+        recorded = RecordedGradient(
+            add, shape=shape, pad_id=pad_id, device=device, record=record, conditions=conditions
+        )
+        recorded(*recorded.given)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     except Exception as error:  # whatever cannot be recorded; the plain path raises what is ours

@@ -6,6 +6,7 @@ tokenizer.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import write_atomic
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.serialization import load_model, save_model
+from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.read import ShardedSplit, read_shifts
 from coma_gen.training.distributed import init_distributed
 from coma_gen.training.events import check_tensorboard
 from coma_gen.training.loop import train_model
+
+logger = logging.getLogger(__name__)
 
 
 def train_stage(
@@ -85,6 +89,7 @@ def train_stage(
             key=key,
             events=events if params.train.tensorboard else None,
             ranks=ranks,
+            conditions=WindowConditions.load(tokenizer, params.model.conditions),
         )
     if result is None:
         return None
@@ -97,6 +102,8 @@ def train_stage(
 def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
     """Starts from another model's best weights; returns the digest of that model.
 
+    Conditions that it was not told begin at zero: what it computes stays the same at first.
+
     Raises:
         UserError: when its shape or its tokenizer is not this run's.
     """
@@ -108,12 +115,18 @@ def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
             Fault("train.init_from", "must have been trained with the same tokens", "others", remedy)
         )
     ours, theirs = conformer.params.model_dump(), other.model.params.model_dump()
+    new = [name for name in ours["conditions"] if name not in theirs["conditions"]]
+    if lost := [name for name in theirs["conditions"] if name not in ours["conditions"]]:
+        rule = f"must name {', '.join(lost)}, as in train.init_from"
+        faults.append(Fault("model.conditions", rule, str(list(ours["conditions"]))))
     faults += [
         Fault(f"model.{name}", f"must be {theirs[name]}, as in train.init_from", str(ours[name]))
         for name in ours
-        if ours[name] != theirs[name] and not name.endswith("dropout")
+        if ours[name] != theirs[name] and not name.endswith("dropout") and name != "conditions"
     ]
     if faults:
         raise UserError(*faults)
-    conformer.load_state_dict(other.model.state_dict())
+    if new:
+        logger.warning("train.init_from: was not told %s, which begins at zero", ", ".join(new))
+    conformer.load_state_dict(conformer.state_dict() | other.model.state_dict())
     return other.manifest.digest
