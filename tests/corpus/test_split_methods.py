@@ -16,7 +16,7 @@ from coma_gen.corpus.split_methods import assign, hash_fraction
 from coma_gen.corpus.table import SPLITS, Performance
 
 Params = Callable[..., SplitParams]
-quiet = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quiet = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def music(number: int, *, title: str = "", split: str = "", name: str = "") -> Performance:

@@ -104,7 +104,7 @@ text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl"
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z]{1,4}(/[a-z ]{1,3})?", fullmatch=True), st.tuples(text, text), min_size=1

@@ -39,7 +39,7 @@ def test_normal_densities_overlap_as_the_theory_says() -> None:
     assert divergence == pytest.approx(0.5, rel=0.25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(families, families)
 def test_bounds_and_identity(one: np.ndarray, other: np.ndarray) -> None:
     overlap, divergence = overlap_and_divergence(one, other)

@@ -63,7 +63,7 @@ class Plain:
         return (own + sum(taken) * shorter) / sum(followed)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(corpora, bodies, st.integers(2, 6))
 def test_it_is_the_formula(train: list[np.ndarray], scored: np.ndarray, order: int) -> None:
     plain = Plain(train, VOCAB, order)
@@ -72,7 +72,7 @@ def test_it_is_the_formula(train: list[np.ndarray], scored: np.ndarray, order: i
     np.testing.assert_allclose(KneserNey(train, VOCAB, order=order).probabilities(scored), expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(corpora, st.lists(st.integers(2, VOCAB - 1), max_size=7), st.integers(2, 5))
 def test_all_continuations_sum_to_one(train: list[np.ndarray], before: list[int], order: int) -> None:
     model = KneserNey(train, VOCAB, order=order)

@@ -27,7 +27,7 @@ def everywhere(train: list[np.ndarray], piece: np.ndarray) -> int:
     return max(lengths, default=0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(rows, min_size=1, max_size=5), st.lists(rows, max_size=4))
 def test_it_is_the_longest_there_is(train: list[np.ndarray], pieces: list[np.ndarray]) -> None:
     for piece, passage in zip(pieces, longest_passages(train, pieces), strict=True):

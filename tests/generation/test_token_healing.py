@@ -36,7 +36,7 @@ def bpe_composer(tmp_path_factory: pytest.TempPathFactory) -> MusicGenerator:
     return MusicGenerator.load(written_model(tmp_path_factory.mktemp("steady"), vocab_size=700, music=music))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 5), st.integers(1, 60))
 def test_what_is_read_is_how_the_whole_begins(learned: Tokenizer, seed: int, count: int) -> None:
     whole = learned.encode(steady(seed)).tolist()
@@ -82,7 +82,7 @@ def test_ids_agree_when_they_begin_alike_and_go_on_at_a_later_position(learned: 
         assert expected[bar] and sum(expected) >= 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 5), st.integers(1, 30), st.integers(0, 99))
 def test_a_continuation_goes_on_from_exactly_the_prompt(
     bpe_composer: MusicGenerator, seed: int, count: int, draw: int

@@ -174,7 +174,7 @@ def music(draw: st.DrawFn) -> Notes:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(music())
 def test_the_round_trip_is_exact_to_the_tick_and_byte_stable(notes: Notes) -> None:
     content = midi_bytes(notes)
@@ -187,7 +187,7 @@ def test_the_round_trip_is_exact_to_the_tick_and_byte_stable(notes: Notes) -> No
     assert midi_bytes(back) == content
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(a_note, max_size=30))
 def test_no_note_is_lost_however_they_overlap(rows: list[tuple[int, int, int, int]]) -> None:
     onset, length, pitch, velocity = np.array(rows or np.zeros((0, 4))).reshape(-1, 4).T
@@ -198,7 +198,7 @@ def test_no_note_is_lost_however_they_overlap(rows: list[tuple[int, int, int, in
     assert sorted(zip(starts, back.pitch, strict=True)) == sorted(zip(onset, pitch, strict=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_files_are_read_or_refused_but_never_crash(data: st.DataObject) -> None:
     content = bytearray(

@@ -27,7 +27,7 @@ def most_ends(happened: Happened) -> int:
     return most
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(events)
 def test_as_many_notes_as_can_be_have_a_release_of_their_own(happened: Happened) -> None:
     pairs = pairs_of(happened)
@@ -42,7 +42,7 @@ def test_as_many_notes_as_can_be_have_a_release_of_their_own(happened: Happened)
             assert not any(not on_ and tick > happened[on][0] for tick, on_ in happened)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(events)
 def test_where_each_release_follows_its_note_the_first_in_is_the_first_out(happened: Happened) -> None:
     depth, balanced = 0, True
@@ -57,7 +57,7 @@ def test_where_each_release_follows_its_note_the_first_in_is_the_first_out(happe
         assert ticks == [(on, happened[off][0]) for on, off in zip(ons, offs, strict=True)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9), st.booleans()), min_size=1, max_size=10))
 def test_notes_behind_one_without_a_release_keep_their_own(notes: list[tuple[int, int, bool]]) -> None:
     happened: Happened = []

@@ -24,7 +24,7 @@ def ends(content: bytes) -> list[tuple[int, float]]:
     return sorted(zip(sounding.pitch.tolist(), (sounding.onset + sounding.duration).tolist(), strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(ticks, st.integers(0, 900), st.integers(60, 63)), max_size=12),
     st.lists(st.tuples(ticks, st.integers(0, 127), st.sampled_from((0, 4))), max_size=8),

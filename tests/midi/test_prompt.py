@@ -78,7 +78,7 @@ def files(draw: st.DrawFn) -> bytes:
     return smf(*tracks, division=division, form=int(len(tracks) > 1 or draw(st.booleans())))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(files(), st.booleans())
 def test_what_was_played_is_untouched_and_what_is_new_stands_at_its_seconds(
     content: bytes, open_pedal: bool
@@ -123,7 +123,7 @@ def _same_times(prompt: Prompt, content: bytes, written: bytes, new: Notes) -> N
     np.testing.assert_allclose(whole.duration[late], new.duration, atol=0.0042)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(files(), st.floats(0, 4), st.floats(0.1, 4))
 def test_a_passage_is_that_passage_of_the_whole(content: bytes, start: float, seconds: float) -> None:
     whole = read_notes(content)

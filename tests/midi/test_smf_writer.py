@@ -39,7 +39,7 @@ def chunk(body: bytes) -> bytes:
     return smf(b"MTrk" + len(body).to_bytes(4, "big") + body)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(event, max_size=30))
 def test_events_come_back_as_they_were(events: list[tuple[int, bytes]]) -> None:
     events.sort(key=lambda each: each[0])
@@ -71,7 +71,7 @@ def test_at_one_tick_notes_end_the_pedal_moves_and_notes_begin() -> None:
 tempi = st.lists(st.tuples(st.integers(0, 100_000), st.integers(20_000, 3_000_000)), max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tempi, st.integers(24, 3000), st.lists(st.integers(0, 200_000), min_size=1, max_size=20))
 def test_ticks_to_seconds_and_back(changes: list[tuple[int, int]], resolution: int, ticks: list[int]) -> None:
     changes.sort(key=lambda change: change[0])

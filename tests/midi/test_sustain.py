@@ -40,7 +40,7 @@ def test_extend(
 times = st.integers(0, 40).map(lambda eighth: eighth / 8)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.tuples(times, times, st.integers(60, 62)), max_size=15),
     st.lists(times, max_size=8, unique=True).map(sorted),

@@ -60,7 +60,7 @@ def cached_model(make_model: Callable[..., Conformer]) -> Callable[..., Conforme
 
 
 @given(option=st.sampled_from(OPTIONS), cuts=st.sets(st.integers(1, LENGTH - 1), max_size=12))
-@settings(max_examples=35, deadline=None)
+@settings(max_examples=35)
 def test_chunks_of_any_lengths_equal_the_whole(
     option: Option,
     cuts: set[int],
@@ -116,7 +116,7 @@ OPERATIONS = st.one_of(
 
 
 @given(option=st.sampled_from(OPTIONS), operations=st.lists(OPERATIONS, min_size=2, max_size=6))
-@settings(max_examples=35, deadline=None)
+@settings(max_examples=35)
 def test_any_history_of_rows_equals_the_whole(
     option: Option, operations: list[tuple[str, object]], cached_model: Callable[..., Conformer]
 ) -> None:

@@ -59,7 +59,7 @@ def test_equals_the_package_local_attention(position: str, window: int, length: 
     window=st.one_of(st.none(), st.integers(1, 300)),
     padded=st.lists(st.integers(0, 200), min_size=2, max_size=2),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_masked_attention_for_any_chunk(
     length: int, context: int, window: int | None, padded: list[int]
 ) -> None:
@@ -78,7 +78,7 @@ def test_equals_masked_attention_for_any_chunk(
 
 
 @given(length=st.integers(1, 200), context=st.integers(0, 150), window=st.integers(1, 250))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_learns_takes_another_path_to_the_same_gradients(length: int, context: int, window: int) -> None:
     """Dropout of a share that drops nothing leads past the path of `_LearningBand`."""
     queries = vectors(2, 2, length, 4).requires_grad_()

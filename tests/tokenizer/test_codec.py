@@ -42,7 +42,7 @@ def test_the_codec_writes_what_miditok_writes(
     params: TokenizerParams = make_params(**changes)
     vocabulary, remi = Tokenizer.build(params).vocabulary, _build_remi(params)
 
-    @settings(max_examples=40, deadline=None, derandomize=True)
+    @settings(max_examples=40, derandomize=True)
     @given(music)
     def compare(drawn: Any) -> None:
         grid = quantize(notes_of(drawn), vocabulary)
@@ -60,7 +60,7 @@ def test_the_codec_writes_what_miditok_writes(
     compare()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(drawn=music)
 def test_every_note_comes_back_within_half_a_step(drawn: Any, make_params: Any) -> None:
     tokenizer = Tokenizer.build(make_params(pedal="ignore", pitch_range=(0, 127)))
@@ -108,7 +108,7 @@ def test_repedalling_within_a_position_survives(make_params: Any) -> None:
     np.testing.assert_allclose(tokenizer.decode(ids).pedal, notes.pedal, atol=1 / 48)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(ids=st.lists(st.integers(0, 329), max_size=80))
 def test_malformed_ids_decode_to_whatever_music_is_in_them(ids: list[int], make_params: Any) -> None:
     tokenizer = Tokenizer.build(make_params(pedal="tokens"))

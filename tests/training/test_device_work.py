@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coma_gen.core.errors import UserError
-from coma_gen.training import loop
+from coma_gen.training import loop, step_gradient
 from coma_gen.training.batches import BatchQueue
+from coma_gen.training.gradients import add_gradient
 from coma_gen.training.recorded import RecordedGradient, recorded_or_plain
+from coma_gen.training.step_gradient import StepGradient
 
 CPU = torch.device("cpu")
 READING = ("aten._local_scalar_dense.default", "aten.is_nonzero.default", "aten.equal.default")
@@ -84,14 +87,14 @@ def test_a_step_without_a_row_reads_nothing(
 def test_a_loss_that_is_no_number_is_named_by_its_step_and_nothing_is_saved_after_it(
     trainer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deferred: None
 ) -> None:
-    real, calls = loop.accumulate_gradient, []
+    real, calls = step_gradient.accumulate_gradient, []
 
     def poisoned(*args: Any, **kwargs: Any) -> list[Tensor]:
         calls.append(kwargs["step"])
         nlls: list[Tensor] = real(*args, **kwargs)
         return [nll * float("nan") for nll in nlls] if kwargs["step"] == 5 else nlls
 
-    monkeypatch.setattr(loop, "accumulate_gradient", poisoned)
+    monkeypatch.setattr(step_gradient, "accumulate_gradient", poisoned)
     with pytest.raises(UserError, match=r"train step 5: .*finite.*checkpoint of step 4 is kept"):
         trainer.train(tmp_path, log_every=100)
     assert calls[-1] == 6, "the next checkpoint reads"
@@ -111,12 +114,12 @@ def test_recorded_passes_take_the_same_steps(
     trainer: ModuleType, tmp_path: Path, uninterrupted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With dropout, two micro-batches a step, and gradients that stay where they are."""
-    real = loop._TrainLoop.begin
+    real = StepGradient.prepare
     addresses: dict[int, set[int]] = {}
 
-    def begin(self: Any, batches: BatchQueue) -> None:
-        real(self, batches)
-        passes = loop.partial(loop.add_gradient, self.train_state.model, bf16=self.bf16)
+    def prepare(self: Any, batches: BatchQueue, *, step: int) -> None:
+        real(self, batches, step=step)
+        passes = partial(add_gradient, self.model, bf16=self.bf16)
         options = {"shape": self.micro_batch_shape, "pad_id": self.pad_id, "device": CPU}
         self.add = recorded_or_plain(passes, **options, record=run_again)
         assert isinstance(self.add, RecordedGradient)
@@ -128,7 +131,7 @@ def test_recorded_passes_take_the_same_steps(
         return result
 
     taken = loop._TrainLoop.take_step
-    monkeypatch.setattr(loop._TrainLoop, "begin", begin)
+    monkeypatch.setattr(StepGradient, "prepare", prepare)
     monkeypatch.setattr(loop._TrainLoop, "take_step", note_addresses)
     assert trainer.digest(trainer.train(tmp_path)) == uninterrupted
     assert addresses and all(len(each) == 1 for each in addresses.values())

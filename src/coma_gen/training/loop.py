@@ -5,7 +5,7 @@ Every step is a function of (weights, optimizer state, step number): its windows
 stopped anywhere, and started again, takes the same steps as one that was not, to the last bit. What happens
 between two checkpoints may happen twice, with one result.
 
-    a step   windows -> micro-batches -> summed nll / all targets of the step -> clip -> AdamW
+    a step   windows -> micro-batches -> summed nll / all targets of the step -> clip -> optimizers
     then     validation?  ->  row of the curve?  ->  checkpoint?  ->  asked to stop?
 
 Where several ranks share the run, each takes its part of a step's windows and of a validation's batches, and
@@ -17,43 +17,34 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from coma_gen.config.schema import TrainParams
 from coma_gen.core.errors import Fault, UserError, memory_fault
-from coma_gen.model.compile import compile_model
-from coma_gen.model.conformer import Conformer, num_parameters
+from coma_gen.model.conformer import num_parameters
 from coma_gen.model.device import deterministic
 from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.read import ShardedSplit
-from coma_gen.shards.windows import draw_windows
 from coma_gen.training.batches import BatchQueue
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_peer
-from coma_gen.training.figures import StepFigures, read_figures
-from coma_gen.training.gradients import accumulate_gradient, add_gradient, clip_gradient
+from coma_gen.training.figures import StepFigures, StepLosses
+from coma_gen.training.gradients import clip_gradient
 from coma_gen.training.loss import validation_nll
 from coma_gen.training.metrics_log import MetricsLog, MetricsRow
 from coma_gen.training.optimizer import set_learning_rate
 from coma_gen.training.plan import StepPlan
 from coma_gen.training.progress import TrainingResult
-from coma_gen.training.recorded import AddGradient, RecordedGradient, recorded_or_plain
 from coma_gen.training.run_lock import exclusive_run_lock
 from coma_gen.training.schedule import learning_rate_share
 from coma_gen.training.signals import GracefulStop
 from coma_gen.training.state import TrainState
-
-MAX_LOSS = 100.0
-"""Nats per token. A model that knows nothing has ln(vocabulary), about 6; what is here gives the right token
-e^-100.
-"""
+from coma_gen.training.step_gradient import StepGradient
 
 
 def train_model(
@@ -82,7 +73,7 @@ def train_model(
         validation_split: what is scored whole.
         shifts: uint16 (variations, V), one of which each train window goes through; None for none. Not used
             where `params.augment` is off.
-        params: the optimisation.
+        params: the optimization.
         threads: CPU threads; the result depends on it.
         device: cpu, cuda, mps or auto.
         pad_id: what fills a window up.
@@ -103,31 +94,31 @@ def train_model(
     """
     for name, split in (("train", train_split), ("validation", validation_split)):
         if split.num_tokens < 2:
-            raise UserError(
-                Fault(
-                    f"{name} split", "must have at least one token to predict", f"{split.num_tokens} tokens"
-                )
-            )
+            rule = "must have at least one token to predict"
+            raise UserError(Fault(f"{name} split", rule, f"{split.num_tokens} tokens"))
     torch_device = ranks.device(device)
     lock = exclusive_run_lock(resume) if ranks.is_first else nullcontext()
-    if params.streams == "bf16":
-        cast("Conformer", model).stream_dtype = torch.bfloat16
     with lock, deterministic(threads, torch_device), GracefulStop(patient=ranks.size > 1) as stop:
         train_state = TrainState(model.to(torch_device), params, resume=resume, key=key, ranks=ranks)
-        folders = (resume, events) if ranks.is_first else (None, None)
-        with MetricsLog(folders[0], train_state.restore(), events=folders[1]) as curve:
+        written, events = (resume, events) if ranks.is_first else (None, None)
+        with MetricsLog(written, train_state.restore(), events=events) as curve:
             run = _TrainLoop(
                 train_state=train_state,
-                shared=train_state.model,
-                train_split=train_split,
+                gradient=StepGradient(
+                    model=train_state.model,
+                    learning=train_state.learning,
+                    split=train_split,
+                    shifts=shifts if params.augment else None,
+                    conditions=conditions,
+                    params=params,
+                    device=torch_device,
+                    pad_id=pad_id,
+                    ranks=ranks,
+                ),
                 validation_split=validation_split,
-                shifts=shifts if params.augment else None,
                 params=params,
                 plan=StepPlan(params, train_state.progress, validation_tokens=validation_split.num_tokens),
-                device=torch_device,
-                pad_id=pad_id,
                 ranks=ranks,
-                conditions=conditions,
             )
             run.advance(curve, stop)
         return run.result(curve.path) if ranks.is_first else None
@@ -139,44 +130,29 @@ class _TrainLoop:
 
     Attributes:
         train_state: what learns.
-        shared: its model, as all ranks train it.
-        params: the optimisation; `plan` has its steps and warm-up.
+        gradient: of its steps.
+        params: the optimization; `plan` has its steps and warm-up.
         ranks: those who train it.
-        add: the passes of a micro-batch; None for those of `shared` as they are.
-        unread: steps whose figures are still on the device.
         share: of the peak learning rate, in the last step.
-        loss: of the last step that was read, nats per token.
-        grad_norm: of that step, before clipping.
+        losses: of its steps.
     """
 
     train_state: TrainState
-    shared: nn.Module
-    train_split: ShardedSplit
+    gradient: StepGradient
     validation_split: ShardedSplit
-    shifts: NDArray[np.uint16] | None
     params: TrainParams
     plan: StepPlan
-    device: torch.device
-    pad_id: int
     ranks: Distributed
-    conditions: WindowConditions | None = None
-    add: AddGradient | None = None
-    unread: list[StepFigures] = field(default_factory=list)
     share: float = 0.0
-    loss: float = 0.0
-    grad_norm: float = 0.0
+    losses: StepLosses = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.losses = StepLosses(self.train_state.progress, diverged=self.diverged)
 
     @property
     def reads_each_step(self) -> bool:
-        """Whether the figures of each step are read at once, or only for a row of the curve, because reading
-        would have a GPU wait for the next step.
-        """
-        return self.device.type != "cuda" or self.ranks.size > 1
-
-    @property
-    def bf16(self) -> bool:
-        """Whether the model runs under bf16 autocast."""
-        return self.params.precision == "bf16"
+        """Whether the figures of each step are read, not only of a row's: a GPU would wait for that."""
+        return self.gradient.device.type != "cuda" or self.ranks.size > 1
 
     @property
     def is_over(self) -> bool:
@@ -196,66 +172,32 @@ class _TrainLoop:
         )
         whole = progress.step
         try:
-            with bar, BatchQueue(self.draw, device=self.device, last=self.params.steps) as batches:
-                self.begin(batches)
+            with (
+                bar,
+                BatchQueue(
+                    self.gradient.draw, device=self.gradient.device, last=self.params.steps
+                ) as batches,
+            ):
+                if not self.is_over:
+                    self.gradient.prepare(batches, step=progress.step)
                 while not self.is_over:
                     curve.start()
                     tokens = self.take_step(progress.step + 1, batches)
                     curve.count(tokens)
                     self.after_step(curve)
                     whole = progress.step
-                    bar.set_postfix_str(
-                        f"loss {self.loss:.3f}, {curve.tokens_per_second:,.0f} tokens/s", refresh=False
-                    )
+                    speed = f"{curve.tokens_per_second:,.0f} tokens/s"
+                    bar.set_postfix_str(f"loss {self.losses.loss:.3f}, {speed}", refresh=False)
                     bar.total = self.plan.params.steps
                     bar.update()
                     self.end_if_asked(curve, stop)
         except (RuntimeError, MemoryError) as error:
-            is_lost = isinstance(error, RuntimeError) and is_lost_peer(error)
-            if is_lost and whole == progress.step:
+            if isinstance(error, RuntimeError) and is_lost_peer(error) and whole == progress.step:
                 self.save(curve)
             remedy = "halve train.micro_batch and double train.grad_accum_steps: the batch stays the same"
             if fault := memory_fault(error, where=f"train step {progress.step + 1}", remedy=remedy):
                 raise UserError(fault) from error
             raise
-
-    def begin(self, batches: BatchQueue) -> None:
-        """Makes the model ready to learn, together with the other ranks.
-
-        DistributedDataParallel lays out its exchange anew after its first backward pass. One whose gradient
-        is dropped lets every step, of a run and of one that goes on, add up in the same order.
-        """
-        self.train_state.model.train()
-        if self.params.compile and not self.is_over:
-            compile_model(
-                cast("Conformer", self.train_state.model),
-                length=self.params.seq_len,
-                device=self.device,
-                rehearse=self.rehearse,
-            )
-        if self.ranks.size > 1 and not self.is_over:
-            self.shared = self.ranks.shared(self.train_state.model, self.device)
-            if self.shared is not self.train_state.model:
-                self.accumulate(self.train_state.progress.step, batches)
-        if self.params.cuda_graphs and self.device.type == "cuda" and not self.is_over:
-            passes = partial(add_gradient, self.train_state.model, bf16=self.bf16)
-            shape = self.micro_batch_shape
-            told = len(self.conditions.tables.names) if self.conditions else 0
-            self.add = recorded_or_plain(
-                passes, shape=shape, pad_id=self.pad_id, device=self.device, conditions=told
-            )
-
-    @property
-    def micro_batch_shape(self) -> tuple[int, int]:
-        """Windows and tokens of a forward pass."""
-        part = self.ranks.share(self.params)
-        return part.windows // part.micro_batches, self.params.seq_len
-
-    def rehearse(self) -> None:
-        """A forward and a backward pass of the shapes of a micro-batch, whose gradient is dropped."""
-        input_ids = torch.full(self.micro_batch_shape, self.pad_id, device=self.device)
-        add_gradient(self.train_state.model, input_ids, input_ids, bf16=self.bf16)
-        self.train_state.model.zero_grad(set_to_none=True)
 
     def end_if_asked(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Ends the run with a checkpoint, on all ranks, where one of them was asked to stop."""
@@ -275,14 +217,14 @@ class _TrainLoop:
                 each is read, the weights are those of the step before.
         """
         params, ranks = self.plan.params, self.ranks
-        nlls, tokens = self.accumulate(step, batches)
+        nlls, tokens = self.gradient.accumulate(step, batches)
         if ranks.size > 1:
             loss_sum, count = ranks.total(sum(map(float, nlls)), tokens)
             nlls, tokens = [torch.tensor(loss_sum, dtype=torch.float64)], int(count)
         grad_norm = clip_gradient(self.train_state.learning, params.clip_norm, divisor=tokens / ranks.size)
-        self.unread.append(StepFigures(step, tokens, nlls, grad_norm))
-        if self.reads_each_step or self.is_row_due(step):
-            self.read()
+        self.losses.add(StepFigures(step, tokens, nlls, grad_norm))
+        if self.reads_each_step or self.plan.is_row_due(step):
+            self.losses.read(at_once=not self.reads_each_step)
         self.share = learning_rate_share(step, params)
         set_learning_rate(self.train_state.optimizers, self.share)
         for optimizer in self.train_state.optimizers:
@@ -290,82 +232,17 @@ class _TrainLoop:
         self.train_state.progress.count_step(tokens)
         return tokens
 
-    def read(self) -> None:
-        """Counts the losses of the steps that are not read yet, and looks whether they are numbers.
-
-        Raises:
-            UserError: as `take_step`.
-        """
-        for figures, (loss_sum, grad_norm) in read_figures(self.unread, at_once=not self.reads_each_step):
-            loss = loss_sum / figures.tokens
-            if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
-                got = f"loss {loss:g} and gradient norm {grad_norm:g}"
-                raise self.diverged(figures.step, "loss and gradient must be finite", got)
-            if loss > MAX_LOSS:
-                rule = f"loss must stay below {MAX_LOSS:g} nats per token"
-                raise self.diverged(figures.step, rule, f"{loss:g}")
-            self.train_state.progress.add_loss(loss_sum, figures.tokens)
-            self.loss, self.grad_norm = loss, grad_norm
-        self.unread.clear()
-
-    def draw(self, step: int) -> tuple[NDArray[np.int64], ...]:
-        """This rank's windows of a step, their targets, and what is told of them where something is."""
-        part, seed = self.ranks.share(self.params), self.params.seed
-        windows = draw_windows(
-            self.train_split,
-            seed=seed,
-            step=step,
-            batch=part.windows,
-            seq_len=self.params.seq_len,
-            shifts=self.shifts,
-            pad_id=self.pad_id,
-            first=part.first,
-        )
-        if self.conditions is None:
-            return windows
-        return *windows, self.conditions.draw(*windows, seed=seed, step=step, first=part.first)
-
-    def accumulate(self, step: int, batches: BatchQueue) -> tuple[list[Tensor], int]:
-        """The gradient of a step, averaged over the ranks; returns this rank's summed nlls and targets."""
-        part, batch = self.ranks.share(self.params), batches.take(step)
-        self.train_state.model.zero_grad(set_to_none=not isinstance(self.add, RecordedGradient))
-        nlls = accumulate_gradient(
-            self.shared,
-            batch,
-            micro_batches=part.micro_batches,
-            first_micro_batch=part.first_micro_batch,
-            seed=self.params.seed,
-            step=step,
-            device=self.device,
-            bf16=self.bf16,
-            add=self.add,
-        )
-        if self.ranks.size > 1 and self.shared is self.train_state.model:
-            self.ranks.average(self.train_state.learning)
-        return nlls, batch.tokens
-
-    def is_row_due(self, step: int) -> bool:
-        """Whether the curve has a row of this step, by the plan at hand."""
-        return self.is_validation_due(step) or step % self.params.log_every == 0
-
-    def is_validation_due(self, step: int) -> bool:
-        """Whether this step is validated."""
-        return step >= self.plan.params.steps or step % self.params.validate_every == 0
-
     def after_step(self, curve: MetricsLog) -> None:
         """Validates, writes a row and a checkpoint, where each is due."""
         params, progress = self.params, self.train_state.progress
         step = progress.step
-        self.plan.follow(step, is_row_due=self.is_row_due(step), ranks=self.ranks)
-        is_validated = self.is_validation_due(step)
-        nll = self.validate() if is_validated else None
-        if self.is_row_due(step):
-            self.read()
-            rate = params.learning_rate * self.share
-            curve.append(
-                MetricsRow(step, progress.tokens, progress.close_interval(), rate, self.grad_norm, nll)
-            )
-        if is_validated or step % params.checkpoint_every == 0:
+        self.plan.follow(step, ranks=self.ranks)
+        nll = self.validate() if self.plan.is_validation_due(step) else None
+        if self.plan.is_row_due(step):
+            self.losses.read(at_once=not self.reads_each_step)
+            loss, rate = progress.close_interval(), params.learning_rate * self.share
+            curve.append(MetricsRow(step, progress.tokens, loss, rate, self.losses.grad_norm, nll))
+        if nll is not None or step % params.checkpoint_every == 0:
             self.save(curve)
 
     def save(self, curve: MetricsLog) -> None:
@@ -374,7 +251,7 @@ class _TrainLoop:
         Raises:
             UserError: as `read`, and when a weight is not finite; what was saved before stays the newest.
         """
-        self.read()
+        self.losses.read(at_once=not self.reads_each_step)
         with self.plan.timed("checkpoint"):
             weights = self.train_state.weights()
             if not all(bool(weight.isfinite().all()) for weight in weights.values()):
@@ -395,9 +272,9 @@ class _TrainLoop:
                 self.validation_split,
                 seq_len=params.seq_len,
                 batch=params.micro_batch,
-                pad_id=self.pad_id,
-                device=self.device,
-                bf16=self.bf16,
+                pad_id=self.gradient.pad_id,
+                device=self.gradient.device,
+                bf16=self.gradient.bf16,
                 ranks=self.ranks,
             )
         if not math.isfinite(nll):
@@ -416,18 +293,8 @@ class _TrainLoop:
 
     def result(self, curve: Path) -> TrainingResult:
         """What a finished run hands back."""
-        progress = self.train_state.progress
-        metrics = {
-            "steps": progress.step,
-            "tokens": progress.tokens,
-            "epochs": progress.tokens / self.train_split.num_tokens,
-            "parameters": num_parameters(self.train_state.model),
-            "train_loss": progress.train_loss,
-            "best": {"step": progress.best_step, "validation_nll": progress.best_nll},
-            "last": {"validation_nll": progress.validation_nll},
-            "stopped_early": progress.stopped_early,
-        }
-        best = {name: value.clone() for name, value in self.train_state.best.items()}
-        return TrainingResult(
-            best_state=best, last_state=self.train_state.weights(), metrics=metrics, curve=curve
+        metrics = self.train_state.progress.metrics(
+            parameters=num_parameters(self.train_state.model), split_tokens=self.gradient.split.num_tokens
         )
+        best = {name: value.clone() for name, value in self.train_state.best.items()}
+        return TrainingResult(best, self.train_state.weights(), metrics, curve)

@@ -54,6 +54,14 @@ class StepPlan:
         warm_up = min(self._params.warmup_steps, int(WARM_UP_SHARE * steps))
         return self._params.model_copy(update={"steps": steps, "warmup_steps": warm_up})
 
+    def is_row_due(self, step: int) -> bool:
+        """Whether the curve has a row of this step."""
+        return self.is_validation_due(step) or step % self._params.log_every == 0
+
+    def is_validation_due(self, step: int) -> bool:
+        """Whether this step is validated."""
+        return step >= self.params.steps or step % self._params.validate_every == 0
+
     @contextmanager
     def timed(self, work: str) -> Iterator[None]:
         """Takes the time of work that is no step, such as a validation."""
@@ -62,16 +70,16 @@ class StepPlan:
         self._took[work] = clock() - started
         self._beside += self._took[work]
 
-    def follow(self, step: int, *, is_row_due: bool, ranks: Distributed) -> None:
+    def follow(self, step: int, *, ranks: Distributed) -> None:
         """Plans anew after a step, where a row is due or time is up. To be called by all ranks, each step."""
         if self._params.max_minutes is None:
             return
         spent = self._spent_before + clock() - self._started
         left = 60.0 * self._params.max_minutes - spent
-        (planned,) = ranks.total(self._planned(step, left, is_row_due) if ranks.is_first else 0)
+        (planned,) = ranks.total(self._planned(step, left) if ranks.is_first else 0)
         self._progress.planned_steps, self._progress.seconds = int(planned), spent
 
-    def _planned(self, step: int, left: float, is_row_due: bool) -> int:
+    def _planned(self, step: int, left: float) -> int:
         """Steps in all, after `step` of them and with `left` seconds to go."""
         now = clock()
         self._first = self._first or (step, now)
@@ -84,7 +92,7 @@ class StepPlan:
             last += each * self._validation_steps  # forward passes alone are not slower than that
         if left <= last + each:
             return step
-        if not is_row_due:
+        if not self.is_row_due(step):
             return self._progress.planned_steps or self._params.steps
         each += self._took.get("validation", each * self._validation_steps) / self._params.validate_every
         each += self._took.get("checkpoint", 0.0) / self._params.checkpoint_every

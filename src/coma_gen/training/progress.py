@@ -84,3 +84,21 @@ class Progress:
             return False
         self.best_step, self.best_nll, self.validations_without_better = self.step, nll, 0
         return True
+
+    def metrics(self, *, parameters: int, split_tokens: int) -> dict[str, Any]:
+        """The metrics of a finished run, as `TrainingResult` has them.
+
+        Args:
+            parameters: of the model.
+            split_tokens: of the train split.
+        """
+        return {
+            "steps": self.step,
+            "tokens": self.tokens,
+            "epochs": self.tokens / split_tokens,
+            "parameters": parameters,
+            "train_loss": self.train_loss,
+            "best": {"step": self.best_step, "validation_nll": self.best_nll},
+            "last": {"validation_nll": self.validation_nll},
+            "stopped_early": self.stopped_early,
+        }

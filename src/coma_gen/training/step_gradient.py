@@ -1,0 +1,142 @@
+"""The gradient of a step, from its windows to what all ranks share: plain, compiled, or by CUDA graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from coma_gen.config.schema import TrainParams
+from coma_gen.model.compile import compile_model
+from coma_gen.model.conformer import Conformer
+from coma_gen.shards.conditions import WindowConditions
+from coma_gen.shards.read import ShardedSplit
+from coma_gen.shards.windows import draw_windows
+from coma_gen.training.batches import BatchQueue
+from coma_gen.training.distributed import Distributed
+from coma_gen.training.gradients import accumulate_gradient, add_gradient
+from coma_gen.training.recorded import AddGradient, RecordedGradient, recorded_or_plain
+
+
+@dataclass
+class StepGradient:
+    """Puts the gradient of a step into a model's parameters.
+
+    Attributes:
+        model: what learns, on its device.
+        learning: the parameters that do.
+        split: what windows are drawn from.
+        shifts: uint16 (variations, V), one of which each window goes through; None for none.
+        conditions: what the model is told of its windows; None for nothing.
+        params: the settings of the run.
+        device: where the model is.
+        pad_id: what fills a window up.
+        ranks: those who train it.
+        shared: the model as all ranks train it.
+        add: the passes of a micro-batch; None for those of `shared` as they are.
+    """
+
+    model: nn.Module
+    learning: list[nn.Parameter]
+    split: ShardedSplit
+    shifts: NDArray[np.uint16] | None
+    conditions: WindowConditions | None
+    params: TrainParams
+    device: torch.device
+    pad_id: int
+    ranks: Distributed
+    shared: nn.Module = field(init=False)
+    add: AddGradient | None = None
+
+    def __post_init__(self) -> None:
+        self.shared = self.model
+        if self.params.streams == "bf16":
+            cast("Conformer", self.model).stream_dtype = torch.bfloat16
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the model runs under bf16 autocast."""
+        return self.params.precision == "bf16"
+
+    def prepare(self, batches: BatchQueue, *, step: int) -> None:
+        """Makes the model ready to learn, together with the other ranks.
+
+        DistributedDataParallel lays out its exchange anew after its first backward pass. One whose gradient
+        is dropped lets every step, of a run and of one that goes on, add up in the same order.
+
+        Args:
+            batches: of `draw`.
+            step: the last one taken.
+        """
+        self.model.train()
+        if self.params.compile:
+            compile_model(
+                cast("Conformer", self.model),
+                length=self.params.seq_len,
+                device=self.device,
+                rehearse=self.rehearse,
+            )
+        if self.ranks.size > 1:
+            self.shared = self.ranks.shared(self.model, self.device)
+            if self.shared is not self.model:
+                self.accumulate(step, batches)
+        if self.params.cuda_graphs and self.device.type == "cuda":
+            passes = partial(add_gradient, self.model, bf16=self.bf16)
+            shape = self.micro_batch_shape
+            told = len(self.conditions.tables.names) if self.conditions else 0
+            self.add = recorded_or_plain(
+                passes, shape=shape, pad_id=self.pad_id, device=self.device, conditions=told
+            )
+
+    @property
+    def micro_batch_shape(self) -> tuple[int, int]:
+        """Windows and tokens of a forward pass."""
+        part = self.ranks.share(self.params)
+        return part.windows // part.micro_batches, self.params.seq_len
+
+    def rehearse(self) -> None:
+        """A forward and a backward pass of the shapes of a micro-batch, whose gradient is dropped."""
+        input_ids = torch.full(self.micro_batch_shape, self.pad_id, device=self.device)
+        add_gradient(self.model, input_ids, input_ids, bf16=self.bf16)
+        self.model.zero_grad(set_to_none=True)
+
+    def draw(self, step: int) -> tuple[NDArray[np.int64], ...]:
+        """This rank's windows of a step, their targets, and what is told of them where something is."""
+        part, seed = self.ranks.share(self.params), self.params.seed
+        windows = draw_windows(
+            self.split,
+            seed=seed,
+            step=step,
+            batch=part.windows,
+            seq_len=self.params.seq_len,
+            shifts=self.shifts,
+            pad_id=self.pad_id,
+            first=part.first,
+        )
+        if self.conditions is None:
+            return windows
+        return *windows, self.conditions.draw(*windows, seed=seed, step=step, first=part.first)
+
+    def accumulate(self, step: int, batches: BatchQueue) -> tuple[list[Tensor], int]:
+        """The gradient of a step, averaged over the ranks; returns this rank's summed nlls and targets."""
+        part, batch = self.ranks.share(self.params), batches.take(step)
+        self.model.zero_grad(set_to_none=not isinstance(self.add, RecordedGradient))
+        nlls = accumulate_gradient(
+            self.shared,
+            batch,
+            micro_batches=part.micro_batches,
+            first_micro_batch=part.first_micro_batch,
+            seed=self.params.seed,
+            step=step,
+            device=self.device,
+            bf16=self.bf16,
+            add=self.add,
+        )
+        if self.ranks.size > 1 and self.shared is self.model:
+            self.ranks.average(self.learning)
+        return nlls, batch.tokens
