@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from coma_gen.core.errors import UserError
-from coma_gen.model.device import choose_device, deterministic, reseed
+from coma_gen.model.device import choose_device, computes_bf16, deterministic, reseed
+from coma_gen.training.stage import warn_of_bf16
 
 
 def test_cpu_and_auto() -> None:
@@ -28,6 +29,20 @@ def test_the_best_device_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("auto").type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
+
+
+@pytest.mark.parametrize("found", [{}, {"avx2": True, "avx512_bf16": False}])
+def test_a_cpu_without_instructions_for_bf16_is_told(
+    found: dict[str, bool], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert not computes_bf16(torch.device("cpu")) and computes_bf16(torch.device("cuda"))
+    warn_of_bf16(torch.device("cuda"))
+    assert not caplog.messages
+    warn_of_bf16(torch.device("cpu"))
+    assert ["emulates bf16" in message for message in caplog.messages] == [True]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**found, "amx_bf16": True})
+    assert computes_bf16(torch.device("cpu"))
 
 
 def test_settings_hold_inside_and_come_back() -> None:

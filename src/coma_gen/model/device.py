@@ -36,6 +36,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""As `torch.cpu.get_capabilities` calls them, on x86 and on ARM."""
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are fast there; a CPU without instructions for them emulates them."""
+    return device.type != "cpu" or any(map(torch.cpu.get_capabilities().get, BF16_INSTRUCTIONS))
+
+
 CPU = torch.device("cpu")
 deterministic_settings: Any = torch.utils.deterministic
 

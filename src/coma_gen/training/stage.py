@@ -10,12 +10,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from coma_gen.config.rules import check_world_size
 from coma_gen.config.schema import Params
 from coma_gen.core.artifact import verify_artifact
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import write_atomic
 from coma_gen.model.conformer import Conformer
+from coma_gen.model.device import computes_bf16
 from coma_gen.model.serialization import load_model, save_model
 from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.read import ShardedSplit, read_shifts
@@ -73,6 +76,8 @@ def train_stage(
     if init_from is not None:
         made_from["init_from"] = _take_weights(conformer, init_from, tokens.files["vocabulary.json"])
     with init_distributed() as ranks:
+        if ranks.is_first and params.train.precision == "bf16":
+            warn_of_bf16(ranks.device(params.runtime.device))
         faults = list(check_world_size(ranks.size, params.model, params.train))
         if faults:
             raise ranks.ended(UserError(*faults), status=1)
@@ -97,6 +102,12 @@ def train_stage(
     save_model(model, conformer, weights=weights, tokenizer=tokenizer, made_from=made_from)
     write_atomic(curve, result.curve.read_bytes())
     return result.metrics
+
+
+def warn_of_bf16(device: torch.device) -> None:
+    """Says it where bf16 is emulated."""
+    if not computes_bf16(device):
+        logger.warning("train.precision: this CPU emulates bf16; fp32 is faster here, with other results")
 
 
 def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
