@@ -109,6 +109,7 @@ for number, piece in enumerate(pieces, start=1):
 print(model.is_pinned)
 """
 
+    @pytest.mark.slow
     def test_the_same_seed_gives_the_same_bytes(self, folder: Path, prompt: Path) -> None:
         here = prompt.parent
         pinned = run_python(self.PROGRAM, folder, prompt.name, folder=here)

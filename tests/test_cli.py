@@ -88,11 +88,15 @@ def test_the_ui_is_this_process_which_ends_when_it_is_told_to(
 ) -> None:
     became: list[tuple[str, list[str], Path]] = []
     monkeypatch.setattr(os, "execv", lambda program, words: became.append((program, words, Path.cwd())))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_LOGGING_LEVEL"):
+        monkeypatch.setenv(name, "")  # so that what the command sets is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
     assert ended("ui", "--port", "5009") == 0
     ((program, words, folder),) = became
     assert (program, folder) == (sys.executable, checkout)
-    assert words[1:4] == ["-m", "mlflow", "ui"] and words[-2:] == ["--port", "5009"]
+    assert words[1:4] == ["-m", "mlflow", "ui"] and words[-4:-2] == ["--port", "5009"]
+    assert (os.environ["MLFLOW_LOGGING_LEVEL"], os.environ["PYTHONWARNINGS"]) == ("WARNING", "error")
     assert "open http://127.0.0.1:5009/" in capsys.readouterr().out
 
 

@@ -67,6 +67,7 @@ def test_all_pictures_are_shown() -> None:
     assert [path.name for path in pictures.glob("*.*") if f"pictures/{path.name})" not in text] == []
 
 
+@pytest.mark.slow
 def test_pictures_without_a_browser_say_so() -> None:
     env = {**environment(), "COMA_BROWSER": "nothing-of-the-kind"}
     command = [sys.executable, ".ci/make_pictures.py"]

@@ -42,6 +42,7 @@ def test_the_prompts_are_made_by_their_script(tmp_path: Path) -> None:
         assert 8 < notes.end < 15 and len(notes) > 50 and len(set(notes.velocity.tolist())) > 8
 
 
+@pytest.mark.slow
 def test_the_script_continues_a_prompt(model: Path, tmp_path: Path) -> None:
     words = [EXAMPLES / "prompts" / "waltz.mid", "--model", model, "--seconds", "0.3", "--out", "new/waltz"]
     lines = run_python(EXAMPLES / "continue_midi.py", *words, folder=tmp_path).splitlines()
@@ -72,6 +73,7 @@ def test_the_lines_of_a_page_run_as_they_stand(
     assert written <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_its_first_cell_to_its_last(model: Path, tmp_path: Path) -> None:
     notebook = json.loads((EXAMPLES / "explore.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]

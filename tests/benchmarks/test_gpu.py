@@ -30,6 +30,7 @@ def without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "compile_model", lambda *_, **__: False)
 
 
+@pytest.mark.slow
 def test_smoke_holds_on_a_cpu_and_says_what_is_not_tried(capsys: pytest.CaptureFixture[str]) -> None:
     found = {name: (apart, limit) for name, apart, limit in gpu.smoke(gpu.maestro_size(small=True), CPU)}
     assert len(found) == 6 and all(apart <= limit for apart, limit in found.values()), found
@@ -58,6 +59,7 @@ def test_a_difference_is_found() -> None:
     assert gpu.same_bits([one], [other]) == 1.0 and gpu.same_bits([one], [one.clone()]) == 0.0
 
 
+@pytest.mark.slow
 def test_speed_has_a_line_for_each_mode() -> None:
     size = gpu.maestro_size(small=True)
     rows = {row[0]: row[1:] for row in gpu.training_rows(size, CPU, rounds=1, side=16)}

@@ -162,7 +162,7 @@ def test_pieces_are_those_of_the_library_to_the_byte_and_come_while_they_are_mad
     settings = Request(**asked, tokens=studio.limits.max_tokens)
     assert made == continue_midi(studio.composer, SONG, settings, name="scale.mid")
     (begun,) = (event["begun"] for event in answers if "begun" in event)
-    assert (begun["start"], begun["joint"], len(begun["notes"])) == (0.0, 5.5, 12)
+    assert (begun["start"], begun["splice"], len(begun["notes"])) == (0.0, 5.5, 12)
     shown: list[list[list[float]]] = [[], []]
     progress = [event["progress"] for event in answers if "progress" in event]
     for parts in progress:
@@ -190,7 +190,7 @@ def test_touches_are_those_of_the_library_to_the_byte_and_come_while_they_are_pl
     assert made == [each.midi for each in played]
     assert [len(piece["notes"]) for piece in answers[-1]["pieces"]] == [12, 12]
     (begun,) = (event["begun"] for event in answers if "begun" in event)
-    assert (begun["joint"], begun["notes"], begun["seconds"]) == (None, [], pytest.approx(5.9, abs=1e-3))
+    assert (begun["splice"], begun["notes"], begun["seconds"]) == (None, [], pytest.approx(5.9, abs=1e-3))
     seconds = [event["progress"][1]["seconds"] for event in answers if "progress" in event]
     assert len(seconds) > 20 and seconds == sorted(seconds)
     options = "--seed 5 --num 2 --temperature 0.9 --timing 45 --keep-lengths"
@@ -240,7 +240,7 @@ def test_a_long_prompt_is_shown_from_ten_seconds_before_its_end(client: TestClie
     song = midi_bytes(Notes.of(times, [1.0] * 20, [60] * 20, [64] * 20))
     answers = events(client, midi=base64.b64encode(song).decode(), seconds=1)
     (begun,) = (event["begun"] for event in answers if "begun" in event)
-    assert (begun["start"], begun["joint"]) == (28.0, 38.0)
+    assert (begun["start"], begun["splice"]) == (28.0, 38.0)
     assert [row[0] for row in begun["notes"]] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     assert all(row[0] > 10.0 for row in answers[-1]["pieces"][0]["notes"])
 
@@ -287,7 +287,7 @@ def test_sound_is_not_made_of_hours(client: TestClient) -> None:
 
 
 def test_everything_comes_as_one_file(client: TestClient) -> None:
-    pieces = [{"midi": TEXT, "name": name, "joint": 3.0} for name in ("a.mid", "../a.mid")]
+    pieces = [{"midi": TEXT, "name": name, "splice": 3.0} for name in ("a.mid", "../a.mid")]
     answer = client.post("/archive", json={"pieces": pieces, "command": "coma-gen generate"})
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as file:

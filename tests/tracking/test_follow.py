@@ -87,6 +87,7 @@ def start_training(home: Path, own_code: dict[str, str]) -> Iterator[Callable[..
             os.kill(training.follower, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_it_sends_a_training_that_is_killed_and_one_that_resumes(
     home: Path,
     store: Store,
@@ -125,6 +126,7 @@ def test_it_sends_a_training_that_is_killed_and_one_that_resumes(
     assert (home / "follower.log").read_text() == ""
 
 
+@pytest.mark.slow
 def test_sigterm_to_all_is_not_a_good_end(
     home: Path,
     store: Store,

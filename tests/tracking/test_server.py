@@ -218,6 +218,7 @@ def test_it_answers_many_at_once_as_one_by_one_refuses_and_ends_at_ctrl_c(
             long.result()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_missing(
     folder: Path, own_code: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

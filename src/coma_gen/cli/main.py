@@ -53,6 +53,8 @@ EXTRAS = {"serve": "serve"}
 """Command -> the extra of pyproject.toml that it needs; the others in a checkout need `pipeline`."""
 
 
+QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+"""For MLflow's UI, whose twenty lines at the start would hide the address."""
 UNKNOWN = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 """What argparse says of a command that there is not."""
 
@@ -238,9 +240,10 @@ def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
         print(f"the runs are kept by a server: open {words[0]}")
     else:
         page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
-        print(f"{shlex.join(words)}\nopen {page}\nstop with Ctrl-C", flush=True)
+        print(f"{shlex.join(words)}\nopen {page} in some seconds\nstop with Ctrl-C", flush=True)
         os.chdir(workspace.home)
-        command = [sys.executable, "-m", *words]
+        os.environ |= QUIET | os.environ
+        command = [sys.executable, "-m", *words, "--uvicorn-opts", "--log-level warning"]
         os.execv(sys.executable, command)  # noqa: S606 - MLflow as this process, which ends when it is told to
     return 0
 

@@ -80,15 +80,15 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
 
 $("roll").addEventListener("pointerdown", (event) => {
   $("roll").setPointerCapture(event.pointerId);
-  moveJoint(placeUnder(event));
+  moveSplice(placeUnder(event));
 });
-$("roll").addEventListener("pointermove", (event) => event.buttons && moveJoint(placeUnder(event)));
+$("roll").addEventListener("pointermove", (event) => event.buttons && moveSplice(placeUnder(event)));
 $("roll").addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
-  const seconds = movedBy(event.key, here().joint, here().end);
+  const seconds = movedBy(event.key, here().splice, here().end);
   if (event.key === " ") togglePreview();
   else if (seconds === null) return;
-  else moveJoint(seconds);
+  else moveSplice(seconds);
   event.preventDefault();
 });
 $("use").addEventListener("input", () => {

@@ -76,8 +76,8 @@ async function openMidi(name, bytes) {
 /** Shows a prompt as the first place of a new trail, or behind others of the present one. */
 function open(prompt, behind = 0) {
   const first = prompt.notes?.length ? prompt.notes[0][0] : 0;
-  const place = { ...prompt, first, joint: prompt.end ?? 0, takes: document.createElement("div") };
-  place.use = place.joint <= ALL_UP_TO ? null : OTHERWISE;
+  const place = { ...prompt, first, splice: prompt.end ?? 0, takes: document.createElement("div") };
+  place.use = place.splice <= ALL_UP_TO ? null : OTHERWISE;
   trail.splice(behind, Infinity, place);
   goTo(behind + 1);
 }
@@ -166,34 +166,34 @@ function showMode() {
 /** What of the file is used: [from, to] in seconds. */
 function usedOf(place) {
   if (modeOf(place) === "express") return [0, place.end];
-  const lastBefore = place.notes.findLast((note) => note[0] < place.joint)?.[0] ?? 0;
-  const from = place.use === null ? 0 : Math.max(0, Math.min(place.joint - place.use, lastBefore));
-  return [Math.floor(100 * from) / 100, place.joint];
+  const lastBefore = place.notes.findLast((note) => note[0] < place.splice)?.[0] ?? 0;
+  const from = place.use === null ? 0 : Math.max(0, Math.min(place.splice - place.use, lastBefore));
+  return [Math.floor(100 * from) / 100, place.splice];
 }
 
 function showChoice() {
   const place = here();
-  const whole = Math.ceil(place.joint - place.first);
+  const whole = Math.ceil(place.splice - place.first);
   $("use").max = Math.max(2, whole);
   $("use").value = place.use ?? $("use").max;
   const used = usedOf(place);
   const atEnd = used[1] >= place.end;
   const isWhole = modeOf(place) === "express";
-  $("use-text").textContent = place.use === null ? "all before it" : `the last ${place.use} s`;
-  $("choice").textContent = isWhole ? "" : `The new music begins ${atEnd ? "at the end" : `at ${clock(place.joint)}`}.`;
-  const music = { notes: place.notes, seconds: place.end, joint: isWhole ? place.end : place.joint, used: [used[0], atEnd ? Infinity : used[1]] };
+  $("use-text").textContent = place.use === null ? "all before the line" : `the last ${place.use} s`;
+  $("choice").textContent = isWhole ? "" : `The new music begins ${atEnd ? "at the end" : `at ${clock(place.splice)}`}.`;
+  const music = { notes: place.notes, seconds: place.end, splice: isWhole ? place.end : place.splice, used: [used[0], atEnd ? Infinity : used[1]] };
   keepDrawn($("roll"), () => music);
-  const told = { now: Math.floor(place.joint), max: Math.floor(place.end), text: `${clock(place.joint)} of ${clock(place.end)}` };
+  const told = { now: Math.floor(place.splice), max: Math.floor(place.end), text: `${clock(place.splice)} of ${clock(place.end)}` };
   for (const [name, value] of Object.entries(told)) $("roll").setAttribute(`aria-value${name}`, value);
 }
 
-function moveJoint(seconds) {
+function moveSplice(seconds) {
   const place = here();
   if (modeOf(place) === "express") return;
   stopPreview();
   const near = Math.round(10 * seconds) / 10;
-  place.joint = near > place.last ? place.end : Math.max(near, Math.ceil(10 * place.first + 0.5) / 10);
-  if (place.use !== null && place.use >= place.joint - place.first) place.use = null;
+  place.splice = near > place.last ? place.end : Math.max(near, Math.ceil(10 * place.first + 0.5) / 10);
+  if (place.use !== null && place.use >= place.splice - place.first) place.use = null;
   showChoice();
 }
 

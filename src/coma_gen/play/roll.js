@@ -60,8 +60,8 @@ function rampOf(soft, loud) {
 /**
  * Draws music into the canvas of a `.roll`, as wide as it is, and leaves the layout in its data-roll.
  *
- * music: {notes: [[onset, duration, pitch, velocity]], seconds, joint, used: [from, to], range}. Notes after
- * `joint` are the model's, where it is null all; those outside of `used` are pale; `range` is of the pitches shown.
+ * music: {notes: [[onset, duration, pitch, velocity]], seconds, splice, used: [from, to], range}. Notes after
+ * `splice` are the model's, where it is null all; those outside of `used` are pale; `range` is of the pitches shown.
  */
 function drawRoll(frame, music) {
   frame.drawnWidth = frame.clientWidth;
@@ -78,7 +78,7 @@ function drawRoll(frame, music) {
   const color = colorsOf();
   for (let line = 0; line < layout.lines; line++) drawLine(pen, layout, line, color);
   drawNotes(pen, layout, music, color);
-  if (music.joint !== null) drawJoint(pen, layout, music.joint, color("ink"));
+  if (music.splice !== null) drawSplice(pen, layout, music.splice, color("ink"));
 }
 
 function drawLine(pen, layout, line, color) {
@@ -116,7 +116,7 @@ function drawNotes(pen, layout, music, color) {
   const [from, to] = music.used ?? [0, Infinity];
   for (const [onset, duration, pitch, velocity] of [...music.notes].sort((a, b) => a[3] - b[3])) {
     const depth = Math.round(7 * kept((velocity - SOFTEST) / (LOUDEST - SOFTEST), 0, 1));
-    const isMade = music.joint === null || onset > music.joint + 0.001;
+    const isMade = music.splice === null || onset > music.splice + 0.001;
     pen.fillStyle = music.used && (onset < from || onset >= to) ? color("plain-soft") : (isMade ? made : given)[depth];
     const last = kept(Math.floor((onset + duration) / layout.line_seconds), 0, layout.lines - 1);
     for (let line = kept(Math.floor(onset / layout.line_seconds), 0, layout.lines - 1); line <= last; line++) {
@@ -129,7 +129,7 @@ function drawNotes(pen, layout, music, color) {
 }
 
 /** The line where the new music begins. */
-function drawJoint(pen, layout, seconds, ink) {
+function drawSplice(pen, layout, seconds, ink) {
   const place = placeOf(layout, seconds);
   const { width, total, keys } = layout.pixels;
   const [x, y] = [place.x * width, place.y * total];

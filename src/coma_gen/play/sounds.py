@@ -116,7 +116,7 @@ class Archive:
 
 
 def parse_archive(body: Mapping[str, Any], limits: Limits) -> Archive:
-    """Understands {pieces: [{midi, name, joint}], command}.
+    """Understands {pieces: [{midi, name, splice}], command}.
 
     Raises:
         UserError: something of it is no such thing.
@@ -125,10 +125,10 @@ def parse_archive(body: Mapping[str, Any], limits: Limits) -> Archive:
     if not isinstance(rows, list) or not 1 <= len(rows) <= limits.max_pieces:
         raise UserError(Fault("pieces", f"must be a list of 1 to {limits.max_pieces}"))
     if not all(isinstance(row, dict) for row in rows) or not isinstance(command, str):
-        raise UserError(Fault("pieces, command", "must be objects with midi, name and joint; and a text"))
-    prompt_ends = [row.get("joint") for row in rows]
+        raise UserError(Fault("pieces, command", "must be objects with midi, name and splice; and a text"))
+    prompt_ends = [row.get("splice") for row in rows]
     if not all(end is None or (isinstance(end, int | float) and 0 <= end < 1e6) for end in prompt_ends):
-        raise UserError(Fault("joint", "must be a second of the piece"))
+        raise UserError(Fault("splice", "must be a second of the piece"))
     return Archive([parse_sound(row, limits) for row in rows], prompt_ends, command[:10_000])
 
 

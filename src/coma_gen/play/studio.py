@@ -93,7 +93,11 @@ class Studio:
             prompt_end = 0.0 if notes is None else notes.end_of_onsets
             start = shown_from(prompt_end)
             shown = [] if notes is None else rows(notes.between(start, math.inf).shifted(-start))
-            begun = {"start": start, "joint": None if notes is None else round(prompt_end, 4), "notes": shown}
+            begun = {
+                "start": start,
+                "splice": None if notes is None else round(prompt_end, 4),
+                "notes": shown,
+            }
             report({"begun": begun | {"seconds": parsed.request.seconds}})
             tell = follow(report, start=start, prompt_end=prompt_end)
 

@@ -74,12 +74,12 @@ class Variant {
   }
 
   get music() {
-    const { notes, joint, start, seconds: made } = this.take.begun;
-    const total = (joint ?? start) - start + made;
+    const { notes, splice, start, seconds: made } = this.take.begun;
+    const total = (splice ?? start) - start + made;
     const ends = this.midi ? this.notes.map((note) => note[0] + note[1]) : [total];
-    const shown = joint === null ? null : joint - start;
+    const shown = splice === null ? null : splice - start;
     const seconds = Math.max(shown ?? 0, ...chunked(ends, Math.max));
-    return { notes: [...notes, ...this.notes], seconds, range: this.take.range, joint: shown };
+    return { notes: [...notes, ...this.notes], seconds, range: this.take.range, splice: shown };
   }
 
   draw() {
@@ -120,10 +120,10 @@ class Variant {
 
   /** Fetches the sound, from the second that is shown first, and starts the player. */
   async load() {
-    const { start, joint } = this.take.begun;
+    const { start, splice } = this.take.begun;
     const answer = await ask("/sound", { ...this.file, from: start });
     const audio = this.part("audio");
-    const lead = () => (audio.currentTime = Math.max(0, (joint ?? start) - start - LEAD));
+    const lead = () => (audio.currentTime = Math.max(0, (splice ?? start) - start - LEAD));
     audio.addEventListener("loadedmetadata", lead, { once: true });
     audio.src = URL.createObjectURL(await answer.blob());
     startPlayer(this.element);
@@ -226,8 +226,8 @@ class Take {
     button.disabled = true;
     button.textContent = "Packing ...";
     try {
-      const { joint } = this.begun;
-      const pieces = this.variants.map((variant) => ({ ...variant.file, joint }));
+      const { splice } = this.begun;
+      const pieces = this.variants.map((variant) => ({ ...variant.file, splice }));
       const answer = await ask("/archive", { pieces, command: this.commandLine });
       save(await answer.blob(), `${stemOf(this.prompt, 1, this.kind).replace(/-\d\d$/, "")}.zip`);
     } catch (error) {

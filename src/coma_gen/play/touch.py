@@ -62,7 +62,7 @@ def touch_work(studio: Studio, row: Mapping[str, Any], name: str) -> Work:
 
     def work(report: Report) -> Event:
         seconds = read_notes(midi, name=name).end
-        report({"begun": {"start": 0.0, "joint": None, "notes": [], "seconds": seconds}})
+        report({"begun": {"start": 0.0, "splice": None, "notes": [], "seconds": seconds}})
         with deterministic(studio.threads):
             touches = express_midi(
                 studio.composer,

@@ -174,7 +174,7 @@ def _figures(piece: Continuation, sounding: Notes) -> dict[str, Any]:
             "tokens_redrawn": piece.redrawn,
             **({} if piece.draw is None else _ranked(piece)),
             "reached_its_seconds": piece.reached,
-            "joint_seconds": piece.prompt_end,
+            "splice_seconds": piece.prompt_end,
             "seconds": sounding.end,
         }
     )
