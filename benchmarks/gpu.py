@@ -217,7 +217,7 @@ def _replay_difference(model: Conformer, ids: Tensor) -> float:
             model.eval()(ids[:, :past], each)
         same = all(
             torch.equal(replayed(token, state), plain(token, other))
-            for token in ids[:, : 3 * model.room].split(1, dim=1)
+            for token in torch.split(ids[:, : 3 * model.room], 1, dim=1)
         )
     model.train()
     return float(not same or replayed.recorded.count < model.room)

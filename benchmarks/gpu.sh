@@ -27,7 +27,7 @@ run() {
             smoke) part smoke "${SMOKE_SECONDS:-130}" "$PYTHON" -m benchmarks.gpu smoke $SMALL
                 grep -E 'holds|FAILED' "$OUT/smoke.log" ;;
             speed) part speed "${SPEED_SECONDS:-150}" "$PYTHON" -m benchmarks.gpu speed $SMALL
-                grep '|' "$OUT/speed.log" ;;
+                grep '^|' "$OUT/speed.log" ;;
             train) if part train "$TRAIN_SECONDS" "$PYTHON" stages/train.py; then
                     part parcel 60 "$PYTHON" -m coma_gen.workspace.carry pack "$OUT/parcel" --part-mb "${PART_MB:-15}"
                     cat "$OUT/parcel.log" metrics/train.json

@@ -102,7 +102,7 @@ def job(tmp_path: Path) -> Path:
     python.write_text(
         f"""#!/bin/sh
 [ "$1" = -c ] && exec {sys.executable} "$@"
-echo "holds: $*, | $SLOW |"
+echo "holds: $*"; echo "| $* |"; echo "12:00 | WARNING | of another package"
 echo "$*" >> {tmp_path}/ran
 [ "$*" = stages/train.py ] || exit 0
 [ -z "$SLOW" ] || sleep 60
@@ -143,6 +143,8 @@ class TestScript:
             "-m coma_gen.workspace.carry pack out/parcel --part-mb 15",
         ]
         assert done.stdout == (job / "out" / "summary.txt").read_text()
+        assert "\n| -m benchmarks.gpu speed --small |\n" in done.stdout
+        assert "another package" not in done.stdout.partition("parcel")[0]
         limits = [line.split()[-1] for line in done.stdout.splitlines() if "most" in line]
         assert limits == ["130", "150", "570", "60"], done.stdout
         assert {path.name for path in (job / "out").iterdir()} == {

@@ -144,21 +144,23 @@ def _folded(gain: Tensor, dynamic: Tensor, dynamic_scale: Tensor) -> tuple[Tenso
 class _ProductsFn(torch.autograd.Function):
     """Products of one stream (B, T, D) with each column of `weight` (D, J), (B, T, J), as sums.
 
-    A compiler fuses them with all else that reads the stream. The weight's gradient is a matrix product.
+    A compiler fuses them with all else that reads the stream. The weight's gradient is a matrix product, of
+    `stored`, the stream as it is kept: a product of what is only computed has the compiler keep that as well.
     """
 
     @staticmethod
-    def forward(ctx: Any, stream: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(stream, weight)
+    def forward(ctx: Any, stream: Tensor, weight: Tensor, stored: Tensor) -> Tensor:
+        ctx.save_for_backward(stored, weight)
         return torch.stack([(stream * column).sum(-1) for column in weight.unbind(1)], dim=-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        stream, weight = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        stored, weight = ctx.saved_tensors
         parts = zip(gradient.unbind(-1), weight.unbind(1), strict=True)
         of_stream = _sum_of([part[..., None] * column for part, column in parts])
-        return of_stream, stream.flatten(0, 1).t() @ gradient.flatten(0, 1)
+        of_weight = stored.flatten(0, 1).t() @ gradient.flatten(0, 1).to(stored.dtype)
+        return of_stream, of_weight.to(weight.dtype), None
 
 
 class _FusedStreams:
@@ -177,11 +179,12 @@ class _FusedStreams:
     """
 
     def __init__(self, streams: Tensor, weight: Tensor, scale: Tensor, static: Tensor) -> None:
-        self.streams = computed(streams).unbind(2)
+        kept = streams.unbind(2)  # first: of two casts in a row a compiler leaves the first one out
+        self.streams = [computed(stored) for stored in kept]
         self.coefficients = []
-        for stream, start in zip(self.streams, static.unbind(0), strict=True):
+        for stream, stored, start in zip(self.streams, kept, static.unbind(0), strict=True):
             inverse = stream.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
-            products: Tensor = _ProductsFn.apply(stream, weight)  # type: ignore[no-untyped-call]
+            products: Tensor = _ProductsFn.apply(stream, weight, stored.detach())  # type: ignore[no-untyped-call]
             self.coefficients.append(start + (products * inverse).tanh() * scale)
 
     def read(self) -> Tensor:
