@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,7 @@ def wish_rows(player: Player, strength: float) -> Iterator[str]:
     for name in CONDITIONS:
         if name == "polyphony" and name not in told:
             continue
-        up, down = (player.play(Controls(**{name: sign * strength})) for sign in (1, -1))
+        up, down = (player.play(replace(Controls(), **{name: sign * strength})) for sign in (1, -1))
         values = [player.measured(name, pieces) for pieces in (up, plain, down)]
         means = " | ".join(f"{np.nanmean(each):.1f}" for each in values)
         how, moved = "condition" if name in told else "pull", np.mean(values[0] > values[2])

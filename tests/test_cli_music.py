@@ -687,7 +687,7 @@ def test_a_model_with_conditions_is_told_what_is_asked_for(
     asked = (*SHORT, "--audio", "none", "--seed", "2", "--out")
     repeats = []
     for number, wishes in enumerate((["--target", "density=3"], ["--no-follow", "--polyphony", "-1"])):
-        main(["generate", "band.mid", "--model", str(told), *wishes, *asked, f"out{number}"])
+        assert ended("generate", "band.mid", "--model", told, *wishes, *asked, f"out{number}") == 0
         settings = json.loads((cwd / f"out{number}" / "settings.json").read_text())
         repeats.append(shlex.split(settings["command"]))
     assert "density=3" in repeats[0] and "--no-follow" not in repeats[0]

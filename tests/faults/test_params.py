@@ -63,7 +63,7 @@ FINE = {
     "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.cuda_graphs train.augment "
     "train.tensorboard report.audio",
     "empty list": "split.composers_keep split.composers_drop shard.tempo_factors "
-    "model.global_attention_layers sample.truncate",
+    "model.global_attention_layers model.conditions sample.truncate",
     "a list": "model.window_sizes model.global_attention_layers",
 }
 """What the keys may be that stand here, as their comments in params.yaml say."""
@@ -72,6 +72,7 @@ TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"model.window_sizes": [32, 4096]}, "model.window_sizes"),
     ({"model.head_dim": 31, "model.attention_position": "rotary"}, "model.head_dim"),
     ({"model.head_dim": 31, "model.attention_position": "xpos"}, "model.head_dim"),
+    ({"model.conditions": ["density", "density"]}, "model.conditions"),
     ({"tokenizer.vocab_size": 20}, "tokenizer.vocab_size"),
     ({"tokenizer.pitch_range": [80, 40]}, "tokenizer.pitch_range"),
     ({"tokenizer.pitch_range": [60, 60]}, "tokenizer.pitch_range"),

@@ -68,7 +68,7 @@ class Silent(torch.nn.Module):
         self.init_cache = composer.loaded.model.init_cache
         self.wanted = torch.from_numpy(composer.grammar.is_bar) * 30.0
 
-    def forward(self, input_ids: torch.Tensor, state: object) -> torch.Tensor:
+    def forward(self, input_ids: torch.Tensor, state: object, _conditions: None) -> torch.Tensor:
         return self.wanted.expand(*input_ids.shape, -1)
 
 
@@ -76,7 +76,7 @@ class Silent(torch.nn.Module):
 def test_empty_bars_are_bounded(
     untrained: MusicGenerator, bound: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "TokenDecoder", lambda model: lambda ids, state: model(ids, state)[:, -1])
+    monkeypatch.setattr(engine, "TokenDecoder", lambda model: lambda *given: model(*given)[:, -1])
     silent = SimpleNamespace(model=Silent(untrained))
     quiet = MusicGenerator(silent, untrained.tokenizer, untrained.grammar)  # type: ignore[arg-type]
     for sequence in grown(quiet, 2, max_empty_bars=bound):

@@ -8,9 +8,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from small_corpus import make, played
 from tiny_music import PAD, bar, piece, vocabulary
 
 from coma_gen.core.errors import UserError
+from coma_gen.generation.controls import Controls
+from coma_gen.generation.generate import generate_batch
+from coma_gen.generation.music_generator import MusicGenerator
+from coma_gen.generation.sampling import SamplingParams
 from coma_gen.model.conformer import Conformer
 from coma_gen.model.serialization import save_model
 from coma_gen.shards.conditions import WindowConditions
@@ -19,7 +24,7 @@ from coma_gen.training.batches import Batch
 from coma_gen.training.gradients import accumulate_gradient, add_gradient
 from coma_gen.training.loss import sum_nll
 from coma_gen.training.recorded import RecordedGradient
-from coma_gen.training.stage import _take_weights
+from coma_gen.training.stage import _take_weights, train_stage
 
 CPU = torch.device("cpu")
 NAMES = ("density", "loudness")
@@ -154,3 +159,31 @@ def test_it_begins_from_a_model_that_was_not_told(
     save_model(folder, model, made_from={}, tokenizer=folder.parent / "tokenizer")
     with pytest.raises(UserError, match=r"model.conditions: must name loudness, as in train.init_from"):
         _take_weights(trainer.make_model(conditions=("density",)), folder, digest)
+
+
+def test_the_stage_goes_on_from_a_model_without_and_what_it_writes_can_be_asked(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    changes = {"steps": 3, "warmup_steps": 1, "seq_len": 64, "validate_every": 3, "learning_rate": 0.01}
+    params = made.params.model_copy(
+        update={
+            "model": made.params.model.model_copy(update={"conditions": NAMES}),
+            "train": made.params.train.model_copy(update=changes),
+        }
+    )
+    train_stage(
+        params,
+        shards=made.shards,
+        tokenizer=made.tokenizer,
+        init_from=made.model,
+        resume=tmp_path / "resume",
+        key="k",
+        model=tmp_path / "told",
+        curve=tmp_path / "curve.csv",
+    )
+    composer = MusicGenerator.load(tmp_path / "told")
+    assert composer.loaded.model.params.conditions == NAMES
+    told = composer.loaded.model.condition_embeddings["density"].weight
+    assert not told[0].any() and told[1:].any()
+    settings = {"seconds": 2.0, "choice": SamplingParams(), "seed": 0, "max_tokens": 60, "desc": None}
+    (piece,) = generate_batch(composer, [played(1)], controls=Controls(target="density=4"), **settings)
+    assert piece.valid
