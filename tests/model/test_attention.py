@@ -12,7 +12,7 @@ from coma_gen.model.positions import decay_rates, frequencies
 DIM, HEADS, WIDTH = 12, 2, 8
 
 
-def randomised(module: torch.nn.Module) -> None:
+def randomized(module: torch.nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -65,7 +65,7 @@ def test_equals_one_package_module_a_scale(
         qk_rmsnorm=qk_rmsnorm,
         dropout=0.0,
     ).double()
-    randomised(ours)
+    randomized(ours)
     x = torch.randn(2, 151, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     shares = [1.0] if ours.scale_weights is None else ours.scale_weights.softmax(0).tolist()
     expected = sum(

@@ -168,7 +168,7 @@ def run_ranks(
     return {"statuses": statuses, "outputs": outputs, "checkpoints": checkpoints}
 
 
-def signalled(rank: int, number: signal.Signals) -> Act:
+def signaled(rank: int, number: signal.Signals) -> Act:
     """Signals one rank."""
     return lambda children: os.kill(children[rank], number)
 
@@ -183,14 +183,14 @@ def all_runs(folder: Path) -> dict[str, Sequence[dict[str, Any]]]:
         "one dry": [run_ranks(folder / "one dry", 1, dry=True, **FEW)],
         "four dry": [run_ranks(folder / "four dry", 4, dry=True, **FEW)],
         "moved": [
-            run_ranks(moved, 1, after=(4, signalled(0, signal.SIGTERM)), **slow),
-            run_ranks(moved, 2, after=(11, signalled(1, signal.SIGKILL)), **slow),
-            run_ranks(moved, 2, after=(16, signalled(1, signal.SIGTERM)), **slow),
+            run_ranks(moved, 1, after=(4, signaled(0, signal.SIGTERM)), **slow),
+            run_ranks(moved, 2, after=(11, signaled(1, signal.SIGKILL)), **slow),
+            run_ranks(moved, 2, after=(16, signaled(1, signal.SIGTERM)), **slow),
             run_ranks(moved, 1),
         ],
         "three": [run_ranks(folder / "three", 3, **THREE)],
         "again": [
-            run_ranks(again, 3, after=(2, signalled(2, signal.SIGTERM)), **slow, **THREE),
+            run_ranks(again, 3, after=(2, signaled(2, signal.SIGTERM)), **slow, **THREE),
             run_ranks(again, 3, **THREE),
         ],
         "worse": [run_ranks(folder / "worse", 1, **WORSE)],

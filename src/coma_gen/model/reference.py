@@ -182,6 +182,6 @@ def _linear(weights: Weights, x: Tensor) -> Tensor:
 
 
 def _layer_norm(weights: Weights, x: Tensor) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weights["weight"]
+    centered = x - x.mean(-1, keepdim=True)
+    scaled = centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weights["weight"]
     return scaled + weights["bias"] if "bias" in weights else scaled
