@@ -78,11 +78,6 @@ def test_a_fault_is_one_line(arguments: list[str], text: str, checkout: Path) ->
     assert isinstance(code, str) and text in code and len(code.splitlines()) == 1
 
 
-def test_a_folder_is_nothing_that_can_be_served(checkout: Path) -> None:
-    code = str(ended("serve", "--model", "pretrained"))
-    assert "--model: must be an MLflow URI such as models:/coma-gen@champion, got pretrained" in code
-
-
 def test_the_ui_is_this_process_which_ends_when_it_is_told_to(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,12 +22,16 @@ from checkout import ROOT
 from small_models import SCALE, written_model
 from subprocess_utils import Job, attempt, environment, run, started, wait_until
 
+from coma_gen.cli import serve
 from coma_gen.cli.main import main
+from coma_gen.core.errors import UserError
 from coma_gen.midi.io import midi_bytes, read_notes
 from coma_gen.serving.app import DRAINED, Message, Receive, RequestGuard, Scope, Send
 from coma_gen.tracking.registry import register_model
 from coma_gen.tracking.run_sync import find_or_start_run
 from coma_gen.tracking.store import Store
+from coma_gen.workspace import pretrained
+from coma_gen.workspace.paths import Workspace
 
 JSON = {"content-type": "application/json"}
 HERE = {"host": "127.0.0.1:5001"}
@@ -171,6 +175,32 @@ def test_the_bytes_are_those_of_the_command_line(
     assert (out / "piece-01.mid").read_bytes() == midi
 
 
+@pytest.mark.slow
+def test_a_folder_is_served_too(folder: Path, own_code: dict[str, str], tmp_path: Path) -> None:
+    """A store has nothing to do with it; what was packed is used again."""
+    (folder / "mlflow.db").unlink()
+    model, source = written_model(tmp_path / "other"), {"PYTHONPATH": own_code["PYTHONPATH"]}
+    answers = []
+    for _ in range(2):
+        with started(folder, *SERVE, "--port", "0", "--model", str(model), env=source) as job:
+            wait_until(
+                lambda: "Ctrl-C" in job.output or job.process.poll() is not None, told=lambda: job.output
+            )
+            address = re.search(r"http://127\.0\.0\.1:(\d+)/invocations", job.output)
+            assert address and f"{model} is served at" in job.output, job.output
+            answers.append(ask(int(address[1]), rows({"seconds": 2, "seed": 5})))
+    assert answers[0][0] == 200 and answers[0] == answers[1]
+    assert len(list((folder / ".dvc" / "tmp" / "served").iterdir())) == 1
+
+
+def test_what_is_served_where_nothing_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace.here(tmp_path)
+    assert serve._default(workspace) == "pretrained"
+    monkeypatch.setattr(pretrained, "CANDIDATES", (tmp_path / "nowhere",))
+    with pytest.raises(UserError, match="no store there"):
+        serve._default(workspace)
+
+
 def what_the_page_says_to_type_works(job: Job, port: int, tmp_path: Path) -> None:
     """The command of docs/serving.md, and the one that the server itself writes."""
     if shutil.which("curl") is None:
@@ -238,4 +268,6 @@ def test_the_command_says_what_is_missing(
             main(["serve", *words])
     (folder / "mlflow.db").unlink()
     with pytest.raises(SystemExit, match="no store there"):
-        main(["serve"])
+        main(["serve", "--model", "models:/coma-gen@champion"])
+    with pytest.raises(SystemExit, match="nowhere: must be a model's folder"):
+        main(["serve", "--model", "nowhere"])

@@ -1,4 +1,4 @@
-"""`coma-gen serve`: a registered model behind an address of this machine, for other programs."""
+"""`coma-gen serve`: a model behind an address of this machine, for other programs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from coma_gen.serving.schema import Limits
 
 EXAMPLES = """examples:
-  coma-gen serve                               the best model of MLflow's registry, at 127.0.0.1:5001
-  coma-gen serve --model models:/coma-gen/3    its version 3
+  coma-gen serve                               the best model of MLflow's registry, at 127.0.0.1:5001;
+                                               the pretrained one where nothing was trained
+  coma-gen serve --model models:/coma-gen/3    its version 3; or a model's folder, or pretrained
   coma-gen serve --max-seconds 600 --at-once 4
 
 It says what to type to continue a MIDI file; docs/serving.md has the settings and the answers.
 """
 CHAMPION = "models:/coma-gen@champion"
+LIBRARY = Path(__file__).parents[1]
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -36,12 +38,16 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help="continue MIDI files for other programs, over HTTP on this machine",
-        description="Serves a registered model, until Ctrl-C.",
+        description="Serves a model, until Ctrl-C.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", metavar="URI", default=CHAMPION, help=f"an MLflow URI (default: {CHAMPION})")
+    add(
+        "--model",
+        metavar="MODEL",
+        help=f"an MLflow URI, a folder, or pretrained (default: {CHAMPION}, or else pretrained)",
+    )
     add("--port", type=int, default=5001, metavar="N", help="of 127.0.0.1; 0 = any (default: 5001)")
     add(
         "--threads",
@@ -93,14 +99,52 @@ def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
     from coma_gen.tracking.model_store import find_model_store, is_uri
 
     given, limits = requested_limits(options)
-    if not is_uri(options.model):
-        remedy = "`coma-gen play` and `coma-gen generate` take folders too"
-        raise UserError(Fault("--model", f"must be an MLflow URI such as {CHAMPION}", options.model, remedy))
-    address = find_model_store(options.model, workspace.home)
+    named = options.model or _default(workspace)
+    environment = QUIET | {"SERVING_MODEL_CONFIG": json.dumps(given)}
+    words = ["--port", str(options.port), "--max-body-bytes", str(limits.max_body_bytes), "--name", named]
+    if is_uri(named):
+        environment["MLFLOW_TRACKING_URI"] = find_model_store(named, workspace.home).uri
+        served = named
+    else:
+        served = str(_packed(workspace, named))
     pin_cpu(pin=True, threads=options.threads)
-    os.environ |= QUIET | {"MLFLOW_TRACKING_URI": address.uri, "SERVING_MODEL_CONFIG": json.dumps(given)}
-    program = Path(__file__).parents[1] / "serving" / "app.py"
-    words = [sys.executable, "-P", str(program), options.model, "--port", str(options.port)]
-    words += ["--max-body-bytes", str(limits.max_body_bytes)]
+    os.environ |= environment
+    program = LIBRARY / "serving" / "app.py"
     sys.stdout.flush()
-    os.execv(sys.executable, words)  # noqa: S606 - a program of our own, no shell
+    os.execv(sys.executable, [sys.executable, "-P", str(program), served, *words])  # noqa: S606 - no shell
+
+
+def _default(workspace: Workspace) -> str:
+    """The best model of the registry, or, where there is no registry, the one that comes with the project."""
+    from coma_gen.tracking.model_store import find_model_store
+    from coma_gen.workspace.pretrained import NAME, find_pretrained
+
+    try:
+        find_model_store(CHAMPION, workspace.home)
+    except UserError:
+        if find_pretrained() is None:
+            raise
+        return NAME
+    return CHAMPION
+
+
+def _packed(workspace: Workspace, named: str) -> Path:
+    """A model's folder as MLflow serves it. It is packed once for each state of model and code.
+
+    Raises:
+        UserError: there is no such folder, or it is not whole.
+    """
+    from coma_gen.core.artifact import verify_artifact
+    from coma_gen.core.io import atomic_dir, sha256_bytes, without_links
+    from coma_gen.tracking.model_store import named_model
+    from coma_gen.tracking.registry import pack_model
+
+    with named_model(named, workspace) as folder, without_links(folder) as plain:
+        digest = verify_artifact(folder, kind="model").digest
+        code = sha256_bytes(b"".join(file.read_bytes() for file in sorted(LIBRARY.rglob("*.py"))))
+        packed = workspace.home / ".dvc" / "tmp" / "served" / f"{digest[:16]}-{code[:16]}"
+        if not packed.exists():
+            packed.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_dir(packed) as building:
+                pack_model(building / "model", folder=plain)
+    return packed / "model"

@@ -206,11 +206,11 @@ def _tell_the_way() -> dict[str, str]:
     return {"music": f"POST {INVOCATIONS}, see docs/serving.md", "a page for people": "coma-gen play"}
 
 
-def serve(model: str, *, port: int, max_body_bytes: int) -> None:
-    """Serves until it is asked to end."""
+def serve(model: str, *, name: str, port: int, max_body_bytes: int) -> None:
+    """Serves a model that MLflow finds, which people call by its name, until it is asked to end."""
     listening = listen(port)
     app = RequestGuard(_loaded(model), max_body_bytes=max_body_bytes)
-    run_until_stopped(app, listening, lambda address: _tell_how_to_ask(model, address))
+    run_until_stopped(app, listening, lambda address: _tell_how_to_ask(name, address))
 
 
 def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], None]) -> NoReturn:
@@ -269,10 +269,11 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--max-body-bytes", type=int, required=True)
+    parser.add_argument("--name", required=True)
     options = parser.parse_args()
     os.environ["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] = str(PATIENCE)
     try:
-        serve(options.model, port=options.port, max_body_bytes=options.max_body_bytes)
+        serve(**vars(options))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import coma_gen.core.errors
 from coma_gen.core.artifact import verify_artifact
@@ -31,6 +32,9 @@ from coma_gen.serving.schema import Limits
 from coma_gen.tracking.client import LoggedModelOutput, LoggedModelStatus, MlflowException, ModelVersion
 from coma_gen.tracking.store import Store
 from coma_gen.tracking.uri import MODEL, Address
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
 
 CHAMPION = "champion"
 DESCRIPTION = (
@@ -146,13 +150,16 @@ def _packed(store: Store, run_id: str, folder: Path, digest: str) -> str:
     model_id = store.ask(found_or_made)
     with tempfile.TemporaryDirectory() as temporary, without_links(folder) as plain:
         packed = Path(temporary) / "model"
-        _pack(packed, folder=plain, model_id=model_id, run_id=run_id)
+        from mlflow.models import Model
+
+        known = Model(model_id=model_id, model_uuid=model_id, run_id=run_id)
+        pack_model(packed, folder=plain, mlflow_model=known)
         store.ask(lambda: client.log_model_artifacts(model_id, str(packed)))
     store.ask(lambda: client.finalize_logged_model(model_id, LoggedModelStatus.READY))
     return model_id
 
 
-def _pack(packed: Path, *, folder: Path, model_id: str, run_id: str) -> None:
+def pack_model(packed: Path, *, folder: Path, mlflow_model: Model | None = None) -> None:
     """Writes an MLflow model: code, weights, requirements, limits; without torch or a network.
 
     MLflow takes the signature from the type hints of `Continuation.predict`. It is given no example of a
@@ -160,7 +167,6 @@ def _pack(packed: Path, *, folder: Path, model_id: str, run_id: str) -> None:
     the whole environment for packages that differ from the requirements, since those are read from there.
     """
     import mlflow.pyfunc
-    from mlflow.models import Model
     from mlflow.utils import environment
 
     vars(environment)["warn_dependency_requirement_mismatches"] = lambda _requirements: None
@@ -171,7 +177,7 @@ def _pack(packed: Path, *, folder: Path, model_id: str, run_id: str) -> None:
         code_paths=[str(Path(coma_gen.core.errors.__file__).parents[1])],
         pip_requirements=requirements(),
         model_config=asdict(Limits()),
-        mlflow_model=Model(model_id=model_id, model_uuid=model_id, run_id=run_id),
+        mlflow_model=mlflow_model,
     )
 
 
