@@ -210,9 +210,9 @@ def _with_column(
     best: Best, head: list[str], rows: list[list[str]], values: list[str]
 ) -> tuple[list[str], list[list[str]]]:
     """A table with the values of the best draws right of the model's."""
-    place = head.index("model") + 1
-    wider = [[*row[:place], value, *row[place:]] for row, value in zip(rows, values, strict=True)]
-    return [*head[:place], f"best of {best.draws}", *head[place:]], wider
+    column = head.index("model") + 1
+    wider = [[*row[:column], value, *row[column:]] for row, value in zip(rows, values, strict=True)]
+    return [*head[:column], f"best of {best.draws}", *head[column:]], wider
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

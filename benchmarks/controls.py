@@ -192,9 +192,9 @@ def main() -> None:
     add("--seconds", type=float, default=10.0, help="of new music (default: 10)")
     add("--strength", type=float, default=1.0, help="of each wish (default: 1)")
     options = parser.parse_args()
-    with ExitStack() as kept:
+    with ExitStack() as stack:
         models = [
-            (Path(name).name, kept.enter_context(named_model(name, Workspace.around(ROOT))))
+            (Path(name).name, stack.enter_context(named_model(name, Workspace.around(ROOT))))
             for name in options.model or [str(options.data / "model")]
         ]
         text = measure(

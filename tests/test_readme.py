@@ -70,6 +70,8 @@ def test_command_can_be_typed(page: str, command: str) -> None:
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "--help"])
         assert ended.value.code == 0
+    elif program == "bash":
+        assert (ROOT / arguments[0]).is_file()
     elif arguments[:1] == ["-m"] and arguments[1].startswith(("benchmarks", "coma_gen")):
         assert program in ("python", "python3")
         folder = ROOT if arguments[1].startswith("benchmarks") else ROOT / "src"

@@ -18,7 +18,7 @@ OF_SPARSE = [1, 14, 7, 6]
 UNTOLD = [0, 0, 0, 0]
 
 
-def test_the_measures_of_a_stretch_by_hand() -> None:
+def test_the_measures_of_some_bars_by_hand() -> None:
     sums = np.array([[9, 360, 540, 9], [3, 270, 183, 12], [0, 0, 0, 0]])
     found = measured(sums, np.array([4, 4, 4]), vocabulary())
     np.testing.assert_allclose(found["density"], [4.5, 1.5, 0.0])

@@ -82,10 +82,10 @@ def test_a_run_that_was_stopped_is_told_the_same(trainer: ModuleType, tmp_path: 
         return str(trainer.digest(trainer.train(tmp_path / name, **settings)))
 
     class Stopped(WindowConditions):
-        def draw(self, *windows: np.ndarray, step: int, **place: int) -> np.ndarray:  # type: ignore[override]
+        def draw(self, *windows: np.ndarray, step: int, **index: int) -> np.ndarray:  # type: ignore[override]
             if step > 4:
                 raise KeyboardInterrupt
-            return super().draw(*windows, step=step, **place)
+            return super().draw(*windows, step=step, **index)
 
     whole = run("whole")
     with pytest.raises(KeyboardInterrupt):

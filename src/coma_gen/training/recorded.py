@@ -55,8 +55,8 @@ class RecordedGradient:
 
     def __call__(self, *given: Tensor) -> Tensor:
         """Replays the passes with these windows, targets and conditions."""
-        for place, tensor in zip(self.given, given, strict=True):
-            place.copy_(tensor, non_blocking=True)
+        for buffer, tensor in zip(self.given, given, strict=True):
+            buffer.copy_(tensor, non_blocking=True)
         self._replay()
         return self._nll.clone()
 
