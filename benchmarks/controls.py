@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +101,7 @@ def wish_rows(player: Player, strength: float) -> Iterator[str]:
     for name in CONDITIONS:
         if name == "polyphony" and name not in told:
             continue
-        up, down = (player.play(replace(Controls(), **{name: sign * strength})) for sign in (1, -1))
+        up, down = (player.play(_wish(name, sign * strength)) for sign in (1, -1))
         values = [player.measured(name, pieces) for pieces in (up, plain, down)]
         means = " | ".join(f"{np.nanmean(each):.1f}" for each in values)
         how, moved = "condition" if name in told else "pull", np.mean(values[0] > values[2])
@@ -113,6 +114,11 @@ def wish_rows(player: Player, strength: float) -> Iterator[str]:
     means = f"{np.nanmean(with_key):.2f} | {np.nanmean(without):.2f} | -"
     moved = np.mean(with_key >= without)
     yield f"| {player.name} | key, as the prompt | pull | {means} | {moved:.0%} | {valid(keyed)} |"
+
+
+def _wish(name: str, strength: float) -> Controls:
+    wishes: dict[str, Any] = {name: strength}
+    return Controls(**wishes)
 
 
 def target_rows(player: Player) -> Iterator[str]:

@@ -163,7 +163,7 @@ def test_it_begins_from_a_model_that_was_not_told(
 
 def test_the_stage_goes_on_from_a_model_without_and_what_it_writes_can_be_asked(tmp_path: Path) -> None:
     made = make(tmp_path)
-    changes = {"steps": 3, "warmup_steps": 1, "seq_len": 64, "validate_every": 3, "learning_rate": 0.01}
+    changes = {"steps": 3, "warmup_steps": 1, "seq_len": 256, "validate_every": 3, "learning_rate": 0.01}
     params = made.params.model_copy(
         update={
             "model": made.params.model.model_copy(update={"conditions": NAMES}),
