@@ -100,18 +100,8 @@ def add_command(commands: Any) -> None:
     add("--loudness", type=float, metavar="X", help="louder or softer notes: -3 to 3")
     add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
     add("--polyphony", type=float, metavar="X", help="more notes at once or fewer: -3 to 3")
-    add(
-        "--target",
-        metavar="VALUES",
-        help="such as density=5,loudness=60 (notes a second, velocity); needs a model with conditions",
-    )
-    add(
-        "--no-follow",
-        dest="follow",
-        action="store_const",
-        const=False,
-        help="a model with conditions need not keep to what FILE is like",
-    )
+    add("--target", metavar="VALUES", help="such as density=5,loudness=60; needs a model with conditions")
+    add("--no-follow", dest="follow", action="store_const", const=False, help="need not be like FILE")
     add("--key", metavar="KEY", help='mostly notes of it: such as "C major", "f# minor", or prompt')
     add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--out", metavar="FOLDER", help="a new folder (default: generated/<prompt>, or the next free name)")
