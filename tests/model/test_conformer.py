@@ -268,9 +268,9 @@ def test_streams_in_bfloat16_differ_by_its_rounding(
         logits = model(ids)
         gradients = torch.autograd.grad(logits.square().mean(), list(model.parameters()))
         found.append((logits.detach().flatten(), torch.cat([part.flatten() for part in gradients])))
-    for exact, kept in zip(*found, strict=True):
-        assert kept.dtype == torch.float32
-        assert 1e-4 < (kept - exact).norm() / exact.norm() < 0.05
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.dtype == torch.float32
+        assert 1e-4 < (rounded - exact).norm() / exact.norm() < 0.05
 
 
 def test_weight_decay_leaves_gains_and_hyper_connections_alone(make_model: Callable[..., Conformer]) -> None:

@@ -109,12 +109,12 @@ def test_streams_in_bfloat16_are_computed_in_float32_and_rounded_once(
         assert result.dtype == start.dtype
         gradients = torch.autograd.grad((result * weight.to(result.dtype)).sum(), [start, *of])
         found.append([part.to(start.dtype) for part in (result, gradients[0])] + list(gradients[1:]))
-    exact, kept = found
-    for wanted, got in zip(exact[:2], kept[:2], strict=True):
+    exact, rounded = found
+    for wanted, got in zip(exact[:2], rounded[:2], strict=True):
         assert got.dtype == torch.bfloat16
         torch.testing.assert_close(got, wanted.bfloat16(), rtol=0, atol=0)
     products = {id(ours.gain), id(ours.dynamic)} if compiling and num_streams > 1 else set()
-    for parameter, wanted, got in zip(of, exact[2:], kept[2:], strict=True):
+    for parameter, wanted, got in zip(of, exact[2:], rounded[2:], strict=True):
         limit = 0.01 if id(parameter) in products else 0.0  # those of a product in bfloat16
         assert (got - wanted).norm() <= limit * wanted.norm()
 

@@ -132,11 +132,13 @@ class TestRecorded:
             starts = [model.init_cache(1), model.init_cache(1)]
             model(ids[:1, :5], starts[0])
             state, other = type(starts[0]).joined(starts), type(starts[0]).joined(starts)
-            places = [layer.memory.data_ptr() for block in state.blocks for b in block for layer in b]
+            addresses = [layer.memory.data_ptr() for block in state.blocks for b in block for layer in b]
             for token in ids[:, 5:150].split(1, dim=1):
                 assert torch.equal(replayed(token, state), plain(token, other))
             assert len(recorded) == state.room == 32, "one for each slot"
-            assert places == [layer.memory.data_ptr() for block in state.blocks for b in block for layer in b]
+            assert addresses == [
+                layer.memory.data_ptr() for block in state.blocks for b in block for layer in b
+            ]
             state, other = state.take([1]), other.take([1])
             for token in ids[1:, 150:].split(1, dim=1):
                 assert torch.equal(replayed(token, state), plain(token, other))
