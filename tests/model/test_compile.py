@@ -207,3 +207,25 @@ def test_streams_and_taps_are_one_graph_for_a_compiler(make_params: Callable[...
         found.append([result, *torch.autograd.grad(result.square().sum(), of)])
     for plain, traced in zip(*found, strict=True):
         torch.testing.assert_close(traced, plain, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_streams_in_bfloat16_are_what_a_compiler_keeps(make_params: Callable[..., Any]) -> None:
+    """For the backward pass of a block, and not the float32 that is computed of them."""
+    params = make_params(branches=("half_feed_forward", "half_feed_forward"), num_streams=8)
+    block = Block(params=params, index=0, seed=0).float().train()
+    streams = torch.rand(2, 12, params.num_streams, params.dim).bfloat16().requires_grad_()
+    saved: dict[int, torch.Tensor] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    fused = torch.compile(block.forward, dynamic=False, fullgraph=True, backend="aot_eager_decomp_partition")
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = fused(streams)
+    of_streams = [t for t in saved.values() if t.untyped_storage().nbytes() >= 2 * streams.numel()]
+    assert [t.dtype for t in of_streams] == [torch.bfloat16] * 2
+    (gradient,) = torch.autograd.grad(result.float().square().mean(), streams)
+    assert result.dtype == gradient.dtype == torch.bfloat16 and gradient.isfinite().all()

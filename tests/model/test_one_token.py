@@ -14,6 +14,7 @@ from coma_gen.core.errors import UserError
 from coma_gen.generation import recorded_steps
 from coma_gen.generation.recorded_steps import RecordedSteps
 from coma_gen.generation.token_decoder import TokenDecoder
+from coma_gen.model.cache import DecodeCache
 from coma_gen.model.conformer import Conformer
 
 
@@ -113,6 +114,11 @@ def test_under_autocast_it_keeps_the_precision_of_the_weights(
             assert torch.equal(logits, step(token, plain))
 
 
+def addresses(state: DecodeCache) -> list[int]:
+    """Where the caches lie."""
+    return [layer.memory.data_ptr() for block in state.blocks for branch in block for layer in branch]
+
+
 class TestRecorded:
     """Steps as CUDA graphs, by a stand-in: the windows are of 3 and 7 tokens, there is room for 32."""
 
@@ -131,14 +137,12 @@ class TestRecorded:
         with torch.inference_mode():
             starts = [model.init_cache(1), model.init_cache(1)]
             model(ids[:1, :5], starts[0])
-            state, other = type(starts[0]).joined(starts), type(starts[0]).joined(starts)
-            addresses = [layer.memory.data_ptr() for block in state.blocks for b in block for layer in b]
+            state, other = DecodeCache.joined(starts), DecodeCache.joined(starts)
+            before = addresses(state)
             for token in ids[:, 5:150].split(1, dim=1):
                 assert torch.equal(replayed(token, state), plain(token, other))
             assert len(recorded) == state.room == 32, "one for each slot"
-            assert addresses == [
-                layer.memory.data_ptr() for block in state.blocks for b in block for layer in b
-            ]
+            assert addresses(state) == before
             state, other = state.take([1]), other.take([1])
             for token in ids[1:, 150:].split(1, dim=1):
                 assert torch.equal(replayed(token, state), plain(token, other))

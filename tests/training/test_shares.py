@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coma_gen.config.load import check_params
@@ -36,6 +36,7 @@ def train_params(micro_batch: int, grad_accum_steps: int) -> TrainParams:
 WET, DRY = model_params(0.1), model_params(0.0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 32), st.booleans())
 def test_shares_are_a_partition_and_keep_to_micro_batches(
     micro_batch: int, grad_accum_steps: int, size: int, dry: bool

@@ -179,10 +179,10 @@ class _FusedStreams:
     """
 
     def __init__(self, streams: Tensor, weight: Tensor, scale: Tensor, static: Tensor) -> None:
-        given = streams.unbind(2)  # first: of two casts in a row a compiler leaves the first one out
-        self.streams = [computed(stored) for stored in given]
+        parts = streams.unbind(2)  # first: of two casts in a row a compiler leaves the first one out
+        self.streams = [computed(stored) for stored in parts]
         self.coefficients = []
-        for stream, stored, start in zip(self.streams, given, static.unbind(0), strict=True):
+        for stream, stored, start in zip(self.streams, parts, static.unbind(0), strict=True):
             inverse = stream.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
             products: Tensor = _ProductsFn.apply(stream, weight, stored.detach())  # type: ignore[no-untyped-call]
             self.coefficients.append(start + (products * inverse).tanh() * scale)
