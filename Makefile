@@ -59,8 +59,8 @@ maestro-cpu: $(READY) ## the same, with a model sized for two cores
 	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
 	@$(if $(filter --queue --temp,$(ARGS)),,$(BIN)/coma-gen result)
 
-pretrained: $(READY) ## what lies in pretrained/, made anew: MAESTRO with presets/maestro-cpu.yaml, then its card
-	@$(BIN)/coma-gen experiment maestro-cpu $(ARGS)
+pretrained: $(READY) ## what lies in pretrained/, made anew: MAESTRO with presets/maestro-cpu-bf16.yaml, then its card
+	@$(BIN)/coma-gen experiment maestro-cpu-bf16 $(ARGS)
 	@$(BIN)/python -m coma_gen.experiments.pretrained
 
 samples: $(DEV_READY) ## docs/samples.md made anew with the pretrained model: sounds, pictures, tables; needs MAESTRO's data/

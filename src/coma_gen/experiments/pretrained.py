@@ -43,16 +43,16 @@ def write_pretrained(workspace: Workspace) -> dict[str, Any]:
     import torch
 
     from coma_gen.generation.music_generator import MusicGenerator
+    from coma_gen.model.conformer import num_parameters
     from coma_gen.model.serialization import save_model
 
     source, folder = workspace.data("model"), workspace.root / NAME
-    size = (source / "best.safetensors").stat().st_size
-    dtype = torch.float32 if size <= MAX_BYTES else torch.float16
-    size = size * dtype.itemsize // torch.float32.itemsize
-    if size > MAX_BYTES:
+    trained = MusicGenerator.load(source)
+    numbers = num_parameters(trained.loaded.model)
+    dtype = torch.float32 if numbers * torch.float32.itemsize <= MAX_BYTES else torch.float16
+    if (size := numbers * dtype.itemsize) > MAX_BYTES:
         rule = f"must have weights of at most {MAX_BYTES:,} bytes in {str(dtype).removeprefix('torch.')}"
         raise UserError(Fault(str(source), rule, f"{size:,}"))
-    trained = MusicGenerator.load(source)
     made_from = {**trained.loaded.manifest.made_from, "model": trained.loaded.manifest.digest}
     save_model(
         folder / "model",
