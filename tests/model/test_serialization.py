@@ -44,7 +44,7 @@ def test_round_trip(folder: Path, model: Conformer, some_ids: Callable[..., torc
 
 def test_rounded_weights_come_back_in_float32(folder: Path, model: Conformer) -> None:
     size = (folder / WEIGHTS).stat().st_size
-    save_model(folder, model, made_from=MADE_FROM, dtype=torch.float16)
+    save_model(folder, model, made_from=MADE_FROM, dtype="float16")
     assert (folder / WEIGHTS).stat().st_size < 0.75 * size  # names and shapes are as long as before
     found = load_model(folder).model.state_dict()
     for name, tensor in model.state_dict().items():

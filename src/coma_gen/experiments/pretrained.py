@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import read_json, write_atomic
@@ -40,8 +40,6 @@ def write_pretrained(workspace: Workspace) -> dict[str, Any]:
     Raises:
         UserError: a stage has not run, or the weights are larger than `MAX_BYTES` even in float16.
     """
-    import torch
-
     from coma_gen.generation.music_generator import MusicGenerator
     from coma_gen.model.conformer import num_parameters
     from coma_gen.model.serialization import save_model
@@ -49,10 +47,10 @@ def write_pretrained(workspace: Workspace) -> dict[str, Any]:
     source, folder = workspace.data("model"), workspace.root / NAME
     trained = MusicGenerator.load(source)
     numbers = num_parameters(trained.loaded.model)
-    dtype = torch.float32 if numbers * torch.float32.itemsize <= MAX_BYTES else torch.float16
-    if (size := numbers * dtype.itemsize) > MAX_BYTES:
-        rule = f"must have weights of at most {MAX_BYTES:,} bytes in {str(dtype).removeprefix('torch.')}"
-        raise UserError(Fault(str(source), rule, f"{size:,}"))
+    dtype: Literal["float32", "float16"] = "float32" if 4 * numbers <= MAX_BYTES else "float16"
+    if dtype == "float16" and 2 * numbers > MAX_BYTES:
+        rule = f"must have weights of at most {MAX_BYTES:,} bytes in float16"
+        raise UserError(Fault(str(source), rule, f"{2 * numbers:,}"))
     made_from = {**trained.loaded.manifest.made_from, "model": trained.loaded.manifest.digest}
     save_model(
         folder / "model",
@@ -62,7 +60,7 @@ def write_pretrained(workspace: Workspace) -> dict[str, Any]:
         dtype=dtype,
     )
     figures = _figures(workspace, trained, MusicGenerator.load(folder / "model"))
-    figures["stored_as"] = str(dtype).removeprefix("torch.")
+    figures["stored_as"] = dtype
     write_atomic(folder / "figures.json", json.dumps(figures, indent=2) + "\n")
     card = folder / "README.md"
     write_atomic(card, TABLE.sub(lambda _: card_table(figures), card.read_text()))

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -58,7 +59,7 @@ def save_model(
     made_from: Mapping[str, str],
     weights: Mapping[str, Mapping[str, Tensor]] | None = None,
     tokenizer: Path | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: Literal["float32", "float16"] = "float32",
 ) -> Manifest:
     """Writes a model's weights and shape into `folder`, which it replaces as a whole.
 
@@ -73,13 +74,14 @@ def save_model(
     Returns:
         The manifest.
     """
+    rounded: torch.dtype = getattr(torch, dtype)
     shape = model.params.model_dump(mode="json")
     if not shape["conditions"]:  # so that a model without them is what it was before there were any
         del shape["conditions"]
     config = {"format": FORMAT, "model": shape, "vocab_size": model.vocab_size}
     with atomic_dir(folder) as building:
         for name, state in (weights or {BEST: model.state_dict()}).items():
-            tensors = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in state.items()}
+            tensors = {key: tensor.detach().to("cpu", rounded).contiguous() for key, tensor in state.items()}
             write_atomic(building / f"{name}{SUFFIX}", tensors_to_bytes(tensors))
         write_atomic(building / CONFIG, json.dumps(config, indent=2) + "\n")
         if tokenizer is not None:
