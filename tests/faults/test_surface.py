@@ -17,7 +17,13 @@ from coma_gen.tracking.uri import ui_command
 ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted(path for folder in ("src", "stages") for path in (ROOT / folder).rglob("*.py"))
 TEXTS = sorted(
-    [*CODE, *(ROOT / "src").rglob("*.j2"), ROOT / "Makefile", ROOT / "dvc.yaml", *(ROOT / ".ci").iterdir()]
+    [
+        *CODE,
+        *(ROOT / "src").rglob("*.j2"),
+        ROOT / "Makefile",
+        ROOT / "dvc.yaml",
+        *filter(Path.is_file, (ROOT / ".ci").iterdir()),
+    ]
 )
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 FORBIDDEN_CALLS = {
