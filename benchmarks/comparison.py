@@ -144,7 +144,7 @@ class Comparison:
         """What is to be reached, and whether it is."""
         found = []
         for name, (new, other) in self.nearness.items():
-            floor = float(other.mean()) - LESS_OFTEN
+            floor = max(0.0, float(other.mean()) - LESS_OFTEN)
             found.append(
                 Wanted(
                     f"{name} within 25%: {floor:.1%} or more", f"{new.mean():.1%}", bool(new.mean() >= floor)
