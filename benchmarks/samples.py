@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--pieces", type=int, default=PIECES, help=f"to hear and see (default: {PIECES})")
     add("--prompts", type=int, default=200, help="of the tables; 0 leaves them as they are (default: 200)")
     add("--processes", type=int, default=2, choices=(1, 2), help="that sample (default: 2)")
-    add("--best-of", type=int, default=4, metavar="N", help="draws of each prompt in the tables (default: 4)")
+    add("--best-of", type=int, default=1, metavar="N", help="draws of each prompt in the tables (default: 1)")
     add("--no-train", action="store_true", help="leave out of the tables what needs the train split")
     options = parser.parse_args(arguments)
     params = load_params(continuations.ROOT / "params.yaml").sample
