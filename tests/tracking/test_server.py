@@ -196,9 +196,18 @@ def test_a_folder_is_served_too(folder: Path, own_code: dict[str, str], tmp_path
 def test_what_is_served_where_nothing_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace.here(tmp_path)
     assert serve._default(workspace) == "pretrained"
+    with monkeypatch.context() as named:
+        named.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+        assert serve._default(workspace) == serve.CHAMPION, "a store that was named is not passed over"
+        named.setenv("MLFLOW_TRACKING_URI", "http://")
+        with pytest.raises(UserError, match="must name a host"):
+            serve._default(workspace)
     monkeypatch.setattr(pretrained, "CANDIDATES", (tmp_path / "nowhere",))
-    with pytest.raises(UserError, match="no store there"):
-        serve._default(workspace)
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="no store there"):
+        main(["serve"])
 
 
 def what_the_page_says_to_type_works(job: Job, port: int, tmp_path: Path) -> None:

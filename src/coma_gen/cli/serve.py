@@ -115,17 +115,15 @@ def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
 
 
 def _default(workspace: Workspace) -> str:
-    """The best model of the registry, or, where there is no registry, the one that comes with the project."""
-    from coma_gen.tracking.model_store import find_model_store
+    """The best model of the registry; the one that comes with the project where nothing was tracked yet, and
+    no other store is named.
+    """
+    from coma_gen.tracking.uri import SQLITE, URI, check_address
     from coma_gen.workspace.pretrained import NAME, find_pretrained
 
-    try:
-        find_model_store(CHAMPION, workspace.home)
-    except UserError:
-        if find_pretrained() is None:
-            raise
-        return NAME
-    return CHAMPION
+    store = Path(check_address(workspace.home).uri.removeprefix(SQLITE))
+    is_new = not os.environ.get(URI) and not store.exists()
+    return NAME if is_new and find_pretrained() else CHAMPION
 
 
 def _packed(workspace: Workspace, named: str) -> Path:
