@@ -20,7 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", help="a folder, or an MLflow URI such as models:/coma-gen@champion")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the new music")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("continued"), help="path of the output files, without extension")
+    parser.add_argument(
+        "--out", type=Path, default=Path("continued"), help="path of the output files, without extension"
+    )
     options = parser.parse_args(arguments)
 
     model = load_model(options.model)
