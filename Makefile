@@ -92,7 +92,7 @@ format: $(DEV_READY) ## fix style and format
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 docs: $(DEV_READY) ## build docs/ and the API reference as a site, in site/
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict # --quiet would hide the warnings that --strict counts
 
 pictures: $(DEV_READY) ## take the screenshots of DVC and MLflow in docs/ again, in Chromium
 	@$(BIN)/python .ci/make_pictures.py $(ARGS)
