@@ -1,7 +1,7 @@
-# The demo in a container, from a git clone:
+# Runs the demo in a container. From a git clone:
 #   docker build -t coma-gen .
 #   mkdir -p out && docker run --rm -it -v "$PWD/out:/out" coma-gen sh -c 'make demo && cp -r data/samples data/report /out'
-# An index with PyTorch for CPUs makes it smaller: --build-arg PIP_EXTRA_INDEX_URL=...
+# For a smaller image, use an index with CPU builds of PyTorch: --build-arg PIP_EXTRA_INDEX_URL=...
 FROM python:3.11.7-slim-bookworm AS base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git make \

@@ -1,8 +1,8 @@
-"""Continues a MIDI file three times, and keeps the continuation that the model finds most likely.
+"""Continues a MIDI file three times and saves the continuation with the highest likelihood.
 
     python examples/continue_midi.py examples/prompts/waltz.mid --out generated/waltz
 
-Without --model it uses the model that `make demo` trained.
+Without --model it uses the model that was trained in this checkout, or else the pretrained one.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from coma_gen import load_model  # before numpy, so that a seed gives the same bytes everywhere
+from coma_gen import load_model  # import before numpy, for the same bytes on every machine
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Generates, scores and writes."""
-    parser = argparse.ArgumentParser(description="Continues a MIDI file three times.")
+    """Generates three continuations, scores them and saves the best."""
+    parser = argparse.ArgumentParser(description="Continue a MIDI file three times and save the best.")
     parser.add_argument("prompt", type=Path, help="a MIDI file")
     parser.add_argument("--model", help="a folder, or an MLflow URI such as models:/coma-gen@champion")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of new music")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the new music")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("continued"), help="files to write, without ending")
+    parser.add_argument(
+        "--out", type=Path, default=Path("continued"), help="path of the output files, without extension"
+    )
     options = parser.parse_args(arguments)
 
     model = load_model(options.model)

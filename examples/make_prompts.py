@@ -1,9 +1,9 @@
-"""Writes the prompts of examples/prompts: three openings of about ten seconds, to be continued.
+"""Writes the prompts in examples/prompts: three openings of about ten seconds.
 
     python examples/make_prompts.py [FOLDER]
 
-`coma_gen.play.prompts` composes them, as `coma-gen play` offers them on its page. They are free to use, and
-the same bytes come out on every machine.
+They are composed by `coma_gen.play.prompts`, which `coma-gen play` uses too. They are free to use, and every
+machine writes the same bytes.
 """
 
 from __future__ import annotations

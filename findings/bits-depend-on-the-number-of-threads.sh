@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Which results change in the last bits with the number of threads is not the same in two libraries of linear algebra.
+# The last bits of some results depend on the number of threads, and not for the same operations in NumPy and torch.
 #
 # Version: torch 2.13.0 (CPU, MKL), numpy 2.4.6 (OpenBLAS), x86-64, two or more cores.
-# A good guess: a matrix product is the place where threads change the order of sums, if anything;
-#     normalizing rows, one by one, is not.
-# Behavior: NumPy's product of (512 x 300) by (300 x 200) has other bits with two threads than with one,
-#     torch's has not. Torch's gradient of layer_norm's weight has (its sum over a million numbers has,
-#     too, for some of them); softmax and the gradient of layer_norm's input have not. So a program that
-#     pins torch's threads and forgets OPENBLAS_NUM_THREADS is not reproducible, and the other way.
-# Output seen: product of NumPy: other bits; product of torch: the same; sum of torch: the same for these
-#     numbers; layer_norm weight gradient: other bits; layer_norm input gradient and softmax: the same.
+# A good guess: If any operation changes its summation order with the number of threads, it is a matrix product, and
+#     not a row-wise normalization.
+# Behavior: NumPy's product of (512 x 300) by (300 x 200) has different bits with two threads than with one; torch's
+#     has the same. In torch the gradient of layer_norm's weight changes (for some inputs so does the sum of a
+#     million numbers); softmax and the gradient of layer_norm's input do not. A program that pins torch's threads
+#     but not OPENBLAS_NUM_THREADS, or the reverse, is not reproducible.
+# Output seen: product of NumPy: other bits; product of torch: the same; sum of torch: the same for these numbers;
+#     layer_norm weight gradient: other bits; layer_norm input gradient and softmax: the same.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# DVC parses every dvc.lock and params.yaml by pure Python, although ruamel.yaml has a parser in C.
+# DVC parses every dvc.lock and params.yaml in pure Python, although ruamel.yaml has a C parser.
 #
-# Version: dvc 3.67.1 with ruamel.yaml 0.19.1; then ruamel.yaml.clib 0.2.15 beside them.
-# A good guess: `pip install dvc` brings the fast parser that `YAML(typ="safe")` asks for, as ruamel.yaml 0.18 did by depending on it.
-# Behavior: 0.19 no longer depends on ruamel.yaml.clib, and `typ="safe"` falls back to the pure parser without a word. With clib installed
-#     by hand the same call parses by libyaml; documents that both read are equal, and errors lose their excerpt of the text.
-# Output seen: Parser with what dvc installs, CParser with ruamel.yaml.clib, and a lock of 40 stages in 165 and 37 ms, equal both times.
+# Version: dvc 3.67.1 with ruamel.yaml 0.19.1; then also ruamel.yaml.clib 0.2.15.
+# A good guess: `pip install dvc` installs the fast parser that `YAML(typ="safe")` requests, as it did when
+#     ruamel.yaml 0.18 depended on it.
+# Behavior: 0.19 no longer depends on ruamel.yaml.clib, and `typ="safe"` silently falls back to the pure Python
+#     parser. With clib installed explicitly, the same call uses libyaml; parsed documents are equal, and error
+#     messages no longer quote the text.
+# Output seen: Parser with what dvc installs, CParser with ruamel.yaml.clib, and a lock of 40 stages in 165 and 37
+#     ms, equal both times.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

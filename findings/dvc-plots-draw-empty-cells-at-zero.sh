@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# DVC draws an empty cell of a table as the value 0.
+# DVC plots an empty table cell as 0.
 #
 # Version: dvc 3.67.1, drawn by the Vega-Lite 5.20 of vl-convert-python 1.9.0.post1.
-# A good guess: a cell that is empty (a validation loss that is measured at every tenth step) is no point:
-#     the line passes over it.
-# Behavior: the template gets the cell as the text "", and its line goes down to 0 and up again; the axis
-#     reaches to 0 with it, though the template asks for a scale without zero.
-# Output seen: the line of `val` has four points, of which the two at empty cells lie at the foot of the
-#     picture, at y = 300 of 300.
+# A good guess: An empty cell (such as a validation loss that is measured every tenth step) is no point; the line
+#     skips it.
+# Behavior: The template receives the cell as the text "", so the line drops to 0 and the axis extends to 0,
+#     although the template requests a scale without zero.
+# Output seen: the line of `val` has four points, of which the two at empty cells are at the bottom of the picture,
+#     at y = 300 of 300.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

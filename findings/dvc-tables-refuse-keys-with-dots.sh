@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# DVC reads a file of metrics with a dot in a key, and cannot show it as a table beside the nested key of that spelling.
+# `dvc metrics show` fails if a metrics file has both a key with a dot and the nested key of the same path.
 #
 # Version: dvc 3.67.1.
-# A good guess: a key "a.b" and a key "b" below "a" are two keys of a JSON file; both are shown, or the
-#     file is refused when it is read.
-# Behavior: `dvc metrics show --json` gives both, `dvc metrics show` ends with an unexpected error, for
-#     every other metric of the project as well.
-# Output seen: --json: both values, exit status 0; the table: "unexpected error - duplicated key 'a.b'",
-#     exit status 255.
+# A good guess: A key "a.b" and a key "b" below "a" are two keys of a JSON file; DVC shows both, or rejects the file
+#     when it reads it.
+# Behavior: `dvc metrics show --json` prints both. `dvc metrics show` ends with an unexpected error, and shows no
+#     other metric of the project either.
+# Output seen: --json: both values, exit status 0; the table: "unexpected error - duplicated key 'a.b'", exit status
+#     255.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

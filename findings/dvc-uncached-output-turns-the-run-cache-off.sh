@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# DVC restores no former run of a stage that has an uncached output, unless that output is a metric or a plot.
+# DVC does not restore earlier runs of a stage with an uncached output, unless that output is a metric or a plot.
 #
 # Version: dvc 3.67.1.
-# A good guess: DVC's run cache brings back the outputs of a run whose code, params and inputs it has seen before; an
-#     output with `cache: false`, such as a small JSON file that git keeps, makes no difference to that, as it makes none
-#     where the same file stands below `metrics:`.
-# Behavior: such a stage is never written to the run cache. Two experiments that take turns run it anew each time.
-# Output seen: of two stages with the same command, `measured` (the file below `metrics:`) ran twice for the params 1, 2,
-#     1, and `plain` (the file below `outs:`) three times.
+# A good guess: DVC's run cache restores the outputs of a run with known code, params and inputs. An output with
+#     `cache: false`, such as a small JSON file tracked by git, makes no difference, as it makes none below
+#     `metrics:`.
+# Behavior: Such a stage is never written to the run cache. Two experiments that alternate rerun it each time.
+# Output seen: of two stages with the same command, `measured` (the file below `metrics:`) ran twice for the params
+#     1, 2, 1, and `plain` (the file below `outs:`) three times.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# `dvc exp run -S lr=1e-5` writes a params.yaml whose learning rate PyYAML reads as a text.
+# `dvc exp run -S lr=1e-5` writes a params.yaml whose learning rate PyYAML reads as a string.
 #
-# Version: dvc 3.67.1 (ruamel.yaml, YAML 1.2) beside PyYAML 6.0.3 (YAML 1.1).
-# A good guess: what DVC writes into params.yaml as a number, the training script reads from it as a
-#     number.
-# Behavior: DVC writes 1e-05, which is a number in YAML 1.2 and, for want of a dot, a text in YAML 1.1.
-#     DVC's own tables show a number; the script's yaml.safe_load gives a str. In the same way `-S
-#     name=no` becomes False, and `-S start=1:30` becomes 90.
+# Version: dvc 3.67.1 (ruamel.yaml, YAML 1.2) and PyYAML 6.0.3 (YAML 1.1).
+# A good guess: A training script reads as a number what DVC writes to params.yaml as a number.
+# Behavior: DVC writes 1e-05, which is a number in YAML 1.2 but, without a dot, a string in YAML 1.1. DVC's own
+#     tables show a number; the script's yaml.safe_load returns a str. Likewise `-S name=no` becomes False, and `-S
+#     start=1:30` becomes 90.
 # Output seen: params.yaml holds lr: 1e-05, name: no, start: 1:30; PyYAML reads '1e-05', False and 90.
 set -euo pipefail
 place=$(mktemp -d)

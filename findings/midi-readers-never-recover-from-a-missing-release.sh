@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# One note without a release of its own makes three MIDI readers stretch every later note of that key, and lose the last.
+# After one note without a note-off, three MIDI readers lengthen every later note of that key and lose the last.
 #
 # Version: symusic 0.6.0, miditoolkit 1.0.1, muspy 0.5.0, pretty_midi 0.2.11.post0.
-# A good guess: of two note-ons and one note-off of a key, some note is cut or lost; the key's later
-#     notes, each with a note-on and a note-off, are read as they are.
-# Behavior: symusic and miditoolkit pair first in, first out and carry the open note along for ever: each
-#     later note begins where the one before it should, and the last is gone. muspy does so too, and then
-#     adds the last. pretty_midi ends every open note of a key at its release, and is right from then on.
-# Output seen: of notes at 1440 and 2400 of 480 ticks each, behind a doubled note-on: symusic and
-#     miditoolkit (0, 960) (480, 1440) (1440, 1440); muspy the same and (2400, 480); pretty_midi (0, 960)
-#     (480, 480) (1440, 480) (2400, 480). Start and length in ticks.
+# A good guess: With two note-ons and one note-off of a key, one note is cut or lost; later notes of the key, each
+#     with its own note-on and note-off, are read correctly.
+# Behavior: symusic and miditoolkit pair events first in, first out and never drop the open note: each later note
+#     starts where the previous one should, and the last is lost. muspy does the same and then adds the last.
+#     pretty_midi ends every open note of a key at its note-off, and is correct from then on.
+# Output seen: of notes at 1440 and 2400 of 480 ticks each, after a doubled note-on: symusic and miditoolkit (0,
+#     960) (480, 1440) (1440, 1440); muspy the same and (2400, 480); pretty_midi (0, 960) (480, 480) (1440, 480)
+#     (2400, 480). Start and length in ticks.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

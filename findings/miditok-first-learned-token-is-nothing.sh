@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The first token that miditok learns by byte pairs decodes to no token at all.
+# The first token that miditok learns by byte-pair encoding decodes to nothing.
 #
 # Version: miditok 3.1.0, tokenizers 0.23.3.
-# A good guess: each id beyond the base vocabulary stands for two or more base tokens; a model may put
-#     probability on any id below len(tokenizer).
-# Behavior: the first new id is the mark that begins a word, which never stands alone in encoded music and
-#     decodes to the empty list. It counts in len(tokenizer) and vocab_size, so a model has an output for
-#     it, and sampling may draw a token that adds nothing to the music.
+# A good guess: Each id beyond the base vocabulary stands for two or more base tokens, and a model may assign
+#     probability to any id below len(tokenizer).
+# Behavior: The first new id is the word-start marker, which never occurs alone in encoded music and decodes to the
+#     empty list. It counts in len(tokenizer) and vocab_size, so a model has an output for it, and sampling may draw
+#     a token that adds nothing to the music.
 # Output seen: of 20 learned ids, the first decodes to [], every other one to two base tokens or more.
 set -euo pipefail
 place=$(mktemp -d)

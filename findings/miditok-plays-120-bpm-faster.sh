@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# miditok's default grid of tempi leaves out 120 beats a minute, MIDI's own default.
+# miditok's default tempo grid has no 120 beats per minute, MIDI's own default.
 #
 # Version: miditok 3.1.0, symusic 0.6.0.
-# A good guess: a piece at 120 bpm, which is most MIDI files, comes back at 120 when tempi are tokens.
-# Behavior: 32 tempi are spread evenly from 40 to 250, and the nearest one to 120 is 121.29: every such
-#     piece is played 1.1% faster after a round trip, 90 bpm 2.9% slower. Three minutes lose 2 seconds,
-#     notes in beats are unchanged, so that no test in ticks sees it.
+# A good guess: A piece at 120 bpm, as most MIDI files are, comes back at 120 when tempi are tokens.
+# Behavior: 32 tempi are spaced evenly from 40 to 250, and the nearest to 120 is 121.29: every such piece is 1.1%
+#     faster after a round trip, and one at 90 bpm 2.9% slower. Three minutes lose 2 seconds. Notes in beats are
+#     unchanged, so no test in ticks notices.
 # Output seen: 120 -> 121.29, 100 -> 100.97, 90 -> 87.42, 60 -> 60.32.
 set -euo pipefail
 place=$(mktemp -d)

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# miditok with pedals on, and one track a sequence, fails on the pedal of any program but the piano.
+# miditok with pedals on and one track per sequence fails on a pedal of any program but the piano.
 #
 # Version: miditok 3.1.0, symusic 0.6.0.
-# A good guess: without program tokens the program of a track does not matter: a pedal on an organ or an
-#     electric piano is the same token.
-# Behavior: the pedal's token is named by its track's program, and without `use_programs` the vocabulary
-#     has that of program 0 only: encoding ends in a KeyError, on a file that the same tokenizer takes
-#     without its pedal.
-# Output seen: program 0 with a pedal: encoded; program 4 (electric piano) without one: encoded; program 4
-#     with one: KeyError 'Pedal_4'.
+# A good guess: Without program tokens a track's program does not matter: a pedal on an organ or an electric piano
+#     is the same token.
+# Behavior: The pedal token contains the track's program, and without `use_programs` the vocabulary has only that of
+#     program 0. Encoding raises KeyError for a file that the same tokenizer accepts without its pedal.
+# Output seen: program 0 with a pedal: encoded; program 4 (electric piano) without one: encoded; program 4 with one:
+#     KeyError 'Pedal_4'.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

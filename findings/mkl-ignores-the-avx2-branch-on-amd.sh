@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# MKL_CBWR=AVX2, the setting for equal bits on different processors, does nothing on AMD, and does not say so.
+# MKL_CBWR=AVX2, the setting for equal bits across processors, silently does nothing on AMD.
 #
-# Version: torch 2.13.0 with oneMKL 2024; matters on x86-64 processors that are not Intel's.
-# A good guess: a processor that has AVX2 takes the branch that it is told to take, so that its products
-#     can be compared with an Intel machine's; or there is a warning.
-# Behavior: MKL reports the branch AUTO, and matrix products have the bits that they have without the
-#     setting. COMPATIBLE is taken, and gives other bits.
-# Output seen: with AVX2 MKL_VERBOSE says CNR:AUTO, unset it says CNR:OFF, with COMPATIBLE it says
-#     CNR:COMPATIBLE; the product's digest is the same for the first two only. No line of warning.
+# Version: torch 2.13.0 with oneMKL 2024; matters on x86-64 processors other than Intel's.
+# A good guess: A processor with AVX2 takes the requested branch, so that its products equal those of an Intel
+#     machine; or there is a warning.
+# Behavior: MKL reports the branch AUTO, and matrix products have the same bits as without the setting. COMPATIBLE
+#     is accepted and gives other bits.
+# Output seen: with AVX2 MKL_VERBOSE says CNR:AUTO, unset it says CNR:OFF, with COMPATIBLE it says CNR:COMPATIBLE;
+#     the product's digest is the same for the first two only. No line of warning.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

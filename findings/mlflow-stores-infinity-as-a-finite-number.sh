@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A metric that is infinite comes back from MLflow as 1.7976931348623157e+308.
+# An infinite metric comes back from MLflow as 1.7976931348623157e+308.
 #
 # Version: mlflow 3.17.2 with a sqlite store.
-# A good guess: a loss that went to infinity is stored as such, as NaN is, or is refused.
-# Behavior: infinity becomes the largest float64, silently, so that math.isinf misses it, and a comparison
-#     with a threshold or a sum over runs takes it for a measurement. NaN comes back as NaN.
+# A good guess: An infinite loss is stored as such, as NaN is, or is rejected.
+# Behavior: Infinity silently becomes the largest float64, so math.isinf does not detect it, and thresholds and sums
+#     over runs treat it as a measurement. NaN comes back as NaN.
 # Output seen: logged inf, -inf, nan; read back 1.7976931348623157e+308, -1.7976931348623157e+308, nan.
 set -euo pipefail
 place=$(mktemp -d)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A note shorter than a tick, written by pretty_midi, is lost when pretty_midi reads it, and the next note of the key is doubled.
+# pretty_midi loses a note shorter than a tick that it wrote itself, and doubles the next note of the key.
 #
 # Version: pretty_midi 0.2.11.post0, mido 1.3.3.
-# A good guess: what the library writes it reads; a note that rounds to no length gets a tick, or is left
-#     out.
-# Behavior: its note-on and note-off fall on one tick and are sorted so that the note-off (a note-on of
-#     velocity 0) comes first. The reader then has a note-on that stays open until the next release of the
-#     key: the short note lasts until then, as long as it takes. Alone on its key it is gone.
-# Output seen: of notes at 1 s (0.2 ms long) and 2 s (0.5 s long) of one key, read back: 1 to 2.5 s and 2
-#     to 2.5 s. Of the first alone: nothing.
+# A good guess: The library reads what it writes; a note that rounds to zero length becomes one tick long, or is
+#     dropped.
+# Behavior: Its note-on and note-off fall on the same tick and are sorted with the note-off (a note-on of velocity
+#     0) first. The reader then has a note-on that stays open until the next note-off of the key, however late that
+#     is. If it is the only note on its key, it is lost.
+# Output seen: of notes at 1 s (0.2 ms long) and 2 s (0.5 s long) of one key, read back: 1 to 2.5 s and 2 to 2.5 s.
+#     Of the first alone: nothing.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -2,13 +2,12 @@
 # symusic writes a score with pedals to a MIDI file without them.
 #
 # Version: symusic 0.6.0.
-# A good guess: a track has notes, controls, pitch bends and pedals (a class of their own, which miditok
-#     reads and fills), and writing MIDI writes all of them.
-# Behavior: track.pedals are left out without a word; only track.controls are written. A file that is read
-#     and written again keeps its pedal, for reading fills controls, too; what a program made itself loses
-#     it.
-# Output seen: one pedal before; after dumps_midi and from_midi 0 pedals and 0 controls. The same pedal as
-#     two control changes comes back as 2 controls.
+# A good guess: A track has notes, controls, pitch bends and pedals (a class of their own, which miditok reads and
+#     fills), and all of them are written to MIDI.
+# Behavior: track.pedals is silently omitted; only track.controls is written. A file that is read and written again
+#     keeps its pedal, because reading fills controls too; a pedal that a program created is lost.
+# Output seen: one pedal before; after dumps_midi and from_midi 0 pedals and 0 controls. The same pedal as two
+#     control changes comes back as 2 controls.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

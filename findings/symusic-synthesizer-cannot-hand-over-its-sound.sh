@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# symusic's synthesizer plays a piece and then cannot return the sound.
+# symusic's synthesizer renders a piece but cannot return the audio.
 #
 # Version: symusic 0.6.0, with NumPy 2.4.6; the SoundFont is the one in pretty_midi 0.2.11.
-# A good guess: `Synthesizer(sf_path=...).render(score)` returns an array of samples, as the example of its README does.
-# Behavior: every call ends in a TypeError about a value of the C++ library Eigen that has no Python type: of a score in
-#     ticks, quarters or seconds, in mono or stereo. The binding has no conversion for it, so no argument helps.
-#     Scores and their other methods work.
+# A good guess: `Synthesizer(sf_path=...).render(score)` returns an array of samples, as the example in its README
+#     does.
+# Behavior: Every call raises TypeError about a C++ Eigen value without a Python type: for scores in ticks, quarters
+#     or seconds, in mono or stereo. The binding has no conversion for it, so no argument helps. Scores and their
+#     other methods work.
 # Output seen: for each of the six calls: TypeError: Unable to convert function return value to a Python type.
 set -euo pipefail
 place=$(mktemp -d)

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# torch.use_deterministic_algorithms imports torch's compiler, which its other spelling does not.
+# torch.use_deterministic_algorithms imports torch's compiler; an equivalent call does not.
 #
 # Version: torch 2.13.0, with NumPy 2.4.6.
-# A good guess: the call sets a flag, and `set_deterministic_debug_mode("error")`, which sets the same flag, costs the same.
-# Behavior: `use_deterministic_algorithms(True)` imports torch._inductor and some eight hundred other modules, to set a flag of the
-#     compiler as well; a program that never compiles pays for it at every start. After `set_deterministic_debug_mode("error")` the
-#     switch reads as on, too, operations without a deterministic implementation raise, and nothing is imported.
-# Output seen: use_deterministic_algorithms: 823 modules in 1.0 s, with torch._inductor; set_deterministic_debug_mode: none; both on.
+# A good guess: The call sets a flag, and `set_deterministic_debug_mode("error")`, which sets the same flag, costs
+#     the same.
+# Behavior: `use_deterministic_algorithms(True)` also sets a flag of the compiler, for which it imports
+#     torch._inductor and about eight hundred other modules; a program that never compiles pays for it at every
+#     start. After `set_deterministic_debug_mode("error")` the switch reads as on, too, operations without a
+#     deterministic implementation raise, and nothing is imported.
+# Output seen: use_deterministic_algorithms: 823 modules in 1.0 s, with torch._inductor;
+#     set_deterministic_debug_mode: none; both on.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# torch.optim.Muon makes its steps in bfloat16, of weights in float32 and in float64 too.
+# torch.optim.Muon computes its updates in bfloat16, even for float32 and float64 weights.
 #
 # Version: torch 2.13.0 (CPU).
-# A good guess: an optimizer computes in the type of the weights, as all others of torch.optim do unless asked, and
-#     double precision is a way to check a step.
-# Behavior: each step is orthogonalized in bfloat16. Every value of the step of a float64 weight has 8 significant bits,
-#     and the step is more than 1% away from the same five iterations of the published polynomial in double precision. No
-#     argument changes that.
-# Output seen: values of the step that bfloat16 has: 4096 of 4096; distance from the same iterations in double precision:
-#     1.4% of the step.
+# A good guess: An optimizer computes in the dtype of the weights, as all others in torch.optim do by default, so
+#     double precision can be used to check an update.
+# Behavior: Each update is orthogonalized in bfloat16. Every value of the update of a float64 weight has 8
+#     significant bits, and the update differs by more than 1% from the same five iterations of the published
+#     polynomial in double precision. No argument changes that.
+# Output seen: values of the step that bfloat16 has: 4096 of 4096; distance from the same iterations in double
+#     precision: 1.4% of the step.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The square root of torch on a CPU is not the correctly rounded one of IEEE 754.
+# torch's square root on a CPU is not correctly rounded as IEEE 754 requires.
 #
 # Version: torch 2.13.0 (CPU, with MKL), numpy 2.4.6, x86-64.
-# A good guess: sqrt is one of the five operations that IEEE 754 asks to be correctly rounded, and a
-#     processor has an instruction for it; so every library gives the same bits.
-# Behavior: a tensor's square root goes through MKL's vector library, which is off by a last bit for many
-#     numbers; x ** 0.5 is, too. Steps of an optimizer that divides by a root differ from NumPy's. It
-#     needs a build with MKL; other processors may take another branch of it.
-# Output seen: 198,209 of 1,000,000 float32 numbers and 14,040 in float64 differ by one last bit from
-#     NumPy's, on an AMD processor (Zen), whatever ATEN_CPU_CAPABILITY says.
+# A good guess: sqrt is one of the five operations that IEEE 754 requires to be correctly rounded, and processors
+#     have an instruction for it, so every library gives the same bits.
+# Behavior: A tensor's square root uses MKL's vector library, which is wrong in the last bit for many numbers; so is
+#     x ** 0.5. Updates of an optimizer that divides by a root differ from NumPy's. This requires a build with MKL;
+#     other processors may use another branch of it.
+# Output seen: 198,209 of 1,000,000 float32 numbers and 14,040 in float64 differ by one last bit from NumPy's, on an
+#     AMD processor (Zen), whatever ATEN_CPU_CAPABILITY says.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# A second thread of torch burns a whole core while the program does nothing in parallel.
+# A second torch thread uses a whole core even if nothing runs in parallel.
 #
 # Version: torch 2.13.0 (CPU, its own libgomp), Linux, two or more cores.
-# A good guess: threads that wait for the next parallel operation sleep, so that the cores are free for
-#     another program.
-# Behavior: they spin for milliseconds first, which in a training (short operations, a little Python
-#     between them) is all the time: two threads take two cores' worth of time though one works. Side by
-#     side, two such trainings get far less than half each. OMP_WAIT_POLICY=PASSIVE ends it. What is
-#     compared is processor time by the wall's, of the same program under both settings; it does not
-#     depend on how fast the machine is.
+# A good guess: Threads that wait for the next parallel operation sleep, so that the cores are free for other
+#     programs.
+# Behavior: They spin for milliseconds first, which in training (short operations with a little Python between them)
+#     is all the time: two threads use two cores although one works. Two such trainings side by side each get far
+#     less than half the speed. OMP_WAIT_POLICY=PASSIVE prevents it. The script compares processor time / wall time
+#     of the same program under both settings, which does not depend on the speed of the machine.
 # Output seen: 1.98 seconds of processor for each of the thread that works as it is, 1.01 with
 #     OMP_WAIT_POLICY=PASSIVE.
 set -euo pipefail
