@@ -132,7 +132,7 @@ def check_teacher(
     if digest != train.teacher_digest:
         rule = f"must be the digest of the model that train.teacher names ({train.teacher})"
         remedy = f"-S train.teacher_digest={digest} trains with the one that is there"
-        yield Fault("train.teacher_digest", rule, str(train.teacher_digest), remedy)
+        yield Fault("train.teacher_digest", rule, train.teacher_digest or "null", remedy)
     teacher = settings["model"]
     conditions = list(teacher.get("conditions", ()))
     if model.conditions and list(model.conditions) != conditions:
