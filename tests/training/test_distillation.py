@@ -204,10 +204,6 @@ def test_a_teacher_with_conditions_gets_the_bins_of_the_student(trainer: ModuleT
     torch.testing.assert_close(in_bf16, expected, rtol=0, atol=0.05)
 
 
-def faults(error: UserError) -> dict[str, str]:
-    return {fault.where: str(fault) for fault in error.faults}
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(tmp_path_factory.mktemp("made"))
@@ -244,7 +240,8 @@ class TestStage:
         for named in (None, "0" * 64):
             with pytest.raises(UserError) as caught:
                 self.train(made, self.params(made, teacher_digest=named), tmp_path)
-            message = faults(caught.value)["train.teacher_digest"]
+            message = str(caught.value)
+            assert message.startswith("train.teacher_digest: ")
             assert (named or "null") in message and f"-S train.teacher_digest={digest}" in message
         assert not (tmp_path / "model").exists()
 
@@ -252,7 +249,8 @@ class TestStage:
         ours = read_manifest(made.model, kind="model").files["tokenizer/vocabulary.json"]
         with pytest.raises(UserError) as caught:
             load_teacher(made.model, self.params(made), vocabulary="f" * 64)
-        message = faults(caught.value)["train.teacher"]
+        message = str(caught.value)
+        assert message.startswith("train.teacher: ")
         assert f"vocabulary {ours[:12]}" in message and f"vocabulary {'f' * 12}" in message
         assert "Use the tokenizer section" in message
 
