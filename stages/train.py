@@ -38,6 +38,7 @@ def train(params, workspace) -> None:
         shards=workspace.data("shards"),
         tokenizer=workspace.data("tokenizer"),
         init_from=Path(params.train.init_from) if params.train.init_from else None,
+        teacher=workspace.model_folder(params.train.teacher) if params.train.teacher else None,
         resume=resume,
         key=key,
         model=workspace.data("model"),

@@ -77,6 +77,7 @@ class TestMistyped:
         [
             ("train.learning_rate", "fast", "params.yaml: train.learning_rate: must be a number"),
             ("train.init_from", "/nowhere", "train.init_from: /nowhere must be a folder of kind 'model'"),
+            ("train.teacher", "/nowhere", "train.teacher: /nowhere must be a folder of kind 'model'"),
         ],
     )
     def test_a_value_is_refused_while_all_results_are_there(

@@ -100,6 +100,10 @@ def test_each_key_refuses_what_it_can_never_be(leaf: str, value: Any, content: d
         ("sample.top_k", 0, "greater than or equal to 1"),
         ("download.maestro_url", "http://example.org/x.zip", "https"),
         ("download.maestro_sha256", "abc", "SHA-256"),
+        ("train.teacher_digest", "abc", "SHA-256"),
+        ("train.teacher_weight", 1.1, "less than or equal to 1"),
+        ("train.teacher_weight", -0.1, "greater than or equal to 0"),
+        ("train.teacher_temperature", 0.0, "greater than 0"),
     ],
 )
 def test_wrong_value_is_refused_by_its_rule(
@@ -127,6 +131,8 @@ def test_wrong_value_is_refused_by_its_rule(
         ({"train.warmup_steps": 10_000}, "train.warmup_steps"),
         ({"train.streams": "bf16"}, "train.streams"),
         ({"train.init_from": "data/model"}, "train.init_from"),
+        ({"train.teacher": "models/large"}, "train.teacher"),
+        ({"train.teacher": str(Path.cwd() / "data" / "model")}, "train.teacher"),
         ({"train.init_from": str(Path.cwd() / "data" / "model")}, "train.init_from"),
         ({"download.path": "~/midi"}, "download.path"),
         (

@@ -46,7 +46,7 @@ FINE = {
     "zero": "download.synthetic_seed split.seed split.max_unreadable shard.transpose shard.velocity_shift "
     "model.embedding_dropout model.attention_dropout model.ff_dropout model.conv_dropout train.seed "
     "train.warmup_steps train.min_learning_rate_ratio train.weight_decay train.beta1 train.beta2 "
-    "train.muon_momentum train.muon_weight_decay sample.seed "
+    "train.muon_momentum train.muon_weight_decay train.teacher_weight sample.seed "
     "sample.unprompted sample.prompted sample.max_empty_bars sample.max_rewinds "
     "sample.temperature sample.min_p",
     "a fraction": "split.validation_fraction split.test_fraction tokenizer.max_onset_rms_ms "
@@ -54,12 +54,13 @@ FINE = {
     "model.ff_dropout model.conv_dropout train.learning_rate train.min_learning_rate_ratio "
     "train.weight_decay train.beta1 train.beta2 train.clip_norm train.muon_learning_rate "
     "train.muon_momentum train.muon_weight_decay train.embedding_rate_ratio train.decay_fraction "
-    "train.max_minutes "
+    "train.max_minutes train.teacher_weight train.teacher_temperature "
     "baseline.add baseline.bigram_prior "
     "sample.prompt_seconds sample.seconds sample.temperature sample.top_p sample.min_p",
     "text": "download.path",
     "null": "split.composers_top train.max_minutes tokenizer.vocab_size train.clip_norm "
-    "train.early_stopping train.init_from sample.top_k sample.top_p sample.min_p",
+    "train.early_stopping train.init_from train.teacher train.teacher_digest "
+    "sample.top_k sample.top_p sample.min_p",
     "true": "runtime.pin_cpu model.qk_rmsnorm train.compile train.cuda_graphs train.augment "
     "train.tensorboard report.audio",
     "empty list": "split.composers_keep split.composers_drop shard.tempo_factors "
@@ -88,6 +89,7 @@ TOGETHER: list[tuple[dict[str, Any], str]] = [
     ({"train.warmup_steps": 900, "train.steps": 900}, "train.warmup_steps"),
     ({"train.streams": "bf16"}, "train.streams"),
     ({"train.init_from": "data/model"}, "train.init_from"),
+    ({"train.teacher": "data/model"}, "train.teacher"),
     ({"download.path": "~/midi"}, "download.path"),
     ({"sample.unprompted": 0, "sample.prompted": 0}, "sample.unprompted"),
     ({"sample.top_p": 0.0}, "sample.top_p"),

@@ -193,6 +193,8 @@ def all_runs(folder: Path) -> dict[str, Sequence[dict[str, Any]]]:
             run_ranks(again, 3, after=(2, signaled(2, signal.SIGTERM)), **slow, **THREE),
             run_ranks(again, 3, **THREE),
         ],
+        "taught": [run_ranks(folder / "taught", 1, teacher=trainer.make_teacher(), **FEW)],
+        "taught in two": [run_ranks(folder / "taught in two", 2, teacher=trainer.make_teacher(), **FEW)],
         "worse": [run_ranks(folder / "worse", 1, **WORSE)],
         "worse in two": [run_ranks(folder / "worse in two", 2, **WORSE)],
         "poisoned": [run_ranks(folder / "poisoned", 2, poison={1: 4}, **FEW)],

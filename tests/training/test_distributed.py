@@ -84,6 +84,11 @@ def test_two_ranks_take_the_steps_of_one_process(runs: Runs) -> None:
     assert runs.metrics("two")["best"]["step"] == runs.metrics("one")["best"]["step"]
 
 
+def test_two_ranks_learn_from_a_teacher_as_one_does(runs: Runs) -> None:
+    runs.assert_equal("taught in two", "taught")
+    assert runs.rows("taught") != runs.rows("one")[: len(runs.rows("taught"))]
+
+
 def test_ranks_may_share_a_micro_batch_where_there_is_no_dropout(runs: Runs) -> None:
     runs.assert_close("four dry", "one dry")
     assert runs.rows("one dry") != runs.rows("one")[: len(runs.rows("one dry"))]

@@ -26,6 +26,7 @@ from coma_gen.model.device import deterministic
 from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.layout import INDEX, KIND, token_file
 from coma_gen.shards.read import ShardedSplit
+from coma_gen.training.distillation import Teacher
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed
 from coma_gen.training.loop import train_model
 from coma_gen.training.progress import TrainingResult
@@ -120,6 +121,10 @@ def make_params(**changes: Any) -> TrainParams:
         "checkpoint_every": 2,
         "early_stopping": None,
         "init_from": None,
+        "teacher": None,
+        "teacher_digest": None,
+        "teacher_weight": 0.5,
+        "teacher_temperature": 1.0,
     }
     return TrainParams(**(settings | changes))
 
@@ -150,6 +155,13 @@ def make_model(**changes: Any) -> Conformer:
     return Conformer(params=ModelParams(**(settings | changes)), vocab_size=VOCABULARY, seed=0)
 
 
+def make_teacher(*, weight: float = 0.5, temperature: float = 1.0) -> Teacher:
+    """A model of another seed, with an opinion of its own."""
+    model = Conformer(params=make_model().params, vocab_size=VOCABULARY, seed=5).eval().requires_grad_(False)
+    model.logits.weight.mul_(4.0)
+    return Teacher(model, weight, temperature)
+
+
 SHIFTS = np.stack(
     [np.arange(VOCABULARY), np.concatenate((np.arange(3), np.roll(np.arange(3, VOCABULARY), 1)))]
 ).astype(np.uint16)
@@ -172,6 +184,7 @@ def train(
     device: str = "cpu",
     ranks: Distributed = SINGLE_PROCESS,
     conditions: WindowConditions | None = None,
+    teacher: Teacher | None = None,
     **changes: Any,
 ) -> Any:
     """Trains the tiny model with `folder` as its resume folder; `changes` go to its params.
@@ -195,6 +208,7 @@ def train(
         key=key,
         ranks=ranks,
         conditions=conditions,
+        teacher=teacher,
     )
 
 

@@ -122,7 +122,7 @@ def _rule(detail: ErrorDetails) -> str:
         )
     if detail["loc"] == ("maestro_url",):
         return "must be an https:// address"
-    if detail["loc"] == ("maestro_sha256",):
+    if detail["loc"] in (("maestro_sha256",), ("teacher_digest",)):
         return "must be a SHA-256: 64 digits from 0-9 and a-f"
     message = detail["msg"].replace("Input should be", "must be").replace("Input should", "must")
     return RULES_BY_TYPE.get(detail["type"], message.replace("must be a valid ", "must be a "))

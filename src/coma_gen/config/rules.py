@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from coma_gen.config.schema import (
     DownloadParams,
@@ -96,15 +97,14 @@ def _model(model: ModelParams) -> Iterator[Fault]:
 
 
 def _train(train: TrainParams) -> Iterator[Fault]:
-    start = train.init_from
-    if start is not None and (
-        not Path(start).is_absolute() or Path(start).is_relative_to(Path.cwd() / "data")
-    ):
-        rule = "must be an absolute path outside of data/, which DVC empties before a stage runs"
+    rule = "must be an absolute path outside of data/, which DVC empties before a stage runs"
+    if train.init_from is not None and not _outlives_a_stage(train.init_from):
         remedy = (
             "use `coma-gen finetune`, which copies the model; `dvc checkout` brings back one that is gone"
         )
-        yield Fault("train.init_from", rule, start, remedy)
+        yield Fault("train.init_from", rule, train.init_from, remedy)
+    if train.teacher not in (None, "pretrained") and not _outlives_a_stage(train.teacher):
+        yield Fault("train.teacher", f"{rule}, or pretrained", train.teacher, "copy the model's folder")
     if train.streams == "bf16" != train.precision:
         rule = "must be fp32 where train.precision is fp32"
         yield Fault("train.streams", rule, "bf16", "set train.precision: bf16 as well")
@@ -112,6 +112,35 @@ def _train(train: TrainParams) -> Iterator[Fault]:
         yield Fault(
             "train.warmup_steps", f"must be less than train.steps ({train.steps})", str(train.warmup_steps)
         )
+
+
+def _outlives_a_stage(folder: str) -> bool:
+    return Path(folder).is_absolute() and not Path(folder).is_relative_to(Path.cwd() / "data")
+
+
+def check_teacher(
+    digest: str, settings: Mapping[str, Any], model: ModelParams, train: TrainParams
+) -> Iterator[Fault]:
+    """Yields the faults of a teacher that is not the one that was named, or that cannot teach this model.
+
+    Args:
+        digest: Digest of the teacher's manifest.
+        settings: Settings of that manifest, which are the teacher's config.
+        model: Shape of the student.
+        train: Settings of the run.
+    """
+    if digest != train.teacher_digest:
+        rule = f"must be the digest of the model that train.teacher names ({train.teacher})"
+        remedy = f"-S train.teacher_digest={digest} trains with the one that is there"
+        yield Fault("train.teacher_digest", rule, train.teacher_digest or "null", remedy)
+    teacher = settings["model"]
+    conditions = list(teacher.get("conditions", ()))
+    if model.conditions and list(model.conditions) != conditions:
+        rule = f"must be [] or those of train.teacher ({', '.join(conditions) or 'none'})"
+        yield Fault("model.conditions", rule, str(list(model.conditions)))
+    if teacher["position_embedding"] == "learned" and train.seq_len > teacher["max_seq_len"]:
+        rule = f"must not exceed {teacher['max_seq_len']}, the learned position embedding of train.teacher"
+        yield Fault("train.seq_len", rule, str(train.seq_len))
 
 
 def _model_and_train(model: ModelParams, train: TrainParams) -> Iterator[Fault]:

@@ -18,6 +18,7 @@ Fraction = Annotated[Float, Field(gt=0, lt=1)]
 Dropout = Annotated[Float, Field(ge=0, lt=1)]
 Positive = Annotated[Float, Field(gt=0, le=1e9)]
 Minutes = Annotated[Float, Field(gt=0, le=36_000)]
+Sha256 = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
 Composers = tuple[StrictStr, ...]
 CONDITIONS = ("density", "loudness", "register", "polyphony")
 """What a model may be told of coming bars; `tokenizer.conditions` measures it."""
@@ -46,7 +47,7 @@ class DownloadParams(Section):
     corpus: Literal["maestro-mini", "maestro", "synthetic", "folder"]
     path: Annotated[StrictStr, Field(min_length=1)]
     maestro_url: Annotated[StrictStr, Field(pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])")]
-    maestro_sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
+    maestro_sha256: Sha256
     synthetic_performances: Annotated[StrictInt, Field(ge=3, le=1_000_000)]
     synthetic_seconds: Annotated[Float, Field(ge=5, le=3600)]
     synthetic_seed: Seed
@@ -159,6 +160,10 @@ class TrainParams(Section):
     checkpoint_every: Count
     early_stopping: Count | None
     init_from: Annotated[StrictStr, Field(min_length=1)] | None
+    teacher: Annotated[StrictStr, Field(min_length=1)] | None
+    teacher_digest: Sha256 | None
+    teacher_weight: Annotated[Float, Field(ge=0, le=1)]
+    teacher_temperature: Annotated[Float, Field(gt=0, le=100)]
 
 
 class BaselineParams(Section):

@@ -14,7 +14,8 @@ from torch.nn.utils import get_total_norm
 from coma_gen.core.seeding import torch_seed
 from coma_gen.model.device import reseed
 from coma_gen.training.batches import Batch
-from coma_gen.training.loss import sum_nll
+from coma_gen.training.distillation import Teacher
+from coma_gen.training.loss import compute_logits, sum_cross_entropy
 from coma_gen.training.recorded import AddGradient
 
 EPSILON = 1e-6
@@ -22,11 +23,22 @@ EPSILON = 1e-6
 
 
 def add_gradient(
-    model: nn.Module, input_ids: Tensor, targets: Tensor, conditions: Tensor | None = None, *, bf16: bool
+    model: nn.Module,
+    input_ids: Tensor,
+    targets: Tensor,
+    conditions: Tensor | None = None,
+    *,
+    bf16: bool,
+    teacher: Teacher | None = None,
 ) -> Tensor:
-    """Adds to each parameter's `grad` that of the summed nll of these windows; returns that sum."""
-    nll = sum_nll(model, input_ids, targets, bf16=bf16, conditions=conditions)
-    nll.backward()  # type: ignore[no-untyped-call]
+    """Adds the gradient of the summed loss of these windows to each parameter's `grad`; returns the summed
+    nll, which is that loss unless there is a teacher.
+    """
+    logits = compute_logits(model, input_ids, bf16=bf16, conditions=conditions)
+    loss = nll = sum_cross_entropy(logits, targets)
+    if teacher is not None:
+        loss = teacher.distill(nll, logits, targets, teacher.soft_targets(input_ids, conditions, bf16=bf16))
+    loss.backward()  # type: ignore[no-untyped-call]
     return nll.detach()
 
 
@@ -41,6 +53,7 @@ def accumulate_gradient(
     bf16: bool,
     first_micro_batch: int = 0,
     add: AddGradient | None = None,
+    teacher: Teacher | None = None,
 ) -> list[Tensor]:
     """Adds to each parameter's `grad` that of the summed nll of these windows, however they are cut.
 
@@ -59,11 +72,12 @@ def accumulate_gradient(
         bf16: run the model under bf16 autocast.
         first_micro_batch: number in the step of the first of these.
         add: the passes of a micro-batch; None for `add_gradient`.
+        teacher: Teacher of `add_gradient`; None for none.
 
     Returns:
         The summed nll of each micro-batch in nats, on the device: it may still be at work.
     """
-    add = partial(add_gradient, model, bf16=bf16) if add is None else add
+    add = partial(add_gradient, model, bf16=bf16, teacher=teacher) if add is None else add
     sums = []
     size = len(batch.input_ids) // micro_batches
     given = [batch.input_ids, batch.targets] + ([] if batch.conditions is None else [batch.conditions])

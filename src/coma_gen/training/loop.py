@@ -32,6 +32,7 @@ from coma_gen.model.device import deterministic
 from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.training.batches import BatchQueue
+from coma_gen.training.distillation import Teacher
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed, is_lost_peer
 from coma_gen.training.figures import StepFigures, StepLosses
 from coma_gen.training.gradients import clip_gradient
@@ -62,6 +63,7 @@ def train_model(
     events: Path | None = None,
     ranks: Distributed = SINGLE_PROCESS,
     conditions: WindowConditions | None = None,
+    teacher: Teacher | None = None,
 ) -> TrainingResult | None:
     """Trains a model, from where the resume folder left off if it holds a checkpoint of the same key.
 
@@ -82,6 +84,7 @@ def train_model(
         events: folder of TensorBoard's event files, which the first rank empties; None writes none.
         ranks: those who share the run; all call this alike. The first one alone touches the resume folder.
         conditions: what a model that has some is told of its train windows; None for one without.
+        teacher: Model to learn from besides the targets; None for none.
 
     Returns:
         The result on the first rank, None on the others.
@@ -110,6 +113,7 @@ def train_model(
                     split=train_split,
                     shifts=shifts if params.augment else None,
                     conditions=conditions,
+                    teacher=teacher,
                     params=params,
                     device=torch_device,
                     pad_id=pad_id,
@@ -172,12 +176,8 @@ class _TrainLoop:
         )
         whole = progress.step
         try:
-            with (
-                bar,
-                BatchQueue(
-                    self.gradient.draw, device=self.gradient.device, last=self.params.steps
-                ) as batches,
-            ):
+            queue = BatchQueue(self.gradient.draw, device=self.gradient.device, last=self.params.steps)
+            with bar, queue as batches:
                 if not self.is_over:
                     self.gradient.prepare(batches, step=progress.step)
                 while not self.is_over:

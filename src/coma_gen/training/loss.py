@@ -29,6 +29,29 @@ class TokenSequences(Protocol):
         """The ids (T,) of a piece."""
 
 
+def compute_logits(
+    model: nn.Module, input_ids: Tensor, *, bf16: bool, conditions: Tensor | None = None
+) -> Tensor:
+    """Computes a model's logits (B, T, V), in float32 at least.
+
+    Args:
+        model: `model(input_ids)` gives logits (B, T, V).
+        input_ids: int64 (B, T).
+        bf16: Whether to run the model under bf16 autocast.
+        conditions: int64 (B, T, F), the condition bins of each position; None for none.
+    """
+    with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
+        logits: Tensor = model(input_ids) if conditions is None else model(input_ids, conditions=conditions)
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sums the cross-entropy of logits (B, T, V) with targets (B, T), but where these are `IGNORE`."""
+    return functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
+
+
 def sum_nll(
     model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool, conditions: Tensor | None = None
 ) -> Tensor:
@@ -41,13 +64,7 @@ def sum_nll(
         bf16: run the model under bf16 autocast; the softmax is in float32 at least either way.
         conditions: int64 (B, T, F), what the model is told; None for nothing.
     """
-    with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
-        logits = model(input_ids) if conditions is None else model(input_ids, conditions=conditions)
-    if logits.dtype in (torch.bfloat16, torch.float16):
-        logits = logits.float()
-    return functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
-    )
+    return sum_cross_entropy(compute_logits(model, input_ids, bf16=bf16, conditions=conditions), targets)
 
 
 def split_batches(

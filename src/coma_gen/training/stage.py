@@ -22,6 +22,7 @@ from coma_gen.model.device import computes_bf16
 from coma_gen.model.serialization import load_model, save_model
 from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.read import ShardedSplit, read_shifts
+from coma_gen.training.distillation import load_teacher
 from coma_gen.training.distributed import init_distributed
 from coma_gen.training.events import check_tensorboard
 from coma_gen.training.loop import train_model
@@ -35,6 +36,7 @@ def train_stage(
     shards: Path,
     tokenizer: Path,
     init_from: Path | None,
+    teacher: Path | None = None,
     resume: Path,
     key: str,
     model: Path,
@@ -48,6 +50,7 @@ def train_stage(
         shards: the tokens.
         tokenizer: what they were made with; a copy goes into the model's folder.
         init_from: a model to take the first weights from; None for fresh ones.
+        teacher: Model to learn from besides the targets; None for none.
         resume: this run's folder of checkpoints.
         key: names everything that the result depends on.
         model: the folder to write.
@@ -58,8 +61,9 @@ def train_stage(
         Metrics; None on all ranks but the first, where several share the run.
 
     Raises:
-        UserError: as `train_model`, and when shards, tokenizer or the first weights do not belong together,
-            or the ranks cannot share a step, or event files are asked for that nothing here can write.
+        UserError: as `train_model`, and when shards, tokenizer, the first weights or the teacher do not
+            belong together, or the ranks cannot share a step, or event files are asked for that nothing here
+            can write.
     """
     if params.train.tensorboard:
         check_tensorboard()
@@ -75,6 +79,10 @@ def train_stage(
     )
     if init_from is not None:
         made_from["init_from"] = _take_weights(conformer, init_from, tokens.files["vocabulary.json"])
+    teaching = None
+    if teacher is not None:
+        vocabulary = tokens.files["vocabulary.json"]
+        teaching, made_from["teacher"] = load_teacher(teacher, params, vocabulary=vocabulary)
     with init_distributed() as ranks:
         if ranks.is_first and params.train.precision == "bf16":
             warn_of_bf16(ranks.device(params.runtime.device))
@@ -95,6 +103,7 @@ def train_stage(
             events=events if params.train.tensorboard else None,
             ranks=ranks,
             conditions=WindowConditions.load(tokenizer, params.model.conditions),
+            teacher=teaching,
         )
     if result is None:
         return None

@@ -18,6 +18,7 @@ from coma_gen.shards.conditions import WindowConditions
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.shards.windows import draw_windows
 from coma_gen.training.batches import BatchQueue
+from coma_gen.training.distillation import Teacher
 from coma_gen.training.distributed import Distributed
 from coma_gen.training.gradients import accumulate_gradient, add_gradient
 from coma_gen.training.recorded import AddGradient, RecordedGradient, recorded_or_plain
@@ -39,6 +40,7 @@ class StepGradient:
         ranks: those who train it.
         shared: the model as all ranks train it.
         add: the passes of a micro-batch; None for those of `shared` as they are.
+        teacher: Model to learn from besides the targets; None for none.
     """
 
     model: nn.Module
@@ -52,11 +54,14 @@ class StepGradient:
     ranks: Distributed
     shared: nn.Module = field(init=False)
     add: AddGradient | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         self.shared = self.model
         if self.params.streams == "bf16":
             cast("Conformer", self.model).stream_dtype = torch.bfloat16
+        if self.teacher is not None:
+            self.teacher.model.to(self.device)
 
     @property
     def bf16(self) -> bool:
@@ -86,7 +91,7 @@ class StepGradient:
             if self.shared is not self.model:
                 self.accumulate(step, batches)
         if self.params.cuda_graphs and self.device.type == "cuda":
-            passes = partial(add_gradient, self.model, bf16=self.bf16)
+            passes = partial(add_gradient, self.model, bf16=self.bf16, teacher=self.teacher)
             shape = self.micro_batch_shape
             told = len(self.conditions.tables.names) if self.conditions else 0
             self.add = recorded_or_plain(
@@ -136,6 +141,7 @@ class StepGradient:
             device=self.device,
             bf16=self.bf16,
             add=self.add,
+            teacher=self.teacher,
         )
         if self.ranks.size > 1 and self.shared is self.model:
             self.ranks.average(self.learning)

@@ -70,6 +70,10 @@ class Workspace:
         """Writes metrics/<stage>.json."""
         write_json(self.metrics(f"{stage}.json"), dict(metrics))
 
+    def model_folder(self, name: str) -> Path:
+        """The folder of a model that a setting names: `pretrained`, or an absolute path."""
+        return self.root / name / "model" if name == "pretrained" else Path(name)
+
     def own_folder(self, path: str) -> Path:
         """A folder that the user named: `~` is their home, and a relative path starts at the checkout."""
         given = Path(path).expanduser()

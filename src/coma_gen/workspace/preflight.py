@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from coma_gen.config.rules import check_teacher
 from coma_gen.config.schema import Params
 from coma_gen.core.artifact import read_manifest
 from coma_gen.core.errors import Fault, UserError
@@ -48,13 +49,16 @@ def check_paths(params: Params, workspace: Workspace) -> None:
                 "(by its absolute path with --temp and --queue, which work in a copy of what git knows)"
             )
             faults.append(Fault("download.path", "must be a folder with MIDI files", str(music), remedy))
-    if params.train.init_from:
+    for key, named in (("train.init_from", params.train.init_from), ("train.teacher", params.train.teacher)):
+        if named is None:
+            continue
         try:
-            read_manifest(Path(params.train.init_from), kind="model")
+            found = read_manifest(workspace.model_folder(named), kind="model")
         except UserError as error:
-            faults += [
-                Fault("train.init_from", f"{fault.where} {fault.rule}", fault.got) for fault in error.faults
-            ]
+            faults += [Fault(key, f"{fault.where} {fault.rule}", fault.got) for fault in error.faults]
+            continue
+        if key == "train.teacher":
+            faults += check_teacher(found.digest, found.settings, params.model, params.train)
     if faults:
         raise UserError(*faults)
 
