@@ -137,7 +137,7 @@ def test_each_touch_is_the_same_beside_others(composer: MusicGenerator) -> None:
 
 def test_a_file_that_is_too_long_is_refused(composer: MusicGenerator) -> None:
     with pytest.raises(UserError, match=r"a\.mid: must be at most 20 tokens to be expressed here"):
-        express_midi(composer, midi_bytes(SCALE), name="a.mid", request=TouchRequest(), most_tokens=20)
+        express_midi(composer, midi_bytes(SCALE), name="a.mid", request=TouchRequest(), max_tokens=20)
 
 
 def test_a_key_is_released_before_it_is_struck_again() -> None:

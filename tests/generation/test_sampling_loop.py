@@ -117,7 +117,7 @@ def test_a_long_prompt_is_read_in_chunks_and_a_shared_one_once(
 
     other = scale.until(2.0)
     whole = pieces([scale, other, scale, None])
-    monkeypatch.setattr(engine, "PREFILL", 7)
+    monkeypatch.setattr(engine, "PREFILL_CHUNK", 7)
     assert pieces([scale, other, scale, None]) == whole
     assert pieces([scale, other, scale.shifted(0.0), None]) == whole
     assert whole[0] != whole[2]
@@ -142,7 +142,7 @@ def test_a_learned_position_embedding_is_primed_anew_with_the_newest_tokens() ->
     sequence = SequenceState([1, 2, 3], index=0, until=9.0)
     assert sequence.tail(2) == [2, 3]
     for token in (4, 5, 6):
-        sequence.add(token, is_lead=False, illegal=0.0, seconds=0.0)
+        sequence.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
     assert [sequence.tail(count) for count in (2, 3, 4, 6, 9)] == [
         [5, 6],
         [4, 5, 6],

@@ -16,7 +16,7 @@ from coma_gen.generation.request import MAX_EMPTY_BARS
 from coma_gen.generation.sampling import SamplingParams, probabilities, sample_from
 from coma_gen.generation.sequence import SequenceState
 from coma_gen.generation.splice import decode_continuation, drop_overlaps
-from coma_gen.generation.token_healing import read_and_spelled
+from coma_gen.generation.token_healing import split_prompt
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.grammar import Grammar
 from coma_gen.tokenizer.remi import Tokenizer
@@ -61,9 +61,9 @@ def continue_by_ngrams(
         max_tokens: bound on the new tokens.
     """
     vocabulary = tokenizer.vocabulary
-    read, spelled = read_and_spelled(tokenizer.encode(prompt), vocabulary)
+    read, prefix = split_prompt(tokenizer.encode(prompt), vocabulary)
     until = prompt.end_of_onsets + seconds
-    sequence = SequenceState([tokenizer.bos_id, *read], index=number, until=until, spelled=spelled)
+    sequence = SequenceState([tokenizer.bos_id, *read], index=number, until=until, prefix=prefix)
     constraint = GrammarConstraint(Grammar.of(vocabulary), [sequence], MAX_EMPTY_BARS)
     parts = choice.parts(vocabulary)
     while not sequence.reached and sequence.new_tokens < max_tokens:
@@ -72,10 +72,10 @@ def continue_by_ngrams(
         scores = np.full(playable.shape, -np.inf)
         scores[0, candidates] = np.log(next_probabilities(model, sequence.tail(order - 1), candidates))
         token = sample_from(probabilities(scores, playable, choice, parts), [sequence.uniform(seed)])
-        is_lead = constraint.move(token)[0]
-        sequence.add(int(token[0]), is_lead=is_lead, illegal=0.0, seconds=float(constraint.seconds()[0]))
-    given = np.concatenate([tokenizer.base_ids(read), np.array(spelled, np.uint16)])
-    drawn = tokenizer.base_ids(np.array(sequence.tokens, np.uint16))[len(spelled) :]
+        in_prefix = constraint.advance(token)[0]
+        sequence.add(int(token[0]), in_prefix=in_prefix, illegal=0.0, seconds=float(constraint.seconds()[0]))
+    given = np.concatenate([tokenizer.base_ids(read), np.array(prefix, np.uint16)])
+    drawn = tokenizer.base_ids(np.array(sequence.tokens, np.uint16))[len(prefix) :]
     splice = prompt.end_of_onsets
     new = drop_overlaps(
         decode_continuation(tokenizer, given, drawn).until(until), prompt, 1 / vocabulary.positions_per_second

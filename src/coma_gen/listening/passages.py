@@ -12,7 +12,7 @@ import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.seeding import generator
-from coma_gen.evaluation.excerpts import music_of
+from coma_gen.evaluation.excerpts import decode_piece
 from coma_gen.generation.stage import excerpt
 from coma_gen.midi.notes import Notes
 from coma_gen.shards.read import ShardedSplit
@@ -101,7 +101,7 @@ def find_passages(
         wanted[row].append(start)
     found = []
     for row, starts in wanted.items():
-        notes, name = music_of(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])
+        notes, name = decode_piece(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])
         for start in starts:
             prompt = excerpt(notes, start, prompt_seconds)
             splice = start_of(notes, start) + prompt.end_of_onsets

@@ -24,7 +24,7 @@ from coma_gen.tokenizer.remi import Tokenizer
 
 REAL, NGRAM = "real", "5-gram"
 ORDER = 5
-MOST_TOKENS = 4096
+MAX_TOKENS = 4096
 """Of one continuation."""
 CHOICE = SamplingParams(top_p=TOP_P)
 Sides = tuple[str, str]
@@ -129,7 +129,7 @@ def _by_model(folder: Path, wanted: dict[int, Passage], seconds: float, seed: in
         seconds=seconds,
         choice=CHOICE,
         seed=seed,
-        max_tokens=MOST_TOKENS,
+        max_tokens=MAX_TOKENS,
         desc=folder.name,
         numbers=list(wanted),
     )
@@ -153,7 +153,7 @@ def _by_ngrams(
             choice=CHOICE,
             seed=seed,
             number=number,
-            max_tokens=MOST_TOKENS,
+            max_tokens=MAX_TOKENS,
         )
         for number, passage in tqdm(wanted.items(), desc=NGRAM, unit="piece", disable=None)
     }

@@ -12,6 +12,12 @@ from tiny_music import BAR, BOS, bar, note, vocabulary
 
 from coma_gen.config.schema import CONDITION_BINS, CONDITIONS
 from coma_gen.core.errors import UserError
+from coma_gen.generation.condition_sequence import (
+    MIDDLE_BIN,
+    ConditionSequence,
+    compute_prompt_bins,
+    compute_target_bins,
+)
 from coma_gen.generation.controls import Controls
 from coma_gen.generation.engine import DecodeEngine
 from coma_gen.generation.generate import Continuation, generate_batch
@@ -19,7 +25,6 @@ from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.sequence import SequenceState
 from coma_gen.generation.settings import build_request
-from coma_gen.generation.told import MIDDLE, Told, bins_at_end, wanted_bins
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.conditions import ConditionTables
 
@@ -54,37 +59,39 @@ def pieces(composer: MusicGenerator, prompts: list[Notes | None], **wishes: obje
 def test_the_end_of_a_prompt_by_hand() -> None:
     early, late = bar(9, velocity=90), bar(9)
     # The last onset is 8 s after the last one of the early bars: 36 notes of 4 bars, 4.5 a second.
-    assert bins_at_end(TABLES, [*early * 4, *late * 4]).tolist() == [6, 4, 7, 5]
+    assert compute_prompt_bins(TABLES, [*early * 4, *late * 4]).tolist() == [6, 4, 7, 5]
     # 9 notes within the 2 s behind the first ones.
-    assert bins_at_end(TABLES, [*early, *late]).tolist() == [6, 4, 7, 5]
-    assert not bins_at_end(TABLES, late).any(), "one onset has no density"
-    assert not bins_at_end(TABLES, [BOS, BAR]).any()
+    assert compute_prompt_bins(TABLES, [*early, *late]).tolist() == [6, 4, 7, 5]
+    assert not compute_prompt_bins(TABLES, late).any(), "one onset has no density"
+    assert not compute_prompt_bins(TABLES, [BOS, BAR]).any()
 
 
 def test_what_is_wanted_is_the_prompts_moved_or_a_target() -> None:
     def wanted(followed: np.ndarray = FOLLOWED, **wishes: object) -> list[int]:
-        return wanted_bins(Controls(**wishes), TABLES, followed).tolist()  # type: ignore[arg-type]
+        return compute_target_bins(Controls(**wishes), TABLES, followed).tolist()  # type: ignore[arg-type]
 
     assert wanted() == [6, 4, 7, 5]
     assert wanted(follow=False) == [0, 0, 0, 0]
     assert wanted(density=1, loudness=-0.5) == [8, 3, 7, 5]
     assert wanted(follow=False, register=-1) == [0, 0, 5, 0], "lower than the prompt, the rest is free"
     assert wanted(density=3, loudness=-3) == [12, 1, 7, 5]
-    assert wanted(np.array([15, 0, 0, 0]), density=3, polyphony=1) == [CONDITION_BINS, 0, 0, MIDDLE + 2]
+    assert wanted(np.array([15, 0, 0, 0]), density=3, polyphony=1) == [CONDITION_BINS, 0, 0, MIDDLE_BIN + 2]
     assert wanted(target="density=5, loudness=60") == [7, 8, 7, 5]
 
 
 def test_the_prompt_is_told_its_own_blocks_unless_nothing_is_wanted() -> None:
     read = [BOS, *bar(9) * 4, *bar(3, velocity=90) * 2]
-    told = Told.of(Controls(target="register=70"), TABLES, read, note())
-    np.testing.assert_array_equal(told.of_prompt, TABLES.of_blocks(read))
+    told = ConditionSequence.from_prompt(Controls(target="register=70"), TABLES, read, note())
+    np.testing.assert_array_equal(told.prompt_bins, TABLES.of_blocks(read))
     assert (
         told.tail(5, 2)[:, 2].tolist() == [0, 0, 0, 12, 12]
-        and told.tail(3, 9).tolist() == [[*told.wanted]] * 3
+        and told.tail(3, 9).tolist() == [[*told.target_bins]] * 3
     )
     assert len(told.tail(10**9, 4)) == len(read) + 4
-    silent = Told.of(Controls(follow=False), TABLES, read, ())
-    assert not silent.of_prompt.any() and not silent.wanted.any() and len(silent.of_prompt) == len(read)
+    silent = ConditionSequence.from_prompt(Controls(follow=False), TABLES, read, ())
+    assert (
+        not silent.prompt_bins.any() and not silent.target_bins.any() and len(silent.prompt_bins) == len(read)
+    )
 
 
 def test_it_decides_and_neighbors_do_not(composer: MusicGenerator) -> None:
@@ -115,7 +122,10 @@ def test_one_token_at_a_time_is_told_what_the_whole_is(options: dict[str, object
     read = [composer.tokenizer.bos_id, *composer.tokenizer.encode(SCALE).tolist()][:30]
     sequences = [
         SequenceState(
-            read[:size], index=0, until=9.0, told=Told.of(Controls(**wish), tables, read[:size], ())
+            read[:size],
+            index=0,
+            until=9.0,
+            conditions=ConditionSequence.from_prompt(Controls(**wish), tables, read[:size], ()),
         )
         for size, wish in (
             (13, {"target": "density=2"}),
@@ -127,11 +137,11 @@ def test_one_token_at_a_time_is_told_what_the_whole_is(options: dict[str, object
         engine = DecodeEngine(model, sequences)
         for token in read[13:22]:
             for sequence in sequences:
-                sequence.add(token, is_lead=False, illegal=0.0, seconds=0.0)
+                sequence.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
             engine.read(sequences, range(3))
         for row, sequence in enumerate(sequences):
             ids = torch.tensor([sequence.tail(100)])
-            told = torch.from_numpy(sequence.told_of_tail(100))[None]
+            told = torch.from_numpy(sequence.tail_conditions(100))[None]
             whole = model(ids, conditions=told)[0, -1]
             np.testing.assert_allclose(engine.logits[row], whole.numpy(), atol=2e-5)
 
@@ -142,16 +152,18 @@ def test_a_piece_that_goes_back_is_told_the_same_again(composer: MusicGenerator)
     read = [composer.tokenizer.bos_id, *composer.tokenizer.encode(SCALE).tolist()]
 
     def fresh() -> SequenceState:
-        return SequenceState(read, index=0, until=9.0, told=Told.of(Controls(), tables, read, ()))
+        return SequenceState(
+            read, index=0, until=9.0, conditions=ConditionSequence.from_prompt(Controls(), tables, read, ())
+        )
 
     with torch.inference_mode():
         straight, back = fresh(), fresh()
         engine = DecodeEngine(composer.loaded.model, [straight])
         for token in read[1:7]:
-            straight.add(token, is_lead=False, illegal=0.0, seconds=0.0)
-            back.add(token, is_lead=False, illegal=0.0, seconds=0.0)
+            straight.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
+            back.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
             engine.read([straight], [0])
-        back.add(read[9], is_lead=False, illegal=0.0, seconds=0.0)
+        back.add(read[9], in_prefix=False, illegal=0.0, seconds=0.0)
         back.rewind(6)
         again = DecodeEngine(composer.loaded.model, [back])
     np.testing.assert_allclose(again.logits, engine.logits, atol=2e-5)
