@@ -12,7 +12,7 @@ import pytest
 from small_corpus import Made
 
 from coma_gen.core.errors import UserError
-from coma_gen.evaluation.excerpts import music_of
+from coma_gen.evaluation.excerpts import decode_piece
 from coma_gen.evaluation.kneser_ney import KneserNey
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.stage import excerpt
@@ -46,7 +46,7 @@ def test_what_follows_a_prompt_follows_it_in_the_piece(made: Made) -> None:
     for passage in passages:
         split = made.sharded("test")
         row = int(np.flatnonzero(split.index["midi_filename"] == passage.midi_filename)[0])
-        notes = music_of(split, row, made.vocabulary)
+        notes = decode_piece(split, row, made.vocabulary)
         splice = passage.prompt.end_of_onsets
         whole = excerpt(notes, passage.start, splice + 3.0)
         assert passage.prompt.joined(passage.real.shifted(splice)).onset == pytest.approx(whole.onset)
