@@ -97,7 +97,9 @@ def check(song: Written, tokenizer: Tokenizer) -> None:
     read = read_song(song.content, name="a.mid")
     played = [each for each in song.notes if each[0][:2] not in song.drums]
     assert (len(read.played[0]), read.endless_notes) == (len(played), song.endless)
-    pressed = {(voice // 16, voice % 16): ticks.tolist() for voice, ticks in read.pressed(10**6).items()}
+    pressed = {
+        (voice // 16, voice % 16): ticks.tolist() for voice, ticks in read.sustain_intervals(10**6).items()
+    }
     assert {voice: [tuple(each) for each in ticks] for voice, ticks in pressed.items() if ticks} == song.pedal
     notes = notes_of(read)
     if song.is_plain:

@@ -107,7 +107,9 @@ def test_the_pedal_of_another_port_is_lifted_there() -> None:
     prompt = read_prompt(smf(track(*events)), open_pedal=True)
     assert prompt.held == (32,)
     whole = read_song(prompt.continued(Notes.of([1.5], [0.5], [70], [64])), name="a.mid")
-    assert {voice: ticks.tolist() for voice, ticks in whole.pressed(9999).items()} == {32: [[0, 480]]}
+    assert {voice: ticks.tolist() for voice, ticks in whole.sustain_intervals(9999).items()} == {
+        32: [[0, 480]]
+    }
     assert whole.ports == [0, 2]
 
 

@@ -11,7 +11,7 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.evaluation.likelihood import model_scorer
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.midi.io import notes_of, read_song
-from coma_gen.midi.song import without_notes
+from coma_gen.midi.song import describe_missing_notes
 
 CHUNK = 512
 """Tokens per forward pass; the cache is carried over, so this affects speed and memory only."""
@@ -60,7 +60,7 @@ def score_midi(composer: MusicGenerator, content: bytes, *, name: str) -> Score:
     song = read_song(content, name=name)
     notes = notes_of(song)
     if not len(notes):
-        raise UserError(Fault(name, "must have notes that are not drums", without_notes(song)))
+        raise UserError(Fault(name, "must have notes that are not drums", describe_missing_notes(song)))
     tokenizer = composer.tokenizer
     grid = tokenizer.grid(notes)
     body = tokenizer.encode_grid(grid)

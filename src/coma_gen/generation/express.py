@@ -12,8 +12,8 @@ from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.touch import TouchRequest, draw_touches, is_type
 from coma_gen.midi.io import notes_of, read_song
 from coma_gen.midi.notes import Midi, Notes, Seconds
-from coma_gen.midi.song import Song, without_notes
-from coma_gen.midi.touch import with_touch
+from coma_gen.midi.song import Song, describe_missing_notes
+from coma_gen.midi.touch import apply_touch
 from coma_gen.tokenizer.codec import encode_grid, times_of
 from coma_gen.tokenizer.grid import Grid, Positions
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
@@ -63,9 +63,9 @@ def express_midi(
             byte pairs.
     """
     song = read_song(content, name=name)
-    if not len(song.played[0]):
-        raise UserError(Fault(name, "must have notes that are not drums", without_notes(song)))
-    stream, (on, off) = song.stream, song.played
+    if not len(song.sounding_notes[0]):
+        raise UserError(Fault(name, "must have notes that are not drums", describe_missing_notes(song)))
+    stream, (on, off) = song.stream, song.sounding_notes
     notes = Notes.of(
         song.clock.seconds(stream.tick[on]),
         song.clock.span(stream.tick[on], stream.tick[off]),
@@ -78,13 +78,13 @@ def express_midi(
 
 
 def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> Expressed:
-    stream, (on, off) = song.stream, song.played
+    stream, (on, off) = song.stream, song.sounding_notes
     onset, pitch = song.clock.seconds(stream.tick[on]), stream.first[on]
     found = np.searchsorted(touch.keys, touch.key_of(onset, pitch))
     found = np.minimum(found, len(touch.keys) - 1)
     is_known = touch.keys[found] == touch.key_of(onset, pitch)
     duration = song.clock.span(stream.tick[on], stream.tick[off])
-    midi = with_touch(
+    midi = apply_touch(
         song,
         np.where(is_known, touch.velocity[found], stream.second[on]).astype(np.uint8),
         np.where(is_known & (not keep_lengths), touch.duration[found], duration),
