@@ -39,7 +39,7 @@ from coma_gen.generation.generate import Continuation
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.ranking import nearest
 from coma_gen.generation.stage import generate_samples
-from coma_gen.listening.passages import Found, find_passages
+from coma_gen.listening.passages import PassageSearch, find_passages
 from coma_gen.midi.io import midi_bytes
 from coma_gen.midi.notes import Notes
 from coma_gen.shards.read import ShardedSplit
@@ -189,7 +189,9 @@ def _against_train(
         return against_real(sample_metrics(params, pieces, model, shards, Path(folder)))
 
 
-def _describe_run(found: Found, pieces: Sequence[Continuation], params: SampleParams, split: str) -> str:
+def _describe_run(
+    found: PassageSearch, pieces: Sequence[Continuation], params: SampleParams, split: str
+) -> str:
     drawn, dropped = (sum(getattr(piece, name) for piece in pieces) for name in ("tokens", "redrawn"))
     cut, broken = (sum(not getattr(piece, name) for piece in pieces) for name in ("reached", "valid"))
     return (
