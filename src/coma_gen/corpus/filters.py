@@ -36,7 +36,7 @@ def keep_composers(rows: Sequence[Performance], split: SplitParams) -> list[Perf
         best = _rank_composers(chosen, split.composers_top_by)[: split.composers_top]
         chosen = [row for row in chosen if row.composer in best]
     if not chosen:
-        rule = "must leave somebody"
+        rule = "must leave at least one composer"
         raise UserError(Fault("split.composers_keep and split.composers_drop", rule, "no performance left"))
     return chosen
 

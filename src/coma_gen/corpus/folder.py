@@ -205,8 +205,8 @@ def _name_fault(source: Path, name: str) -> Fault | None:
         return Fault(where, "must have a name in UTF-8", repr(os.fsencode(path.name)), "rename it")
     if not is_midi_name(name):
         rule = (
-            "must have a name without backslashes, a colon behind one letter, control characters, "
-            "or characters that turn the direction of writing"
+            "must have a name without backslashes, drive letters, control characters, "
+            "or characters that change the direction of writing"
         )
         return Fault(where, rule, "", "rename it")
     return None if _is_inside(path, source) else _link_fault(path, "copy the file")

@@ -98,9 +98,7 @@ def read_table(path: Path, *, folder: Path | None = None) -> list[Performance]:
         name = row["midi_filename"]
         if name in lines:
             found.append(
-                Fault(
-                    where, f"a midi_filename must not stand twice (it is in line {lines[name]})", repr(name)
-                )
+                Fault(where, f"midi_filename must be unique (it is also in line {lines[name]})", repr(name))
             )
         elif not found and folder is not None and not (folder / name).is_file():
             found.append(Fault(where, "its MIDI file must exist", str(folder / name)))

@@ -121,8 +121,8 @@ def _nearest_train_suffixes(order: Symbols, first_train: int) -> Iterator[Symbol
     rank[order] = index
     ours = rank[:first_train]
     before = np.maximum.accumulate(np.where(is_train, index, -1))[ours]
-    behind = np.minimum.accumulate(np.where(is_train, index, len(order))[::-1])[::-1][ours]
-    for nearest, there in ((before, before >= 0), (behind, behind < len(order))):
+    after = np.minimum.accumulate(np.where(is_train, index, len(order))[::-1])[::-1][ours]
+    for nearest, there in ((before, before >= 0), (after, after < len(order))):
         yield np.where(there, order[np.clip(nearest, 0, len(order) - 1)], -1)
 
 

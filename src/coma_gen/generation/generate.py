@@ -121,7 +121,7 @@ def generate_batch(
 
     Raises:
         UserError: A prompt has no note in the vocabulary, or a control needs a condition that the model
-        lacks.
+            lacks.
     """
     controls, tables = controls or Controls(), composer.conditions
     names = () if tables is None else tables.names
