@@ -68,7 +68,7 @@ class Player:
                 self.composer,
                 group,
                 seconds=self.seconds,
-                choice=SamplingParams(top_p=0.95),
+                sampling=SamplingParams(top_p=0.95),
                 seed=0,
                 max_tokens=4_000,
                 controls=controls,

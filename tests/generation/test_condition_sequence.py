@@ -48,7 +48,7 @@ def pieces(composer: MusicGenerator, prompts: list[Notes | None], **controls: ob
         composer,
         prompts,
         seconds=4,
-        choice=SamplingParams(top_p=0.95),
+        sampling=SamplingParams(top_p=0.95),
         seed=1,
         max_tokens=200,
         controls=Controls(**controls),  # type: ignore[arg-type]

@@ -49,7 +49,7 @@ def test_a_repeated_figure_by_hand() -> None:
 def drawn(composer: MusicGenerator, indices: list[int], max_rewinds: int = 3) -> list[SequenceState]:
     bos = composer.tokenizer.bos_id
     sequences = [SequenceState([bos], index=index, until=20.0) for index in indices]
-    settings = {"choice": PLAIN, "seed": 5, "max_tokens": 150, "max_empty_bars": 2}
+    settings = {"sampling": PLAIN, "seed": 5, "max_tokens": 150, "max_empty_bars": 2}
     sample_tokens(
         composer.loaded.model, composer.grammar, sequences, max_rewinds=max_rewinds, desc=None, **settings
     )  # type: ignore[arg-type]

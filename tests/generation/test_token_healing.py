@@ -92,7 +92,7 @@ def test_a_continuation_goes_on_from_exactly_the_prompt(
         bpe_composer,
         [prompt],
         seconds=2.0,
-        choice=SamplingParams(),
+        sampling=SamplingParams(),
         seed=draw,
         max_tokens=30,
         max_empty_bars=3,

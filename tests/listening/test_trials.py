@@ -95,7 +95,7 @@ def test_ngram_music_goes_on_from_the_prompt(made: Made) -> None:
 
     def music(number: int) -> object:
         return continue_by_ngrams(
-            model, tokenizer, prompt, order=5, seconds=4.0, choice=SamplingParams(top_p=0.8), seed=0,
+            model, tokenizer, prompt, order=5, seconds=4.0, sampling=SamplingParams(top_p=0.8), seed=0,
             number=number, max_tokens=2000,
         )  # fmt: skip
 

@@ -50,7 +50,7 @@ def calibrate_sampler(
     vocabulary = Vocabulary.load(model / "tokenizer")
     if vocabulary.learned:
         return {}
-    torch_device, grammar, choice = choose_device(device), Grammar.of(vocabulary), SamplingParams.of(params)
+    torch_device, grammar, sampling = choose_device(device), Grammar.of(vocabulary), SamplingParams.of(params)
     special = [vocabulary.pad_id, vocabulary.bos_id, vocabulary.eos_id]
     observed, expected, drawn = [], [], []
     with deterministic(threads, torch_device), torch.inference_mode():
@@ -65,7 +65,7 @@ def calibrate_sampler(
             music = ~np.isin(targets, special)
             observed.append(targets[music])
             expected.append(probabilities(logits[music], legal[music], SamplingParams()))
-            drawn.append(probabilities(logits[music], legal[music], choice, choice.parts(vocabulary)))
+            drawn.append(probabilities(logits[music], legal[music], sampling, sampling.parts(vocabulary)))
     return means_by_type(
         vocabulary, np.concatenate(observed), np.concatenate(expected), np.concatenate(drawn)
     )

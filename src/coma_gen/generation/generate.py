@@ -90,7 +90,7 @@ def generate_batch(
     prompts: Sequence[Notes | None],
     *,
     seconds: float,
-    choice: SamplingParams,
+    sampling: SamplingParams,
     seed: int,
     max_tokens: int,
     max_empty_bars: int = MAX_EMPTY_BARS,
@@ -107,7 +107,7 @@ def generate_batch(
         composer: Model and tokenizer.
         prompts: B prompts. A piece depends only on its prompt, the seed and its number.
         seconds: Length of the new music: all its notes begin within this time.
-        choice: Sampling parameters.
+        sampling: Sampling parameters.
         seed: Seed of all random numbers.
         max_tokens: Maximum number of new tokens per piece.
         max_empty_bars: Maximum number of consecutive empty bars.
@@ -147,7 +147,7 @@ def generate_batch(
         composer.loaded.model,
         composer.grammar,
         sequences,
-        choice=choice,
+        sampling=sampling,
         seed=seed,
         max_tokens=max_tokens,
         max_empty_bars=max_empty_bars,
@@ -264,7 +264,7 @@ def generate_request(
         composer,
         [notes] * request.draws,
         seconds=request.seconds_after(notes),
-        choice=request.choice,
+        sampling=request.sampling,
         seed=request.seed,
         max_tokens=request.max_tokens,
         max_empty_bars=request.max_empty_bars,

@@ -90,7 +90,7 @@ class Request:
         return cls(**settings)
 
     @property
-    def choice(self) -> SamplingParams:
+    def sampling(self) -> SamplingParams:
         """The sampling parameters."""
         types = tuple(filter(None, (word.strip() for word in self.truncate.split(","))))
         return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, types)
@@ -155,7 +155,7 @@ class Request:
         found = [
             Fault(name, rule, str(getattr(self, name))) for name, (good, rule) in rules.items() if not good
         ]
-        return found + self.choice.faults() + self.controls.faults()
+        return found + self.sampling.faults() + self.controls.faults()
 
     def seconds_after(self, prompt: Notes | None) -> float:
         """Returns the maximum length of new music after a prompt.

@@ -94,7 +94,7 @@ class SamplingParams:
 def probabilities(
     logits: npt.NDArray[np.floating],
     allowed: npt.NDArray[np.bool_] | None,
-    choice: SamplingParams,
+    sampling: SamplingParams,
     parts: Sequence[Ids] | None = None,
 ) -> Probabilities:
     """Computes the distributions to sample from; each row depends on its own logits only.
@@ -102,7 +102,7 @@ def probabilities(
     Args:
         logits: (..., V) finite scores.
         allowed: (..., V) tokens that may be sampled, at least one per row; None allows all.
-        choice: Sampling parameters.
+        sampling: Sampling parameters.
         parts: Ids of each truncated type (`SamplingParams.parts`); None truncates all ids as one type.
 
     Returns:
@@ -111,41 +111,41 @@ def probabilities(
     scores = logits.astype(np.float64)
     if allowed is not None:
         scores = np.where(allowed, scores, -np.inf)
-    if choice.temperature == 0:
+    if sampling.temperature == 0:
         only = np.zeros_like(scores)
         np.put_along_axis(only, scores.argmax(-1, keepdims=True), 1.0, -1)
         return only
     with np.errstate(over="ignore"):  # at a temperature near 0 all but the most likely become -inf
-        weights = np.exp((scores - scores.max(-1, keepdims=True)) / choice.temperature)
-    if (choice.top_k, choice.top_p, choice.min_p) != (None, None, None):
+        weights = np.exp((scores - scores.max(-1, keepdims=True)) / sampling.temperature)
+    if (sampling.top_k, sampling.top_p, sampling.min_p) != (None, None, None):
         for ids in [np.arange(weights.shape[-1])] if parts is None else parts:
-            weights[..., ids] = _truncate(np.take(weights, ids, axis=-1), choice)
+            weights[..., ids] = _truncate(np.take(weights, ids, axis=-1), sampling)
     normalized: Probabilities = weights / weights.sum(-1, keepdims=True)
     return normalized
 
 
-def _truncate(weights: Probabilities, choice: SamplingParams) -> Probabilities:
+def _truncate(weights: Probabilities, sampling: SamplingParams) -> Probabilities:
     """Applies the filters to weights (..., K) and preserves their sum, including a sum of zero."""
     truncated = weights
-    if choice.top_k is not None or choice.top_p is not None:
-        truncated = np.where(_top_mask(weights, choice), weights, 0.0)
-    if choice.min_p is not None:
-        truncated = np.where(truncated >= choice.min_p * truncated.max(-1, keepdims=True), truncated, 0.0)
+    if sampling.top_k is not None or sampling.top_p is not None:
+        truncated = np.where(_top_mask(weights, sampling), weights, 0.0)
+    if sampling.min_p is not None:
+        truncated = np.where(truncated >= sampling.min_p * truncated.max(-1, keepdims=True), truncated, 0.0)
     left = truncated.sum(-1, keepdims=True)
     return np.asarray(
         truncated * (weights.sum(-1, keepdims=True) / np.where(left > 0, left, 1.0)), np.float64
     )
 
 
-def _top_mask(weights: Probabilities, choice: SamplingParams) -> npt.NDArray[np.bool_]:
+def _top_mask(weights: Probabilities, sampling: SamplingParams) -> npt.NDArray[np.bool_]:
     """Returns (..., V) the mask of the weights that top-k and then top-p retain."""
     order = np.argsort(-weights, axis=-1, kind="stable")
     falling = np.take_along_axis(weights, order, -1)
     stays = np.zeros(weights.shape, bool)
-    stays[..., : choice.top_k] = True
-    if choice.top_p is not None:
+    stays[..., : sampling.top_k] = True
+    if sampling.top_p is not None:
         reached = np.cumsum(np.where(stays, falling, 0.0), -1)
-        enough = choice.top_p * reached[..., -1:] * (1 - 1e-12)
+        enough = sampling.top_p * reached[..., -1:] * (1 - 1e-12)
         stays[..., 1:] &= reached[..., :-1] < enough
     mask = np.zeros(weights.shape, bool)
     np.put_along_axis(mask, order, stays, -1)

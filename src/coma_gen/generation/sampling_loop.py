@@ -38,7 +38,7 @@ def sample_tokens(
     grammar: Grammar,
     sequences: Sequence[SequenceState],
     *,
-    choice: SamplingParams,
+    sampling: SamplingParams,
     seed: int,
     max_tokens: int,
     max_empty_bars: int,
@@ -53,7 +53,7 @@ def sample_tokens(
         model: Model in evaluation mode.
         grammar: Grammar of its vocabulary.
         sequences: Sequences, extended in place.
-        choice: Sampling parameters.
+        sampling: Sampling parameters.
         seed: Seed of the random numbers, together with the index of a sequence.
         max_tokens: Maximum number of new tokens per sequence.
         max_empty_bars: Maximum number of consecutive empty bars.
@@ -64,11 +64,11 @@ def sample_tokens(
         watch: Callback after each token; it may raise to stop sampling.
     """
     starts = GrammarConstraint(grammar, sequences, max_empty_bars).seconds()
-    guard = LoopGuard(grammar.vocabulary, max_rewinds) if choice.temperature and max_rewinds else None
+    guard = LoopGuard(grammar.vocabulary, max_rewinds) if sampling.temperature and max_rewinds else None
     pending = list(sequences)
     with _Progress(sequences, starts, desc) as progress:
         while pending:
-            batch = _LiveBatch(model, grammar, pending, choice, max_empty_bars, logit_bias)
+            batch = _LiveBatch(model, grammar, pending, sampling, max_empty_bars, logit_bias)
             pending = []
             while batch.live:
                 batch.sample(seed)
@@ -86,13 +86,13 @@ class _LiveBatch:
         model: Conformer,
         grammar: Grammar,
         sequences: Sequence[SequenceState],
-        choice: SamplingParams,
+        sampling: SamplingParams,
         max_empty_bars: int,
         logit_bias: npt.NDArray[np.float64] | None,
     ) -> None:
         self.live = list(sequences)
         self._opens_bar, self._logit_bias = grammar.opens_bar, logit_bias
-        self._choice, self._parts = choice, choice.parts(grammar.vocabulary)
+        self._sampling, self._parts = sampling, sampling.parts(grammar.vocabulary)
         self._constraint = GrammarConstraint(grammar, sequences, max_empty_bars)
         self._engine = DecodeEngine(model, sequences)
 
@@ -103,7 +103,7 @@ class _LiveBatch:
         illegal = constraint.invalid_probability(logits, legal)
         uniforms = [sequence.uniform(seed) for sequence in self.live]
         biased = logits if self._logit_bias is None else logits + self._logit_bias
-        distributions = probabilities(biased, constraint.playable(legal), self._choice, self._parts)
+        distributions = probabilities(biased, constraint.playable(legal), self._sampling, self._parts)
         tokens = sample_from(distributions, uniforms)
         in_prefix, seconds = constraint.advance(tokens), constraint.seconds()
         for row, sequence in enumerate(self.live):

@@ -162,7 +162,7 @@ def _generate_batch(
         composer,
         list(prompts.values()),
         seconds=params.seconds,
-        choice=SamplingParams.of(params),
+        sampling=SamplingParams.of(params),
         seed=params.seed,
         max_tokens=params.max_tokens,
         max_empty_bars=params.max_empty_bars,

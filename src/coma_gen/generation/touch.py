@@ -48,7 +48,7 @@ class TouchRequest:
     keep_lengths: bool = False
 
     @property
-    def choice(self) -> SamplingParams:
+    def sampling(self) -> SamplingParams:
         """The sampling parameters."""
         return SamplingParams(self.temperature, top_p=self.top_p)
 
@@ -62,7 +62,7 @@ class TouchRequest:
         found = [
             Fault(name, rule, str(getattr(self, name))) for name, (good, rule) in rules.items() if not good
         ]
-        return found + self.choice.faults()
+        return found + self.sampling.faults()
 
 
 def is_type(ids: Ids, vocabulary: Vocabulary, kind: str) -> npt.NDArray[np.bool_]:
@@ -106,7 +106,7 @@ def draw_touches(
             chosen = span.start
             if len(span) > 1:
                 distribution = probabilities(
-                    engine.logits[row : row + 1, span.start : span.stop], None, request.choice
+                    engine.logits[row : row + 1, span.start : span.stop], None, request.sampling
                 )
                 chosen += int(sample_from(distribution, [sequence.uniform(request.seed)])[0])
             sequence.tokens.append(chosen)

@@ -41,7 +41,7 @@ def continue_by_ngrams(
     *,
     order: int,
     seconds: float,
-    choice: SamplingParams,
+    sampling: SamplingParams,
     seed: int,
     number: int,
     max_tokens: int,
@@ -54,7 +54,7 @@ def continue_by_ngrams(
         prompt: Notes with a first onset at 0 s.
         order: Tokens of the longest gram.
         seconds: Length of the new music.
-        choice: Sampling parameters.
+        sampling: Sampling parameters.
         seed: Seed of the random numbers.
         number: Number of the piece, which selects its random numbers.
         max_tokens: Maximum number of new tokens.
@@ -64,13 +64,13 @@ def continue_by_ngrams(
     until = prompt.end_of_onsets + seconds
     sequence = SequenceState([tokenizer.bos_id, *ids], index=number, until=until, prefix=prefix)
     constraint = GrammarConstraint(Grammar.of(vocabulary), [sequence], MAX_EMPTY_BARS)
-    parts = choice.parts(vocabulary)
+    parts = sampling.parts(vocabulary)
     while not sequence.reached and sequence.new_tokens < max_tokens:
         playable = constraint.playable(constraint.legal())
         candidates = np.flatnonzero(playable[0])
         scores = np.full(playable.shape, -np.inf)
         scores[0, candidates] = np.log(next_probabilities(model, sequence.tail(order - 1), candidates))
-        token = sample_from(probabilities(scores, playable, choice, parts), [sequence.uniform(seed)])
+        token = sample_from(probabilities(scores, playable, sampling, parts), [sequence.uniform(seed)])
         in_prefix = constraint.advance(token)[0]
         sequence.add(int(token[0]), in_prefix=in_prefix, illegal=0.0, seconds=float(constraint.seconds()[0]))
     prompt_ids = np.concatenate([tokenizer.base_ids(ids), np.array(prefix, np.uint16)])

@@ -26,7 +26,7 @@ REAL, NGRAM = "real", "5-gram"
 ORDER = 5
 MAX_TOKENS = 4096
 """Maximum number of tokens of a continuation."""
-CHOICE = SamplingParams(top_p=TOP_P)
+SAMPLING = SamplingParams(top_p=TOP_P)
 Sides = tuple[str, str]
 
 
@@ -129,7 +129,7 @@ def _continue_by_model(
         MusicGenerator.load(folder),
         [passage.prompt for passage in passages_of.values()],
         seconds=seconds,
-        choice=CHOICE,
+        sampling=SAMPLING,
         seed=seed,
         max_tokens=MAX_TOKENS,
         desc=folder.name,
@@ -152,7 +152,7 @@ def _continue_by_ngrams(
             passage.prompt,
             order=ORDER,
             seconds=seconds,
-            choice=CHOICE,
+            sampling=SAMPLING,
             seed=seed,
             number=number,
             max_tokens=MAX_TOKENS,
