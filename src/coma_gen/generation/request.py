@@ -44,7 +44,7 @@ class Request:
         from_second: The prompt begins with the first note at or after this time of the file; None for the
             beginning of the file.
         prompt_seconds: Length of the prompt from its first note; None for all. With `until_second`, the last
-            so many seconds before that time.
+            `prompt_seconds` before that time.
         until_second: The prompt ends before this time of the file, and the continuation begins there; None
             for the end of the file.
         only_new: Return the new music alone, beginning where the prompt's last note begins.

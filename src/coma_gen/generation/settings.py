@@ -44,7 +44,7 @@ class GenerateSettings(TypedDict, total=False):
             4 by default, 0 disables rewinding.
         from_second: The prompt begins with the first note at or after this second of the file.
         prompt_seconds: Length of the prompt from its first note; the whole file by default. With
-            `until_second`, the last so many seconds before that time.
+            `until_second`, the last `prompt_seconds` before that time.
         until_second: The continuation begins at this second of the file; the music before it is the prompt.
         only_new: True returns the new music alone, beginning where the prompt's last note begins.
         instrument: General MIDI program of the new notes, a number from 0 or a name such as "violin".
