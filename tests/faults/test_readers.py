@@ -96,7 +96,7 @@ def check(song: Written, tokenizer: Tokenizer) -> None:
     assert by_us(song.content) == song.notes
     read = read_song(song.content, name="a.mid")
     played = [each for each in song.notes if each[0][:2] not in song.drums]
-    assert (len(read.played[0]), read.endless_notes) == (len(played), song.endless)
+    assert (len(read.sounding_notes[0]), read.endless_notes) == (len(played), song.endless)
     pressed = {
         (voice // 16, voice % 16): ticks.tolist() for voice, ticks in read.sustain_intervals(10**6).items()
     }
