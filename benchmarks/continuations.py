@@ -90,7 +90,7 @@ def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
     )
 
 
-def continued(
+def generate_continuations(
     model: Path,
     prompts: Sequence[Notes],
     params: SampleParams,
@@ -137,7 +137,7 @@ def measure(
         against_train: Also compare the music measures with excerpts and search for passages shared with
             train.
         draws: Continuations of each prompt; with more than one, the nearest to its prompt is shown as well.
-        follow: See `continued`.
+        follow: See `generate_continuations`.
     """
     check_tokens(shards, read_manifest(model, kind="model"), model)
     vocabulary = MusicGenerator.load(model).tokenizer.vocabulary
@@ -149,7 +149,7 @@ def measure(
         seconds=params.seconds,
         seed=params.seed,
     )
-    drawn = continued(
+    drawn = generate_continuations(
         model,
         [each.prompt for each in found.passages],
         params,

@@ -228,7 +228,7 @@ class TestSearch:
             assert len(tokenizer.encode(notes)) <= 8 * len(notes) + notes.end + 100
             try:  # twice as long may be longer than may be, or than its ticks can say
                 prompt = read_prompt(content)
-                continued = read_notes(prompt.continued(notes.shifted(prompt.notes.end)))
+                continued = read_notes(prompt.append_track(notes.shifted(prompt.notes.end)))
             except UserError as error:
                 assert len(str(error).splitlines()) == 1
             else:

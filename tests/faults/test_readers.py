@@ -130,7 +130,7 @@ def _check_a_passage(content: bytes, whole: Notes) -> None:
         assert prompt.notes.pitch.tolist() == expected.pitch.tolist()
         np.testing.assert_allclose(np.sort(prompt.notes.duration), np.sort(expected.duration), atol=1e-6)
         new = Notes.of([prompt.notes.end + 5.0], [0.5], [72], [64])
-        assert len(read_notes(prompt.continued(new))) == len(expected) + 1
+        assert len(read_notes(prompt.append_track(new))) == len(expected) + 1
 
 
 @pytest.mark.parametrize("form", BOTH_FORMS)

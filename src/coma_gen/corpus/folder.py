@@ -83,7 +83,7 @@ def write_folder(source: Path, folder: Path) -> CopiedFolder:
                 _REMEDY,
             )
         )
-    raise_faults([fault for name in names if (fault := _name_fault(source, name))])
+    raise_faults([fault for name in names if (fault := _check_name(source, name))])
     by_digest = _copy(source, folder, names, {row.midi_filename: row for row in rows})
     described = list(by_digest.values())
     if not rows:
@@ -174,7 +174,7 @@ def _list_files(source: Path) -> tuple[list[Path], list[Fault]]:
             path = Path(directory, name)
             if path.is_symlink() and not _is_inside(path, source):
                 remedy = "copy the folder, or name it itself as download.path"
-                faults.append(_link_fault(path, remedy))
+                faults.append(_build_link_fault(path, remedy))
         for name in files:
             path = Path(directory, name)
             if name.startswith("."):
@@ -190,12 +190,12 @@ def _is_inside(path: Path, source: Path) -> bool:
     return path.resolve().is_relative_to(source.resolve())
 
 
-def _link_fault(path: Path, remedy: str) -> Fault:
+def _build_link_fault(path: Path, remedy: str) -> Fault:
     rule = "must not be a link that leaves the folder"
     return Fault(str(path), rule, str(path.resolve()), remedy)
 
 
-def _name_fault(source: Path, name: str) -> Fault | None:
+def _check_name(source: Path, name: str) -> Fault | None:
     """Returns the fault of a file name that the corpus does not allow; None for a valid one."""
     path = source / name
     where = str(path)
@@ -209,7 +209,7 @@ def _name_fault(source: Path, name: str) -> Fault | None:
             "or characters that change the direction of writing"
         )
         return Fault(where, rule, "", "rename it")
-    return None if _is_inside(path, source) else _link_fault(path, "copy the file")
+    return None if _is_inside(path, source) else _build_link_fault(path, "copy the file")
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -94,7 +94,7 @@ def read_table(path: Path, *, folder: Path | None = None) -> list[Performance]:
     lines: dict[str, int] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
-        found = _row_faults(where, row)
+        found = _check_row(where, row)
         name = row["midi_filename"]
         if name in lines:
             found.append(
@@ -193,7 +193,7 @@ def _find_mistyped(path: Path, header: Sequence[str]) -> list[Fault]:
     return faults
 
 
-def _row_faults(where: str, row: dict[str, str]) -> list[Fault]:
+def _check_row(where: str, row: dict[str, str]) -> list[Fault]:
     checks: list[tuple[str, Callable[[str], bool], str]] = [
         ("canonical_composer", _is_text, "must be text, not empty, without control characters"),
         ("canonical_title", _is_text, "must be text, not empty, without control characters"),

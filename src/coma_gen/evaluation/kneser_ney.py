@@ -68,7 +68,7 @@ class KneserNey:
         """(T,) the number of the gram that ends at each position; UNSEEN where fewer tokens precede it."""
         keys: Integers = np.arange(vocab_size, dtype=np.int64)
         for length in range(2, order + 1):
-            longer, found, last = _rank_keys(_gram_keys(numbers, tokens, vocab_size, position >= length - 1))
+            longer, found, last = _rank_keys(_to_keys(numbers, tokens, vocab_size, position >= length - 1))
             counts = np.bincount(numbers[last], minlength=len(keys))
             if length > 2:
                 counts += np.bincount(numbers[position == length - 2], minlength=len(keys))
@@ -98,7 +98,7 @@ class KneserNey:
             if not len(grams.keys):
                 break
             has = np.arange(len(piece)) >= length - 1
-            ranks = _lookup(grams.keys, _gram_keys(numbers, piece, self._vocab_size, has))
+            ranks = _lookup(grams.keys, _to_keys(numbers, piece, self._vocab_size, has))
             context, rank, shorter = numbers[length - 2 : -1], ranks[length - 1 :], found[length - 1 :]
             share = np.where(rank == UNSEEN, 0.0, grams.share[rank])
             found[length - 1 :] = np.where(context == UNSEEN, shorter, share + grams.left[context] * shorter)
@@ -130,7 +130,7 @@ def discounts(counts: npt.NDArray[np.signedinteger]) -> Floats:
     return found if is_sane else few
 
 
-def _gram_keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bool_]) -> Integers:
+def _to_keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bool_]) -> Integers:
     """Returns (T,) the key of the gram that ends at each position, one token longer than those of `numbers`.
 
     The key is UNSEEN where `has` is False or the context has no number.

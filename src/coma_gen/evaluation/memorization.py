@@ -64,7 +64,7 @@ def longest_passages(train: Sequence[Symbols], pieces: Sequence[Symbols]) -> lis
     first_train = starts[len(pieces)]
     found = np.zeros(first_train, np.int64)
     where = np.zeros(first_train, np.int64)
-    for neighbors in _nearest_train_suffixes(order, first_train):
+    for neighbors in _find_train_neighbors(order, first_train):
         shared = _count_shared(levels, np.arange(first_train), neighbors)
         better = shared > found
         found[better], where[better] = shared[better], neighbors[better]
@@ -111,7 +111,7 @@ def _iter_ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
         yield rank
 
 
-def _nearest_train_suffixes(order: Symbols, first_train: int) -> Iterator[Symbols]:
+def _find_train_neighbors(order: Symbols, first_train: int) -> Iterator[Symbols]:
     """Yields, for each position before `first_train`, the nearest train position before and after it in
     suffix order; -1 where there is none.
     """

@@ -16,7 +16,7 @@ from coma_gen.evaluation.scorer import Ids, Nats, Scorer
 
 def uniform(vocab_size: int) -> Scorer:
     """Scores every token as equally likely."""
-    return _independent(np.full(vocab_size, 1.0 / vocab_size))
+    return _score_independently(np.full(vocab_size, 1.0 / vocab_size))
 
 
 def unigram_probabilities(pieces: Sequence[Ids], vocab_size: int, *, add: float) -> npt.NDArray[np.float64]:
@@ -30,15 +30,15 @@ def unigram_probabilities(pieces: Sequence[Ids], vocab_size: int, *, add: float)
 
 def unigram(pieces: Sequence[Ids], vocab_size: int, *, add: float) -> Scorer:
     """Fits a model that scores tokens by their frequency in the train split."""
-    return _independent(unigram_probabilities(pieces, vocab_size, add=add))
+    return _score_independently(unigram_probabilities(pieces, vocab_size, add=add))
 
 
-def _independent(probabilities: npt.NDArray[np.float64]) -> Scorer:
+def _score_independently(probabilities: npt.NDArray[np.float64]) -> Scorer:
     nats = -np.log(probabilities)
     return lambda pieces: [np.concatenate([[0.0], nats[piece[1:]]]) for piece in pieces]
 
 
-def _pairs(piece: Ids, vocab_size: int) -> npt.NDArray[np.int64]:
+def _encode_pairs(piece: Ids, vocab_size: int) -> npt.NDArray[np.int64]:
     """Returns (T - 1,) one number for each pair of consecutive tokens."""
     return piece[:-1].astype(np.int64) * vocab_size + piece[1:]
 
@@ -50,7 +50,7 @@ def bigram(pieces: Sequence[Ids], vocab_size: int, *, add: float, prior: float) 
     """
     common = unigram_probabilities(pieces, vocab_size, add=add)
     bigrams, counts = np.unique(
-        np.concatenate([_pairs(piece, vocab_size) for piece in pieces]), return_counts=True
+        np.concatenate([_encode_pairs(piece, vocab_size) for piece in pieces]), return_counts=True
     )
     before = np.bincount(bigrams // vocab_size, weights=counts, minlength=vocab_size)
 
@@ -58,7 +58,7 @@ def bigram(pieces: Sequence[Ids], vocab_size: int, *, add: float, prior: float) 
         return [np.concatenate([[0.0], -np.log(probability(piece))]) for piece in scored]
 
     def probability(piece: Ids) -> npt.NDArray[np.float64]:
-        pairs = _pairs(piece, vocab_size)
+        pairs = _encode_pairs(piece, vocab_size)
         index = np.minimum(np.searchsorted(bigrams, pairs), len(bigrams) - 1)
         count = np.where(bigrams[index] == pairs, counts[index], 0)
         return (count + prior * common[piece[1:]]) / (before[piece[:-1]] + prior)

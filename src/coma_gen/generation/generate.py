@@ -222,7 +222,7 @@ def piece_midi(piece: Continuation, prompt: Prompt | None, request: Request) -> 
     """Encodes a piece as MIDI: the prompt's file with one more track, or a new file without a prompt."""
     if prompt is None:
         return midi_bytes(piece.notes, program=request.instrument or 0)
-    written = prompt.alone if request.only_new else prompt.continued
+    written = prompt.encode_alone if request.only_new else prompt.append_track
     return written(piece.added, program=request.instrument)
 
 

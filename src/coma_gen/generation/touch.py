@@ -111,11 +111,11 @@ def draw_touches(
                 chosen += int(sample_from(distribution, [sequence.uniform(request.seed)])[0])
             sequence.tokens.append(chosen)
         engine.read(sequences, range(request.num))
-        watch(lambda: [_ids_of(sequence) for sequence in sequences])
-    return [_ids_of(sequence) for sequence in sequences]
+        watch(lambda: [_to_ids(sequence) for sequence in sequences])
+    return [_to_ids(sequence) for sequence in sequences]
 
 
-def _ids_of(sequence: SequenceState) -> Ids:
+def _to_ids(sequence: SequenceState) -> Ids:
     return np.array(sequence.tokens, np.uint16)
 
 

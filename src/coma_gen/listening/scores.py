@@ -111,7 +111,7 @@ def read_answers(paths: Sequence[Path], key: AnswerKey) -> list[Listener]:
         found = _find_faults(str(path), content, key)
         faults += found
         if not found:
-            name = _printable(content["listener"] or path.stem)
+            name = _clean_name(content["listener"] or path.stem)
             if any(name == other.name for other in listeners):
                 remedy = "leave one of them out, or change the name in one"
                 faults.append(
@@ -123,7 +123,7 @@ def read_answers(paths: Sequence[Path], key: AnswerKey) -> list[Listener]:
     return listeners
 
 
-def _printable(name: str) -> str:
+def _clean_name(name: str) -> str:
     """Replaces unprintable characters of a listener's name and truncates it."""
     return "".join(each if each.isprintable() else "?" for each in name[:MAX_NAME_LENGTH])
 

@@ -110,7 +110,7 @@ def _find_changes(stream: Stream) -> list[tuple[int, int, bool]]:
     for index, status, voice, second in zip(*(each.tolist() for each in columns), strict=True):
         modes.index = index
         if status == _SYSEX:
-            modes.read_sysex(voice // 16, _message(stream, index))
+            modes.read_sysex(voice // 16, _read_message(stream, index))
         elif status & 0xF0 == CONTROL:
             modes.banks[voice] = second
         else:
@@ -118,7 +118,7 @@ def _find_changes(stream: Stream) -> list[tuple[int, int, bool]]:
     return modes.changes
 
 
-def _message(stream: Stream, index: int) -> bytes:
+def _read_message(stream: Stream, index: int) -> bytes:
     """Returns the data of a system exclusive message, without its length."""
     message = stream.content[stream.data_start[index] : stream.end[index]]
     while message[:1] >= b"\x80":

@@ -77,7 +77,7 @@ class Prompt:
     setup: tuple[Event, ...]
     held: tuple[int, ...]
 
-    def continued(self, new: Notes, *, program: int | None = None) -> bytes:
+    def append_track(self, new: Notes, *, program: int | None = None) -> bytes:
         """Encodes the prompt and its continuation as a MIDI file with one more track.
 
         Args:
@@ -89,7 +89,7 @@ class Prompt:
         Raises:
             UserError: The prompt's ticks are too short to reach the end of the new notes.
         """
-        events = self._track(new, program)
+        events = self._build_track(new, program)
         if self.held:
             prompt_end = self.notes.end_of_onsets
             pressed = len(new.pedal) > 0 and new.pedal[0, 0] <= prompt_end
@@ -97,19 +97,19 @@ class Prompt:
             events += [(lift, event) for voice in self.held for event in _release_pedal(voice)]
         events.sort(key=lambda event: event[0])
         tracks = int.from_bytes(self.content[10:12], "big") + 1
-        return self.content[:10] + tracks.to_bytes(2, "big") + self.content[12:] + self._chunk(events)
+        return self.content[:10] + tracks.to_bytes(2, "big") + self.content[12:] + self._encode_track(events)
 
-    def alone(self, new: Notes, *, program: int | None = None) -> bytes:
+    def encode_alone(self, new: Notes, *, program: int | None = None) -> bytes:
         """Encodes the new notes alone as a MIDI file that begins at the splice.
 
         It has the tempi and time signatures of the prompt.
 
         Args:
-            new: See `continued`.
-            program: See `continued`.
+            new: See `append_track`.
+            program: See `append_track`.
 
         Raises:
-            UserError: See `continued`.
+            UserError: See `append_track`.
         """
         prompt_end = int(self.clock.nearest_tick(self.notes.end_of_onsets))
         rows = read_song(self.content, name=self.name).stream.rows
@@ -117,18 +117,18 @@ class Prompt:
         before = {row.event[1]: row for row in of_music if row.tick <= prompt_end}
         after = [row for row in of_music if row.tick > prompt_end]
         events = [(max(0, row.tick - prompt_end), row.event) for row in (*before.values(), *after)]
-        events += [(max(0, tick - prompt_end), event) for tick, event in self._track(new, program)]
+        events += [(max(0, tick - prompt_end), event) for tick, event in self._build_track(new, program)]
         events.sort(key=lambda event: event[0])
         header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, self.clock.resolution)
-        return header + self._chunk(events)
+        return header + self._encode_track(events)
 
-    def _track(self, new: Notes, program: int | None) -> list[Event]:
+    def _build_track(self, new: Notes, program: int | None) -> list[Event]:
         """Returns the events of the new track."""
         setup = self.setup if program is None else tuple(_replace_program(self.setup, program))
         name = (0, meta_event(TRACK_NAME, b"Continuation"))
         return [name, *setup, *note_events(new, self.clock.nearest_tick, channel=self.channel)]
 
-    def _chunk(self, events: list[Event]) -> bytes:
+    def _encode_track(self, events: list[Event]) -> bytes:
         if events[-1][0] > LAST_TICK:
             rule, remedy = (
                 f"must reach its end within {LAST_TICK:,} ticks",

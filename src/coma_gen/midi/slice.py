@@ -110,7 +110,7 @@ def slice_song(
         settings -= {index for index in settings if rows[index].tick > prompt_end and _is_reset(rows[index])}
     selected = notes | pedal | settings
     if not open_pedal:
-        for voice in _voices_down(song, pedal):
+        for voice in _find_voices_down(song, pedal):
             last = max(index for index in pedal if rows[index].voice == voice)
             lift = bytes((CONTROL | voice & 0x0F, SUSTAIN, 0))
             releases.append(rows[last]._replace(tick=end, event=lift))
@@ -178,7 +178,7 @@ def _is_reset(row: MidiEvent) -> bool:
     return row.kind == CONTROL and row.event[1] == RESET
 
 
-def _voices_down(song: Song, selected: Iterable[int]) -> list[int]:
+def _find_voices_down(song: Song, selected: Iterable[int]) -> list[int]:
     """Returns the voices whose pedal is down after the selected pedal events."""
     found, value = song.pedal_moves
     chosen = np.isin(found, np.array(list(selected), np.int64))
@@ -191,7 +191,7 @@ def _select_pedal(song: Song, last: int, open_pedal: bool) -> tuple[set[int], tu
     found, values = song.pedal_moves
     tick, voice = song.stream.tick[found], song.stream.voice[found]
     selected = set(found[tick <= last].tolist())
-    held = tuple(_voices_down(song, selected))
+    held = tuple(_find_voices_down(song, selected))
     waiting = set() if open_pedal else set(held)
     for index, at, of, value in zip(*(each.tolist() for each in (found, tick, voice, values)), strict=True):
         if at > last and of in waiting:
@@ -231,12 +231,12 @@ def _chase_settings(rows: list[MidiEvent], selected: set[int], start: int) -> li
                 active.pop((row.port, CONTROL | row.channel, number), None)
             for kind in (_BEND, _PRESSURE):
                 active.pop((row.port, kind | row.channel, 0), None)
-        elif (key := _setting_key(row, index)) is not None:
+        elif (key := _get_setting_key(row, index)) is not None:
             active[key] = index
     return sorted({index for index in selected if rows[index].tick >= start} | set(active.values()))
 
 
-def _setting_key(row: MidiEvent, index: int) -> object:
+def _get_setting_key(row: MidiEvent, index: int) -> object:
     """Returns the key of the setting that an event changes (a later event replaces it); None for others."""
     first, second = row.event[:2]
     if first == META:

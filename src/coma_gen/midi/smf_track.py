@@ -96,7 +96,7 @@ class TrackReader:
             delta = track[at]
             at += 1
             if delta > 0x7F:
-                delta, at = _variable_length(track, at - 1)
+                delta, at = _read_variable_length(track, at - 1)
             tick += delta
             status = track[at]
             if status < 0x80:
@@ -133,7 +133,7 @@ class TrackReader:
             at += 1
         elif status not in (_SYSEX, _SYSEX_MORE):
             raise DamageError(f"the status {status:02X}, which no file may hold", at - 1)
-        length, at = _variable_length(track, at)
+        length, at = _read_variable_length(track, at)
         if at + length > len(track):
             raise IndexError
         if kind == TEMPO:
@@ -174,7 +174,7 @@ def is_short(status: Ticks) -> npt.NDArray[np.bool_]:
     return np.asarray(status & 0xE0 == 0xC0)
 
 
-def _variable_length(data: bytes, at: int) -> tuple[int, int]:
+def _read_variable_length(data: bytes, at: int) -> tuple[int, int]:
     """Decodes a variable-length quantity (7 bits per byte, big-endian, at most 4) and returns its end."""
     value = 0
     for index in range(at, at + 4):
