@@ -213,7 +213,7 @@ def test_invalid_targets_are_refused() -> None:
         (fault,) = Controls(target=text).faults()
         assert fault.where == "target" and "density=5,loudness=60" in fault.rule
     (fault,) = Controls(target="density=5", density=1.0).faults()
-    assert fault.where == "density" and "beside a target" in fault.rule
+    assert fault.where == "density" and "combined with a target" in fault.rule
     assert Controls(target="density=5, register=60.5").targets == {"density": 5.0, "register": 60.5}
     request = build_request({"target": {"density": 5, "loudness": 60}, "follow": False}, has_prompt=True)
     assert request.controls == Controls(target="density=5,loudness=60", follow=False)

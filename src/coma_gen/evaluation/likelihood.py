@@ -3,11 +3,9 @@
 There are two protocols, each of which scores every token but BOS exactly once:
 
 carried    The reference. The cache is carried from the first token of a performance to the last, so each
-token
-           has all the context that the model can use. Chunk and batch size affect speed only.
+           token has all the context that the model can use. Chunk and batch size affect speed only.
 windowed   For comparison with published results. Windows of `window` tokens start with an empty cache,
-`stride`
-           tokens apart, and in each but the first only the last `stride` tokens count:
+           `stride` tokens apart, and in each but the first only the last `stride` tokens count:
 
                window 6, stride 4     a b c d e f
                                               . . g h i j        e and f are context, g to j count

@@ -76,7 +76,7 @@ class Controls:
             rule = f'must be such as "density=5,loudness=60", each once, of {ranges}'
             found.append(Fault("target", rule, repr(self.target)))
         found += [
-            Fault(name, "must not be set beside a target of it", str(getattr(self, name)))
+            Fault(name, "must not be combined with a target for it", str(getattr(self, name)))
             for name in targets or ()
             if getattr(self, name)
         ]
