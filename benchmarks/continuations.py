@@ -1,13 +1,13 @@
 """How near are a model's continuations to the real ones?
 
     python -m benchmarks.continuations --model pretrained --data data
-    python -m benchmarks.continuations --best-of 4                  beside the nearest of four to each prompt
-    python -m benchmarks.continuations --into docs/samples.md       the tables into their place
+    python -m benchmarks.continuations --best-of 4                  also the nearest of four to each prompt
+    python -m benchmarks.continuations --into docs/samples.md       write the tables into a page
 
-Each prompt is the beginning of a passage of the test split, evenly over it. What the model goes on with is
-held against what follows there, and so is another passage of the same piece, drawn at random: the noise
-floor, for a real passage is not its neighbor either. The music measures and the longest passages shared with
-the train split are those of the stage `sample`, of the same continuations.
+Each prompt is the beginning of a passage of the test split; the passages are spaced evenly over it. The
+model's continuation is compared with the real one, and so is another random passage of the same piece: the
+noise floor, since a real passage does not equal its neighbor either. The music measures and the longest
+passages shared with the train split are computed as in the stage `sample`, from the same continuations.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,32 +32,29 @@ from coma_gen.config.schema import SampleParams
 from coma_gen.core.artifact import read_manifest
 from coma_gen.core.errors import UserError
 from coma_gen.core.io import write_atomic
-from coma_gen.core.parallel import map_prepared
 from coma_gen.evaluation.sample_metrics import sample_metrics
 from coma_gen.evaluation.splits import check_tokens
 from coma_gen.generation.controls import Controls
-from coma_gen.generation.generate import Continuation, generate_batch
+from coma_gen.generation.generate import Continuation
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.ranking import nearest
-from coma_gen.generation.sampling import SamplingParams
-from coma_gen.generation.stage import SIDE_BY_SIDE
-from coma_gen.listening.passages import Found, find_passages
+from coma_gen.generation.stage import generate_samples
+from coma_gen.listening.passages import PassageSearch, find_passages
 from coma_gen.midi.io import midi_bytes
 from coma_gen.midi.notes import Notes
-from coma_gen.model.device import deterministic
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tracking.model_store import named_model
 from coma_gen.workspace.paths import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "continuations"
-MOST_TOLD_APART = 2
+MAX_TELLING = 2
 EXCERPTS = 400
-"""Of train and of test each, that the samples' music measures are held against."""
+"""Number of excerpts of train and of test with which the music measures of the samples are compared."""
 
 
-def told_apart(music: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The music measures in which samples lie beyond what real music reaches, of `sample_metrics`."""
+def find_telling(music: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lists the music measures of `sample_metrics` in which samples lie outside the range of real music."""
     return [
         name
         for name, figures in music.items()
@@ -69,8 +64,8 @@ def told_apart(music: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
-    """What `sample_metrics` says of the samples."""
-    apart, memory = told_apart(metrics["music"]), metrics["memorization"]
+    """Compares the figures of `sample_metrics` with the targets; also returns a sentence on the method."""
+    apart, memory = find_telling(metrics["music"]), metrics["memorization"]
     names = f" ({', '.join(apart)})" if apart else ""
     longest, expected = (
         memory["samples"]["longest_notes"],
@@ -78,9 +73,9 @@ def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
     )
     wanted = [
         Wanted(
-            f"at most {MOST_TOLD_APART} of {len(metrics['music'])} music measures tell from test excerpts",
+            f"at most {MAX_TELLING} of {len(metrics['music'])} music measures tell from test excerpts",
             f"{len(apart)}{names}",
-            len(apart) <= MOST_TOLD_APART,
+            len(apart) <= MAX_TELLING,
         ),
         Wanted(
             f"longest passage shared with train: {expected:.1f} notes, as of as many test excerpts",
@@ -95,7 +90,7 @@ def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
     )
 
 
-def continued(
+def generate_continuations(
     model: Path,
     prompts: Sequence[Notes],
     params: SampleParams,
@@ -104,48 +99,20 @@ def continued(
     draws: int = 1,
     follow: bool = True,
 ) -> list[list[Continuation]]:
-    """For each of N prompts so many continuations; how many processes share the work changes nothing.
+    """Generates `draws` continuations of each prompt; the result does not depend on the number of processes.
 
     They are numbered through all prompts once, then again, so that the first are the same for any `draws`.
-    `follow` tells a model with conditions to keep to the prompt's.
+    `follow` conditions a model with conditions on the prompt's values.
     """
-    numbered = list(enumerate(list(prompts) * draws))
-    groups = [dict(numbered[first : first + SIDE_BY_SIDE]) for first in range(0, len(numbered), SIDE_BY_SIDE)]
-    drawn = map_prepared(
-        partial(_draw, params, follow),
-        groups,
-        costs=[float(len(group)) for group in groups],
-        prepare=partial(_prepared, model),
+    pieces = generate_samples(
+        params,
+        model,
+        list(prompts) * draws,
         processes=processes,
         desc="continuations",
-        unit="piece",
-    )
-    pieces = [piece for group in drawn for piece in group]
-    return [pieces[index :: len(prompts)] for index in range(len(prompts))]
-
-
-@contextmanager
-def _prepared(model: Path) -> Iterator[MusicGenerator]:
-    with deterministic(1):
-        yield MusicGenerator.load(model)
-
-
-def _draw(
-    params: SampleParams, follow: bool, composer: MusicGenerator, prompts: dict[int, Notes]
-) -> list[Continuation]:
-    return generate_batch(
-        composer,
-        list(prompts.values()),
-        seconds=params.seconds,
-        choice=SamplingParams.of(params),
-        seed=params.seed,
-        max_tokens=params.max_tokens,
-        max_empty_bars=params.max_empty_bars,
-        max_rewinds=params.max_rewinds,
-        desc=None,
-        numbers=list(prompts),
         controls=Controls(follow=follow),
     )
+    return [pieces[index :: len(prompts)] for index in range(len(prompts))]
 
 
 def measure(
@@ -159,17 +126,18 @@ def measure(
     draws: int = 1,
     follow: bool = True,
 ) -> str:
-    """All tables of a model.
+    """Computes all tables of a model.
 
     Args:
-        model: its folder.
-        shards: with the splits, by the same tokenizer.
-        params: `prompted` is how many prompts; the seconds, the seed and how tokens are chosen.
-        split: whose passages are continued.
-        processes: that share the sampling.
-        against_train: also the music measures against excerpts and the passages shared with train.
-        draws: continuations of each prompt; of more than one the nearest to its prompt stands beside.
-        follow: as `continued`.
+        model: Folder of the model.
+        shards: Folder of the splits, encoded by the model's tokenizer.
+        params: Number of prompts (`prompted`), lengths, seed and sampling.
+        split: Split whose passages are continued.
+        processes: Number of processes that sample.
+        against_train: Also compare the music measures with excerpts and search for passages shared with
+            train.
+        draws: Continuations of each prompt; with more than one, the nearest to its prompt is shown as well.
+        follow: See `generate_continuations`.
     """
     check_tokens(shards, read_manifest(model, kind="model"), model)
     vocabulary = MusicGenerator.load(model).tokenizer.vocabulary
@@ -181,7 +149,7 @@ def measure(
         seconds=params.seconds,
         seed=params.seed,
     )
-    drawn = continued(
+    drawn = generate_continuations(
         model,
         [each.prompt for each in found.passages],
         params,
@@ -191,25 +159,25 @@ def measure(
     )
     first = [pieces[0] for pieces in drawn]
 
-    def held(pieces: Sequence[Continuation]) -> tuple[Comparison, list[Wanted], str]:
+    def compare(pieces: Sequence[Continuation]) -> tuple[Comparison, list[Wanted], str]:
         compared = Comparison.of(found.passages, [piece.new for piece in pieces])
         if not against_train:
             return compared, compared.wanted(), ""
         more, sentence = _against_train(model, shards, params, pieces)
         return compared, compared.wanted() + more, sentence
 
-    compared, wanted, sentence = held(first)
+    compared, wanted, sentence = compare(first)
     rows = [[each.rule, each.found, "yes" if each.holds else "no"] for each in wanted]
     head, best = ["wanted", "found", "holds"], None
     if draws > 1:
-        nearest_compared, reached, _ = held([nearest(pieces, 1)[0] for pieces in drawn])
+        nearest_compared, reached, _ = compare([nearest(pieces, 1)[0] for pieces in drawn])
         best = Best(draws, nearest_compared)
         head += [f"best of {draws}", "holds"]
         rows = [
             [*row, each.found, "yes" if each.holds else "no"] for row, each in zip(rows, reached, strict=True)
         ]
-    told = f"{_told(found, first, params, split)} {sentence}".strip()
-    return "\n\n".join([compared.means(best), compared.shares(best), table(head, rows), told])
+    notes = f"{_describe_run(found, first, params, split)} {sentence}".strip()
+    return "\n\n".join([compared.means(best), compared.shares(best), table(head, rows), notes])
 
 
 def _against_train(
@@ -221,7 +189,9 @@ def _against_train(
         return against_real(sample_metrics(params, pieces, model, shards, Path(folder)))
 
 
-def _told(found: Found, pieces: Sequence[Continuation], params: SampleParams, split: str) -> str:
+def _describe_run(
+    found: PassageSearch, pieces: Sequence[Continuation], params: SampleParams, split: str
+) -> str:
     drawn, dropped = (sum(getattr(piece, name) for piece in pieces) for name in ("tokens", "redrawn"))
     cut, broken = (sum(not getattr(piece, name) for piece in pieces) for name in ("reached", "valid"))
     return (
@@ -235,7 +205,7 @@ def _told(found: Found, pieces: Sequence[Continuation], params: SampleParams, sp
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the command line and prints the tables."""
+    """Runs the benchmark and prints the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.continuations",
         description=__doc__,
@@ -243,23 +213,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--model", default="pretrained", help="a folder, or pretrained (the default)")
-    add("--data", type=Path, default=ROOT / "data", help="with shards/ (default: data)")
-    add("--prompts", type=int, default=200, help="how many (default: 200)")
-    add("--split", default="test", choices=("test", "validation"), help="(default: test)")
-    add("--prompt-seconds", type=float, default=8.0, help="of each prompt (default: 8)")
-    add("--seconds", type=float, default=30.0, help="of new music (default: 30)")
-    add("--seed", type=int, default=0, help="(default: 0)")
-    add("--processes", type=int, default=2, choices=(1, 2), help="that sample (default: 2)")
+    add("--data", type=Path, default=ROOT / "data", help="folder that contains shards/ (default: data)")
+    add("--prompts", type=int, default=200, help="number of prompts (default: 200)")
+    add(
+        "--split", default="test", choices=("test", "validation"), help="split of the prompts (default: test)"
+    )
+    add("--prompt-seconds", type=float, default=8.0, help="length of a prompt (default: 8)")
+    add("--seconds", type=float, default=30.0, help="length of the new music (default: 30)")
+    add("--seed", type=int, default=0, help="seed of the random numbers (default: 0)")
+    add("--processes", type=int, default=2, choices=(1, 2), help="processes that sample (default: 2)")
     add(
         "--best-of",
         type=int,
         default=1,
         metavar="N",
-        help="continuations of each prompt, of which the nearest is shown, too",
+        help="draw N continuations of each prompt and also show the nearest",
     )
-    add("--no-follow", action="store_true", help="tell a model with conditions nothing of the prompt")
-    add("--no-train", action="store_true", help="leave out what needs the train split")
-    add("--into", type=Path, help=f"a page with a place named {NAME}, which is written, too")
+    add("--no-follow", action="store_true", help="do not condition the model on the prompt's values")
+    add("--no-train", action="store_true", help="skip the measures that need the train split")
+    add("--into", type=Path, help=f"also write the tables into the section {NAME} of this page")
     options = parser.parse_args(arguments)
     params = load_params(ROOT / "params.yaml").sample.model_copy(
         update={

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coma_gen.config.schema import CONDITIONS
-from coma_gen.evaluation.excerpts import excerpts
-from coma_gen.generation.controls import AS_THE_PROMPT, Controls, key_of
+from coma_gen.evaluation.excerpts import cut_excerpts
+from coma_gen.generation.controls import PROMPT_KEY, Controls, key_of
 from coma_gen.generation.generate import Continuation, generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
@@ -68,7 +68,7 @@ class Player:
                 self.composer,
                 group,
                 seconds=self.seconds,
-                choice=SamplingParams(top_p=0.95),
+                sampling=SamplingParams(top_p=0.95),
                 seed=0,
                 max_tokens=4_000,
                 controls=controls,
@@ -106,7 +106,7 @@ def wish_rows(player: Player, strength: float) -> Iterator[str]:
         means = " | ".join(f"{np.nanmean(each):.1f}" for each in values)
         how, moved = "condition" if name in told else "pull", np.mean(values[0] > values[2])
         yield f"| {player.name} | {name} | {how} | {means} | {moved:.0%} | {valid(up, plain, down)} |"
-    keyed = player.play(Controls(key=AS_THE_PROMPT))
+    keyed = player.play(Controls(key=PROMPT_KEY))
     with_key, without = (
         np.array([inside(piece.new, prompt) for piece, prompt in zip(pieces, player.prompts, strict=True)])
         for pieces in (keyed, plain)
@@ -179,7 +179,7 @@ def _prompts(data: Path, composer: MusicGenerator, count: int) -> list[Notes]:
     found: list[Notes] = []
     for split in ("test", "train"):
         shards = ShardedSplit.open(data / "shards", split, copies=False)
-        cut = excerpts(shards, composer.tokenizer.vocabulary, count=count, seconds=6.0)
+        cut = cut_excerpts(shards, composer.tokenizer.vocabulary, count=count, seconds=6.0)
         found += [each.notes for each in cut if len(each.notes) >= 8]
     return found[:count]
 

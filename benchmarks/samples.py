@@ -72,7 +72,7 @@ def write_pieces(
         seed=params.seed,
     ).passages
     prompts = [passage.prompt for passage in passages]
-    drawn = continuations.continued(model, prompts, params, processes=processes)
+    drawn = continuations.generate_continuations(model, prompts, params, processes=processes)
     titles = {
         str(row["midi_filename"]): f"{row['composer']}, {row['title']}"
         for row in split.index.iloc[split.originals].to_dict("records")

@@ -24,7 +24,7 @@ from subprocess_utils import run
 from tiny_soundfont import tiny_soundfont
 
 import coma_gen.report.export
-from coma_gen.audio.level import level_of
+from coma_gen.audio.level import measure_level
 from coma_gen.cli.main import main
 from coma_gen.core.free_names import free_folder
 from coma_gen.generation.request import Request
@@ -446,7 +446,7 @@ def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
         for soundfont in ([], ["--soundfont", "good.sf2"]):
             assert ended("render", "band.mid", *soundfont, "--out", "loud", "--force") == 0
             sound, rate = soundfile.read(cwd / "loud" / "band.flac", dtype="int16")
-            levels.append(level_of([sound], rate))
+            levels.append(measure_level([sound], rate))
         assert abs(20 * np.log10(levels[1] / levels[0])) < 1
     program.write_text(FLUIDSYNTH)
     told = refusal(capfd, "render", "band.mid", "--soundfont", "broken.sf2")
@@ -466,7 +466,7 @@ def test_a_soundfont_is_as_loud_as_the_built_in_piano(cwd: Path, loud: float) ->
     for soundfont in ([], ["--soundfont", "tiny.sf2"]):
         assert ended("render", "band.mid", *soundfont, "--out", "loud", "--force") == 0
         sound, rate = soundfile.read(cwd / "loud" / "band.flac", dtype="int16")
-        levels.append(level_of([sound], rate))
+        levels.append(measure_level([sound], rate))
     assert abs(20 * np.log10(levels[1] / levels[0])) < 1
 
 

@@ -8,7 +8,7 @@
     print(model.score("my.mid").bits_per_note_10ms)
 
 This module imports neither numpy nor torch: both choose their CPU kernels when they are imported, and
-`load_model` pins those kernels first. See `load_model` for when a piece has the same bytes as that of
+`load_model` pins those kernels first. `load_model` documents when a piece has the same bytes as that of
 `coma-gen generate`.
 """
 
@@ -45,7 +45,7 @@ class MusicModel:
     """A trained model with its tokenizer. Use `load_model`.
 
     Attributes:
-        is_pinned: whether numpy and torch keep to one instruction set in this process, so that the same seed
+        is_pinned: Whether numpy and torch are pinned to one instruction set in this process, so that a seed
             gives the bytes of `coma-gen generate` on every machine.
     """
 
@@ -68,7 +68,7 @@ class MusicModel:
 
     @property
     def num_parameters(self) -> int:
-        """How many weights the model has."""
+        """The number of parameters of the model."""
         return sum(parameter.numel() for parameter in self._composer.loaded.model.parameters())
 
     @overload
@@ -84,18 +84,17 @@ class MusicModel:
     def generate(
         self, prompt: Source | None = None, *, num: int | None = None, **settings: Unpack[GenerateSettings]
     ) -> GeneratedPiece | list[GeneratedPiece]:
-        """Continues a prompt, or makes music from nothing.
+        """Continues a prompt, or generates music from nothing.
 
         Args:
-            prompt: a MIDI file (its path, or its content as bytes), or `Notes`; None for music from nothing.
-            num: how many pieces; their list is returned, also for 1. None returns one piece by itself.
-                Piece k does not depend on `num`.
-            **settings: see `coma_gen.generation.settings.GenerateSettings`.
+            prompt: MIDI file (path, or content as bytes), or `Notes`; None for music from nothing.
+            num: Number of pieces, returned as a list. None returns one piece by itself. Piece k does not
+                depend on `num`. **settings: See `coma_gen.generation.settings.GenerateSettings`.
 
         Raises:
-            UserError: the prompt cannot be read or has no note that the model knows, or a setting is of the
-                wrong kind or out of range; every such setting is named.
-            TypeError: there is no setting of that name.
+            UserError: The prompt cannot be read or has no note in the vocabulary, or a setting has the wrong
+                type or is out of range; every such setting is named.
+            TypeError: A setting is unknown.
         """
         from coma_gen.generation.generate import generate_request
         from coma_gen.generation.settings import build_request
@@ -117,7 +116,7 @@ class MusicModel:
     def _finish(
         self, piece: Continuation, prompt: Prompt | None, number: int, request: Request
     ) -> GeneratedPiece:
-        """A piece as users see it, with the title that `coma-gen generate` gives its picture."""
+        """Converts a continuation to a `GeneratedPiece` with the title that `coma-gen generate` uses."""
         from coma_gen.core.io import shown_name
         from coma_gen.generation.generate import piece_midi
 
@@ -145,19 +144,20 @@ class MusicModel:
         timing: float = 25.0,
         keep_lengths: bool = False,
     ) -> GeneratedPiece:
-        """Plays the notes of a stiff MIDI file: velocities, lengths and small delays are drawn, pitches stay.
+        """Performs a mechanical MIDI file: samples velocities, lengths and small delays; pitches are
+        unchanged.
 
         Args:
-            source: a MIDI file (its path, or its content as bytes), or `Notes`.
-            seed: the same seed gives the same touch.
-            temperature: lower is more even; 0 takes the most likely token.
-            top_p: sample from the most likely tokens that make up this probability; None for all.
-            timing: milliseconds that an onset may move at most, in steps of the model's grid; 0 for none.
-            keep_lengths: whether notes last as they are written.
+            source: MIDI file (path, or content as bytes), or `Notes`.
+            seed: Seed of the random numbers.
+            temperature: Lower is more even; 0 takes the most likely token.
+            top_p: Sample from the most likely tokens that reach this total probability; None for all.
+            timing: Maximum shift of an onset in milliseconds, rounded down to steps of the model's grid; 0
+                for none.
+            keep_lengths: Whether to keep the written note lengths.
 
         Raises:
-            UserError: the file cannot be read or has no note that the model knows, or a setting is out of
-                range.
+            UserError: The file cannot be read or has no note in the vocabulary, or a setting is out of range.
         """
         from coma_gen.core.io import shown_name
         from coma_gen.generation.express import express_midi
@@ -169,24 +169,24 @@ class MusicModel:
             raise UserError(*faults)
         content, name = _read_midi(source, "MIDI data")
         with deterministic(self._threads):
-            (played,) = express_midi(self._composer, content, name=name, request=request)
+            (result,) = express_midi(self._composer, content, name=name, request=request)
         return GeneratedPiece(
-            notes=played.notes,
-            new_notes=played.notes,
+            notes=result.notes,
+            new_notes=result.notes,
             prompt_seconds=None,
-            midi=played.midi,
+            midi=result.midi,
             title=f"{shown_name(Path(name))}, expressed",
-            left_out={"notes_outside_of_pitches": played.unheard, "notes_without_an_end": played.endless},
+            left_out={"notes_outside_of_pitches": result.unheard, "notes_without_an_end": result.endless},
         )
 
     def score(self, source: Source) -> Score:
-        """Measures how well the model predicts a piece, as the evaluate stage does.
+        """Scores a piece as the evaluate stage does.
 
         Args:
-            source: a MIDI file (its path, or its content as bytes), or `Notes`.
+            source: MIDI file (path, or content as bytes), or `Notes`.
 
         Raises:
-            UserError: it cannot be read, or has no notes but of drums.
+            UserError: The file cannot be read, or has no notes other than drums.
         """
         from coma_gen.evaluation.midi_score import score_midi
         from coma_gen.model.device import deterministic
@@ -201,23 +201,23 @@ def load_model(
 ) -> MusicModel:
     """Loads a trained model.
 
-    In a process that has not imported numpy yet, this first sets environment variables that keep numpy and
-    torch to one instruction set (AVX2 on x86) and to `threads` threads. Then `generate` gives the same bytes
-    as `coma-gen generate` with the same model, prompt, settings and versions. Where numpy was imported
-    before, as in most notebooks, it has chosen its kernels already: the same call gives the same music again
-    on that machine, but it may differ from that of the command line and of another machine.
-    `MusicModel.is_pinned` says which holds.
+    In a process that has not imported numpy yet, this first sets environment variables that pin numpy and
+    torch to one instruction set (AVX2 on x86) and to `threads` threads. `generate` then gives the same bytes
+    as `coma-gen generate` with the same model, prompt, settings and versions. If numpy was imported before,
+    as in most notebooks, it has already chosen its kernels: results are reproducible on that machine, but may
+    differ from those of the command line and of other machines. `MusicModel.is_pinned` tells the two cases
+    apart.
 
     Args:
-        model: the folder of a model, an MLflow URI such as models:/coma-gen@champion, or pretrained for the
+        model: Folder of a model, an MLflow URI such as models:/coma-gen@champion, or "pretrained" for the
             model that comes with the project; None for data/model of the checkout that contains the working
-            directory, or the pretrained one where nothing was trained.
+            directory, or the pretrained model where none was trained.
         device: cpu, cuda, mps or auto. Only cpu gives the bytes of the command line.
-        threads: of the CPU; results depend on it.
-        pin: False leaves the instruction set and the number of threads of the process alone.
+        threads: Number of CPU threads; results depend on it.
+        pin: False leaves the instruction set and the number of threads of the process unchanged.
 
     Raises:
-        UserError: there is no such model or device, or the folder is not whole.
+        UserError: The model or device does not exist, or the folder is incomplete.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UserError(Fault("threads", f"must be 1 to {MAX_THREADS}", str(threads)))
@@ -233,7 +233,7 @@ def load_model(
 
 
 def _read_midi(source: Source, unnamed: str) -> tuple[bytes, str]:
-    """The content of a MIDI file, and what faults call it."""
+    """Returns the content of a MIDI file and its name in errors."""
     from coma_gen.core.io import check_file
     from coma_gen.midi.io import midi_bytes, read_bytes
     from coma_gen.midi.notes import Notes

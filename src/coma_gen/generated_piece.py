@@ -1,4 +1,4 @@
-"""A generated piece as the Python API returns it: to save, to hear, and to show in a notebook."""
+"""The result of the Python API: a generated piece to save, play, and show in a notebook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Audio(NamedTuple):
-    """Sound: (samples, channels) floats from -1 to 1, and how many samples make a second."""
+    """Audio: (n, channels) samples from -1 to 1, and the number of samples per second."""
 
     samples: npt.NDArray[np.float32]
     sample_rate: int
@@ -31,15 +31,15 @@ class GeneratedPiece:
     """One generated piece: the prompt with its continuation, or music from nothing.
 
     Attributes:
-        notes: prompt and continuation together, as arrays of onsets, durations, pitches and velocities;
-            the continuation alone, from the splice on, where only the new music was asked for.
-        new_notes: the continuation alone, at its times in the piece.
-        prompt_seconds: when the last note of the prompt begins; None where the piece has none of it.
-        midi: the piece as a MIDI file. The prompt's tracks are as they were in its own file.
-        title: the heading of pictures.
-        left_out: how many notes are missing and why: notes of the prompt that the model did not read, as
-            they are drums or of a pitch that it does not know (they stay in the file), notes without an end,
-            and new notes on keys that the prompt still held.
+        notes: Notes of the prompt and the continuation; with `only_new` those of the continuation alone,
+            relative to the splice.
+        new_notes: Notes of the continuation, at their times in the piece.
+        prompt_seconds: Onset of the prompt's last note; None where the piece does not include a prompt.
+        midi: The piece as a MIDI file, in which the prompt's tracks are unchanged.
+        title: Heading of pictures.
+        left_out: Number of missing notes by reason: notes of the prompt that the model did not read because
+            they are drums or outside its vocabulary (they stay in the file), notes without an end, and new
+            notes on keys that the prompt still held.
     """
 
     notes: Notes
@@ -50,22 +50,22 @@ class GeneratedPiece:
     left_out: dict[str, int]
 
     def __repr__(self) -> str:
-        given = len(self.notes) - len(self.new_notes)
-        start = f"{given:,} prompt notes + " if self.prompt_seconds is not None else ""
+        num_prompt = len(self.notes) - len(self.new_notes)
+        start = f"{num_prompt:,} prompt notes + " if self.prompt_seconds is not None else ""
         return f"<GeneratedPiece: {start}{len(self.new_notes):,} new notes, {self.notes.end:.1f} s>"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the piece, atomically; a file that is there is replaced.
+        """Writes the piece atomically; an existing file is replaced.
 
         Args:
-            path: its ending says what to write: .mid or .midi (music), .png (piano roll), or the ending of a
-                sound file (.flac, .wav, .mp3, .ogg).
+            path: Path to write. Its suffix selects the format: .mid or .midi (music), .png (piano roll), or
+                .flac, .wav, .mp3, .ogg (sound).
 
         Returns:
             The path.
 
         Raises:
-            UserError: the ending is another one.
+            UserError: The suffix is unknown.
         """
         from coma_gen.audio.writers import AUDIO_WRITERS
         from coma_gen.core.io import write_atomic
@@ -84,7 +84,7 @@ class GeneratedPiece:
         return target
 
     def to_audio(self) -> Audio:
-        """Plays the piece on the built-in piano: what `save("out.wav")` writes, stereo at 22,050 Hz."""
+        """Renders the piece with the built-in piano, as `save("out.wav")` does: stereo at 22,050 Hz."""
         import numpy as np
 
         from coma_gen.audio.synth import SAMPLE_RATE, sound

@@ -11,7 +11,7 @@ from small_corpus import Made, make
 
 from benchmarks import continuations, samples
 from benchmarks.comparison import DURATION, STAYS, Best, Comparison, Held
-from benchmarks.continuations import told_apart
+from benchmarks.continuations import find_telling
 from coma_gen.config.schema import SampleParams
 from coma_gen.listening.passages import Passage
 from coma_gen.midi.notes import Notes
@@ -78,7 +78,7 @@ def test_what_tells_samples_from_real_music() -> None:
         }
 
     music = {"like": figures(0.8, 0.1), "thin": figures(0.7, 0.0), "odd": figures(0.9, 0.2)}
-    assert told_apart(music) == ["thin", "odd"]
+    assert find_telling(music) == ["thin", "odd"]
 
 
 def params(made: Made) -> SampleParams:

@@ -16,10 +16,10 @@ GOOD = (200, {}, BODY)
 
 
 def get(server: Any, folder: Path, **options: Any) -> Path:
-    patience = RetryPolicy(**{"back_off": 0.0, "timeout": 5.0, **options})
+    retry = RetryPolicy(**{"back_off": 0.0, "timeout": 5.0, **options})
     path = folder / "cache" / "a.zip"
     return fetch(
-        f"{server.address}/a.zip", sha256_bytes(BODY), path, remedy="use another source", patience=patience
+        f"{server.address}/a.zip", sha256_bytes(BODY), path, remedy="use another source", retry=retry
     )
 
 

@@ -55,5 +55,5 @@ def test_unknown_composers_are_reported_together_with_the_nearest(
 
 
 def test_nobody_left_is_a_fault(split_params: Callable[..., SplitParams]) -> None:
-    with pytest.raises(UserError, match="must leave somebody"):
+    with pytest.raises(UserError, match="must leave at least one composer"):
         keep_composers(ROWS, split_params(composers_drop=("Bach", "Liszt", "Verdi / Liszt")))

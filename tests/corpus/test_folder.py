@@ -15,7 +15,7 @@ from coma_gen.core.errors import UserError
 from coma_gen.core.io import sha256_file
 from coma_gen.corpus.filters import keep_composers
 from coma_gen.corpus.folder import write_folder
-from coma_gen.corpus.split_methods import assign
+from coma_gen.corpus.split_methods import assign_splits
 from coma_gen.corpus.table import Performance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -275,7 +275,7 @@ class TestOneComposer:
 
     def test_one_composition_is_in_one_split(self, rows: list[Performance]) -> None:
         split = load_params(ROOT / "params.yaml").split
-        placed, _ = assign(rows, split.model_copy(update={"method": "by-composition"}))
+        placed, _ = assign_splits(rows, split.model_copy(update={"method": "by-composition"}))
         assert len({row.split for row in placed if row.title == "Dumka"}) == 1
 
     def test_a_filter_finds_both(self, rows: list[Performance]) -> None:

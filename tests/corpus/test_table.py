@@ -58,7 +58,7 @@ def test_every_fault_is_reported_with_its_line_and_value(tmp_path: Path) -> None
         "line 3, midi_filename",
         "got '../b.mid'",
         "line 3, duration: must be seconds, 0 to 86,400, got 'nan'",
-        "line 4: a midi_filename must not stand twice (it is in line 2), got 'a.mid'",
+        "line 4: midi_filename must be unique (it is also in line 2), got 'a.mid'",
         "line 4, duration: must be seconds, 0 to 86,400, got '-1'",
         "got 'c.wav'",
         "got 'x'",

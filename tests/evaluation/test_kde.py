@@ -10,15 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from coma_gen.evaluation.kde import SMALLEST, between, density, kernel_width, overlap_and_divergence, within
+from coma_gen.evaluation.kde import (
+    SMALLEST,
+    density,
+    distances_between,
+    distances_within,
+    kernel_width,
+    overlap_and_divergence,
+)
 
 families = arrays(np.float64, st.integers(1, 12), elements=st.floats(0, 1e4))
 
 
 def test_distances_by_hand() -> None:
     values = np.array([1.0, 4.0, 6.0])
-    assert within(values).tolist() == [3, 5, 2]
-    assert between(values, np.array([0.0, 5.0])).tolist() == [1, 4, 4, 1, 6, 1]
+    assert distances_within(values).tolist() == [3, 5, 2]
+    assert distances_between(values, np.array([0.0, 5.0])).tolist() == [1, 4, 4, 1, 6, 1]
 
 
 def test_two_points_by_hand() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coma_gen.config.load import load_params
-from coma_gen.evaluation.likelihood import model_scorer, score_windows, windows
+from coma_gen.evaluation.likelihood import iter_windows, model_scorer, score_windows
 from coma_gen.model.conformer import Conformer
 
 PARAMS = load_params(Path(__file__).resolve().parents[2] / "params.yaml").model
@@ -73,7 +73,7 @@ def test_windows_count_each_token_once_with_context_before_it(
 ) -> None:
     stride = data.draw(st.integers(1, window))
     counted: list[int] = []
-    for start, first, end in windows(length, window, stride):
+    for start, first, end in iter_windows(length, window, stride):
         assert 0 <= start <= first < end <= length
         assert end - start == min(window, length), "the last window reaches back to be whole"
         assert start == 0 or first - start >= window - stride
@@ -82,7 +82,7 @@ def test_windows_count_each_token_once_with_context_before_it(
 
 
 def test_windows_by_hand() -> None:
-    assert list(windows(12, 6, 4)) == [(0, 0, 6), (4, 6, 10), (6, 10, 12)]
+    assert list(iter_windows(12, 6, 4)) == [(0, 0, 6), (4, 6, 10), (6, 10, 12)]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -126,7 +126,7 @@ def test_batch_and_padding_change_nothing_in_windows(batch: int) -> None:
 def test_the_curve_has_every_token_of_every_window() -> None:
     model, ids = small_model(), piece(21)
     _, curve = score_windows(model, [ids], batch=2, window=8, stride=4)
-    starts = [start for start, _, _ in windows(20, 8, 4)]
+    starts = [start for start, _, _ in iter_windows(20, 8, 4)]
     costs = np.concatenate([by_the_whole(model, ids[start : start + 9])[5:9] for start in starts])
     (row,) = (row for row in curve.rows() if row["context_from"] == 5)
     assert row["tokens"] == 4 * len(starts)

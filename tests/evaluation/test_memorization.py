@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coma_gen.evaluation.memorization import Passage, longest_passages, symbols
+from coma_gen.evaluation.memorization import Passage, encode_steps, longest_passages
 from coma_gen.evaluation.sample_metrics import memorization_figures
 from coma_gen.midi.notes import Notes
 
@@ -44,8 +44,8 @@ def test_it_is_the_longest_there_is(train: list[np.ndarray], pieces: list[np.nda
 def test_symbols_by_hand() -> None:
     notes = melody([60, 64, 62, 62], [0.0, 0.0, 0.52, 9.0])
     steps = [(4, 0), (-2, 10), (0, 63)]
-    assert symbols(notes).tolist() == [(interval + 128) * 64 + time for interval, time in steps]
-    assert len(symbols(Notes.empty())) == len(symbols(melody([60], [0.0]))) == 0
+    assert encode_steps(notes).tolist() == [(interval + 128) * 64 + time for interval, time in steps]
+    assert len(encode_steps(Notes.empty())) == len(encode_steps(melody([60], [0.0]))) == 0
 
 
 @pytest.mark.parametrize("shift", [0.0, 1 / 48, 5 / 48, 0.0249])
@@ -53,16 +53,20 @@ def test_transposed_and_later_music_is_the_same_row(shift: float) -> None:
     times = [step / 48 for step in (0, 6, 6, 30, 31, 55, 90)]
     notes = melody([60, 64, 67, 70, 71, 50, 55], times)
     moved = Notes.of(notes.onset + shift, notes.duration * 2, notes.pitch + 7, notes.velocity // 2)
-    np.testing.assert_array_equal(symbols(notes), symbols(moved))
+    np.testing.assert_array_equal(encode_steps(notes), encode_steps(moved))
 
 
 def test_a_planted_passage_is_found_where_it_is() -> None:
     draw = np.random.default_rng(0)
     train = [
-        symbols(melody(draw.integers(30, 90, 200).tolist(), np.cumsum(draw.uniform(0, 0.4, 200)).tolist()))
+        encode_steps(
+            melody(draw.integers(30, 90, 200).tolist(), np.cumsum(draw.uniform(0, 0.4, 200)).tolist())
+        )
         for _ in range(6)
     ]
-    piece = symbols(melody(draw.integers(30, 90, 60).tolist(), np.cumsum(draw.uniform(0, 0.4, 60)).tolist()))
+    piece = encode_steps(
+        melody(draw.integers(30, 90, 60).tolist(), np.cumsum(draw.uniform(0, 0.4, 60)).tolist())
+    )
     assert longest_passages(train, [piece])[0].notes < 8
     piece[20:45] = train[4][100:125]
     (passage,) = longest_passages(train, [piece])

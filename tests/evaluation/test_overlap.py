@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coma_gen.evaluation.kde import between, overlap_and_divergence, within
-from coma_gen.evaluation.overlap import compare_sets, hold, set_size
+from coma_gen.evaluation.kde import distances_between, distances_within, overlap_and_divergence
+from coma_gen.evaluation.overlap import compare_measure, compare_sets, set_size
 
 
 def drawn(seed: int, count: int, mean: float = 0.0, spread: float = 1.0) -> dict[str, np.ndarray]:
@@ -15,9 +15,12 @@ def drawn(seed: int, count: int, mean: float = 0.0, spread: float = 1.0) -> dict
 
 def test_sets_that_are_taken_whole_by_hand() -> None:
     made, ours, theirs = (drawn(seed, 4)["velocity"] for seed in range(3))
-    found = hold(made, ours, theirs, number=4, seed=0)
-    with_train = overlap_and_divergence(within(ours), between(ours, made))
-    real = [overlap_and_divergence(within(one), between(ours, theirs)) for one in (ours, theirs)]
+    found = compare_measure(made, ours, theirs, number=4, seed=0)
+    with_train = overlap_and_divergence(distances_within(ours), distances_between(ours, made))
+    real = [
+        overlap_and_divergence(distances_within(one), distances_between(ours, theirs))
+        for one in (ours, theirs)
+    ]
     assert found["overlap"]["with_train"] == pytest.approx(with_train[0])
     assert found["divergence"]["from_train"] == pytest.approx(with_train[1])
     assert found["overlap"]["of_real"] == pytest.approx((real[0][0] + real[1][0]) / 2)

@@ -16,7 +16,7 @@ from coma_gen.config.schema import SampleParams
 from coma_gen.core.artifact import read_manifest
 from coma_gen.core.errors import UserError
 from coma_gen.core.io import rounded
-from coma_gen.evaluation.excerpts import excerpts
+from coma_gen.evaluation.excerpts import cut_excerpts
 from coma_gen.evaluation.music_metrics import MEASURES
 from coma_gen.evaluation.sample_metrics import TABLE, sample_metrics
 from coma_gen.evaluation.splits import check_tokens
@@ -73,7 +73,7 @@ def test_figures_stand_beside_their_numbers(made: Made, tmp_path: Path) -> None:
 
 def test_real_music_is_within_the_floor_and_noise_is_not(made: Made, tmp_path: Path) -> None:
     real = [
-        part.notes for part in excerpts(made.sharded("validation"), made.vocabulary, count=6, seconds=4.0)
+        part.notes for part in cut_excerpts(made.sharded("validation"), made.vocabulary, count=6, seconds=4.0)
     ]
     low = [Notes.of(notes.onset, notes.duration, notes.pitch // 4, notes.velocity // 4) for notes in real]
     alike, _ = of(made, real, tmp_path / "real")
@@ -86,7 +86,7 @@ def test_real_music_is_within_the_floor_and_noise_is_not(made: Made, tmp_path: P
 
 
 def test_a_copy_of_the_train_split_is_found_and_named(made: Made, tmp_path: Path) -> None:
-    (part, *_) = excerpts(made.sharded("train"), made.vocabulary, count=1, seconds=4.0)
+    (part, *_) = cut_excerpts(made.sharded("train"), made.vocabulary, count=1, seconds=4.0)
     copy = replace(part.notes, pitch=(part.notes.pitch + 3).astype(np.uint8))
     metrics, table = of(made, [played(77, seconds=4.0), copy], tmp_path / "samples")
     memory = metrics["memorization"]

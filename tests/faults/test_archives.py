@@ -173,7 +173,7 @@ def test_each_evil_archive_is_refused_by_entry(
 def test_a_table_of_more_bytes_than_the_limit_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
-    monkeypatch.setattr(archive, "_LARGEST_READ", 4096)
+    monkeypatch.setattr(archive, "_MAX_READ", 4096)
     entry = struct.pack("<4s6H3I5H2I", CENTRAL, 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
     table = entry * 90
     end = struct.pack("<4s4H2IH", END, 0, 0, 90, 90, len(table), 0, 0)

@@ -25,7 +25,7 @@ GOOD = sends(WHOLE)
 HALF = BODY[: len(BODY) // 2]
 FLIPPED = BODY[:1000] + bytes([BODY[1000] ^ 1]) + BODY[1001:]
 PAGE = b"<!DOCTYPE html><title>Log in to the wireless network</title>"
-PATIENCE = RetryPolicy(attempts=3, back_off=0.0, timeout=30.0)
+RETRY_POLICY = RetryPolicy(attempts=3, back_off=0.0, timeout=30.0)
 HASTE = RetryPolicy(attempts=6, back_off=0.0, timeout=0.25)
 """For servers that hang: where this machine is so busy that a good answer takes longer, it is asked again."""
 
@@ -46,13 +46,13 @@ class Way(NamedTuple):
         answers: what it gives, a connection each.
         words: of the fault; "" where the file is had in the end.
         asked: how often it is asked; None to leave that open.
-        patience: how long it is waited for.
+        retry: how long it is waited for.
     """
 
     answers: list[Answer]
     words: str = ""
     asked: int | None = None
-    patience: RetryPolicy = PATIENCE
+    retry: RetryPolicy = RETRY_POLICY
 
 
 WAYS = {
@@ -72,9 +72,9 @@ WAYS = {
     "reset midway": Way([resets(head(len(BODY)), HALF), GOOD], asked=2),
     "always reset midway": Way([resets(head(len(BODY)), HALF)], "after 3 attempts", 3),
     "closed without a word": Way([sends(), GOOD], asked=2),
-    "stalled before an answer": Way([stalls(), GOOD], patience=HASTE),
-    "stalled within the header": Way([stalls(head(len(BODY))[:30]), GOOD], patience=HASTE),
-    "stalled midway": Way([stalls(head(len(BODY)), HALF), GOOD], patience=HASTE),
+    "stalled before an answer": Way([stalls(), GOOD], retry=HASTE),
+    "stalled within the header": Way([stalls(head(len(BODY))[:30]), GOOD], retry=HASTE),
+    "stalled midway": Way([stalls(head(len(BODY)), HALF), GOOD], retry=HASTE),
     "always stalled": Way([stalls(head(len(BODY)), HALF)], "timed out after 6 attempts", 6, HASTE),
     "dripping without end": Way([drips(head(len(BODY)), BODY, every=0.02)], "after 6 attempts", 6, HASTE),
     "slow, but coming": Way([drips(head(len(BODY)) + BODY[:-4], BODY[-4:], every=0.1)], asked=1),
@@ -112,10 +112,10 @@ WAYS = {
 }
 
 
-def get(server: BrokenServer, folder: Path, *, patience: RetryPolicy = PATIENCE) -> Path:
+def get(server: BrokenServer, folder: Path, *, retry: RetryPolicy = RETRY_POLICY) -> Path:
     path = folder / "cache" / "a.zip"
     remedy = "use another source"
-    return fetch(f"{server.address}/a.zip", sha256_bytes(BODY), path, remedy=remedy, patience=patience)
+    return fetch(f"{server.address}/a.zip", sha256_bytes(BODY), path, remedy=remedy, retry=retry)
 
 
 def holds_nothing_else(folder: Path) -> bool:
@@ -130,12 +130,12 @@ def test_however_the_server_fails(name: str, tmp_path: Path, tally: Tally) -> No
     with BrokenServer(way.answers) as server:
         if way.words:
             with pytest.raises(UserError) as caught:
-                get(server, tmp_path, patience=way.patience)
+                get(server, tmp_path, retry=way.retry)
             assert way.words in str(caught.value)
             assert len(str(caught.value).splitlines()) == len(caught.value.faults) == 1
             assert not (tmp_path / "cache" / "a.zip").exists()
         else:
-            assert get(server, tmp_path, patience=way.patience).read_bytes() == BODY
+            assert get(server, tmp_path, retry=way.retry).read_bytes() == BODY
         assert way.asked is None or len(server.asked) == way.asked
     assert holds_nothing_else(tmp_path)
     tally("a server that fails in this many ways", "the right file under the name, or none", 1)
@@ -170,9 +170,9 @@ def test_each_wait_is_twice_the_one_before(
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(fetching.time, "sleep", waits.append)
-    patience = RetryPolicy(attempts=5, back_off=0.5, timeout=30.0)
+    retry = RetryPolicy(attempts=5, back_off=0.5, timeout=30.0)
     with BrokenServer([resets()]) as server, pytest.raises(UserError, match="after 5 attempts"):
-        get(server, tmp_path, patience=patience)
+        get(server, tmp_path, retry=retry)
     assert waits == [0.5, 1.0, 2.0, 4.0]
     tally("a server that never answers", "tried so often, each wait twice the last", 5)
 
@@ -295,7 +295,7 @@ class TestCertificates:
 )  # fmt: skip
 def test_an_address_that_may_not_be_used_is_never_asked(url: str, tmp_path: Path, tally: Tally) -> None:
     with pytest.raises(UserError, match="must begin with https://"):
-        fetch(url, "0" * 64, tmp_path / "a.zip", remedy="", patience=PATIENCE)
+        fetch(url, "0" * 64, tmp_path / "a.zip", remedy="", retry=RETRY_POLICY)
     tally("an address that is not https", "refused before anything is sent", 1)
 
 
@@ -305,6 +305,6 @@ def test_an_address_that_may_not_be_used_is_never_asked(url: str, tmp_path: Path
 )
 def test_an_address_that_leads_nowhere_is_one_line(url: str, tmp_path: Path, tally: Tally) -> None:
     with pytest.raises(UserError) as caught:
-        fetch(url, "0" * 64, tmp_path / "a.zip", remedy="", patience=PATIENCE)
+        fetch(url, "0" * 64, tmp_path / "a.zip", remedy="", retry=RETRY_POLICY)
     assert len(str(caught.value).splitlines()) == 1
     tally("an https address that leads nowhere", "one clear line", 1)

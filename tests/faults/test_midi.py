@@ -45,7 +45,7 @@ EVIL: dict[str, tuple[bytes, str]] = {
     "a web page": (b"<!DOCTYPE html>", "begins with 'MThd'"),
     "a tune in ABC": (b"X:1\nT:tune\nK:C\nCDEF", "begins with 'MThd'"),
     "RIFF": (b"RIFF" + bytes(30), "begins with 'MThd'"),
-    "only a header": (GOOD[:14], "0 tracks where its header tells of 1"),
+    "only a header": (GOOD[:14], "0 tracks where its header states 1"),
     "half a header": (GOOD[:9], "a header that is cut off after 9 of 14 bytes"),
     "format 2": (smf(track(*note(0, 1)), form=2), "format 2"),
     "format 65535": (smf(track(*note(0, 1)), form=65535), "format 65535"),
@@ -54,9 +54,9 @@ EVIL: dict[str, tuple[bytes, str]] = {
     "a header of no length": (GOOD[:4] + bytes(4) + GOOD[8:], "format 0 or 1"),
     "a header longer than the file": (GOOD[:7] + bytes([len(GOOD)]) + GOOD[8:], "whole MIDI file"),
     "cut by a byte": (GOOD[:-1], "ends 1 bytes early"),
-    "cut between two tracks": (TWO[: TWO.index(b"MTrk", 20)], "1 tracks where its header tells of 2"),
-    "more tracks than it tells of": (TWO[:11] + b"\x01" + TWO[12:], "2 tracks where its header tells of 1"),
-    "no tracks told of": (GOOD[:10] + bytes(2) + GOOD[12:], "1 tracks where its header tells of 0"),
+    "cut between two tracks": (TWO[: TWO.index(b"MTrk", 20)], "1 tracks where its header states 2"),
+    "more tracks than it tells of": (TWO[:11] + b"\x01" + TWO[12:], "2 tracks where its header states 1"),
+    "no tracks told of": (GOOD[:10] + bytes(2) + GOOD[12:], "1 tracks where its header states 0"),
     "a track longer than the file": (GOOD[:21] + bytes([len(GOOD)]) + GOOD[22:], "bytes early"),
     "a delta of five bytes": (raw(b"\xff" * 4 + b"\x7f\x90\x3c\x40" + END), "more than four bytes"),
     "a delta of nothing else": (raw(b"\xff" * 9), "more than four bytes"),
@@ -228,7 +228,7 @@ class TestSearch:
             assert len(tokenizer.encode(notes)) <= 8 * len(notes) + notes.end + 100
             try:  # twice as long may be longer than may be, or than its ticks can say
                 prompt = read_prompt(content)
-                continued = read_notes(prompt.continued(notes.shifted(prompt.notes.end)))
+                continued = read_notes(prompt.append_track(notes.shifted(prompt.notes.end)))
             except UserError as error:
                 assert len(str(error).splitlines()) == 1
             else:

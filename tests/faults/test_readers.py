@@ -96,8 +96,10 @@ def check(song: Written, tokenizer: Tokenizer) -> None:
     assert by_us(song.content) == song.notes
     read = read_song(song.content, name="a.mid")
     played = [each for each in song.notes if each[0][:2] not in song.drums]
-    assert (len(read.played[0]), read.endless_notes) == (len(played), song.endless)
-    pressed = {(voice // 16, voice % 16): ticks.tolist() for voice, ticks in read.pressed(10**6).items()}
+    assert (len(read.sounding_notes[0]), read.endless_notes) == (len(played), song.endless)
+    pressed = {
+        (voice // 16, voice % 16): ticks.tolist() for voice, ticks in read.sustain_intervals(10**6).items()
+    }
     assert {voice: [tuple(each) for each in ticks] for voice, ticks in pressed.items() if ticks} == song.pedal
     notes = notes_of(read)
     if song.is_plain:
@@ -128,7 +130,7 @@ def _check_a_passage(content: bytes, whole: Notes) -> None:
         assert prompt.notes.pitch.tolist() == expected.pitch.tolist()
         np.testing.assert_allclose(np.sort(prompt.notes.duration), np.sort(expected.duration), atol=1e-6)
         new = Notes.of([prompt.notes.end + 5.0], [0.5], [72], [64])
-        assert len(read_notes(prompt.continued(new))) == len(expected) + 1
+        assert len(read_notes(prompt.append_track(new))) == len(expected) + 1
 
 
 @pytest.mark.parametrize("form", BOTH_FORMS)

@@ -75,7 +75,7 @@ def test_no_row_is_taken_that_is_out_of_bounds(form: Form, tally: Tally) -> None
         assert isinstance(rows, list) and len(understood) == len(rows)
         assert sum(each.request.num for each in understood) <= LIMITS.max_pieces
         for row, each in zip(rows, understood, strict=True):
-            assert each.request.faults() == [] and each.request.most_tokens <= LIMITS.max_tokens
+            assert each.request.faults() == [] and each.request.max_tokens <= LIMITS.max_tokens
             assert each.request.seconds is None or each.request.seconds <= LIMITS.max_seconds
             assert set(row) <= {MIDI, *SETTINGS}
             for name in set(row) - {MIDI}:

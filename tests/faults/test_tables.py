@@ -63,8 +63,8 @@ SHAPES: dict[str, tuple[bytes, str]] = {
     "text behind a quote": (table(GOOD, '"Bach"x,Fugue,,,b.mid,,1'), "line 3: must be a row of CSV"),
     "UTF-16": (table(GOOD).decode().encode("utf-16"), "must be UTF-8"),
     "Latin-1": (table(GOOD.replace("Bach", "Frédéric")).decode().encode("latin-1"), "must be UTF-8"),
-    "a name twice": (table(GOOD, GOOD), "line 3: a midi_filename must not stand twice (it is in line 2)"),
-    "one file in two splits": (table(GOOD, GOOD.replace("train", "test")), "must not stand twice"),
+    "a name twice": (table(GOOD, GOOD), "line 3: midi_filename must be unique (it is also in line 2)"),
+    "one file in two splits": (table(GOOD, GOOD.replace("train", "test")), "must be unique"),
     "zip": (b"PK\x03\x04\xff", "must be UTF-8"),
 }  # fmt: skip
 

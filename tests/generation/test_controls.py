@@ -1,4 +1,4 @@
-"""Musical wishes: what they pull, that the pieces go their way, and that the grammar holds."""
+"""Musical wishes: what they logit_bias, that the pieces go their way, and that the grammar holds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pieces(composer: MusicGenerator, **wishes: float | str) -> list[Continuation
         composer,
         [SCALE] * NUM,
         seconds=6,
-        choice=SamplingParams(top_p=0.95),
+        sampling=SamplingParams(top_p=0.95),
         seed=1,
         max_tokens=400,
         controls=Controls(**wishes),
@@ -59,7 +59,7 @@ def test_a_key_keeps_to_its_scale_and_no_wish_changes_nothing(composer: MusicGen
         composer,
         [SCALE],
         seconds=6,
-        choice=SamplingParams(top_p=0.95),
+        sampling=SamplingParams(top_p=0.95),
         seed=1,
         max_tokens=400,
         desc=None,
@@ -70,10 +70,10 @@ def test_a_key_keeps_to_its_scale_and_no_wish_changes_nothing(composer: MusicGen
 def test_a_learned_token_is_pulled_as_its_parts(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = written_model(tmp_path_factory.mktemp("paired"), vocab_size=340)
     vocabulary = MusicGenerator.load(folder).tokenizer.vocabulary
-    pull = Controls(density=0.5, loudness=1, register=-1).pull(vocabulary, None)
-    assert pull is not None and len(pull) == len(vocabulary)
+    logit_bias = Controls(density=0.5, loudness=1, register=-1).logit_bias(vocabulary, None)
+    assert logit_bias is not None and len(logit_bias) == len(vocabulary)
     learned = next(index for index, parts in enumerate(vocabulary.pieces) if len(parts) == 2)
-    assert pull[learned] == pytest.approx(sum(pull[part] for part in vocabulary.pieces[learned]))
+    assert logit_bias[learned] == pytest.approx(sum(logit_bias[part] for part in vocabulary.pieces[learned]))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.touch import TouchRequest
 from coma_gen.midi.io import midi_bytes, read_notes, read_song
 from coma_gen.midi.notes import Notes
-from coma_gen.midi.touch import with_touch
+from coma_gen.midi.touch import apply_touch
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_lengths_can_stay_as_they_are_written(composer: MusicGenerator) -> None:
 def test_no_note_moves_before_its_instrument_is_chosen() -> None:
     song = read_song(smf(track(*note(0, 100), program(480, 40), *note(480, 500))), name="a.mid")
     earlier = np.array([-0.05, -0.05])
-    written = read_notes(with_touch(song, np.array([1, 2], np.uint8), np.array([0.1, 0.1]), earlier))
+    written = read_notes(apply_touch(song, np.array([1, 2], np.uint8), np.array([0.1, 0.1]), earlier))
     assert written.onset.tolist() == [0.0, 0.5]
 
 
@@ -137,14 +137,14 @@ def test_each_touch_is_the_same_beside_others(composer: MusicGenerator) -> None:
 
 def test_a_file_that_is_too_long_is_refused(composer: MusicGenerator) -> None:
     with pytest.raises(UserError, match=r"a\.mid: must be at most 20 tokens to be expressed here"):
-        express_midi(composer, midi_bytes(SCALE), name="a.mid", request=TouchRequest(), most_tokens=20)
+        express_midi(composer, midi_bytes(SCALE), name="a.mid", request=TouchRequest(), max_tokens=20)
 
 
 def test_a_key_is_released_before_it_is_struck_again() -> None:
     content = smf(track(*note(0, 100), *note(480, 500), *note(480, 500, 64), (700, b"\xb0\x7b\x00")))
     song = read_song(content, name="a.mid")
     written = read_notes(
-        with_touch(song, np.array([1, 2, 3], np.uint8), np.array([9.0, 0.0, 0.75]), np.zeros(3))
+        apply_touch(song, np.array([1, 2, 3], np.uint8), np.array([9.0, 0.0, 0.75]), np.zeros(3))
     )
     assert written.duration.tolist() == pytest.approx([0.5, 1 / 960, 0.75])
     assert written.velocity.tolist() == [1, 2, 3]

@@ -21,12 +21,12 @@ from coma_gen.generation.splice import decode_continuation, drop_overlaps
 from coma_gen.midi.io import midi_bytes, read_notes
 from coma_gen.midi.notes import Notes
 
-CHOICE = SamplingParams(top_p=0.95)
+SAMPLING = SamplingParams(top_p=0.95)
 SHIFTS = [0.0, 0.0026, 0.005, 0.0104, 0.013, 0.0156, 0.02]
 
 
 def pieces(composer: MusicGenerator, prompts: list[Notes | None], **changed: object) -> list[Continuation]:
-    settings = {"seconds": 5.0, "choice": CHOICE, "seed": 0, "max_tokens": 600} | changed
+    settings = {"seconds": 5.0, "sampling": SAMPLING, "seed": 0, "max_tokens": 600} | changed
     return generate_batch(composer, prompts, **settings)  # type: ignore[arg-type]
 
 
@@ -92,7 +92,7 @@ def test_music_reaches_the_seconds_asked_for_or_the_bound_on_tokens(composer: Mu
 
 def test_greedy_needs_no_seed(composer: MusicGenerator, scale: Notes) -> None:
     greedy = SamplingParams(temperature=0)
-    one, other = (pieces(composer, [scale], choice=greedy, seed=seed)[0].notes for seed in (0, 9))
+    one, other = (pieces(composer, [scale], sampling=greedy, seed=seed)[0].notes for seed in (0, 9))
     assert one == other
 
 

@@ -9,7 +9,7 @@ import pytest
 from small_models import written_model
 
 from coma_gen.generation import engine, guard
-from coma_gen.generation.guard import stuck_since
+from coma_gen.generation.guard import find_loop_start
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.sampling_loop import sample_tokens
@@ -25,7 +25,7 @@ def untrained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def since(pitches: list[int], step: float) -> float | None:
-    return stuck_since(np.arange(len(pitches)) * step, np.array(pitches))
+    return find_loop_start(np.arange(len(pitches)) * step, np.array(pitches))
 
 
 def test_a_stay_on_three_keys_by_hand() -> None:
@@ -49,7 +49,7 @@ def test_a_repeated_figure_by_hand() -> None:
 def drawn(composer: MusicGenerator, indices: list[int], max_rewinds: int = 3) -> list[SequenceState]:
     bos = composer.tokenizer.bos_id
     sequences = [SequenceState([bos], index=index, until=20.0) for index in indices]
-    settings = {"choice": PLAIN, "seed": 5, "max_tokens": 150, "max_empty_bars": 2}
+    settings = {"sampling": PLAIN, "seed": 5, "max_tokens": 150, "max_empty_bars": 2}
     sample_tokens(
         composer.loaded.model, composer.grammar, sequences, max_rewinds=max_rewinds, desc=None, **settings
     )  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def test_what_becomes_of_a_stuck_sequence_depends_on_itself_alone(
 
     free = drawn(untrained, [0, 1, 2, 3, 4, 5])
     assert all(sequence.rewinds == sequence.redrawn == 0 for sequence in free)
-    monkeypatch.setattr(guard, "stuck_since", often)
+    monkeypatch.setattr(guard, "find_loop_start", often)
     together = drawn(untrained, [0, 1, 2, 3, 4, 5])
     assert sum(sequence.rewinds for sequence in together) > 3
     assert told(together) == told(drawn(untrained, [0, 1, 2, 3, 4, 5]))
@@ -86,7 +86,7 @@ def test_what_becomes_of_a_stuck_sequence_depends_on_itself_alone(
 def test_who_is_always_stuck_ends_all_the_same(
     untrained: MusicGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "stuck_since", lambda onset, _pitch: 0.0 if len(onset) else None)
+    monkeypatch.setattr(guard, "find_loop_start", lambda onset, _pitch: 0.0 if len(onset) else None)
     for sequence in drawn(untrained, [0, 1], max_rewinds=2):
         assert sequence.reached or sequence.new_tokens == 150
         assert 0 < sequence.rewinds <= 2 * 20 and sequence.redrawn > 0
@@ -99,7 +99,7 @@ def test_random_numbers_go_on_where_they_were() -> None:
             if step == rewind_after:
                 sequence.rewind(2)
             found.append(sequence.uniform(0))
-            sequence.add(7, is_lead=False, illegal=0.0, seconds=0.0)
+            sequence.add(7, in_prefix=False, illegal=0.0, seconds=0.0)
         return found
 
     assert numbers(None, 300) == numbers(255, 300) == numbers(256, 300)

@@ -53,4 +53,4 @@ def test_the_best_of_several_are_those_of_as_many_draws(tmp_path: Path) -> None:
         assert piece.tokens_of_all_draws == sum(each.tokens + each.redrawn for each in everything)
     assert all(piece.draw is None for piece in everything)
     files = continue_midi(composer, midi, Request(seconds=3.0, best_of=5, seed=2), name="prompt")
-    assert files == [prompt.continued(best[0].added)]
+    assert files == [prompt.append_track(best[0].added)]

@@ -22,7 +22,7 @@ choices = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("choice", "expected"),
+    ("sampling", "expected"),
     [
         (SamplingParams(), [0.4, 0.3, 0.2, 0.1]),
         (SamplingParams(temperature=0), [1, 0, 0, 0]),
@@ -38,8 +38,8 @@ choices = st.builds(
         (SamplingParams(top_k=3, top_p=0.5), [4 / 7, 3 / 7, 0, 0]),
     ],
 )
-def test_hand_computed(choice: SamplingParams, expected: list[float]) -> None:
-    np.testing.assert_allclose(probabilities(LOGITS, None, choice), expected, atol=1e-12)
+def test_hand_computed(sampling: SamplingParams, expected: list[float]) -> None:
+    np.testing.assert_allclose(probabilities(LOGITS, None, sampling), expected, atol=1e-12)
 
 
 WORDS = ["PAD_None", "Bar_None", "Position_0", "Position_9", "Pitch_60", "Pitch_64", "Pitch_67", "Duration_1"]
@@ -56,16 +56,16 @@ def test_truncation_acts_within_types_and_leaves_how_likely_each_is() -> None:
         pedal="extend",
     )
     logits = np.log([0.02, 0.03, 0.04, 0.16, 0.3, 0.2, 0.05, 0.1, 0.1])  # the last begins with a pitch
-    choice = SamplingParams(top_p=0.7, truncate=("position", "pitch"))
-    parts = choice.parts(vocabulary)
+    sampling = SamplingParams(top_p=0.7, truncate=("position", "pitch"))
+    parts = sampling.parts(vocabulary)
     assert [ids.tolist() for ids in parts] == [[2, 3], [4, 5, 6, 8]]
     # positions: 0.16 of 0.2 is enough; pitches: 0.3 of 0.65 is not, 0.5 is
     expected = [0.02, 0.03, 0, 0.2, 0.65 * 3 / 5, 0.65 * 2 / 5, 0, 0.1, 0]
-    np.testing.assert_allclose(probabilities(logits, None, choice, parts), expected, atol=1e-12)
+    np.testing.assert_allclose(probabilities(logits, None, sampling, parts), expected, atol=1e-12)
     legal = np.array([True, True, False, False, False, False, True, True, True])
-    only = probabilities(logits, legal, choice, parts)  # no position may follow; 0.1 of 0.15 is not enough
+    only = probabilities(logits, legal, sampling, parts)  # no position may follow; 0.1 of 0.15 is not enough
     np.testing.assert_allclose(only, np.array([2, 3, 0, 0, 0, 0, 5, 10, 10]) / 30, atol=1e-12)
-    untouched = probabilities(logits, None, choice, SamplingParams(truncate=()).parts(vocabulary))
+    untouched = probabilities(logits, None, sampling, SamplingParams(truncate=()).parts(vocabulary))
     np.testing.assert_allclose(untouched, np.exp(logits), atol=1e-12)
 
 
@@ -77,9 +77,9 @@ def test_forbidden_tokens_have_no_share_and_equals_go_to_the_lower_id() -> None:
 
 @given(arrays(np.float64, 12, elements=st.floats(-50, 50)), choices, st.floats(0, 1, exclude_max=True))
 def test_something_always_remains_and_what_is_drawn_is_of_it(
-    logits: np.ndarray, choice: SamplingParams, uniform: float
+    logits: np.ndarray, sampling: SamplingParams, uniform: float
 ) -> None:
-    probs = probabilities(logits, None, choice)
+    probs = probabilities(logits, None, sampling)
     assert probs.sum() == pytest.approx(1)
     assert logits[probs > 0].max() == pytest.approx(logits.max(), abs=1e-12)  # closer ones weigh the same
     assert probs[sample_from(probs, uniform)] > 0

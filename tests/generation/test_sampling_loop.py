@@ -31,7 +31,7 @@ def untrained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def grown(composer: MusicGenerator, count: int, **changed: object) -> list[SequenceState]:
     bos = composer.tokenizer.bos_id
     sequences = [SequenceState([bos], index=index, until=1e9) for index in range(count)]
-    settings = {"choice": PLAIN, "seed": 0, "max_tokens": 40, "max_empty_bars": 2} | changed
+    settings = {"sampling": PLAIN, "seed": 0, "max_tokens": 40, "max_empty_bars": 2} | changed
     sample_tokens(composer.loaded.model, composer.grammar, sequences, **settings)  # type: ignore[arg-type]
     return sequences
 
@@ -89,7 +89,7 @@ def test_a_row_is_drawn_as_it_would_be_alone() -> None:
     logits, uniform = rng.normal(0, 3, (16, 50)), rng.random(16)
     allowed = rng.random((16, 50)) < 0.5
     allowed[:, 7] = True
-    for choice in (
+    for sampling in (
         PLAIN,
         SamplingParams(0.7, 9, 0.8, 0.05),
         SamplingParams(0),
@@ -97,9 +97,9 @@ def test_a_row_is_drawn_as_it_would_be_alone() -> None:
         SamplingParams(top_k=3),
     ):
         for parts in (None, [np.arange(3, 20), np.arange(20, 41)]):
-            together = probabilities(logits, allowed, choice, parts)
+            together = probabilities(logits, allowed, sampling, parts)
             alone = [
-                probabilities(row, legal, choice, parts) for row, legal in zip(logits, allowed, strict=True)
+                probabilities(row, legal, sampling, parts) for row, legal in zip(logits, allowed, strict=True)
             ]
             np.testing.assert_array_equal(together, alone)
         tokens = sample_from(together, uniform)
@@ -112,12 +112,12 @@ def test_a_long_prompt_is_read_in_chunks_and_a_shared_one_once(
     untrained: MusicGenerator, scale: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pieces(prompts: list[Notes | None]) -> list[Notes]:
-        settings = {"seconds": 4.0, "choice": PLAIN, "seed": 3, "max_tokens": 60, "max_empty_bars": 4}
+        settings = {"seconds": 4.0, "sampling": PLAIN, "seed": 3, "max_tokens": 60, "max_empty_bars": 4}
         return [piece.notes for piece in generate_batch(untrained, prompts, **settings)]  # type: ignore[arg-type]
 
     other = scale.until(2.0)
     whole = pieces([scale, other, scale, None])
-    monkeypatch.setattr(engine, "PREFILL", 7)
+    monkeypatch.setattr(engine, "PREFILL_CHUNK", 7)
     assert pieces([scale, other, scale, None]) == whole
     assert pieces([scale, other, scale.shifted(0.0), None]) == whole
     assert whole[0] != whole[2]
@@ -128,7 +128,7 @@ def test_rows_that_have_finished_leave_the_others_as_they_are(untrained: MusicGe
     sequences = [
         SequenceState([bos], index=index, until=until) for index, until in enumerate((1.0, 9.0, 3.0))
     ]
-    settings = {"choice": PLAIN, "seed": 0, "max_tokens": 400, "max_empty_bars": 2}
+    settings = {"sampling": PLAIN, "seed": 0, "max_tokens": 400, "max_empty_bars": 2}
     sample_tokens(untrained.loaded.model, untrained.grammar, sequences, **settings)  # type: ignore[arg-type]
     for sequence in sequences:
         assert sequence.reached == (sequence.seconds >= sequence.until)
@@ -142,7 +142,7 @@ def test_a_learned_position_embedding_is_primed_anew_with_the_newest_tokens() ->
     sequence = SequenceState([1, 2, 3], index=0, until=9.0)
     assert sequence.tail(2) == [2, 3]
     for token in (4, 5, 6):
-        sequence.add(token, is_lead=False, illegal=0.0, seconds=0.0)
+        sequence.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
     assert [sequence.tail(count) for count in (2, 3, 4, 6, 9)] == [
         [5, 6],
         [4, 5, 6],
@@ -157,7 +157,7 @@ def test_the_progress_bar_counts_seconds_of_music(
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     sequences = [SequenceState([untrained.tokenizer.bos_id], index=0, until=4.0)]
-    settings = {"choice": PLAIN, "seed": 0, "max_tokens": 4000, "max_empty_bars": 2}
+    settings = {"sampling": PLAIN, "seed": 0, "max_tokens": 4000, "max_empty_bars": 2}
     sample_tokens(untrained.loaded.model, untrained.grammar, sequences, **settings)  # type: ignore[arg-type]
     assert "4/4" in capfd.readouterr().err
 

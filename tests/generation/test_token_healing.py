@@ -1,4 +1,4 @@
-"""A prompt under byte pairs is read as the whole performance would be, and spelled where that is open."""
+"""A prompt under byte pairs is read as the whole performance would be, and prefix where that is open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from small_models import small_params, written_model
 from coma_gen.generation.generate import generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
-from coma_gen.generation.token_healing import PrefixConstraint, read_and_spelled
+from coma_gen.generation.token_healing import PrefixConstraint, split_prompt
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.remi import Tokenizer
 
@@ -41,24 +41,24 @@ def bpe_composer(tmp_path_factory: pytest.TempPathFactory) -> MusicGenerator:
 def test_what_is_read_is_how_the_whole_begins(learned: Tokenizer, seed: int, count: int) -> None:
     whole = learned.encode(steady(seed)).tolist()
     ids = learned.encode(steady(seed, count=200).until(0.25 * count))
-    read, spelled = read_and_spelled(ids, learned.vocabulary)
+    read, prefix = split_prompt(ids, learned.vocabulary)
     assert read == whole[: len(read)]
-    assert [*learned.base_ids(read), *spelled] == learned.base_ids(ids).tolist()
-    assert learned.vocabulary.base_types[spelled[0]] == "Bar"
-    assert learned.vocabulary.base_types[spelled[-1]] == "Duration"
+    assert [*learned.base_ids(read), *prefix] == learned.base_ids(ids).tolist()
+    assert learned.vocabulary.base_types[prefix[0]] == "Bar"
+    assert learned.vocabulary.base_types[prefix[-1]] == "Duration"
     assert max(map(len, learned.vocabulary.pieces)) > 20
 
 
 def test_without_byte_pairs_all_is_read(composer: MusicGenerator, scale: Notes) -> None:
     ids = composer.tokenizer.encode(scale)
-    assert read_and_spelled(ids, composer.tokenizer.vocabulary) == (ids.tolist(), ())
-    assert read_and_spelled(ids[:0], composer.tokenizer.vocabulary) == ([], ())
+    assert split_prompt(ids, composer.tokenizer.vocabulary) == (ids.tolist(), ())
+    assert split_prompt(ids[:0], composer.tokenizer.vocabulary) == ([], ())
 
 
 def test_a_pedal_that_rises_behind_the_last_note_is_the_models_to_lift() -> None:
     tokenizer = Tokenizer.build(small_params().tokenizer.model_copy(update={"pedal": "tokens"}))
     ids = tokenizer.encode(Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.5, 5.0)]))
-    read, _ = read_and_spelled(ids, tokenizer.vocabulary)
+    read, _ = split_prompt(ids, tokenizer.vocabulary)
     types = [tokenizer.vocabulary.base_types[index] for index in read]
     assert types[-1] == "Duration"
     assert (types.count("Pedal"), types.count("PedalOff")) == (1, 0)
@@ -69,16 +69,16 @@ def test_ids_agree_when_they_begin_alike_and_go_on_at_a_later_position(learned: 
     bar = vocabulary.span("Bar").start
     base = learned.base_ids(learned.encode(steady(0)))[:9].tolist()
     for count in range(1, 9):
-        spelled = base[:count]
+        prefix = base[:count]
         expected = [
             bool(piece)
             and (
-                list(piece) == spelled[: len(piece)]
-                or (list(piece[:count]) == spelled and vocabulary.base_types[piece[count]] == "Position")
+                list(piece) == prefix[: len(piece)]
+                or (list(piece[:count]) == prefix and vocabulary.base_types[piece[count]] == "Position")
             )
             for piece in vocabulary.pieces
         ]
-        assert speller.agreeing(spelled).tolist() == expected
+        assert speller.matching_ids(prefix).tolist() == expected
         assert expected[bar] and sum(expected) >= 1
 
 
@@ -92,7 +92,7 @@ def test_a_continuation_goes_on_from_exactly_the_prompt(
         bpe_composer,
         [prompt],
         seconds=2.0,
-        choice=SamplingParams(),
+        sampling=SamplingParams(),
         seed=draw,
         max_tokens=30,
         max_empty_bars=3,

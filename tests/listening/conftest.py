@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_corpus import Made, make
 
-from coma_gen.listening.sealed import Sealed
+from coma_gen.listening.answer_key import AnswerKey
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 @pytest.fixture
-def sealed() -> Sealed:
+def sealed() -> AnswerKey:
     trials = (("real", "model"), ("model", "real"), ("5-gram", "real"))
-    return Sealed(sources=("model", "real", "5-gram"), trials=trials, about={"seed": 0})
+    return AnswerKey(sources=("model", "real", "5-gram"), trials=trials, about={"seed": 0})

@@ -9,7 +9,7 @@ import pytest
 from small_corpus import Made
 
 from coma_gen.cli.main import main
-from coma_gen.listening.sealed import ANSWERS, Sealed
+from coma_gen.listening.answer_key import ANSWERS, AnswerKey
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ def test_from_page_to_score(made: Made, checkout: Path, capsys: pytest.CaptureFi
     first = (checkout / "listening.html").read_bytes()
     assert ended(*words, "--force") == 0
     assert (checkout / "listening.html").read_bytes() == first
-    sealed = Sealed.of_page(checkout / "listening.html")
+    sealed = AnswerKey.from_page(checkout / "listening.html")
     answers = [{"trial": number, "choice": "A", "clearly": False} for number in (1, 2)]
     content = {"kind": ANSWERS, "page": sealed.digest, "listener": "Ada", "answers": answers}
     (checkout / "answers.json").write_text(json.dumps(content))

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from chromium import PATIENCE, VARIABLE, Browser, Page, browser, find_browser
 
+from coma_gen.listening.answer_key import ANSWERS, AnswerKey
 from coma_gen.listening.scores import read_answers
-from coma_gen.listening.sealed import ANSWERS, Sealed
 from coma_gen.midi.notes import Notes
 from coma_gen.report.listening_page import hear_trial, listening_page
 
@@ -32,7 +32,7 @@ class Site:
 
     browser: Browser
     file: Path
-    sealed: Sealed
+    sealed: AnswerKey
 
 
 def chord(*pitches: int) -> Notes:
@@ -43,7 +43,7 @@ def chord(*pitches: int) -> Notes:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     trials = (("real", "model"), ("model", "real"), ("5-gram", "real"))
-    sealed = Sealed(sources=("model", "real", "5-gram"), trials=trials, about={})
+    sealed = AnswerKey(sources=("model", "real", "5-gram"), trials=trials, about={})
     prompt = Notes.of([0.0, 0.5], [0.5, 0.5], [60, 64], [70, 70])
     played = [hear_trial(prompt, (chord(60), chord(64, 67)), seconds=2.0) for _ in trials]
     text = listening_page(played, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS)

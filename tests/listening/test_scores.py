@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from coma_gen.core.errors import UserError
-from coma_gen.listening.scores import binomial_p, clopper_pearson, pooled, read_answers, score_table
-from coma_gen.listening.sealed import ANSWERS, Sealed
+from coma_gen.listening.answer_key import ANSWERS, AnswerKey
+from coma_gen.listening.scores import binomial_p, clopper_pearson, pool_votes, read_answers, score_table
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_as_scipy_has_it(successes: int, trials: int) -> None:
     assert clopper_pearson(successes, trials) == pytest.approx(tuple(known.proportion_ci()), abs=1e-8)
 
 
-def answers(sealed: Sealed, choices: str, *, name: str = "Ada", **changes: Any) -> dict[str, Any]:
+def answers(sealed: AnswerKey, choices: str, *, name: str = "Ada", **changes: Any) -> dict[str, Any]:
     """Capitals are sure: "aBa" is A, clearly B, A."""
     given = [
         {"trial": number, "choice": letter.upper(), "clearly": letter.isupper(), "heard": [9.0, 9.0]}
@@ -63,7 +63,7 @@ def saved(folder: Path, *contents: dict[str, Any]) -> list[Path]:
     return paths
 
 
-def test_sides_are_decoded_into_pairs(sealed: Sealed, tmp_path: Path) -> None:
+def test_sides_are_decoded_into_pairs(sealed: AnswerKey, tmp_path: Path) -> None:
     """Trial 1 has real on side A and the model on B, trial 2 the other way around."""
     (ada, bo) = read_answers(
         saved(tmp_path, answers(sealed, "aBa"), answers(sealed, "BAb", name="Bo")), sealed
@@ -74,7 +74,7 @@ def test_sides_are_decoded_into_pairs(sealed: Sealed, tmp_path: Path) -> None:
     votes = bo.votes["model", "real"]
     assert (votes.first, votes.second, votes.clearly) == (2, 0, 2)
     assert (ada.votes["real", "5-gram"].second, bo.votes["real", "5-gram"].first) == (1, 1)
-    everyone = pooled([ada, bo]).votes["model", "real"]
+    everyone = pool_votes([ada, bo]).votes["model", "real"]
     assert (everyone.first, everyone.second, everyone.clearly, everyone.p_value) == (2, 2, 3, 1.0)
     assert ada.votes["model", "real"].first == 0, "the listeners keep their own"
     table = score_table([ada, bo]).splitlines()
@@ -95,14 +95,14 @@ def test_sides_are_decoded_into_pairs(sealed: Sealed, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_answer_to_this_page_is_refused(
-    changes: dict[str, Any], text: str, sealed: Sealed, tmp_path: Path
+    changes: dict[str, Any], text: str, sealed: AnswerKey, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=text) as raised:
         read_answers(saved(tmp_path, answers(sealed, "aaa", **changes)), sealed)
     assert "answers-0.json" in str(raised.value)
 
 
-def test_incomplete_answers_are_refused(sealed: Sealed, tmp_path: Path) -> None:
+def test_incomplete_answers_are_refused(sealed: AnswerKey, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"one answer to each of the 3 trials, got none to 2, 3"):
         read_answers(saved(tmp_path, answers(sealed, "a")), sealed)
     twice = answers(sealed, "aab")
@@ -111,14 +111,14 @@ def test_incomplete_answers_are_refused(sealed: Sealed, tmp_path: Path) -> None:
         read_answers(saved(tmp_path, twice), sealed)
 
 
-def test_all_faults_are_told_at_once(sealed: Sealed, tmp_path: Path) -> None:
+def test_all_faults_are_told_at_once(sealed: AnswerKey, tmp_path: Path) -> None:
     paths = saved(tmp_path, answers(sealed, "a"), {}, answers(sealed, "aba"))
     with pytest.raises(UserError) as raised:
         read_answers(paths, sealed)
     assert "answers-0" in str(raised.value) and "answers-1" in str(raised.value)
 
 
-def test_a_listener_counts_once(sealed: Sealed, tmp_path: Path) -> None:
+def test_a_listener_counts_once(sealed: AnswerKey, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be of another listener"):
         read_answers(saved(tmp_path, answers(sealed, "aaa"), answers(sealed, "bbb")), sealed)
     (strange,) = read_answers(saved(tmp_path, answers(sealed, "aaa", name="\x1b[2J" + "x" * 999)), sealed)
@@ -130,12 +130,12 @@ def test_a_listener_counts_once(sealed: Sealed, tmp_path: Path) -> None:
     ]
 
 
-def test_a_look_does_not_tell_what_is_sealed(sealed: Sealed, tmp_path: Path) -> None:
+def test_a_look_does_not_tell_what_is_sealed(sealed: AnswerKey, tmp_path: Path) -> None:
     assert not any(word in sealed.text for word in ("real", "model", "gram"))
     page = tmp_path / "page.html"
     page.write_text(f'<main data-sealed="{sealed.text}">')
-    assert Sealed.of_page(page) == sealed
-    assert Sealed.of_page(page).digest == sealed.digest
+    assert AnswerKey.from_page(page) == sealed
+    assert AnswerKey.from_page(page).digest == sealed.digest
 
 
 @pytest.mark.parametrize("text", ["", "<html>", '<main data-sealed="AAAA">', "\0\xff"])
@@ -143,6 +143,6 @@ def test_another_page_is_refused(text: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match="must be a page that `coma-gen listen` made"):
-        Sealed.of_page(page)
+        AnswerKey.from_page(page)
     with pytest.raises(UserError, match="no such file"):
-        Sealed.of_page(tmp_path / "none.html")
+        AnswerKey.from_page(tmp_path / "none.html")

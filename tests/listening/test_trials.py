@@ -12,14 +12,14 @@ import pytest
 from small_corpus import Made
 
 from coma_gen.core.errors import UserError
-from coma_gen.evaluation.excerpts import music_of
+from coma_gen.evaluation.excerpts import decode_piece
 from coma_gen.evaluation.kneser_ney import KneserNey
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.stage import excerpt
+from coma_gen.listening.answer_key import AnswerKey
 from coma_gen.listening.build import build_page
 from coma_gen.listening.ngram_music import continue_by_ngrams, next_probabilities
-from coma_gen.listening.passages import Found, find_passages, following
-from coma_gen.listening.sealed import Sealed
+from coma_gen.listening.passages import PassageSearch, cut_continuation, find_passages
 from coma_gen.listening.trials import draw_sides
 from coma_gen.tokenizer.remi import Tokenizer
 
@@ -34,7 +34,7 @@ def test_pairs_and_sides_are_balanced() -> None:
     assert sorted(few.values()) == [2, 2, 3]
 
 
-def found(made: Made, *, count: int = 3, prompt: float = 2.0, seconds: float = 3.0) -> Found:
+def found(made: Made, *, count: int = 3, prompt: float = 2.0, seconds: float = 3.0) -> PassageSearch:
     return find_passages(
         made.sharded("test"), made.vocabulary, count=count, prompt_seconds=prompt, seconds=seconds, seed=0
     )
@@ -46,13 +46,13 @@ def test_what_follows_a_prompt_follows_it_in_the_piece(made: Made) -> None:
     for passage in passages:
         split = made.sharded("test")
         row = int(np.flatnonzero(split.index["midi_filename"] == passage.midi_filename)[0])
-        notes = music_of(split, row, made.vocabulary)
+        notes = decode_piece(split, row, made.vocabulary)
         splice = passage.prompt.end_of_onsets
         whole = excerpt(notes, passage.start, splice + 3.0)
         assert passage.prompt.joined(passage.real.shifted(splice)).onset == pytest.approx(whole.onset)
         assert passage.real.onset.min() > 0 and passage.real.onset.max() < 3.0
         assert passage.prompt.end_of_onsets < 2.0
-        assert passage.other == following(notes, passage.other_start, 3.0)
+        assert passage.other == cut_continuation(notes, passage.other_start, 3.0)
         assert (
             passage.other_start + 3.0 <= passage.start or passage.other_start >= passage.start + splice + 3.0
         )
@@ -95,7 +95,7 @@ def test_ngram_music_goes_on_from_the_prompt(made: Made) -> None:
 
     def music(number: int) -> object:
         return continue_by_ngrams(
-            model, tokenizer, prompt, order=5, seconds=4.0, choice=SamplingParams(top_p=0.8), seed=0,
+            model, tokenizer, prompt, order=5, seconds=4.0, sampling=SamplingParams(top_p=0.8), seed=0,
             number=number, max_tokens=2000,
         )  # fmt: skip
 
@@ -104,7 +104,7 @@ def test_ngram_music_goes_on_from_the_prompt(made: Made) -> None:
     assert new == music(0) != music(1)
 
 
-def build(made: Made, *, seed: int = 0, count: int = 3, seconds: float = 2.0) -> tuple[str, Sealed]:
+def build(made: Made, *, seed: int = 0, count: int = 3, seconds: float = 2.0) -> tuple[str, AnswerKey]:
     return build_page(
         {"model": made.model}, SOURCES, made.model.parent, count=count, prompt_seconds=2.0, seconds=seconds,
         seed=seed,
@@ -119,7 +119,7 @@ def test_the_page_hides_its_sources_and_repeats(made: Made, tmp_path: Path) -> N
     assert len(plain) < 40_000 and plain.count("data:audio/ogg;") == 6
     assert re.findall(r"\b(?:5-gram|real|model|test-\d|Ada|Bo)\b", plain) == []
     (tmp_path / "page.html").write_text(text)
-    read = Sealed.of_page(tmp_path / "page.html")
+    read = AnswerKey.from_page(tmp_path / "page.html")
     assert (read.digest, read.trials) == (sealed.digest, sealed.trials)
     assert {name for pair in sealed.trials for name in pair} == set(SOURCES)
     assert len(set(map(tuple, sealed.about["sounds"]))) == 3

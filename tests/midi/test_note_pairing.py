@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coma_gen.midi.note_pairing import paired
+from coma_gen.midi.note_pairing import pair_key
 
 Happened = list[tuple[int, bool]]
 events = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12).map(
@@ -14,7 +14,7 @@ events = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12).map(
 
 
 def pairs_of(happened: Happened) -> list[tuple[int, int, bool]]:
-    return sorted(paired([tick for tick, _ in happened], [on for _, on in happened]))
+    return sorted(pair_key([tick for tick, _ in happened], [on for _, on in happened]))
 
 
 def most_ends(happened: Happened) -> int:

@@ -63,7 +63,7 @@ def test_drums_do_not_sound_nor_does_their_pedal() -> None:
 def test_the_prompts_pedal_holds_nothing_that_is_new() -> None:
     content = midi_bytes(Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.75, 50.0)]))
     new = Notes.of([2.0, 3.0, 3.0], [0.25, 0.25, 0.5], [62, 64, 66], [64] * 3)
-    sounding = read_sounding_notes(read_prompt(content).continued(new), name="a.mid")
+    sounding = read_sounding_notes(read_prompt(content).append_track(new), name="a.mid")
     np.testing.assert_allclose(sounding.duration, [0.5, 1.0, 0.25, 0.25, 0.5])
 
 
@@ -71,5 +71,5 @@ def test_a_pedal_that_the_model_writes_holds_both() -> None:
     content = midi_bytes(Notes.of([0.0, 1.0], [0.5, 0.5], [60, 62], [64, 64], [(0.25, 50.0)]))
     prompt = read_prompt(content, open_pedal=True)
     new = Notes.of([2.0, 4.0], [0.25, 0.25], [65, 66], [64] * 2, [(1.0, 3.0)])
-    sounding = read_sounding_notes(prompt.continued(new), name="a.mid")
+    sounding = read_sounding_notes(prompt.append_track(new), name="a.mid")
     np.testing.assert_allclose(sounding.onset + sounding.duration, [3.0, 3.0, 3.0, 4.25])

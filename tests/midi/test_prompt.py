@@ -90,7 +90,7 @@ def test_what_was_played_is_untouched_and_what_is_new_stands_at_its_seconds(
         assert not played(before) and "notes that are not drums" in str(error)
         return
     new = behind(prompt)
-    written = prompt.continued(new)
+    written = prompt.append_track(new)
     after = parsed(written)
     factor = after.ticks_per_quarter // before.ticks_per_quarter
     assert after.ticks_per_quarter == factor * before.ticks_per_quarter
@@ -139,7 +139,7 @@ def test_a_passage_is_that_passage_of_the_whole(content: bytes, start: float, se
     np.testing.assert_allclose(prompt.notes.onset + moved, expected.onset, atol=1e-9)
     np.testing.assert_allclose(prompt.notes.duration, expected.duration, atol=1e-9)
     assert prompt.notes.pitch.tolist() == expected.pitch.tolist()
-    assert len(read_notes(prompt.continued(behind(prompt)))) == len(expected) + len(NEW)
+    assert len(read_notes(prompt.append_track(behind(prompt)))) == len(expected) + len(NEW)
 
 
 def test_what_the_last_notes_sound_like_does_not_depend_on_the_cut() -> None:
@@ -164,7 +164,7 @@ def test_a_pedal_that_nothing_lifts_rises_with_the_last_key() -> None:
     prompt = read_prompt(content)
     assert prompt.held == ()
     assert prompt.notes.pedal.tolist() == [[0.0, 1.0]]
-    assert read_notes(prompt.continued(behind(prompt))).pedal.tolist() == [[0.0, 1.0]]
+    assert read_notes(prompt.append_track(behind(prompt))).pedal.tolist() == [[0.0, 1.0]]
 
 
 def test_an_open_pedal_is_lifted_by_what_follows_on_the_prompts_channel_too() -> None:
@@ -172,10 +172,10 @@ def test_an_open_pedal_is_lifted_by_what_follows_on_the_prompts_channel_too() ->
     prompt = read_prompt(smf(track(*events)), open_pedal=True)
     assert prompt.held == (2,)
     new = Notes.of([1.0], [0.5], [70], [64], [(0.5, 1.25), (1.5, 2.0)])
-    rows = read_song(prompt.continued(new), name="a.mid").stream.rows
+    rows = read_song(prompt.append_track(new), name="a.mid").stream.rows
     moves = {(row.tick, row.channel, row.event[2]) for row in rows if row.kind == 0xB0 and row.event[1] == 64}
     assert moves == {(0, 2, 127), (1200, 2, 0), (480, 0, 127), (1200, 0, 0), (1440, 0, 127), (1920, 0, 0)}
-    without = prompt.continued(Notes.of([1.0], [0.5], [70], [64]))
+    without = prompt.append_track(Notes.of([1.0], [0.5], [70], [64]))
     assert read_notes(without).pedal.tolist() == [[0.0, 0.5]]
 
 
@@ -215,7 +215,7 @@ def test_a_coarse_resolution_becomes_a_whole_number_of_times_as_fine() -> None:
     score = parsed(prompt.content)
     assert score.ticks_per_quarter == 4 * 63
     assert played(score) == [(0, 4 * 63, 60, 64), (6 * 63, 63, 64, 64)]
-    new = read_notes(prompt.continued(Notes.of([1.777], [0.3], [70], [64])))
+    new = read_notes(prompt.append_track(Notes.of([1.777], [0.3], [70], [64])))
     assert new.onset[-1] == pytest.approx(1.777, abs=0.002)
 
 
@@ -262,7 +262,7 @@ def test_all_that_a_file_has_stays_but_notes_without_an_end() -> None:
     words = track(named("Words"), (10, b"\xff\x05\x02la"), (470, b"\xff\x01\x03end"))
     hands = [named("Hands"), tempo(0, 400_000), tempo(200, 700_000), signature(0, 3, 2)]
     prompt = read_prompt(smf(track(*hands, *note(0, 480), hanging), kit, words))
-    score = parsed(prompt.continued(behind(prompt)))
+    score = parsed(prompt.append_track(behind(prompt)))
     assert [each.name for each in score.tracks if each.notes] == ["Hands", "Kit", "Continuation"]
     assert (len(prompt.notes), prompt.drum_notes, prompt.endless_notes) == (1, 2, 1)
     assert b"\x90\x50" not in prompt.content and one_shot[1][1:] in prompt.content
@@ -293,12 +293,12 @@ def test_the_new_notes_alone_begin_at_the_splice_with_its_tempo_and_meter() -> N
     lead = [*note(0, 480), *note(1440, 1920, 64), signature(0, 3, 2), tempo(0, 400_000), tempo(960, 600_000)]
     prompt = read_prompt(smf(track(*lead, tempo(1500, 500_000)), track(*note(0, 9, 36, channel=DRUMS))))
     splice = prompt.notes.end_of_onsets
-    content = prompt.alone(behind(prompt), program=40)
+    content = prompt.encode_alone(behind(prompt), program=40)
     score = parsed(content)
     assert [(each.name, each.program) for each in score.tracks] == [("Continuation", 40)]
     assert [(each.time, each.mspq) for each in score.tempos] == [(0, 600_000), (60, 500_000)]
     assert [(s.time, s.numerator, s.denominator) for s in score.time_signatures] == [(0, 3, 4)]
-    alone, whole = read_notes(content), read_notes(prompt.continued(behind(prompt)))
+    alone, whole = read_notes(content), read_notes(prompt.append_track(behind(prompt)))
     np.testing.assert_allclose(alone.onset, NEW.onset, atol=0.002)
     np.testing.assert_allclose(alone.onset + splice, whole.onset[-3:], atol=1e-9)
     assert alone.pitch.tolist() == [60, 64, 60]
@@ -307,11 +307,11 @@ def test_the_new_notes_alone_begin_at_the_splice_with_its_tempo_and_meter() -> N
 def test_another_instrument_is_one_of_general_midis_own_bank() -> None:
     events = [control(0, 0, 8), control(0, 32, 3), program(0, 4), control(0, 7, 90), *note(0, 9)]
     prompt = read_prompt(smf(track(*events)))
-    track_of_new = parsed(prompt.continued(behind(prompt), program=73)).tracks[-1]
+    track_of_new = parsed(prompt.append_track(behind(prompt), program=73)).tracks[-1]
     assert track_of_new.program == 73
     found = [(each.number, each.value) for each in track_of_new.controls]
     assert found == [(0, 0), (32, 0), (7, 90)]
-    assert parsed(prompt.continued(behind(prompt))).tracks[-1].program == 4
+    assert parsed(prompt.append_track(behind(prompt))).tracks[-1].program == 4
 
 
 def test_a_file_of_as_many_tracks_as_there_may_be_has_no_room_for_one_more() -> None:
@@ -340,10 +340,10 @@ def test_what_cannot_be_continued_is_refused_by_name(
 def test_ticks_that_are_too_short_for_what_is_new_are_refused() -> None:
     prompt = read_prompt(smf(track(tempo(0, 10), *note(0, 9)), division=30_000), name="a.mid")
     with pytest.raises(UserError, match=r"a\.mid: must reach its end within 268,435,455 ticks"):
-        prompt.continued(NEW)
+        prompt.append_track(NEW)
 
 
 def test_the_same_file_gives_the_same_bytes() -> None:
     content = smf(track(pedal(0, 127), *note(0, 480), program(3, 3)), track(*note(7, 480, channel=4)))
-    one, other = (read_prompt(content).continued(NEW) for _ in range(2))
+    one, other = (read_prompt(content).append_track(NEW) for _ in range(2))
     assert one == other

@@ -33,7 +33,7 @@ def test_each_is_read_as_it_is_meant(situation: Situation, tmp_path: Path) -> No
     prompt = read_prompt(situation.content)
     assert (rows(prompt.notes), prompt.drum_notes) == (list(situation.notes), situation.drums)
     new = Notes.of([9.0], [1.0], [72], [64])
-    assert rows(read_notes(prompt.continued(new))) == [*situation.notes, (9.0, 1.0, 72)]
+    assert rows(read_notes(prompt.append_track(new))) == [*situation.notes, (9.0, 1.0, 72)]
     sounding = read_sounding_notes(situation.content, name="a.mid")
     assert [each[::2] for each in rows(sounding)] == [each[::2] for each in situation.notes]
     (tmp_path / "own").mkdir()
@@ -83,9 +83,9 @@ def test_a_reset_behind_the_splice_does_not_lift_an_open_pedal() -> None:
     events = [pedal(0, 127), *note(0, 960), (480, b"\xb0\x79\x00"), *note(240, 300, 64)]
     prompt = read_prompt(smf(track(*events)), open_pedal=True)
     assert prompt.held == (0,)
-    assert read_notes(prompt.continued(Notes.of([1.5], [0.5], [70], [64]))).pedal.tolist() == [[0.0, 0.25]]
+    assert read_notes(prompt.append_track(Notes.of([1.5], [0.5], [70], [64]))).pedal.tolist() == [[0.0, 0.25]]
     new = Notes.of([1.5], [0.5], [70], [64], [(0.25, 3.0)])
-    assert read_notes(prompt.continued(new)).pedal.tolist() == [[0.0, 3.0]]
+    assert read_notes(prompt.append_track(new)).pedal.tolist() == [[0.0, 3.0]]
 
 
 def test_a_cut_at_the_beginning_sets_nothing_that_was_reset() -> None:
@@ -106,8 +106,10 @@ def test_the_pedal_of_another_port_is_lifted_there() -> None:
     events = [(0, b"\xff\x21\x01\x02"), pedal(0, 127), *note(0, 480), *note(480, 960)]
     prompt = read_prompt(smf(track(*events)), open_pedal=True)
     assert prompt.held == (32,)
-    whole = read_song(prompt.continued(Notes.of([1.5], [0.5], [70], [64])), name="a.mid")
-    assert {voice: ticks.tolist() for voice, ticks in whole.pressed(9999).items()} == {32: [[0, 480]]}
+    whole = read_song(prompt.append_track(Notes.of([1.5], [0.5], [70], [64])), name="a.mid")
+    assert {voice: ticks.tolist() for voice, ticks in whole.sustain_intervals(9999).items()} == {
+        32: [[0, 480]]
+    }
     assert whole.ports == [0, 2]
 
 
@@ -121,7 +123,7 @@ def test_a_bank_that_no_program_has_taken_makes_no_drums_of_what_is_new() -> Non
     prompt = read_prompt(smf(track((0, b"\xb0\x00\x7f"), *later(0))))
     assert rows(prompt.notes) == [(0, 0.1, 60)]
     new = Notes.of([1.0], [0.5], [72], [64])
-    assert rows(read_notes(prompt.continued(new))) == [(0, 0.1, 60), (1.0, 0.5, 72)]
+    assert rows(read_notes(prompt.append_track(new))) == [(0, 0.1, 60), (1.0, 0.5, 72)]
 
 
 def raw(body: bytes) -> bytes:

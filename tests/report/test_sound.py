@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from coma_gen.audio.level import amplified, level_of
+from coma_gen.audio.level import amplify, measure_level
 from coma_gen.audio.piano import Piano
 from coma_gen.audio.reverb import BLOCK, CEILING, FRAME, Limiter, Reverb
 from coma_gen.audio.synth import SAMPLE_RATE, sound, sound_blocks, write_sound
@@ -120,7 +120,7 @@ def test_the_limiter_leaves_quiet_music_alone_and_is_exact() -> None:
     for gain in (0.1, 20.0):
         blocks = [rng.uniform(-gain, gain, (2, 4 * FRAME)).astype(np.float32) for _ in range(5)]
         limiter = Limiter()
-        out = np.concatenate([*(limiter.pass_on(block) for block in blocks), limiter.flush()], axis=1)
+        out = np.concatenate([*(limiter.process(block) for block in blocks), limiter.flush()], axis=1)
         whole = np.concatenate(blocks, axis=1)
         assert out.shape == whole.shape
         assert np.abs(out).max() <= CEILING * (1 + 1e-6)
@@ -131,10 +131,10 @@ def test_the_room_is_a_convolution() -> None:
     room = Reverb(sample_rate=8_000, channels=2)
     rng = np.random.default_rng(1)
     dry = rng.uniform(-1, 1, (2, 3 * BLOCK)).astype(np.float32)
-    wet = np.concatenate([room.hear(dry[:, at : at + BLOCK]) for at in range(0, 3 * BLOCK, BLOCK)], axis=1)
+    wet = np.concatenate([room.process(dry[:, at : at + BLOCK]) for at in range(0, 3 * BLOCK, BLOCK)], axis=1)
     click = np.zeros((2, BLOCK), np.float32)
     click[:, 0] = 1.0
-    impulse = Reverb(sample_rate=8_000, channels=2).hear(click)
+    impulse = Reverb(sample_rate=8_000, channels=2).process(click)
     at = 2 * BLOCK + 77
     for channel in range(2):
         past = dry[channel, at - BLOCK + 1 : at + 1][::-1].astype(float)
@@ -169,21 +169,21 @@ def test_files_hold_the_sound_and_repeat(etude: Callable[..., Notes], tmp_path) 
 
 def test_the_level_is_that_of_what_is_no_rest() -> None:
     tone = np.rint(1000 * np.sqrt(2) * np.sin(np.arange(44_100) / 10))[:, None].repeat(2, 1).astype(np.int16)
-    assert level_of([tone], 44_100) == pytest.approx(1000, rel=0.01)
-    assert level_of(np.array_split(np.concatenate([tone, 0 * tone, tone]), 7), 44_100) == pytest.approx(
+    assert measure_level([tone], 44_100) == pytest.approx(1000, rel=0.01)
+    assert measure_level(np.array_split(np.concatenate([tone, 0 * tone, tone]), 7), 44_100) == pytest.approx(
         1000, rel=0.1
     )
-    assert level_of([tone[:900]], 44_100) == pytest.approx(1000, rel=0.05)
-    assert level_of([], 44_100) == level_of([0 * tone], 44_100) == 0.0
+    assert measure_level([tone[:900]], 44_100) == pytest.approx(1000, rel=0.05)
+    assert measure_level([], 44_100) == measure_level([0 * tone], 44_100) == 0.0
 
 
 def test_louder_is_the_same_sound_and_never_clipped() -> None:
     tone = np.rint(1000 * np.sin(np.arange(10_001) / 10))[:, None].repeat(2, 1).astype(np.int16)
-    louder = np.concatenate(list(amplified(np.array_split(tone, 9), 4.0)))
+    louder = np.concatenate(list(amplify(np.array_split(tone, 9), 4.0)))
     assert louder.shape == tone.shape and np.abs(louder - 4 * tone.astype(int)).max() <= 1
-    loudest = np.concatenate(list(amplified([tone], 100.0)))
+    loudest = np.concatenate(list(amplify([tone], 100.0)))
     assert np.abs(loudest).max() <= CEILING * 32_767 + 1
-    assert list(amplified([], 2.0)) == []
+    assert list(amplify([], 2.0)) == []
 
 
 @pytest.mark.parametrize("ending", ["mp3", "ogg"])

@@ -12,7 +12,7 @@ import pytest
 
 from coma_gen.core.artifact import verify_artifact, write_manifest
 from coma_gen.core.errors import UserError
-from coma_gen.midi.augment import at_tempo
+from coma_gen.midi.augment import scale_tempo
 from coma_gen.midi.io import read_notes
 from coma_gen.shards.augment import augmentations_for
 from coma_gen.shards.encode import EncodedPerformance
@@ -76,7 +76,7 @@ def test_tempo_copies_stand_beside_the_train_split_only(
     assert metrics["train"]["tokens"] + metrics["train"]["copy_tokens"] == split.num_tokens
     copy = split.index[split.index["copy"] == 1].index[3]
     row = split.index.loc[copy]
-    faster = at_tempo(read_notes(folders[1] / row["midi_filename"]), 1.25)
+    faster = scale_tempo(read_notes(folders[1] / row["midi_filename"]), 1.25)
     np.testing.assert_array_equal(split.piece(copy)[1:-1], tokenizer.encode(faster))
     assert row["seconds"] == pytest.approx(split.index.loc[copy - 1]["seconds"] / 1.25)
 

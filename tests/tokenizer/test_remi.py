@@ -14,7 +14,7 @@ from miditok import REMI
 from coma_gen.config.rules import base_vocab_size
 from coma_gen.core.errors import UserError
 from coma_gen.core.io import sha256_file
-from coma_gen.midi.augment import transposed
+from coma_gen.midi.augment import transpose
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.remi import Tokenizer
 from coma_gen.tokenizer.vocabulary import FORBIDDEN, Vocabulary
@@ -130,7 +130,7 @@ def test_a_shift_table_is_transposition(semitones: int, make_params: Any, make_m
     notes = make_music(1)
     table = tokenizer.shift_table(semitones, 0)
     np.testing.assert_array_equal(
-        table[tokenizer.encode(notes)], tokenizer.encode(transposed(notes, semitones))
+        table[tokenizer.encode(notes)], tokenizer.encode(transpose(notes, semitones))
     )
 
 

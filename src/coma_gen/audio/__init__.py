@@ -1,1 +1,1 @@
-"""Notes as sound: a piano made of numbers, its room, and SoundFonts."""
+"""Audio: a synthesized piano, reverb, SoundFonts and sound files."""

@@ -1,4 +1,4 @@
-"""How loud a sound is, and the same sound as loud as another."""
+"""Measures and changes the level of audio."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from coma_gen.audio.reverb import FRAME, Limiter
 Pcm = npt.NDArray[np.int16]
 BLOCK_SECONDS = 0.4
 QUIET_DECIBELS = 20.0
-"""Blocks that are so much softer than the mean are rests, and do not count."""
-LOUDEST_GAIN = 20.0
+"""Blocks that are this much softer than the mean count as rests and are ignored."""
+MAX_GAIN = 20.0
 
 
 class Meter:
-    """Measures the level of a stream of sound: the root mean square of its blocks that are no rests.
+    """Measures the level of a stream of audio: the root mean square of its blocks without rests.
 
-    The blocks and the gate are those of ITU-R BS.1770, its filter is left out.
+    Blocks and gate follow ITU-R BS.1770, without its filter.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -27,8 +27,8 @@ class Meter:
         self._pending: npt.NDArray[np.float64] = np.zeros(0)
         self._powers: list[npt.NDArray[np.float64]] = []
 
-    def hear(self, block: Pcm) -> None:
-        """Takes the next (n, channels) samples."""
+    def add(self, block: Pcm) -> None:
+        """Adds the next (n, channels) samples."""
         power = (block.astype(np.float64) ** 2).mean(axis=1)
         power = np.concatenate([self._pending, power])
         whole = len(power) // self._size * self._size
@@ -37,7 +37,7 @@ class Meter:
 
     @property
     def level(self) -> float:
-        """Of the sound so far, in units of 16-bit samples; 0 for silence."""
+        """Level of the audio so far, in units of 16-bit samples; 0 for silence."""
         last = [self._pending.mean(keepdims=True)] if len(self._pending) and not self._has_powers else []
         powers = np.concatenate([*self._powers, *last]) if self._powers or last else np.zeros(0)
         loud = powers[powers > powers.mean() * 10 ** (-QUIET_DECIBELS / 10)] if len(powers) else powers
@@ -48,28 +48,28 @@ class Meter:
         return any(len(part) for part in self._powers)
 
 
-def level_of(blocks: Iterable[Pcm], sample_rate: int) -> float:
-    """The level of a whole sound, as `Meter` measures it."""
+def measure_level(blocks: Iterable[Pcm], sample_rate: int) -> float:
+    """Measures the level of a whole stream; see `Meter`."""
     meter = Meter(sample_rate)
     for block in blocks:
-        meter.hear(block)
+        meter.add(block)
     return meter.level
 
 
-def amplified(blocks: Iterable[Pcm], gain: float) -> Iterator[Pcm]:
-    """The sound of (n, channels) blocks, louder by a factor; peaks are turned down, never clipped."""
+def amplify(blocks: Iterable[Pcm], gain: float) -> Iterator[Pcm]:
+    """Amplifies (n, channels) blocks by a factor; peaks are limited, not clipped."""
     limiter, pending, length = Limiter(), np.zeros((0, 2), np.float32), 0
     for block in blocks:
         pending = np.concatenate([pending, block.astype(np.float32) * np.float32(gain / 32_767)])
         length += len(block)
         whole = len(pending) // FRAME * FRAME
         if whole:
-            yield _pcm(limiter.pass_on(pending[:whole].T))
+            yield _pcm(limiter.process(pending[:whole].T))
             pending = pending[whole:]
     if length:
         rest = np.zeros((FRAME, pending.shape[1]), np.float32)
         rest[: len(pending)] = pending
-        yield _pcm(np.concatenate([limiter.pass_on(rest.T), limiter.flush()], axis=1))[: FRAME + len(pending)]
+        yield _pcm(np.concatenate([limiter.process(rest.T), limiter.flush()], axis=1))[: FRAME + len(pending)]
 
 
 def _pcm(samples: npt.NDArray[np.float32]) -> Pcm:

@@ -1,12 +1,12 @@
-"""A piano out of decaying sine waves: what one key sounds like, softly and hard.
+"""A piano by additive synthesis: the tone of each key, soft and hard.
 
-Each string is a sum of partials (additive synthesis). Partial k of a stiff string is a little sharp of k
-times the fundamental (inharmonicity, Fletcher 1964), dies the faster the higher it is, and dies in two
-stages, quickly at first and slowly afterwards, because the strings of a key are not quite in tune with each
-other (Weinreich 1977). A harder touch is louder and brighter. A sum of decaying sines is a sum of powers
-z**n, so a whole tone comes from one small matrix product: z**(i * width + j) = z**(i * width) * z**j.
+Each string is a sum of partials. Partial k of a stiff string is slightly sharp of k times the fundamental
+(inharmonicity, Fletcher 1964). Higher partials decay faster. Each decays in two stages, first quickly and
+then slowly, because the strings of a key are slightly detuned (Weinreich 1977). A harder touch is louder and
+brighter. A sum of decaying sines is a sum of powers z**n, so a whole tone is one small matrix product: z**(i
+* width + j) = z**(i * width) * z**j.
 
-Legend of shapes: K waves, N samples of a tone.
+Shapes: K waves, N samples of a tone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Reals = npt.NDArray[np.float64]
 MAX_TONE_SECONDS = 12.0
 GOLDEN = 0.6180339887498949
 HIGHEST_PARTIAL_HZ = 9500.0
-"""Partials above are left out; a key whose fundamental is (none of a piano: 4,186 Hz at most) is silent."""
+"""Higher partials are omitted; a key with a higher fundamental (a piano's highest: 4,186 Hz) is silent."""
 FIRST_DECAY, LATER_DECAY, LATER = 4.4, 0.55, 0.24
-"""The two stages of a decay in multiples of a partial's rate, and the later's share (benchmarks/piano.py)."""
+"""Decay of the two stages relative to a partial's rate, and the later's amplitude (benchmarks/piano.py)."""
 FIRST_UNDAMPED = 89
-"""From this pitch on (F6) a piano has no dampers: the strings ring until they are still."""
+"""From this pitch on (F6) a piano has no dampers, so tones are not shortened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Tone:
     """One key of the piano.
 
     Attributes:
-        body: (N,) the sound of the softest touch, at full loudness.
-        edge: (N,) what the hardest touch adds to it in brightness, at full loudness.
-        release: (R,) the gain after the damper falls, from 1 to 0.
+        body: (N,) samples of the softest touch, at full loudness.
+        edge: (N,) difference between the hardest and the softest touch, at full loudness.
+        release: (R,) gain after the damper falls, from 1 to 0.
     """
 
     body: Samples
@@ -46,41 +46,41 @@ class Tone:
 
 
 def hertz(pitch: int) -> float:
-    """The fundamental of a MIDI pitch in equal temperament, A4 (69) = 440 Hz."""
+    """Returns the fundamental of a MIDI pitch in equal temperament, A4 (69) = 440 Hz."""
     return float(440.0 * 2.0 ** ((pitch - 69) / 12))
 
 
 def loudness(velocity: npt.NDArray[np.uint8]) -> Samples:
-    """Gain of a touch: 1 at velocity 127, -11 dB at 64, -30 dB at 16."""
+    """Returns the gain of a velocity: 1 at 127, -11 dB at 64, -30 dB at 16."""
     return ((velocity.astype(np.float64) / 127) ** 1.7).astype(np.float32)
 
 
 def brightness(velocity: npt.NDArray[np.uint8]) -> Samples:
-    """How much of a tone's edge sounds with a touch, 0 to 1."""
+    """Returns the gain of a tone's edge for a velocity, 0 to 1."""
     return ((velocity.astype(np.float64) / 127) ** 1.3).astype(np.float32)
 
 
 class Piano:
-    """The tones of a piano, each computed when its key is first struck."""
+    """The tones of a piano, each computed on first use."""
 
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate = sample_rate
         self._tones: dict[int, Tone] = {}
 
     def tone(self, pitch: int) -> Tone:
-        """The tone of a MIDI pitch, 0 to 127."""
+        """Returns the tone of a MIDI pitch, 0 to 127."""
         if pitch not in self._tones:
-            self._tones[pitch] = _strike(pitch, self.sample_rate)
+            self._tones[pitch] = _compute_tone(pitch, self.sample_rate)
         return self._tones[pitch]
 
     @property
     def longest_seconds(self) -> float:
-        """No tone sounds longer than this after its onset."""
+        """Maximum length of a tone after its onset."""
         return MAX_TONE_SECONDS
 
 
-def _strike(pitch: int, rate: int) -> Tone:
-    """Computes one key's tone."""
+def _compute_tone(pitch: int, rate: int) -> Tone:
+    """Synthesizes the tone of one key."""
     fundamental = hertz(pitch)
     frequency = _partials(pitch, min(HIGHEST_PARTIAL_HZ, 0.45 * rate))
     decay = _decay(fundamental, frequency)
@@ -92,17 +92,17 @@ def _strike(pitch: int, rate: int) -> Tone:
     waves = np.concatenate([frequency, detuned]), np.concatenate([FIRST_DECAY * decay, LATER_DECAY * decay])
     levels = np.stack([np.concatenate([(1 - LATER) * level, LATER * level]) for level in (soft, hard)])
     body, hardest = _decaying_sines(*waves, levels, np.concatenate([phase, phase]), number, rate)
-    body, hardest = body + _knock(number, rate, 0.10), hardest + _knock(number, rate, 0.25)
-    shape = _outline(number, rate, attack=0.0015 + 0.5 / max(fundamental, 150.0))
+    body, hardest = body + _hammer_noise(number, rate, 0.10), hardest + _hammer_noise(number, rate, 0.25)
+    shape = _envelope(number, rate, attack=0.0015 + 0.5 / max(fundamental, 150.0))
     audible = fundamental < min(HIGHEST_PARTIAL_HZ, 0.45 * rate)
     target = 0.125 * (fundamental / 440.0) ** -0.12 if audible else 0.0
-    body *= shape * target / _level(body, rate)
-    hardest *= shape * target / _level(hardest, rate)
+    body *= shape * target / _rms_level(body, rate)
+    hardest *= shape * target / _rms_level(hardest, rate)
     return Tone(body.astype(np.float32), (hardest - body).astype(np.float32), _release(pitch, rate))
 
 
 def _partials(pitch: int, highest: float) -> Reals:
-    """(K,) Hz of a key's partials up to `highest`, the first one exactly in tune."""
+    """Returns (K,) the frequencies of a key's partials up to `highest`, the first one exactly in tune."""
     key = pitch - 20
     stiffness = math.exp(-0.0847 * key - 5.82) + math.exp(0.0926 * key - 13.64)
     k = np.arange(1, 41)
@@ -111,17 +111,17 @@ def _partials(pitch: int, highest: float) -> Reals:
 
 
 def _decay(fundamental: float, frequency: Reals) -> Reals:
-    """(K,) decay rates per second: bass notes ring for many seconds, treble ones for less than one."""
+    """Returns (K,) decay rates per second: bass notes last many seconds, treble notes less than one."""
     lowest = 0.42 * (fundamental / 110.0) ** 0.62
     excess = (frequency - fundamental) / 1000.0
     return np.asarray(lowest * (1.0 + 0.25 * excess) + 0.75 * excess**1.2, np.float64)
 
 
 def _spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
-    """(K,) amplitudes of the partials for a touch from 0 (softest) to 1 (hardest).
+    """Returns (K,) amplitudes of the partials for a touch from 0 (softest) to 1 (hardest).
 
-    The hammer strikes at an eighth of the string, which weakens every eighth partial; its felt hides what is
-    high; the soundboard radiates little below 70 Hz.
+    The hammer strikes at an eighth of the string, which weakens every eighth partial; its felt dampens high
+    frequencies; the soundboard radiates little below 70 Hz.
     """
     k = np.arange(1, len(frequency) + 1)
     strike = 0.35 + 0.65 * np.abs(np.sin(np.pi * k / 8.0))
@@ -136,15 +136,15 @@ def _spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
 def _decaying_sines(
     frequency: Reals, decay: Reals, levels: Reals, phase: Reals, number: int, rate: int
 ) -> tuple[Reals, Reals]:
-    """Two mixtures, each of `number` samples, of the same K decaying sines.
+    """Computes two mixtures of `number` samples of the same K decaying sines.
 
     Args:
         frequency: (K,) Hz.
-        decay: (K,) per second.
+        decay: (K,) decay rates per second.
         levels: (2, K) amplitudes in each mixture.
         phase: (K,) radians.
         number: N, samples to compute.
-        rate: samples per second.
+        rate: Samples per second.
     """
     width = math.isqrt(number) + 1
     exponent = (-decay + 2j * np.pi * frequency) / rate
@@ -158,8 +158,8 @@ def _decaying_sines(
     return mixtures[0], mixtures[1]
 
 
-def _knock(number: int, rate: int, level: float) -> Reals:
-    """(N,) the thud of hammer and key on the wood: a few low modes that last some hundredths of a second."""
+def _hammer_noise(number: int, rate: int, level: float) -> Reals:
+    """Returns (N,) the noise of hammer and key: a few low modes that last some hundredths of a second."""
     modes = np.array([96.0, 151.0, 233.0, 367.0])
     decay = np.array([38.0, 52.0, 70.0, 95.0])
     phase = 2 * np.pi * np.modf(np.arange(1, 5) * GOLDEN)[0]
@@ -169,8 +169,8 @@ def _knock(number: int, rate: int, level: float) -> Reals:
     return np.concatenate([thud, np.zeros(number - length)])
 
 
-def _outline(number: int, rate: int, *, attack: float) -> Reals:
-    """(N,) rises smoothly to 1 in `attack` seconds and falls to 0 over the last 50 ms: no clicks."""
+def _envelope(number: int, rate: int, *, attack: float) -> Reals:
+    """Returns (N,) an envelope that rises to 1 in `attack` seconds and falls to 0 over the last 50 ms."""
     shape = np.ones(number)
     rise, fall = min(number, max(2, int(attack * rate))), min(number, rate // 20)
     shape[:rise] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(rise) / rise)
@@ -178,13 +178,13 @@ def _outline(number: int, rate: int, *, attack: float) -> Reals:
     return shape
 
 
-def _level(samples: Reals, rate: int) -> float:
-    """Root mean square of the first 0.3 s: what a struck key sounds as loud as."""
+def _rms_level(samples: Reals, rate: int) -> float:
+    """Returns the root mean square of the first 0.3 s, a measure of perceived loudness."""
     return float(np.sqrt(np.mean(samples[: int(0.3 * rate)] ** 2)))
 
 
 def _release(pitch: int, rate: int) -> Samples:
-    """(R,) the gain after the key is let go: bass strings stop in 0.3 s, the top ones have no damper."""
+    """Returns (R,) the gain after the key is released: bass strings stop in 0.3 s, the top has no dampers."""
     seconds = 0.9 if pitch >= FIRST_UNDAMPED else 0.11 + 0.22 * math.exp(-(pitch - 21) / 22.0)
     share = np.arange(int(seconds * rate)) / int(seconds * rate)
     return np.asarray((1.0 - share) ** 2 * np.exp(-3.0 * share), np.float32)

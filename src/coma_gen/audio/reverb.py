@@ -1,8 +1,8 @@
-"""The room around the piano and the limiter behind the microphone: two streams of constant memory.
+"""Reverb and limiter as streams with constant memory.
 
-The room is a convolution with decaying noise, another one for each ear, done by overlap-add in blocks of one
-fixed length. The limiter holds every sample below `CEILING` exactly: its gain goes down within the frame (12
-ms) before a peak and comes back over about half a second, so nothing is clipped and nothing pumps.
+The reverb is a convolution with decaying noise, different for each channel, by overlap-add in blocks of fixed
+length. The limiter keeps every sample below `CEILING`: its gain falls within the frame (12 ms) before a peak
+and recovers over about half a second, which avoids clipping and pumping.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from coma_gen.audio.piano import Reals, Samples
 from coma_gen.core.seeding import generator
 
 BLOCK = 16_384
-"""Samples that `Room.hear` takes at a time."""
+"""Samples per call of `Reverb.process`."""
 FRAME = 256
-"""Samples over which the limiter's gain moves along a straight line."""
+"""Samples over which the limiter's gain is interpolated linearly."""
 CEILING = 0.96
 RECOVERY_FRAMES = 40.0
 
 
 class Reverb:
-    """A small hall, as a running convolution.
+    """A small hall, as a streaming convolution.
 
     Args:
-        sample_rate: samples per second.
-        channels: 1 or 2; two hear two sides of the room.
-        wet: level of the room beside the piano's own sound.
+        sample_rate: Samples per second.
+        channels: 1 or 2; each has its own impulse response.
+        wet: Level of the reverb relative to the direct sound.
     """
 
     def __init__(self, *, sample_rate: int, channels: int, wet: float = 0.30) -> None:
@@ -39,8 +39,8 @@ class Reverb:
         self._spectrum = np.fft.rfft(impulse, self._size, axis=1)
         self._pending = np.zeros((channels, self._size - BLOCK))
 
-    def hear(self, block: Samples) -> Samples:
-        """What is heard during one block: (channels, BLOCK) in, the same shape out."""
+    def process(self, block: Samples) -> Samples:
+        """Adds reverb to one block (channels, BLOCK); the output has the same shape."""
         if not block.any() and not self._pending.any():
             return np.zeros_like(block)
         full = np.fft.irfft(np.fft.rfft(block, self._size, axis=1) * self._spectrum, self._size, axis=1)
@@ -50,7 +50,7 @@ class Reverb:
 
 
 def _impulse(sample_rate: int, channels: int) -> Reals:
-    """(channels, about 1 s) noise that decays, treble before bass, after 12 ms of nothing."""
+    """Returns (channels, about 1 s) noise that decays, treble before bass, after 12 ms of silence."""
     length, silence = int(1.0 * sample_rate), int(0.012 * sample_rate)
     seconds = np.arange(length) / sample_rate
     noise = generator(0, "room").random((channels, length)) * 2 - 1
@@ -66,11 +66,10 @@ def _impulse(sample_rate: int, channels: int) -> Reals:
 
 
 class Limiter:
-    """Turns peaks down before they come; one frame late.
+    """A look-ahead limiter with a latency of one frame.
 
     With t[i] = min(1, CEILING / peak of frame i), the gain at the border between frames i - 1 and i is at
-    most t[i - 1] and at most t[i], and moves linearly between borders: so it is at most t[i] everywhere in
-    frame i.
+    most min(t[i - 1], t[i]) and is linear between borders. Hence it is at most t[i] everywhere in frame i.
     """
 
     def __init__(self) -> None:
@@ -78,8 +77,8 @@ class Limiter:
         self._allowed = 1.0
         self._border = 1.0
 
-    def pass_on(self, block: Samples) -> Samples:
-        """(channels, a multiple of FRAME) in; out comes what was held, then all of it but the last frame."""
+    def process(self, block: Samples) -> Samples:
+        """Limits (channels, a multiple of FRAME) samples; the output is one frame behind the input."""
         frames = block.reshape(len(block), -1, FRAME)
         allowed = (CEILING / np.maximum(CEILING, np.abs(frames).max(axis=(0, 2)))).tolist()
         if self._held is None:
@@ -89,24 +88,24 @@ class Limiter:
             allowed.insert(0, self._allowed)
         borders = [self._border]
         for before, after in pairwise(allowed):
-            borders.append(min(self._recovered(borders[-1]), before, after))
+            borders.append(min(self._recover(borders[-1]), before, after))
         self._held, self._allowed, self._border = frames[:, -1], allowed[-1], borders[-1]
-        return _with_gain(frames[:, :-1], borders)
+        return _apply_gains(frames[:, :-1], borders)
 
     def flush(self) -> Samples:
-        """The last frame, which `pass_on` still held."""
+        """Returns the last frame, which `process` has not returned yet."""
         if self._held is None:
             raise RuntimeError("nothing was passed on before the end")
-        end = min(self._recovered(self._border), self._allowed)
-        return _with_gain(self._held[:, None], [self._border, end])
+        end = min(self._recover(self._border), self._allowed)
+        return _apply_gains(self._held[:, None], [self._border, end])
 
     @staticmethod
-    def _recovered(gain: float) -> float:
+    def _recover(gain: float) -> float:
         return gain + (1.0 - gain) / RECOVERY_FRAMES
 
 
-def _with_gain(frames: Samples, borders: list[float]) -> Samples:
-    """(channels, F, FRAME) frames and the gains at their F + 1 borders -> (channels, F * FRAME)."""
+def _apply_gains(frames: Samples, borders: list[float]) -> Samples:
+    """Applies the gains at F + 1 borders to frames (channels, F, FRAME) -> (channels, F * FRAME)."""
     gains = np.asarray(borders)
     way = np.arange(FRAME) / FRAME
     ramps = gains[:-1, None] * (1.0 - way) + gains[1:, None] * way

@@ -1,7 +1,7 @@
-"""Sound by FluidSynth and a SoundFont, where the machine has them: every instrument of a file, drums too.
+"""Renders audio with FluidSynth and a SoundFont: all instruments of a file, including drums.
 
-It is as loud as the built-in piano would be: the level of FluidSynth depends on the SoundFont. No stage uses
-it: what the pipeline writes must not depend on what a machine has installed.
+The level of FluidSynth depends on the SoundFont, so it is adjusted to that of the built-in piano. No stage
+uses this module, because the pipeline's outputs must not depend on installed programs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from coma_gen.audio import synth
-from coma_gen.audio.level import LOUDEST_GAIN, Pcm, amplified, level_of
+from coma_gen.audio.level import MAX_GAIN, Pcm, amplify, measure_level
 from coma_gen.audio.synth import sound_blocks
 from coma_gen.audio.writers import write_blocks
 from coma_gen.core.errors import Fault, UserError
@@ -24,16 +24,16 @@ from coma_gen.midi.playback import read_sounding_notes
 
 SAMPLE_RATE = 44_100
 FRAMES = 65_536
-"""Samples that are passed on at a time."""
+"""Samples per block."""
 BYTES_PER_FRAME = 4
 PROGRAM = "fluidsynth"
 
 
 def check_soundfont(soundfont: Path) -> str:
-    """Proves that a SoundFont can be played here; returns FluidSynth's path.
+    """Checks that a SoundFont can be played here, and returns FluidSynth's path.
 
     Raises:
-        UserError: there is no FluidSynth, or the file is no SoundFont.
+        UserError: FluidSynth is not installed, or the file is not a SoundFont.
     """
     check_file(soundfont)
     faults = []
@@ -56,44 +56,45 @@ def check_soundfont(soundfont: Path) -> str:
 
 
 def write_soundfont_sound(path: Path, midi: bytes, soundfont: Path) -> None:
-    """Writes a MIDI file as sound, in blocks, atomically, as loud as the built-in piano plays it. What the
-    piano does not play (drums alone) is as loud as FluidSynth makes it.
+    """Renders a MIDI file to a sound file, in blocks, atomically, at the level of the built-in piano.
+
+    A file without notes for the piano (drums only) keeps FluidSynth's level.
 
     Raises:
-        UserError: as `check_soundfont`; FluidSynth fails; the file's name ends in something else.
+        UserError: See `check_soundfont`; also if FluidSynth fails or the format of the sound file is unknown.
     """
     program = check_soundfont(soundfont)
     with tempfile.TemporaryDirectory(prefix="coma-gen-") as folder:
         source = Path(folder) / "music.mid"
         source.write_bytes(midi)
-        played = Path(folder) / "played"
+        raw = Path(folder) / "raw"
         quiet = ["-q", "-n", "-i", "-T", "raw", "-O", "s16", "-E", "little", "-r", str(SAMPLE_RATE)]
-        _play([program, *quiet, "-F", "-", str(soundfont.resolve()), str(source)], played)
-        level = level_of(_blocks(played), SAMPLE_RATE)
-        wanted = level_of(sound_blocks(read_sounding_notes(midi, name=path.name)), synth.SAMPLE_RATE)
-        gain = min(LOUDEST_GAIN, wanted / level) if level and wanted else 1.0
-        write_blocks(path, amplified(_blocks(played), gain), sample_rate=SAMPLE_RATE, channels=2)
+        _run_fluidsynth([program, *quiet, "-F", "-", str(soundfont.resolve()), str(source)], raw)
+        level = measure_level(_read_blocks(raw), SAMPLE_RATE)
+        target = measure_level(sound_blocks(read_sounding_notes(midi, name=path.name)), synth.SAMPLE_RATE)
+        gain = min(MAX_GAIN, target / level) if level and target else 1.0
+        write_blocks(path, amplify(_read_blocks(raw), gain), sample_rate=SAMPLE_RATE, channels=2)
 
 
-def _play(command: list[str], played: Path) -> None:
-    """Lets FluidSynth write raw samples.
+def _run_fluidsynth(command: list[str], raw: Path) -> None:
+    """Runs FluidSynth, which writes raw samples to its standard output.
 
     Raises:
-        UserError: it fails.
+        UserError: FluidSynth fails.
     """
-    with played.open("wb") as sound:
+    with raw.open("wb") as sound:
         done = subprocess.run(
             command, stdout=sound, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False
         )
     errors = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line]
-    if done.returncode or errors:  # it ends well, with silence, where it could not read the SoundFont
+    if done.returncode or errors:  # its exit status is 0, with silent output, if it cannot read the SoundFont
         got = errors[0] if errors else f"exit status {done.returncode}"
         raise UserError(Fault("--soundfont", f"{PROGRAM} must be able to play it", got))
 
 
-def _blocks(played: Path) -> Iterator[Pcm]:
-    """What FluidSynth wrote: (n, 2) samples at a time."""
-    with played.open("rb") as sound:
+def _read_blocks(raw: Path) -> Iterator[Pcm]:
+    """Reads FluidSynth's output in blocks of (n, 2) samples."""
+    with raw.open("rb") as sound:
         while block := sound.read(FRAMES * BYTES_PER_FRAME):
             whole = len(block) // BYTES_PER_FRAME * BYTES_PER_FRAME
             yield np.frombuffer(block[:whole], "<i2").astype(np.int16).reshape(-1, 2)

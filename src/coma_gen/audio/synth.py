@@ -1,13 +1,12 @@
-"""Music as sound, from numpy alone: notes in, 16-bit audio out; an hour takes the memory of a minute.
+"""Renders notes to 16-bit audio with numpy, in constant memory.
 
-Every note is a tone of `piano`, as loud and as bright as its velocity, damped when its key is let go or,
-where the pedal is down, when the pedal comes up; the keyboard is spread from left to right; `room` adds a
-hall and a limiter. The level is fixed, not normalized: a touch is as loud in one piece as in another. The
-limiter, with a ceiling of 0.96, keeps dense music from clipping. So nothing needs to be known about a piece
-before it is played.
+Every note is a tone of `piano` with the loudness and brightness of its velocity, damped when its key is
+released or, if the pedal is down, when the pedal is released. The keyboard is panned from left to right;
+`reverb` adds a hall and a limiter. The level is fixed, not normalized, so that a velocity has the same
+loudness in every piece, and the limiter, with a ceiling of 0.96, keeps dense music from clipping. A piece can
+thus be rendered in one pass.
 
-Every sample of the mixture is the sum of its notes in their order, whatever the blocks: the block size
-changes nothing.
+Every sample is the sum of its notes in order, so that the block size does not change the result.
 """
 
 from __future__ import annotations
@@ -28,41 +27,41 @@ from coma_gen.midi.sustain import apply_sustain
 SAMPLE_RATE: Final = 22_050
 MASTER_GAIN = 0.85
 KEYBOARD_WIDTH = 0.38
-"""How far the outer keys stand from the middle, 0 (mono) to 1 (one ear only)."""
+"""Panning of the outermost keys, 0 (center) to 1 (one channel only)."""
 
 Pcm = npt.NDArray[np.int16]
 
 
-class Performer:
-    """Plays notes on a piano, any span of time at a time.
+class NoteMixer:
+    """Mixes the tones of notes, for any span of time.
 
     Args:
-        notes: the music; its pedal is honored.
-        sample_rate: samples per second.
+        notes: Notes to play, with their pedal.
+        sample_rate: Samples per second.
         channels: 1 (mono) or 2 (left, right).
     """
 
     def __init__(self, notes: Notes, *, sample_rate: int, channels: int) -> None:
-        held = apply_sustain(notes)
+        sustained = apply_sustain(notes)
         self._piano = Piano(sample_rate)
-        self._pitch = held.pitch
-        self._start = np.rint(held.onset * sample_rate).astype(np.int64)
-        self._off = np.rint((held.onset + held.duration) * sample_rate).astype(np.int64)
-        self._gain = loudness(held.velocity) * np.float32(MASTER_GAIN)
-        self._edge = brightness(held.velocity) * self._gain
-        self._ears = _ears(held.pitch, channels)
+        self._pitch = sustained.pitch
+        self._start = np.rint(sustained.onset * sample_rate).astype(np.int64)
+        self._off = np.rint((sustained.onset + sustained.duration) * sample_rate).astype(np.int64)
+        self._gain = loudness(sustained.velocity) * np.float32(MASTER_GAIN)
+        self._edge = brightness(sustained.velocity) * self._gain
+        self._pan_gains = _pan_gains(sustained.pitch, channels)
         self._reach = int(self._piano.longest_seconds * sample_rate) + 1
-        self.length = max((self._stop(index) for index in range(len(held))), default=0)
+        self.length = max((self._stop(index) for index in range(len(sustained))), default=0)
 
     def _stop(self, index: int) -> int:
-        """The sample after a note's last."""
+        """Returns the index after the last sample of a note."""
         tone = self._piano.tone(int(self._pitch[index]))
         damped = int(self._off[index]) + len(tone.release)
         return min(damped, int(self._start[index]) + len(tone.body))
 
     def play(self, begin: int, end: int) -> Samples:
-        """(channels, end - begin) samples of the dry piano, from sample `begin` of the piece."""
-        mixture = np.zeros((self._ears.shape[1], end - begin), np.float32)
+        """Returns (channels, end - begin) samples of the piano without reverb, from sample `begin`."""
+        mixture = np.zeros((self._pan_gains.shape[1], end - begin), np.float32)
         first, last = np.searchsorted(self._start, [begin - self._reach, end])
         for index in range(int(first), int(last)):
             start, left, right = int(self._start[index]), begin, min(end, self._stop(index))
@@ -70,12 +69,12 @@ class Performer:
             if right <= left:
                 continue
             sound = self._note(index, left - start, right - start)
-            for channel, ear in enumerate(self._ears[index]):
+            for channel, ear in enumerate(self._pan_gains[index]):
                 mixture[channel, left - begin : right - begin] += sound * ear
         return mixture
 
     def _note(self, index: int, begin: int, end: int) -> Samples:
-        """Samples [begin, end) of one note, counted from its onset."""
+        """Returns samples [begin, end) of one note, relative to its onset."""
         tone = self._piano.tone(int(self._pitch[index]))
         sound: Samples = tone.body[begin:end] * self._gain[index]
         sound += tone.edge[begin:end] * self._edge[index]
@@ -86,8 +85,8 @@ class Performer:
         return sound
 
 
-def _ears(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
-    """(N, channels) gains of each note: bass to the left, treble to the right, of equal power everywhere."""
+def _pan_gains(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
+    """Returns (N, channels) gains of each note: bass left, treble right, with equal power."""
     if channels == 1:
         return np.ones((len(pitch), 1), np.float32)
     pan = np.clip((pitch.astype(np.float64) - 64.5) / 43.5, -1, 1) * KEYBOARD_WIDTH
@@ -98,31 +97,31 @@ def _ears(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
 def sound_blocks(
     notes: Notes, *, sample_rate: int = SAMPLE_RATE, channels: int = 2, block: int = BLOCK
 ) -> Iterator[Pcm]:
-    """The sound of some music, piece by piece.
+    """Renders notes block by block.
 
     Args:
-        notes: the music; silence gives a second of silence.
-        sample_rate: samples per second, 22,050 or 32,000 for instance.
+        notes: Notes to render; without notes the result is one second of silence.
+        sample_rate: Samples per second, for example 22,050 or 32,000.
         channels: 1 or 2.
-        block: samples mixed at a time; it changes memory, never the sound.
+        block: Samples mixed at a time; affects memory only.
 
     Yields:
-        (n, channels) 16-bit samples, of a few thousand each.
+        Blocks of a few thousand (n, channels) 16-bit samples.
     """
-    performer = Performer(notes, sample_rate=sample_rate, channels=channels)
+    performer = NoteMixer(notes, sample_rate=sample_rate, channels=channels)
     room, limiter = Reverb(sample_rate=sample_rate, channels=channels), Limiter()
     total = performer.length + room.tail + 1
     played = (performer.play(begin, begin + block) for begin in range(0, total + BLOCK, block))
     left = total
-    for dry in _rechunked(played, BLOCK, -(-total // BLOCK)):
-        limited = limiter.pass_on(room.hear(dry))[:, :left]
+    for dry in _rechunk(played, BLOCK, -(-total // BLOCK)):
+        limited = limiter.process(room.process(dry))[:, :left]
         left -= limited.shape[1]
         yield _pcm(limited)
     yield _pcm(limiter.flush()[:, :left])
 
 
-def _rechunked(blocks: Iterable[Samples], size: int, number: int) -> Iterator[Samples]:
-    """The same stream of (channels, n) samples as `number` blocks of `size` samples each."""
+def _rechunk(blocks: Iterable[Samples], size: int, number: int) -> Iterator[Samples]:
+    """Regroups a stream of (channels, n) samples into `number` blocks of `size` samples."""
     pending: list[Samples] = []
     waiting = 0
     for block in blocks:
@@ -138,20 +137,20 @@ def _rechunked(blocks: Iterable[Samples], size: int, number: int) -> Iterator[Sa
 
 
 def _pcm(samples: Samples) -> Pcm:
-    """(channels, n) in [-1, 1] -> (n, channels) 16-bit integers."""
+    """Converts (channels, n) samples in [-1, 1] to (n, channels) 16-bit integers."""
     return np.ascontiguousarray(np.rint(samples * 32_767).astype(np.int16).T)
 
 
 def sound(notes: Notes, *, sample_rate: int = SAMPLE_RATE, channels: int = 2) -> Pcm:
-    """All of `sound_blocks` at once: (n, channels); for short music."""
+    """Renders short music at once to (n, channels) samples; see `sound_blocks`."""
     return np.concatenate(list(sound_blocks(notes, sample_rate=sample_rate, channels=channels)))
 
 
 def write_sound(path: Path, notes: Notes, *, sample_rate: int = SAMPLE_RATE, channels: int = 2) -> None:
-    """Writes music as sound, in blocks, atomically, byte-stable.
+    """Renders notes to a sound file, in blocks, atomically, byte-stable.
 
     Raises:
-        UserError: as `write_blocks`.
+        UserError: See `write_blocks`.
     """
     blocks = sound_blocks(notes, sample_rate=sample_rate, channels=channels)
     write_blocks(path, blocks, sample_rate=sample_rate, channels=channels)

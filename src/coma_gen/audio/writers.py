@@ -1,7 +1,7 @@
-"""Sound files, a writer for each format: `AUDIO_WRITERS` is all that the rest knows of formats.
+"""Writers of sound files, one per format, in the table `AUDIO_WRITERS`.
 
-Every format is written in blocks, so that an hour takes no more memory than a minute, and the same sound
-gives the same bytes. Formats: WAV by the standard library, the others by libsndfile.
+Every format is written in blocks, in constant memory, and byte-stable. WAV is written with the standard
+library, the other formats with libsndfile.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 MAX_WAV_BYTES = 2**32 - 2**16
 FULL_SCALE = 32_768.0
 OGG_SERIAL = b"coma"
-"""Names the stream in an Ogg file; libsndfile draws another one each time."""
+"""Serial number of the Ogg stream, in place of libsndfile's random one."""
 SMALL, SMALL_BLOCK = 0.9, 65_536
-"""Of 0 (the best) to 1 (the smallest); and samples that libsndfile is given at a time, which it keeps."""
+"""Compression from 0 (best quality) to 1 (smallest file), and samples per block, which libsndfile buffers."""
 _BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True)
 class AudioWriter:
-    """How one format is written.
+    """Writer of one format.
 
     Attributes:
-        write: takes a path, (n, channels) blocks of 16-bit samples, samples per second, and channels.
-        media_type: what browsers call the format.
+        write: Function of path, (n, channels) blocks of 16-bit samples, samples per second, and channels.
+        media_type: MIME type of the format.
     """
 
     write: Callable[[Path, Iterable[Pcm], int, int], None]
@@ -47,10 +47,10 @@ class AudioWriter:
 
 
 def write_blocks(path: Path, blocks: Iterable[Pcm], *, sample_rate: int, channels: int) -> None:
-    """Writes (n, channels) blocks as a file of the format that its name ends in, atomically.
+    """Writes (n, channels) blocks atomically, in the format of the file's suffix.
 
     Raises:
-        UserError: no format is called so.
+        UserError: The format is unknown.
     """
     writer = AUDIO_WRITERS.get(path.suffix.lower().removeprefix("."))
     if writer is None:
@@ -94,12 +94,12 @@ def _write_by_libsndfile(
         os.fsencode(path), "w", sample_rate, channels, subtype, format=kind, compression_level=compression
     ) as file:
         for block in blocks:
-            # its writer of MP3 (1.2.2) makes noise of 16-bit samples, and none of floats
+            # libsndfile 1.2.2 writes noise when MP3 is given 16-bit samples instead of floats
             file.write(block if kind == "FLAC" else block / FULL_SCALE)
 
 
 def small_ogg(pcm: Pcm, *, sample_rate: int) -> bytes:
-    """(n, channels) samples as an Ogg Vorbis file of a low bit rate: for pages, and for what is committed."""
+    """Encodes (n, channels) samples as Ogg Vorbis at a low bit rate, for pages and committed files."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.ogg"
         blocks = (pcm[first : first + SMALL_BLOCK] for first in range(0, len(pcm), SMALL_BLOCK))
@@ -114,7 +114,7 @@ def _write_ogg(
     channels: int,
     compression: float | None = None,
 ) -> None:
-    """Ogg Vorbis, its stream's random number replaced, so that the same sound gives the same bytes."""
+    """Writes Ogg Vorbis with a fixed serial number, so that it is byte-stable."""
     _write_by_libsndfile(
         path, blocks, sample_rate, channels, kind="OGG", subtype="VORBIS", compression=compression
     )
@@ -128,9 +128,9 @@ def _write_ogg(
 
 
 def _ogg_checksum(page: bytes) -> bytes:
-    """The checksum of an Ogg page (RFC 3533) whose own bytes are zero.
+    """Computes the checksum of an Ogg page (RFC 3533) whose checksum field is zero.
 
-    It is zlib's CRC with every byte, and the sum, read from its other end, and without zlib's complements.
+    It is zlib's CRC with the bits of every byte and of the sum reversed, and without zlib's complements.
     """
     reversed_sum = zlib.crc32(page.translate(_BIT_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return reversed_sum.to_bytes(4, "big").translate(_BIT_REVERSED)
@@ -142,4 +142,4 @@ AUDIO_WRITERS = {
     "mp3": AudioWriter(partial(_write_by_libsndfile, kind="MP3", subtype="MPEG_LAYER_III"), "audio/mpeg"),
     "ogg": AudioWriter(_write_ogg, "audio/ogg"),
 }
-"""How sound is written, by the ending of the file's name; the first is what is written by default."""
+"""File suffix -> writer; the first is the default."""

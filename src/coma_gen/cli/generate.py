@@ -147,7 +147,7 @@ def requested(options: argparse.Namespace) -> Request:
     Raises:
         UserError: one fault for each option that is out of range.
     """
-    from coma_gen.generation.request import OF_A_PROMPT, Request
+    from coma_gen.generation.request import PROMPT_SETTINGS, Request
     from coma_gen.generation.settings import read_instrument
 
     given = {name: getattr(options, name) for name in Request.__dataclass_fields__}
@@ -164,7 +164,7 @@ def requested(options: argparse.Namespace) -> Request:
     if not 1 <= options.threads <= 1024:
         faults.append(Fault("--threads", "must be 1 to 1024", str(options.threads)))
     if options.prompt is None:
-        faults += [Fault(option_of(name), "is for a prompt only") for name in OF_A_PROMPT if given[name]]
+        faults += [Fault(option_of(name), "is for a prompt only") for name in PROMPT_SETTINGS if given[name]]
     if faults:
         raise UserError(*faults)
     return request

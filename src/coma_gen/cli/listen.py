@@ -58,12 +58,12 @@ def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
 
 
 def _score(options: argparse.Namespace) -> int:
+    from coma_gen.listening.answer_key import AnswerKey
     from coma_gen.listening.scores import read_answers, score_table
-    from coma_gen.listening.sealed import Sealed
 
-    sealed = Sealed.of_page(Path(options.page))
-    listeners = read_answers([Path(name) for name in options.score], sealed)
-    print(f"{options.page}: {len(sealed.trials)} trials; listeners: {len(listeners)}\n")
+    key = AnswerKey.from_page(Path(options.page))
+    listeners = read_answers([Path(name) for name in options.score], key)
+    print(f"{options.page}: {len(key.trials)} trials; listeners: {len(listeners)}\n")
     print(score_table(listeners))
     return 0
 
@@ -91,7 +91,7 @@ def _make(workspace: Workspace, options: argparse.Namespace) -> int:
                 models[name] = stack.enter_context(named_model(named, workspace))
                 called = name_of_model(named, models[name]) or "data/model"
                 print(f"{name}: {called}{_doubt(models[name], data)}")
-        text, sealed = build_page(
+        text, key = build_page(
             models,
             sources,
             data,
@@ -103,7 +103,7 @@ def _make(workspace: Workspace, options: argparse.Namespace) -> int:
     write_atomic(page, text)
     minutes = options.trials * 2 * (options.prompt_seconds + options.seconds) / 60
     print(f"{page}: {options.trials} trials, about {minutes:.0f} minutes of music, {len(text) / 1e6:.1f} MB")
-    print(f"to count its answers: coma-gen listen --page {page} --score answers-*.json ({sealed.digest})")
+    print(f"to count its answers: coma-gen listen --page {page} --score answers-*.json ({key.digest})")
     return 0
 
 

@@ -50,7 +50,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     from coma_gen.core.io import check_file, shown_name
     from coma_gen.midi.io import notes_of, read_bytes, read_song
     from coma_gen.midi.playback import read_sounding_notes
-    from coma_gen.midi.song import without_notes
+    from coma_gen.midi.song import describe_missing_notes
     from coma_gen.report.piano_roll import write_roll
 
     source = Path(options.file)
@@ -59,7 +59,9 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     song = read_song(content, name=options.file)
     notes = notes_of(song)
     if not len(notes) and not options.soundfont:
-        raise UserError(Fault(options.file, "must have notes that are not drums", without_notes(song)))
+        raise UserError(
+            Fault(options.file, "must have notes that are not drums", describe_missing_notes(song))
+        )
     soundfont = Path(options.soundfont) if options.soundfont else None
     if soundfont is not None:
         if options.audio == "none":

@@ -1,1 +1,1 @@
-"""Where the performances come from, and how they are split."""
+"""Sources of performances, the corpus built from them, and its splits."""

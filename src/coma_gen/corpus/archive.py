@@ -1,8 +1,7 @@
-"""Reading archives that nobody has vouched for: no name leaves the folder, nothing inflates without bound.
+"""Reads untrusted archives: names must stay inside one folder, and inflated sizes are bounded.
 
-Entries are yielded as bytes, never extracted, so the caller alone decides what is written where. The first
-bad entry refuses the archive as a whole; callers write into a folder that only takes its place when all is
-well.
+Entries are yielded as bytes, never extracted, so the caller decides where they are written. The first bad
+entry rejects the whole archive; callers write into a temporary folder that is renamed at the end.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from coma_gen.core.errors import Fault, UserError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an archive may hold at most.
+    """Bounds on an archive.
 
     Attributes:
-        entries: files and folders.
-        file_bytes: of one file, inflated.
-        total_bytes: of all files, inflated.
-        ratio: inflated bytes for each byte of the archive, beyond the first 16 MiB.
+        entries: Number of files and folders.
+        file_bytes: Inflated size of one file.
+        total_bytes: Inflated size of all files.
+        ratio: Inflated bytes per byte of the archive, beyond the first 16 MiB.
     """
 
     entries: int = 20_000
@@ -45,14 +44,14 @@ class Limits:
 LIMITS = Limits()
 _FREE_BYTES = 16 * 2**20
 _BLOCK = 2**20
-_LARGEST_READ = 32 * 2**20
-"""Bytes of a zip's table of entries: an entry in memory takes some ten times what it takes there."""
+_MAX_READ = 32 * 2**20
+"""Maximum size of a zip's central directory: an entry takes about ten times as much in memory."""
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""The others take as much memory as the archive asks for, before any byte is there to be counted."""
+"""Other methods allocate as much memory as the archive claims, before any byte can be counted."""
 
 _MAX_NAME_BYTES = 255
-_DAMAGED = (
+_DAMAGE_ERRORS = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -65,61 +64,61 @@ _DAMAGED = (
     OSError,
     ValueError,
 )
-"""What the standard library raises on archives that are not what they claim."""
+"""Exceptions that the standard library raises on damaged archives."""
 
 
 def read_zip(path: Path, *, limits: Limits = LIMITS) -> Iterator[tuple[str, bytes]]:
-    """The files of a zip archive, in its order, as (posix name, content).
+    """Yields the files of a zip archive, in its order, as (posix name, content).
 
     Raises:
-        UserError: not a zip, damaged, encrypted, packed by an odd method, a name that leaves the folder, a
-            link or device, a name that stands twice (also in another case, or as a file and as a folder), or
-            more than the limits.
+        UserError: The archive is not a zip, damaged or encrypted, uses another compression method, exceeds
+            the limits, or contains a name that leaves the folder, a link or device, or a duplicate name (also
+            in another case, or as a file and as a folder).
     """
-    account = _InflateBudget(path, limits)
-    with account.damage("zip"), _CappedReader(path) as file, zipfile.ZipFile(file) as archive:
+    budget = _InflateBudget(path, limits)
+    with budget.convert_errors("zip"), _CappedReader(path) as file, zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         for entry in entries:
-            account.admit(entry.orig_filename, is_folder=entry.is_dir())
+            budget.admit(entry.orig_filename, is_folder=entry.is_dir())
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise account.fault(
+                raise budget.fault(
                     "must hold files and folders only", f"a link or device, {entry.filename!r}"
                 )
             if entry.compress_type not in _METHODS:
                 got = f"method {entry.compress_type}, {entry.filename!r}"
-                raise account.fault("must hold files that are stored or deflated", got)
+                raise budget.fault("must hold files that are stored or deflated", got)
         for entry in entries:
             if not entry.is_dir():
-                account.at = entry.filename
+                budget.at = entry.filename
                 with archive.open(entry) as packed:
-                    content = account.inflate(packed)
+                    content = budget.inflate(packed)
                 if len(content) != entry.file_size:
                     raise zipfile.BadZipFile(f"{len(content):,} bytes where {entry.file_size:,} are claimed")
                 yield entry.filename, content
 
 
 def read_tar_gz(path: Path, *, limits: Limits = LIMITS) -> Iterator[tuple[str, bytes]]:
-    """The files of a gzipped tar archive, in its order, as (posix name, content).
+    """Yields the files of a gzipped tar archive, in its order, as (posix name, content).
 
     Raises:
-        UserError: as `read_zip`.
+        UserError: See `read_zip`.
     """
-    account = _InflateBudget(path, limits)
-    with account.damage("tar.gz"), gzip.open(path) as inflated:
-        stream = _Bounded(inflated, account)
+    budget = _InflateBudget(path, limits)
+    with budget.convert_errors("tar.gz"), gzip.open(path) as inflated:
+        stream = _BoundedReader(inflated, budget)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for entry in archive:
-                account.admit(entry.name, is_folder=entry.isdir())
+                budget.admit(entry.name, is_folder=entry.isdir())
                 if not (entry.isreg() or entry.isdir()):
-                    raise account.fault(
+                    raise budget.fault(
                         "must hold files and folders only", f"a link or device, {entry.name!r}"
                     )
-                account.at = entry.name
+                budget.at = entry.name
                 packed = archive.extractfile(entry) if entry.isreg() else None
                 if packed is not None:
-                    yield entry.name, account.inflate(packed)
-        while stream.read(_BLOCK):  # to the checksum behind everything
+                    yield entry.name, budget.inflate(packed)
+        while stream.read(_BLOCK):  # up to the checksum at the end
             pass
         if stream.tail.strip(b"\0") or len(stream.tail) < tarfile.BLOCKSIZE:
             raise EOFError("no end: it is cut off")
@@ -130,11 +129,11 @@ class _Readable(Protocol):
 
 
 class _InflateBudget:
-    """What has been seen of one archive so far, held against the limits.
+    """Checks the entries of one archive against the limits.
 
     Attributes:
-        most: bytes that the archive may inflate to.
-        at: the file that is being read.
+        most: Maximum inflated size of the archive.
+        at: Name of the file that is being read.
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
@@ -151,17 +150,17 @@ class _InflateBudget:
         return UserError(Fault(str(self._path), rule, got))
 
     @contextmanager
-    def damage(self, kind: str) -> Iterator[None]:
-        """Says of whatever the standard library raises that the archive is not whole."""
+    def convert_errors(self, kind: str) -> Iterator[None]:
+        """Converts exceptions of the standard library to the error of a damaged archive."""
         try:
             yield
-        except _DAMAGED as error:
+        except _DAMAGE_ERRORS as error:
             where = f" at {self.at!r}" if self.at else ""
             got = f"{str(error) or type(error).__name__}{where}"
             raise self.fault(f"must be a whole {kind} archive", got) from None
 
     def admit(self, name: str, *, is_folder: bool) -> None:
-        """Refuses a name that leaves the folder, clashes with another, or is one too many."""
+        """Checks that a name stays inside the folder and is unique, and counts it."""
         parts = name.removesuffix("/").split("/")
         unsafe = name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name or "\0" in name
         if unsafe or any(part in ("", ".", "..") for part in parts):
@@ -182,7 +181,7 @@ class _InflateBudget:
             raise self.fault(f"must hold at most {self._limits.entries:,} entries", "more")
 
     def inflate(self, file: _Readable) -> bytes:
-        """The whole of one file, read block by block so that no claimed size is believed."""
+        """Inflates one file block by block, so that claimed sizes are not trusted."""
         content = bytearray()
         while block := file.read(_BLOCK):
             content += block
@@ -199,30 +198,30 @@ class _InflateBudget:
 
 
 class _CappedReader(io.FileIO):
-    """A file that gives no large gulps: zipfile reads the table of entries at once, whatever its size."""
+    """A file with a maximum read size: zipfile reads the whole central directory at once."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "rb")
 
     def read(self, size: int | None = -1) -> bytes:
-        content = super().read(_LARGEST_READ if size is None or size < 0 else min(size, _LARGEST_READ))
-        if len(content or b"") == _LARGEST_READ:
+        content = super().read(_MAX_READ if size is None or size < 0 else min(size, _MAX_READ))
+        if len(content or b"") == _MAX_READ:
             raise ValueError("a table of entries of more bytes than the limit")
         return content or b""
 
 
-class _Bounded(io.RawIOBase):
-    """A stream that is refused after so many bytes, whoever reads it.
+class _BoundedReader(io.RawIOBase):
+    """A stream that raises an error beyond a maximum number of bytes.
 
     Attributes:
-        tail: the last block that was read; an archive's own is empty.
+        tail: The last block that was read; at the end of an archive it is empty.
     """
 
-    def __init__(self, stream: _Readable, account: _InflateBudget) -> None:
+    def __init__(self, stream: _Readable, budget: _InflateBudget) -> None:
         super().__init__()
         self._stream = stream
-        self._account = account
-        self._left = account.most
+        self._budget = budget
+        self._left = budget.most
         self.tail = b""
 
     def readable(self) -> bool:
@@ -232,6 +231,6 @@ class _Bounded(io.RawIOBase):
         content = self._stream.read(self._left + 1 if size < 0 else min(size, self._left + 1))
         self._left -= len(content)
         if self._left < 0:
-            raise self._account.too_large()
+            raise self._budget.too_large()
         self.tail = (self.tail + content[-tarfile.BLOCKSIZE :])[-tarfile.BLOCKSIZE :]
         return content

@@ -1,4 +1,4 @@
-"""Several sources, one corpus: a sealed folder with a table and the MIDI files it names.
+"""Builds the corpus from one of several sources: an artifact with a table and its MIDI files.
 
 `CORPORA` has a function for each source, which writes MIDI files into the folder and returns their rows.
 """
@@ -19,17 +19,17 @@ from coma_gen.corpus.table import CORPUS_TABLE, Performance, write_table
 
 KIND = "corpus"
 LISTED = 20
-"""How many names a metrics file lists; the number is always whole."""
+"""Maximum number of names that a metrics file lists; counts are always complete."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a source writes to and reads from.
+    """Folders of a source.
 
     Attributes:
-        folder: what becomes the corpus; MIDI files are written into it.
-        cache: where archives are kept between builds.
-        own_folder: where `download.path` leads, for the source "folder".
+        folder: Folder that becomes the corpus; MIDI files are written into it.
+        cache: Folder of downloaded archives, reused between builds.
+        own_folder: Folder of `download.path`, for the source "folder".
     """
 
     folder: Path
@@ -38,14 +38,14 @@ class Destination:
 
 
 @dataclass(frozen=True)
-class Collected:
-    """What a source has written.
+class SourceResult:
+    """Result of a source.
 
     Attributes:
-        performances: a row for each MIDI file.
-        made_from: name -> SHA-256 of what was downloaded.
-        settings: what was chosen.
-        figures: metrics beside those that every corpus has.
+        performances: One row per MIDI file.
+        made_from: Name -> SHA-256 of each download.
+        settings: Settings of the source.
+        figures: Metrics in addition to those of every corpus.
     """
 
     performances: list[Performance]
@@ -57,71 +57,71 @@ class Collected:
 def build_corpus(
     download: DownloadParams, destination: Path, *, cache: Path, own_folder: Path
 ) -> dict[str, Any]:
-    """Makes the corpus that `download` asks for, as an artifact of kind "corpus".
+    """Builds the corpus as an artifact of kind "corpus".
 
     Args:
-        download: which source, and its settings.
-        destination: the folder to make; replaced as a whole, or left alone on a fault.
-        cache: where archives are kept between builds.
-        own_folder: where `download.path` leads, for the source "folder".
+        download: Source and its settings.
+        destination: Folder to write; replaced as a whole, or left unchanged on an error.
+        cache: Folder of downloaded archives, reused between builds.
+        own_folder: Folder of `download.path`, for the source "folder".
 
     Returns:
-        metrics: corpus, performances, files and bytes (MIDI files only); and for a person's own files twins,
-            not_in_table and the first of these.
+        Metrics: corpus, performances, files and bytes (MIDI files only); for the source "folder" also twins,
+        not_in_table and the first of these names.
 
     Raises:
-        UserError: the source cannot be had or is not what it should be.
+        UserError: The source is unavailable or has unexpected content.
     """
     with atomic_dir(destination) as building:
-        collected = CORPORA[download.corpus](download, Destination(building, cache, own_folder))
-        paths = [building / row.midi_filename for row in collected.performances]
+        result = CORPORA[download.corpus](download, Destination(building, cache, own_folder))
+        paths = [building / row.midi_filename for row in result.performances]
         rows = [
             replace(row, sha256=sha256_file(path))
-            for row, path in zip(collected.performances, paths, strict=True)
+            for row, path in zip(result.performances, paths, strict=True)
         ]
         write_table(building / CORPUS_TABLE, rows)
-        settings = {"corpus": download.corpus, **collected.settings}
-        write_manifest(building, kind=KIND, made_from=collected.made_from, settings=settings)
+        settings = {"corpus": download.corpus, **result.settings}
+        write_manifest(building, kind=KIND, made_from=result.made_from, settings=settings)
         size = sum(path.stat().st_size for path in paths)
     return {
         "corpus": download.corpus,
         "performances": len(rows),
         "files": len(paths),
         "bytes": size,
-        **collected.figures,
+        **result.figures,
     }
 
 
-def _maestro_mini(_download: DownloadParams, to: Destination) -> Collected:
+def _write_maestro_mini(_download: DownloadParams, to: Destination) -> SourceResult:
     rows = maestro_mini.write_mini(to.folder, cache=to.cache)
-    return Collected(rows, made_from={maestro_mini.SDIST: maestro_mini.SDIST_SHA256})
+    return SourceResult(rows, made_from={maestro_mini.SDIST: maestro_mini.SDIST_SHA256})
 
 
-def _maestro(download: DownloadParams, to: Destination) -> Collected:
+def _write_maestro(download: DownloadParams, to: Destination) -> SourceResult:
     url, sha256 = download.maestro_url, download.maestro_sha256
     rows = maestro.write_maestro(to.folder, url=url, sha256=sha256, cache=to.cache)
-    return Collected(rows, made_from={"maestro-v3.0.0": maestro.MANIFEST_SHA256})
+    return SourceResult(rows, made_from={"maestro-v3.0.0": maestro.MANIFEST_SHA256})
 
 
-def _synthetic(download: DownloadParams, to: Destination) -> Collected:
+def _write_synthetic(download: DownloadParams, to: Destination) -> SourceResult:
     count, seconds = download.synthetic_performances, download.synthetic_seconds
     seed = download.synthetic_seed
     rows = synthetic.write_synthetic(to.folder, performances=count, seconds=seconds, seed=seed)
-    return Collected(rows, settings={"performances": count, "seconds": seconds, "seed": seed})
+    return SourceResult(rows, settings={"performances": count, "seconds": seconds, "seed": seed})
 
 
-def _folder(_download: DownloadParams, to: Destination) -> Collected:
+def _write_folder(_download: DownloadParams, to: Destination) -> SourceResult:
     music = own.write_folder(to.own_folder, to.folder)
     names = music.not_in_table
     surplus = {"not_in_table_named": names[:LISTED]} if names else {}
     figures = {"twins": music.twins, "not_in_table": len(names), **surplus}
-    return Collected(music.performances, figures=figures)
+    return SourceResult(music.performances, figures=figures)
 
 
-CORPORA: dict[str, Callable[[DownloadParams, Destination], Collected]] = {
-    "maestro-mini": _maestro_mini,
-    "maestro": _maestro,
-    "synthetic": _synthetic,
-    "folder": _folder,
+CORPORA: dict[str, Callable[[DownloadParams, Destination], SourceResult]] = {
+    "maestro-mini": _write_maestro_mini,
+    "maestro": _write_maestro,
+    "synthetic": _write_synthetic,
+    "folder": _write_folder,
 }
-"""Value of download.corpus -> what collects that corpus."""
+"""Value of download.corpus -> function that writes that corpus."""

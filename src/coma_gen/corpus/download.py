@@ -1,9 +1,8 @@
-"""One file from the network, whole and with the right digest, or none.
+"""Downloads one file atomically and verifies its digest.
 
-The file is streamed to a temporary name beside its place, its size and SHA-256 are compared, and only then it
-takes its name: what stands under the final name has been proven, and nothing else was ever opened. What may
-pass (a time-out, a broken connection, a busy server, bytes that were changed on their way) is tried again
-from the start. Only https, at every redirect too; plain http is for this machine itself: tests and copies.
+The file is streamed to a temporary name in the same folder, and renamed only after its size and SHA-256 were
+verified. Transient failures (a timeout, a broken connection, a busy server, corrupted bytes) are retried from
+the start. Only https is allowed, also after redirects; plain http is allowed for this machine only.
 
 Certificates are the system's, or those in the file that SSL_CERT_FILE names.
 """
@@ -35,19 +34,19 @@ CA_VARIABLE = "SSL_CERT_FILE"
 WITHOUT_NETWORK = "without a network, use made-up music: .venv/bin/dvc exp run -S download.corpus=synthetic"
 _BLOCK = 2**18
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_WORTH_RETRYING = (408, 425, 429, 500, 502, 503, 504)
-_OF_A_PAGE = (b"<!doctype", b"<html", b"<?xml")
+_TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+_HTML_STARTS = (b"<!doctype", b"<html", b"<?xml")
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for a server, and how often.
+    """Retries and timeouts of a download.
 
     Attributes:
-        attempts: how often to try what may pass.
-        back_off: seconds before the second attempt; doubled before each further one.
-        timeout: seconds to be connected in, and to wait for a byte.
-        least_bytes: that must come within `timeout`, so that a server which only drips is one that stalls.
+        attempts: Maximum number of attempts.
+        back_off: Seconds before the second attempt; doubled before each further one.
+        timeout: Timeout in seconds to connect, and to wait for data.
+        least_bytes: Minimum number of bytes per `timeout`; a slower server counts as stalled.
     """
 
     attempts: int = 4
@@ -56,11 +55,11 @@ class RetryPolicy:
     least_bytes: int = 2**14
 
 
-PATIENCE = RetryPolicy()
+RETRY_POLICY = RetryPolicy()
 
 
-class _Body(NamedTuple):
-    """What came: its digest, its size, and how it begins."""
+class _Response(NamedTuple):
+    """Digest, size and first bytes of a response."""
 
     sha256: str
     size: int
@@ -68,7 +67,7 @@ class _Body(NamedTuple):
 
 
 class _RefusedError(Exception):
-    """Why an attempt came to nothing, and whether another may come to more."""
+    """Failure of an attempt, and whether it may be transient."""
 
     def __init__(self, reason: str, *, may_pass: bool, remedy: str = "") -> None:
         super().__init__(reason)
@@ -76,31 +75,33 @@ class _RefusedError(Exception):
         self.remedy = remedy
 
 
-def fetch(url: str, sha256: str, destination: Path, *, remedy: str, patience: RetryPolicy = PATIENCE) -> Path:
+def fetch(
+    url: str, sha256: str, destination: Path, *, remedy: str, retry: RetryPolicy = RETRY_POLICY
+) -> Path:
     """Downloads `url` to `destination` unless the right file is there already.
 
     Args:
-        url: https, or http on this machine.
-        sha256: the digest that the file must have, in hexadecimal.
-        destination: its path; its folder is made.
-        remedy: what a person can do where the network fails.
-        patience: how long to wait, and how often to try.
+        url: Address: https, or http on this machine.
+        sha256: Expected SHA-256 of the file, in hexadecimal.
+        destination: Path to write; its folder is created.
+        remedy: Remedy for the error where the network fails.
+        retry: Retries and timeouts.
 
     Returns:
         `destination`.
 
     Raises:
-        UserError: the address may not be used or cannot be reached, the server refuses, the content is not
-            the expected one, or there is no room for it; nothing new then stands at `destination`.
+        UserError: The address is not allowed or cannot be reached, the server refuses, the content does not
+            have the expected digest, or the disk is full. `destination` is then unchanged.
     """
     if destination.is_file() and sha256_file(destination) == sha256:
         return destination
-    if not _may_be_used(url):
+    if not _is_allowed(url):
         raise UserError(Fault(url, "must begin with https:// (or be on this machine)", url.partition(":")[0]))
-    with _written_beside(destination) as file:
-        body = _download(url, file, sha256, patience=patience, remedy=remedy)
+    with _open_atomic(destination) as file:
+        body = _download(url, file, sha256, retry=retry, remedy=remedy)
         if body.sha256 != sha256:
-            page = " of a web page" if body.start.lstrip().lower().startswith(_OF_A_PAGE) else ""
+            page = " of a web page" if body.start.lstrip().lower().startswith(_HTML_STARTS) else ""
             got = f"{body.sha256}, {body.size:,} bytes{page}"
             todo = "check the address and the digest in params.yaml"
             raise UserError(Fault(url, f"must have the SHA-256 {sha256}", got, todo))
@@ -108,8 +109,8 @@ def fetch(url: str, sha256: str, destination: Path, *, remedy: str, patience: Re
 
 
 @contextlib.contextmanager
-def _written_beside(destination: Path) -> Iterator[IO[bytes]]:
-    """A temporary file that takes the name `destination` when the block ends well, and is gone otherwise."""
+def _open_atomic(destination: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary file; renames it to `destination` if the block succeeds, else deletes it."""
     partial: Path | None = None
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -130,36 +131,36 @@ def _written_beside(destination: Path) -> Iterator[IO[bytes]]:
             partial.unlink(missing_ok=True)
 
 
-def _download(url: str, file: IO[bytes], sha256: str, *, patience: RetryPolicy, remedy: str) -> _Body:
-    """Writes the whole body to `file`, trying again from its start.
+def _download(url: str, file: IO[bytes], sha256: str, *, retry: RetryPolicy, remedy: str) -> _Response:
+    """Downloads the body to `file`, retrying from the start.
 
-    A wrong digest is tried again too, as bytes may be lost or changed on their way; but the same wrong one
-    twice is what the server has.
+    A wrong digest is retried as well, because bytes may be corrupted in transit; the same wrong digest twice
+    means that the server has another file.
     """
-    opener = _opener(url)
+    opener = _build_opener(url)
     wrong: set[str] = set()
-    for attempt in range(1, patience.attempts + 1):
+    for attempt in range(1, retry.attempts + 1):
         file.seek(0)
         file.truncate()
         try:
-            body = _attempt(opener, url, file, patience)
-            if body.sha256 == sha256 or body.sha256 in wrong or attempt == patience.attempts:
+            body = _try_download(opener, url, file, retry)
+            if body.sha256 == sha256 or body.sha256 in wrong or attempt == retry.attempts:
                 return body
             wrong.add(body.sha256)
         except _RefusedError as refused:
-            if attempt == patience.attempts or not refused.may_pass:
+            if attempt == retry.attempts or not refused.may_pass:
                 got = f"{refused} after {attempt} attempts" if attempt > 1 else str(refused)
                 raise UserError(Fault(url, "must be reachable", got, refused.remedy or remedy)) from None
-        time.sleep(patience.back_off * 2 ** (attempt - 1))
+        time.sleep(retry.back_off * 2 ** (attempt - 1))
     raise AssertionError("attempts must be at least 1")
 
 
-def _attempt(
-    opener: urllib.request.OpenerDirector, url: str, file: IO[bytes], patience: RetryPolicy
-) -> _Body:
-    """One try, from the first byte to the last."""
+def _try_download(
+    opener: urllib.request.OpenerDirector, url: str, file: IO[bytes], retry: RetryPolicy
+) -> _Response:
+    """Attempts the download once."""
     with _network_faults():
-        response = opener.open(url, timeout=patience.timeout)
+        response = opener.open(url, timeout=retry.timeout)
     with contextlib.closing(response):
         if response.status != http.client.OK:
             raise _RefusedError(f"HTTP {response.status} {response.reason}", may_pass=False)
@@ -168,7 +169,7 @@ def _attempt(
             total = int(claimed) if claimed.isdecimal() else None
         digest, size, start = hashlib.sha256(), 0, b""
         with tqdm(total=total, desc="download", unit="B", unit_scale=True, disable=None) as bar:
-            for block in _blocks(response, patience):
+            for block in _iter_blocks(response, retry):
                 size += len(block)
                 if max(size, total or 0) > MAX_BYTES:
                     raise UserError(Fault(url, f"must be at most {MAX_BYTES:,} bytes", "more"))
@@ -178,35 +179,35 @@ def _attempt(
                 bar.update(len(block))
         if total is not None and size != total:
             raise _RefusedError(f"{total - size:,} bytes too few", may_pass=True)
-        return _Body(digest.hexdigest(), size, start)
+        return _Response(digest.hexdigest(), size, start)
 
 
-def _blocks(response: Any, patience: RetryPolicy) -> Iterator[bytes]:
-    """What comes, as it comes; refused when it comes too slowly to be waited for."""
-    since, come = time.monotonic(), 0
+def _iter_blocks(response: Any, retry: RetryPolicy) -> Iterator[bytes]:
+    """Yields blocks of the response; raises an error if the server is too slow."""
+    since, received = time.monotonic(), 0
     while True:
         with _network_faults():
             block: bytes = response.read1(_BLOCK)
         if not block:
             return
         yield block
-        come += len(block)
+        received += len(block)
         waited = time.monotonic() - since
-        if waited > patience.timeout:
-            if come < patience.least_bytes:
-                raise _RefusedError(f"only {come:,} bytes in {waited:.0f} s", may_pass=True)
-            since, come = time.monotonic(), 0
+        if waited > retry.timeout:
+            if received < retry.least_bytes:
+                raise _RefusedError(f"only {received:,} bytes in {waited:.0f} s", may_pass=True)
+            since, received = time.monotonic(), 0
 
 
 @contextlib.contextmanager
 def _network_faults() -> Iterator[None]:
-    """Whatever goes wrong on the way to a server or back is a `_RefusedError` with its reason in one line."""
+    """Converts network exceptions to `_RefusedError` with a one-line reason."""
     try:
         yield
     except urllib.error.HTTPError as error:
         error.close()
         reason = " ".join(f"HTTP {error.code} {error.reason}".split())
-        raise _RefusedError(reason, may_pass=error.code in _WORTH_RETRYING) from None
+        raise _RefusedError(reason, may_pass=error.code in _TRANSIENT_STATUSES) from None
     except http.client.IncompleteRead as error:
         raise _RefusedError(f"{error.expected or 'some'} bytes too few", may_pass=True) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -222,8 +223,8 @@ def _is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in _LOOPBACK
 
 
-def _may_be_used(url: str) -> bool:
-    """Https anywhere, http on this machine only."""
+def _is_allowed(url: str) -> bool:
+    """Whether the scheme is https, or http on this machine."""
     try:
         scheme = urlsplit(url).scheme
         return scheme == "https" or (scheme == "http" and _is_loopback(url))
@@ -231,8 +232,8 @@ def _may_be_used(url: str) -> bool:
         return False
 
 
-class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to https, or from this machine to itself; else leaves no connection open."""
+class _SafeRedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows redirects only to https, or from this machine to itself; closes the connection otherwise."""
 
     def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any) -> Any:
         try:
@@ -246,17 +247,17 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        stays = _may_be_used(newurl) and (urlsplit(newurl).scheme == "https" or _is_loopback(req.full_url))
+        stays = _is_allowed(newurl) and (urlsplit(newurl).scheme == "https" or _is_loopback(req.full_url))
         if not stays:
             raise UserError(Fault(req.full_url, "must redirect to https:// only", newurl))
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """An opener with the certificates and proxies that are set, no proxy for this machine.
+def _build_opener(url: str) -> urllib.request.OpenerDirector:
+    """Builds an opener with the configured certificates and proxies, without a proxy for this machine.
 
     Raises:
-        UserError: when `CA_VARIABLE` names no file of certificates.
+        UserError: `CA_VARIABLE` does not name a file of certificates.
     """
     context = ssl.create_default_context()
     if named := os.environ.get(CA_VARIABLE):
@@ -268,5 +269,5 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
             ) from None
     proxies = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
     return urllib.request.build_opener(
-        _CarefulRedirects(), urllib.request.HTTPSHandler(context=context), *proxies
+        _SafeRedirectHandler(), urllib.request.HTTPSHandler(context=context), *proxies
     )

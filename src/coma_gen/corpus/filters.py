@@ -1,4 +1,4 @@
-"""Which composers take part."""
+"""Filters the performances by composer."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from collections.abc import Sequence
 
 from coma_gen.config.schema import SplitParams
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.corpus.table import Performance, plain_text, refuse
+from coma_gen.corpus.table import Performance, plain_text, raise_faults
 
 
 def keep_composers(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:
-    """The performances that the filters leave: first those to keep, then those to drop, then the top k.
+    """Applies the filters in order: composers to keep, composers to drop, top k.
 
     Raises:
-        UserError: a composer whom the corpus does not know (with the nearest names), or nobody left.
+        UserError: A composer is not in the corpus (with the closest names), or no performance is left.
     """
     known = {row.composer for row in rows}
-    wanted, unwanted = (
+    keep, drop = (
         [plain_text(name) for name in names] for names in (split.composers_keep, split.composers_drop)
     )
-    refuse(
+    raise_faults(
         [
-            _unknown(f"split.{key}", name, known)
+            _unknown_composer(f"split.{key}", name, known)
             for key, names in (
-                ("composers_keep", wanted),
-                ("composers_drop", unwanted),
+                ("composers_keep", keep),
+                ("composers_drop", drop),
             )
             for name in names
             if name not in known
         ]
     )
-    chosen = [row for row in rows if (not wanted or row.composer in wanted) and row.composer not in unwanted]
+    chosen = [row for row in rows if (not keep or row.composer in keep) and row.composer not in drop]
     if split.composers_top is not None:
-        best = _ranking(chosen, split.composers_top_by)[: split.composers_top]
+        best = _rank_composers(chosen, split.composers_top_by)[: split.composers_top]
         chosen = [row for row in chosen if row.composer in best]
     if not chosen:
-        rule = "must leave somebody"
+        rule = "must leave at least one composer"
         raise UserError(Fault("split.composers_keep and split.composers_drop", rule, "no performance left"))
     return chosen
 
 
-def _ranking(rows: Sequence[Performance], by: str) -> list[str]:
-    """Composers by hours or number of compositions, most first; equals by name."""
+def _rank_composers(rows: Sequence[Performance], by: str) -> list[str]:
+    """Sorts composers by hours or number of compositions, descending; ties by name."""
     amounts: dict[str, float] = {}
     for composer in {row.composer for row in rows}:
         own = [row for row in rows if row.composer == composer]
@@ -51,7 +51,8 @@ def _ranking(rows: Sequence[Performance], by: str) -> list[str]:
     return sorted(amounts, key=lambda composer: (-amounts[composer], composer))
 
 
-def _unknown(key: str, name: str, known: set[str]) -> Fault:
+def _unknown_composer(key: str, name: str, known: set[str]) -> Fault:
+    """Builds the fault of a composer who is not in the corpus."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
     choice = near or sorted(known)[:10]
     return Fault(

@@ -1,10 +1,9 @@
-"""A person's own MIDI files, at any depth, with or without a table.
+"""The source "folder": the user's MIDI files, at any depth, with or without a table.
 
-The bytes are copied as they are. A table in MAESTRO's shape (`corpus.csv` or `maestro*.csv`) says what they
-are; it lies at the top of the folder, or of the one folder in it that holds all the music, as MAESTRO's own
-archive unpacks. Without one, titles come from file names and composers from the files' folders.
-A file whose very bytes stand in the folder twice is kept once, under the first name: a twin could land in
-another split.
+Files are copied byte for byte. A table in MAESTRO's format (`corpus.csv` or `maestro*.csv`) describes them;
+it must be at the top of the folder, or of the one subfolder that contains all music, as MAESTRO's archive
+unpacks. Without a table, titles come from file names and composers from folder names. Of files with identical
+bytes only the first is copied: its twin could otherwise be assigned to another split.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from coma_gen.corpus.table import (
     column_name,
     is_midi_name,
     plain_text,
+    raise_faults,
     read_table,
-    refuse,
 )
 from coma_gen.midi.io import MAX_BYTES
 
 UNKNOWN = "unknown"
 MAX_HEADER = 4096
-"""Bytes of a CSV that are looked at to see whether it is a table."""
+"""Bytes of a CSV that are read to decide whether it is a table."""
 _TABLE = re.compile(rf"{re.escape(CORPUS_TABLE)}|maestro.*\.csv", re.IGNORECASE)
 _REMEDY = (
     "put .mid or .midi files there, or name another folder: dvc exp run -S download.path=... "
@@ -41,13 +40,13 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class OwnMusic:
-    """What was found.
+class CopiedFolder:
+    """Result of copying a folder.
 
     Attributes:
-        performances: rows of what was copied.
-        twins: files left out because another has the same bytes.
-        not_in_table: MIDI files left out because there is a table and it does not name them.
+        performances: Rows of the copied files.
+        twins: Number of files dropped because another has the same bytes.
+        not_in_table: MIDI files dropped because the table does not name them.
     """
 
     performances: list[Performance]
@@ -55,21 +54,21 @@ class OwnMusic:
     not_in_table: Sequence[str] = ()
 
 
-def write_folder(source: Path, folder: Path) -> OwnMusic:
-    """Copies a person's MIDI files below `folder`.
+def write_folder(source: Path, folder: Path) -> CopiedFolder:
+    """Copies the user's MIDI files to `folder`.
 
-    Links are followed only where they lead to something inside `source`; others are refused by name. What a
-    linked folder inside holds is there under its own name already.
+    Links to files inside `source` are followed; links that leave it are errors. Linked folders inside
+    `source` are not followed, since their files are found under their own names.
 
     Raises:
-        UserError: there is no such folder, no MIDI file in it, a name that cannot be kept, more than one
-            table, or a faulty one; one that puts the same bytes into two splits.
+        UserError: The folder does not exist, has no MIDI file, an invalid file name, more than one table, or
+            an invalid table, including one that puts identical files into two splits.
     """
     if not source.is_dir():
         raise UserError(Fault("download.path", "must be a folder with MIDI files", str(source), _REMEDY))
-    found, unfollowed = _found(source)
-    refuse(unfollowed)
-    table = _table_of(source, found)
+    found, unfollowed = _list_files(source)
+    raise_faults(unfollowed)
+    table = _find_table(source, found)
     source = table.parent if table else source
     rows = read_table(table, folder=source) if table else []
     music = [path for path in found if path.suffix.lower() in MIDI_SUFFIXES]
@@ -84,28 +83,30 @@ def write_folder(source: Path, folder: Path) -> OwnMusic:
                 _REMEDY,
             )
         )
-    refuse([fault for name in names if (fault := _name_fault(source, name))])
+    raise_faults([fault for name in names if (fault := _check_name(source, name))])
     by_digest = _copy(source, folder, names, {row.midi_filename: row for row in rows})
     described = list(by_digest.values())
     if not rows:
-        readings = read_all([folder / row.midi_filename for row in described])  # the split refuses what fails
+        readings = read_all(
+            [folder / row.midi_filename for row in described]
+        )  # the split reports unreadable files
         pairs = zip(described, readings, strict=True)
         described = [replace(row, duration=each.seconds) for row, each in pairs]
-    return OwnMusic(described, len(names) - len(described), sorted(set(present) - set(names)))
+    return CopiedFolder(described, len(names) - len(described), sorted(set(present) - set(names)))
 
 
 def _copy(
     source: Path, folder: Path, names: Sequence[str], given: Mapping[str, Performance]
 ) -> dict[str, Performance]:
-    """Copies files, each content once; returns their rows, those of the table where it has them, by digest.
+    """Copies files with unique content; returns digest -> row, from the table if it has one.
 
     Raises:
-        UserError: a file is not what its row says, or stands in two splits.
+        UserError: A file does not have the digest of its row, or is in two splits.
     """
     by_digest: dict[str, Performance] = {}
     faults = []
     for name in sorted(names):
-        content = _read(source / name)
+        content = _read_bytes(source / name)
         digest = sha256_bytes(content)
         if twin := by_digest.get(digest):
             if name in given and given[name].split != twin.split:
@@ -115,20 +116,20 @@ def _copy(
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-        row = given.get(name) or _described(name)
+        row = given.get(name) or _describe_file(name)
         if row.sha256 and row.sha256 != digest:
             rule = f"must have the SHA-256 of the table, {row.sha256}"
             raise UserError(Fault(str(source / name), rule, digest))
         by_digest[digest] = replace(row, sha256=digest)
-    refuse(faults)
+    raise_faults(faults)
     return by_digest
 
 
-def _table_of(source: Path, found: Sequence[Path]) -> Path | None:
-    """The one table at the top of a folder, or of the one folder in it that holds all of its music.
+def _find_table(source: Path, found: Sequence[Path]) -> Path | None:
+    """Finds the table at the top of a folder, or of the one subfolder that contains all music.
 
     Raises:
-        UserError: more than one, one in another folder, or what must be one under another name.
+        UserError: There is more than one table, one in another folder, or one under another name.
     """
     known = [path for path in found if _TABLE.fullmatch(path.name)]
     tables = [path for path in known if path.parent == source]
@@ -156,7 +157,7 @@ def _table_of(source: Path, found: Sequence[Path]) -> Path | None:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a CSV's first line names a column of ours that says what file a row is of."""
+    """Whether the file is a CSV with a column `midi_filename`."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -164,8 +165,8 @@ def _is_table(path: Path) -> bool:
     return "midi_filename" in [column_name(cell) for cell in header.replace(";", ",").split(",")]
 
 
-def _found(source: Path) -> tuple[list[Path], list[Fault]]:
-    """Everything below a folder but hidden ones, sorted, and faults of what cannot be followed."""
+def _list_files(source: Path) -> tuple[list[Path], list[Fault]]:
+    """Lists all files of a folder except hidden ones, sorted, and the faults of invalid links."""
     found, faults = [], []
     for directory, folders, files in os.walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -173,7 +174,7 @@ def _found(source: Path) -> tuple[list[Path], list[Fault]]:
             path = Path(directory, name)
             if path.is_symlink() and not _is_inside(path, source):
                 remedy = "copy the folder, or name it itself as download.path"
-                faults.append(_left(path, remedy))
+                faults.append(_build_link_fault(path, remedy))
         for name in files:
             path = Path(directory, name)
             if name.startswith("."):
@@ -189,13 +190,13 @@ def _is_inside(path: Path, source: Path) -> bool:
     return path.resolve().is_relative_to(source.resolve())
 
 
-def _left(path: Path, remedy: str) -> Fault:
+def _build_link_fault(path: Path, remedy: str) -> Fault:
     rule = "must not be a link that leaves the folder"
     return Fault(str(path), rule, str(path.resolve()), remedy)
 
 
-def _name_fault(source: Path, name: str) -> Fault | None:
-    """Why a file cannot be part of the corpus under its name, if so."""
+def _check_name(source: Path, name: str) -> Fault | None:
+    """Returns the fault of a file name that the corpus does not allow; None for a valid one."""
     path = source / name
     where = str(path)
     try:
@@ -204,14 +205,14 @@ def _name_fault(source: Path, name: str) -> Fault | None:
         return Fault(where, "must have a name in UTF-8", repr(os.fsencode(path.name)), "rename it")
     if not is_midi_name(name):
         rule = (
-            "must have a name without backslashes, a colon behind one letter, control characters, "
-            "or characters that turn the direction of writing"
+            "must have a name without backslashes, drive letters, control characters, "
+            "or characters that change the direction of writing"
         )
         return Fault(where, rule, "", "rename it")
-    return None if _is_inside(path, source) else _left(path, "copy the file")
+    return None if _is_inside(path, source) else _build_link_fault(path, "copy the file")
 
 
-def _read(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(Fault(str(path), f"must have at most {MAX_BYTES // 2**20} MiB", "more"))
@@ -220,8 +221,8 @@ def _read(path: Path) -> bytes:
         raise UserError(Fault(str(path), "must be readable", error.strerror or str(error))) from None
 
 
-def _described(name: str) -> Performance:
-    """A row made from nothing but a file's path: the folder it is in is the composer."""
+def _describe_file(name: str) -> Performance:
+    """Builds a row from the path of a file; its folder is the composer."""
     *parents, file = name.split("/")
     title = plain_text(Path(file).stem.replace("_", " ")).strip() or file
     composer = plain_text(parents[-1].replace("_", " ")).strip() if parents else ""

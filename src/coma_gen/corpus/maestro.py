@@ -1,8 +1,8 @@
-"""MAESTRO v3.0.0 (Hawthorne et al. 2019): all 1,276 performances.
+"""The source "maestro": all 1,276 performances of MAESTRO v3.0.0 (Hawthorne et al. 2019).
 
-They come in the official archive, or in any zip or folder that holds the same files: the digest of a manifest
-of every file decides, not the digest of the packaging. MAESTRO is licensed CC BY-NC-SA 4.0: it is fetched,
-never redistributed here.
+They are read from the official archive, or from any zip or folder with the same files: it is verified by the
+digest of a manifest of all files, not of the archive. MAESTRO is licensed CC BY-NC-SA 4.0: it is downloaded,
+not redistributed here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from coma_gen.corpus.download import WITHOUT_NETWORK, fetch
 from coma_gen.corpus.table import Performance, read_table
 
 ARCHIVE_VARIABLE = "COMA_MAESTRO_ARCHIVE"
-"""The environment variable that may name a zip or folder to read instead of downloading."""
+"""Environment variable with the path of a zip or folder to read instead of downloading."""
 
 MANIFEST_SHA256 = "9f08912bc1289b06b2b98ff92c7c809020165e5fbc7be8bf3d8f8a254bc1ccc2"
-"""SHA-256 of a line '<sha256>  ./<path>' for each of the 1,280 files of MAESTRO v3.0.0, sorted by path."""
+"""SHA-256 of the lines '<sha256>  ./<path>' of the 1,280 files of MAESTRO v3.0.0, sorted by path."""
 
 ARCHIVE = "maestro-v3.0.0-midi.zip"
 TABLE = "maestro-v3.0.0.csv"
@@ -31,16 +31,16 @@ _FILE = re.compile(r"(?:.*/)?(\d{4}/[^/]+\.midi|maestro-v3\.0\.0\.(?:csv|json)|L
 
 
 def write_maestro(folder: Path, *, url: str, sha256: str, cache: Path) -> list[Performance]:
-    """Writes all 1,276 performances below `folder` and returns their rows.
+    """Writes all 1,276 performances to `folder` and returns their rows.
 
     Args:
-        folder: where to write.
-        url: of the official archive; not used when `COMA_MAESTRO_ARCHIVE` names a zip or folder.
-        sha256: of that archive.
-        cache: where the archive is kept; when it is there, no network is used.
+        folder: Folder to write.
+        url: Address of the official archive; not used if `COMA_MAESTRO_ARCHIVE` is set.
+        sha256: SHA-256 of that archive.
+        cache: Folder in which the archive is cached; a cached archive needs no network.
 
     Raises:
-        UserError: the archive cannot be had, or does not hold MAESTRO v3.0.0 file for file.
+        UserError: The archive is unavailable, or does not contain exactly the files of MAESTRO v3.0.0.
     """
     named = os.environ.get(ARCHIVE_VARIABLE)
     if named:
@@ -51,7 +51,7 @@ def write_maestro(folder: Path, *, url: str, sha256: str, cache: Path) -> list[P
     digests: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix=".table.", dir=folder) as aside:
         table = Path(aside) / TABLE
-        for name, content in _files_of(source):
+        for name, content in _iter_files(source):
             match = _FILE.fullmatch(name)
             if match is None:
                 continue
@@ -69,7 +69,7 @@ def write_maestro(folder: Path, *, url: str, sha256: str, cache: Path) -> list[P
 
 
 def manifest_digest(digests: dict[str, str]) -> str:
-    """The digest of a manifest that names each file with its SHA-256."""
+    """Computes the digest of a manifest from path -> SHA-256 of all files."""
     ordered = sorted(digests, key=lambda path: path.encode("utf-8"))
     return sha256_bytes("".join(f"{digests[path]}  ./{path}\n" for path in ordered).encode("utf-8"))
 
@@ -85,8 +85,8 @@ def _check_manifest(digests: dict[str, str], source: Path) -> None:
     raise UserError(Fault(str(source), rule, f"{found}, manifest digest {got[:12]}..."))
 
 
-def _files_of(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file that may belong to MAESTRO, in a zip or a folder."""
+def _iter_files(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Yields name and content of every file in a zip or folder that may belong to MAESTRO."""
     if source.is_file():
         yield from read_zip(source)
     elif source.is_dir():

@@ -1,8 +1,8 @@
-"""Ten performances of MAESTRO v3.0.0 (Hawthorne et al. 2019), small enough for a first try.
+"""The source "maestro-mini": ten performances of MAESTRO v3.0.0 (Hawthorne et al. 2019).
 
-They ship, byte for byte, in the source distribution of miditok 3.1.0 (Fradet et al. 2021), which any package
-index has; the rows below are facts from MAESTRO's table. Licensed CC BY-NC-SA 4.0: fetched, never
-redistributed here.
+The source distribution of miditok 3.1.0 (Fradet et al. 2021) contains them unchanged, so they can be
+downloaded from any package index; the rows below are from MAESTRO's table. Licensed CC BY-NC-SA 4.0: they are
+downloaded, not redistributed here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Runner = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 class MiniRow(NamedTuple):
-    """A performance of the ten: its number in the source distribution, and its row of the official table."""
+    """One of the ten performances: its number in the source distribution, and its row of MAESTRO's table."""
 
     number: int
     split: str
@@ -40,7 +40,7 @@ class MiniRow(NamedTuple):
     sha256: str
 
     def performance(self) -> Performance:
-        """The row as every other corpus has it."""
+        """Converts the row to a `Performance`."""
         audio = self.midi_filename.removesuffix(".midi") + ".wav"
         year = self.midi_filename.partition("/")[0]
         return Performance(
@@ -150,15 +150,15 @@ MINI = (
 
 
 def write_mini(folder: Path, *, cache: Path, run: Runner = subprocess.run) -> list[Performance]:
-    """Writes the ten performances below `folder`, under their official names, and returns their rows.
+    """Writes the ten performances to `folder`, under their official names, and returns their rows.
 
     Args:
-        folder: where to write.
-        cache: where the source distribution is kept; when it is there, no network is used.
-        run: `subprocess.run`, or what a test puts in its place.
+        folder: Folder to write.
+        cache: Folder in which the source distribution is cached; a cached one needs no network.
+        run: `subprocess.run`, or its replacement in tests.
 
     Raises:
-        UserError: the package index cannot be reached, or what it gives is not the pinned file.
+        UserError: The package index cannot be reached, or its file is not the pinned one.
     """
     rows = {row.number: row for row in MINI}
     written = []
@@ -181,7 +181,7 @@ def write_mini(folder: Path, *, cache: Path, run: Runner = subprocess.run) -> li
 
 
 def _fetch_sdist(cache: Path, run: Runner) -> Path:
-    """The pinned source distribution of miditok in the cache, fetched with pip from its index if need be."""
+    """Returns the cached source distribution of miditok, downloaded with pip if necessary."""
     cached = cache / SDIST
     if cached.is_file() and sha256_file(cached) == SDIST_SHA256:
         return cached
@@ -219,7 +219,7 @@ def _pip_fault(got: str) -> UserError:
 
 
 def _last_line(output: str) -> str:
-    """What pip says at the end: its last error, or its last line."""
+    """Returns the last error of pip's output, or its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["no word from pip"])[-1]

@@ -1,4 +1,4 @@
-"""Reading the corpus's MIDI files: isolated while nobody has vouched for them, by their digest ever after."""
+"""Reads the corpus's MIDI files: isolated the first time, later verified by their digest."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from coma_gen.core.sandbox import WorkerFailure, map_isolated
 from coma_gen.corpus.table import Performance
 from coma_gen.midi.io import notes_of, read_bytes, read_notes, read_song
 from coma_gen.midi.notes import Notes
-from coma_gen.midi.song import without_notes
+from coma_gen.midi.song import describe_missing_notes
 
 MEMORY = 2**30
-"""Bytes that reading one file may take."""
+"""Maximum memory in bytes to read one file."""
 
 SECONDS = 60.0
-"""How long it may take."""
+"""Maximum time to read one file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a first reading of one file gave.
+    """Result of reading one file for the first time.
 
     Attributes:
-        notes: how many.
-        seconds: how long the music is.
-        reason: why the file cannot be used; "" where it can.
-        got: what was found instead.
+        notes: Number of notes.
+        seconds: Length of the music.
+        reason: Rule that the file violates; "" for a valid file.
+        got: What was found instead.
     """
 
     notes: int = 0
@@ -39,7 +39,7 @@ class Reading:
 
 
 def read_all(paths: Sequence[Path]) -> list[Reading]:
-    """Reads files for the first time, in processes with bounded memory and time: none takes the run down."""
+    """Reads untrusted files in subprocesses with memory and time limits, so that none can end the run."""
     rule = f"must be readable within {SECONDS:g} s and {MEMORY // 2**20:,} MiB"
     readings = map_isolated(_read, paths, memory=MEMORY, seconds=SECONDS, desc="read")
     return [
@@ -49,14 +49,14 @@ def read_all(paths: Sequence[Path]) -> list[Reading]:
 
 
 def read_performance(corpus: Path, row: Performance) -> Notes:
-    """Reads a performance that the split has accepted, and proves that the file is still the one.
+    """Reads a performance of a split and verifies its digest.
 
     Args:
-        corpus: the folder that `midi_filename` is relative to.
-        row: of one of the split's tables.
+        corpus: Folder to which `midi_filename` is relative.
+        row: Row of one of the split's tables.
 
     Raises:
-        UserError: the file is missing, or holds something else than it did.
+        UserError: The file is missing or was changed.
     """
     path = corpus / row.midi_filename
     content = read_bytes(path, str(path))
@@ -73,5 +73,5 @@ def _read(path: Path) -> Reading:
         return Reading(reason=error.faults[0].rule, got=error.faults[0].got)
     notes = notes_of(song)
     if not len(notes):
-        return Reading(reason="must have notes", got=without_notes(song))
+        return Reading(reason="must have notes", got=describe_missing_notes(song))
     return Reading(len(notes), notes.end)

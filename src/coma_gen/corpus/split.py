@@ -1,8 +1,7 @@
-"""The corpus in three parts that learning may not mix up: train, validation and test.
+"""Divides the corpus into train, validation and test.
 
-Every MIDI file is read here for the first time, so that later stages meet only files that can be read; what
-cannot be read, was filtered or had to be moved is counted and reported, and more than the allowed number of
-unreadable files refuses the run.
+Every MIDI file is read here for the first time, so that later stages only see readable files. Files that are
+unreadable, filtered or moved are counted and reported; more unreadable files than allowed are an error.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ from coma_gen.core.errors import Fault
 from coma_gen.core.io import atomic_dir
 from coma_gen.corpus.filters import keep_composers
 from coma_gen.corpus.read import Reading, read_all
-from coma_gen.corpus.split_methods import Move, assign
-from coma_gen.corpus.table import CORPUS_TABLE, SPLITS, Performance, read_table, refuse, write_table
+from coma_gen.corpus.split_methods import Move, assign_splits
+from coma_gen.corpus.table import CORPUS_TABLE, SPLITS, Performance, raise_faults, read_table, write_table
 
 KIND = "split"
 LISTED = 20
-"""How many names a metrics file lists of each kind; the number is always whole."""
+"""Maximum number of names of each kind that a metrics file lists; counts are always complete."""
 
 
 def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[str, Any]:
-    """Divides data/corpus, as an artifact of kind "split": train.csv, validation.csv and test.csv.
+    """Writes an artifact of kind "split" with train.csv, validation.csv and test.csv.
 
     Args:
-        split: method, fractions, filters and how many unreadable files to bear.
-        corpus: an artifact of kind "corpus".
-        destination: the folder to make; replaced as a whole, or left alone on a fault.
+        split: Method, fractions, filters and the allowed number of unreadable files.
+        corpus: Artifact of kind "corpus".
+        destination: Folder to write; replaced as a whole, or left unchanged on an error.
 
     Returns:
-        metrics: for each split performances, hours and notes; unreadable (performances, files by reason,
-            each file with its reason); filtered (performances, composers); compositions_in_two_splits and
-            the first of them; moved. Lists are there where something is in them.
+        Metrics: for each split performances, hours and notes; unreadable (performances, files by reason, each
+        file with its reason); filtered (performances, composers); compositions_in_two_splits and the first of
+        them; moved. Empty lists are omitted.
 
     Raises:
-        UserError: a changed corpus, an unknown composer, too many unreadable files, or a split that would be
-            empty.
+        UserError: The corpus was changed, a composer is unknown, too many files are unreadable, or a split
+            would be empty.
     """
     manifest = verify_artifact(corpus, kind="corpus")
     rows = read_table(corpus / CORPUS_TABLE, folder=corpus)
@@ -57,13 +56,18 @@ def split_corpus(split: SplitParams, corpus: Path, destination: Path) -> dict[st
         row.midi_filename: reading for row, reading in zip(chosen, readings, strict=True) if reading.reason
     }
     _check_unreadable(unreadable, split.max_unreadable)
-    placed, moves = assign(good, split)
+    placed, moves = assign_splits(good, split)
     with atomic_dir(destination) as building:
         for name in SPLITS:
             write_table(building / f"{name}.csv", [row for row in placed if row.split == name])
         made_from = {"corpus": manifest.digest}
-        write_manifest(building, kind=KIND, made_from=made_from, settings={})  # the tables are all of it
-    return {**_sizes(placed), **_left_out(rows, chosen, unreadable), **_overlap(placed), **_moved(moves)}
+        write_manifest(building, kind=KIND, made_from=made_from, settings={})  # the tables are complete
+    return {
+        **_summarize_sizes(placed),
+        **_summarize_dropped(rows, chosen, unreadable),
+        **_summarize_overlap(placed),
+        **_summarize_moves(moves),
+    }
 
 
 def _check_unreadable(unreadable: dict[str, Reading], most: int) -> None:
@@ -72,10 +76,12 @@ def _check_unreadable(unreadable: dict[str, Reading], most: int) -> None:
     remedy = (
         f"mend or remove it, or allow more: split.max_unreadable is {most}, {len(unreadable)} are unreadable"
     )
-    refuse([Fault(name, reading.reason, reading.got, remedy) for name, reading in sorted(unreadable.items())])
+    raise_faults(
+        [Fault(name, reading.reason, reading.got, remedy) for name, reading in sorted(unreadable.items())]
+    )
 
 
-def _sizes(placed: Sequence[Performance]) -> dict[str, Any]:
+def _summarize_sizes(placed: Sequence[Performance]) -> dict[str, Any]:
     sizes: dict[str, Any] = {}
     for name in SPLITS:
         part = sorted((row for row in placed if row.split == name), key=lambda row: row.midi_filename)
@@ -88,7 +94,7 @@ def _sizes(placed: Sequence[Performance]) -> dict[str, Any]:
     return sizes
 
 
-def _left_out(
+def _summarize_dropped(
     rows: Sequence[Performance], chosen: Sequence[Performance], unreadable: dict[str, Reading]
 ) -> dict[str, Any]:
     reasons = Counter(reading.reason for reading in unreadable.values())
@@ -98,14 +104,14 @@ def _left_out(
         "unreadable": {
             "performances": len(unreadable),
             "reasons": dict(sorted(reasons.items())),
-            **_listed("files", files),
+            **_omit_empty("files", files),
         },
         "filtered": {"performances": len(rows) - len(chosen), "composers": len(composers)},
     }
 
 
-def _overlap(placed: Sequence[Performance]) -> dict[str, Any]:
-    """Compositions that a model may have been trained on and meets again in a test."""
+def _summarize_overlap(placed: Sequence[Performance]) -> dict[str, Any]:
+    """Counts the compositions that are in more than one split, so that a model is tested on known ones."""
     where: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in placed:
         where[row.composer, row.title].add(row.split)
@@ -116,15 +122,15 @@ def _overlap(placed: Sequence[Performance]) -> dict[str, Any]:
     ]
     return {
         "compositions_in_two_splits": len(shared),
-        **_listed("compositions_in_two_splits_named", names[:LISTED]),
+        **_omit_empty("compositions_in_two_splits_named", names[:LISTED]),
     }
 
 
-def _moved(moves: Sequence[Move]) -> dict[str, Any]:
+def _summarize_moves(moves: Sequence[Move]) -> dict[str, Any]:
     named = [f"{move.midi_filename}: {move.source} to {move.target}" for move in moves]
-    return {"moved": len(moves), **_listed("moved_named", named[:LISTED])}
+    return {"moved": len(moves), **_omit_empty("moved_named", named[:LISTED])}
 
 
-def _listed(name: str, items: list[str]) -> dict[str, list[str]]:
-    """A list under its name, where something is in it: DVC cannot read an empty one among plots."""
+def _omit_empty(name: str, items: list[str]) -> dict[str, list[str]]:
+    """Returns {name: items} without empty lists, which DVC cannot read among plots."""
     return {name: items} if items else {}

@@ -1,8 +1,8 @@
-"""Which performance goes into which split: by the table, by content, by composition or by lot.
+"""Methods of assigning performances to splits: by the table, by content, by composition or at random.
 
-Where the split is ours to make, a performance has a number in [0, 1) from the digest of its bytes:
-below the test fraction it is test, below the two fractions validation, above them train. So a file stays
-where it is when others are added, whatever it is called.
+Where the table has no split, a performance gets a number in [0, 1) from the digest of its bytes: below the
+test fraction it is test, below the sum of both fractions validation, otherwise train. A file therefore stays
+in its split when other files are added, whatever its name.
 
     0 ├── test ──┼─ validation ─┼──────────────── train ────────────────┤ 1
 """
@@ -22,28 +22,27 @@ from coma_gen.corpus.table import SPLITS, Performance
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A performance that was moved because a split would have been empty."""
+    """A performance that was moved to fill an empty split."""
 
     midi_filename: str
     source: str
     target: str
 
 
-def assign(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Performance], list[Move]]:
-    """Gives every performance its split, by `split.method`.
+def assign_splits(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Performance], list[Move]]:
+    """Assigns every performance to a split by `split.method`.
 
     Args:
-        rows: readable performances with their SHA-256.
-        split: the method, its fractions and its seed.
+        rows: Readable performances with their SHA-256.
+        split: Method, fractions and seed.
 
     Returns:
-        the rows in order of `midi_filename`, each with a split, none of which is empty; and what had to be
-        moved.
+        The rows sorted by `midi_filename`, each with a split, and the moves that were necessary. No split is
+        empty.
 
     Raises:
-        UserError: the fractions leave no train, there are fewer than three performances (or compositions), or
-            the
-            table leaves a split empty.
+        UserError: The fractions leave nothing for train, there are fewer than three performances (or
+            compositions), or the table leaves a split empty.
     """
     if split.validation_fraction + split.test_fraction >= 1:
         got = f"{split.validation_fraction} + {split.test_fraction}"
@@ -56,21 +55,19 @@ def assign(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Perfor
         )
     ordered = sorted(rows, key=lambda row: row.midi_filename)
     if split.method == "by-composition":
-        return _by_composition(ordered, split), []
+        return _split_by_composition(ordered, split), []
     if split.method == "by-file":
-        return _by_file(ordered, split), []
-    return _official(ordered, split)
+        return _split_by_file(ordered, split), []
+    return _split_by_table(ordered, split)
 
 
 def hash_fraction(sha256: str) -> float:
-    """A performance's number in [0, 1), a function of its bytes."""
+    """Computes the number in [0, 1) of a performance from its digest."""
     return int(sha256_bytes(f"split/{sha256}".encode())[:13], 16) / 16**13
 
 
-def _official(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Performance], list[Move]]:
-    """The table's own split; by content for rows that have none, moving the nearest where a split is
-    empty.
-    """
+def _split_by_table(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Performance], list[Move]]:
+    """Uses the table's split, else the content; fills an empty split with the nearest row."""
     bounds = {
         "test": (0.0, split.test_fraction),
         "validation": (split.test_fraction, split.test_fraction + split.validation_fraction),
@@ -98,10 +95,8 @@ def _official(rows: Sequence[Performance], split: SplitParams) -> tuple[list[Per
     return [replace(row, split=given[row.midi_filename]) for row in rows], moves
 
 
-def _by_composition(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:
-    """No composition in two splits: whole compositions, in an order drawn by the seed, fill test, then
-    validation.
-    """
+def _split_by_composition(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:
+    """Keeps each composition in one split: compositions in random order fill test, then validation."""
     sizes = Counter((row.composer, row.title) for row in rows)
     if len(sizes) < len(SPLITS):
         rule = "must leave at least 3 compositions for 3 splits"
@@ -110,23 +105,23 @@ def _by_composition(rows: Sequence[Performance], split: SplitParams) -> list[Per
         sizes, key=lambda work: sha256_bytes("\x00".join([str(split.seed), *work]).encode("utf-8"))
     )
     smallest_first = sorted(drawn, key=lambda work: sizes[work])
-    targets = _targets(len(rows), split)
+    targets = _compute_sizes(len(rows), split)
     placed: dict[tuple[str, str], str] = {}
-    # test leaves at least two compositions to the others, validation one
+    # test leaves at least two compositions for the other splits, validation one
     for name, reserve in (("test", 2), ("validation", 1)):
-        room = targets[name]
+        remaining = targets[name]
         for work in drawn:
-            if work not in placed and sizes[work] <= room and len(sizes) - len(placed) > reserve:
+            if work not in placed and sizes[work] <= remaining and len(sizes) - len(placed) > reserve:
                 placed[work] = name
-                room -= sizes[work]
-        if room == targets[name]:
+                remaining -= sizes[work]
+        if remaining == targets[name]:
             placed[next(work for work in smallest_first if work not in placed)] = name
     return [replace(row, split=placed.get((row.composer, row.title), "train")) for row in rows]
 
 
-def _by_file(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:
-    """By lot, performance by performance: recordings of one composition land on both sides."""
-    targets = _targets(len(rows), split)
+def _split_by_file(rows: Sequence[Performance], split: SplitParams) -> list[Performance]:
+    """Assigns performances at random; recordings of one composition may be in different splits."""
+    targets = _compute_sizes(len(rows), split)
     names = ["test"] * targets["test"] + ["validation"] * targets["validation"]
     names += ["train"] * (len(rows) - len(names))
     order = generator(split.seed, "split by file").permutation(len(rows)).tolist()
@@ -134,8 +129,8 @@ def _by_file(rows: Sequence[Performance], split: SplitParams) -> list[Performanc
     return [replace(row, split=given[index]) for index, row in enumerate(rows)]
 
 
-def _targets(count: int, split: SplitParams) -> dict[str, int]:
-    """How many performances test and validation should have: at least one each, and one left for train."""
+def _compute_sizes(count: int, split: SplitParams) -> dict[str, int]:
+    """Returns the sizes of test and validation: at least one each, leaving at least one for train."""
     test = min(max(1, round(count * split.test_fraction)), count - 2)
     validation = min(max(1, round(count * split.validation_fraction)), count - test - 1)
     return {"test": test, "validation": validation}

@@ -1,12 +1,12 @@
-"""A synthetic pianist: seeded music for a machine without a network, and for tests.
+"""The source "synthetic": generated piano music for machines without a network, and for tests.
 
-Four made-up composers with textures of their own write pieces in a key, in phrases over functional harmony,
-around a motif; a performer plays them with rubato, dynamics, uneven fingers and, where the texture asks for
-it, pedal. There is structure to learn at every distance, but it is not real music: say "synthetic" wherever
-its numbers stand.
+Four fictional composers, each with a texture, write pieces in a key, in phrases over functional harmony,
+around a motif. A simulated pianist plays them with rubato, dynamics, timing noise and, depending on the
+texture, pedal. The music has structure at every distance, but it is not real music: label its results
+"synthetic".
 
-The same bytes on every machine: no random number but `random.Random.random()`, no function of libm, every
-time a whole tick.
+The bytes are the same on every machine: the only random numbers are those of `random.Random.random()`, no
+libm function is used, and every time is a whole tick.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from coma_gen.midi.notes import Notes
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11)
 KEYS = ("C", "D-flat", "D", "E-flat", "E", "F", "F-sharp", "G", "A-flat", "A", "B-flat", "B")
 MOVES = {0: (3, 4, 5, 1), 1: (4, 4, 6), 2: (5, 3), 3: (4, 0, 1), 4: (0, 0, 5), 5: (3, 1, 4), 6: (0,)}
-"""Which degree's chord may follow which: tonic, subdominant, dominant and back."""
+"""Scale degree of a chord -> degrees that may follow: tonic, subdominant, dominant and back."""
 
 SPLIT_PATTERN = ("train", "validation", "test", *["train"] * 7)
 FINAL_CHORD_SECONDS = 2.0
 RESTRIKE_TICKS = TICKS_PER_SECOND // 20
-"""The shortest time between two strokes of one key."""
+"""The shortest time between two onsets of one key."""
 
 Event = tuple[float, float, int, float]
 """Beat, length in beats, pitch, emphasis (about -1 to 1)."""
@@ -38,7 +38,7 @@ Stroke = tuple[int, int, int, int]
 
 
 class Dice:
-    """The only source of chance here."""
+    """The only source of random numbers in this module."""
 
     def __init__(self, *labels: object) -> None:
         self._random = random.Random("/".join(map(str, labels)))  # noqa: S311 (music, not secrets)
@@ -48,23 +48,23 @@ class Dice:
         return low + (high - low) * self._random.random()
 
     def pick(self, options: Sequence[int]) -> int:
-        """One of the options."""
+        """Returns one of the options at random."""
         return options[int(self._random.random() * len(options))]
 
     def chance(self, probability: float) -> bool:
-        """True so often."""
+        """Returns True with the given probability."""
         return self._random.random() < probability
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticPiece:
-    """What stays the same through a piece.
+    """Constant properties of a piece.
 
     Attributes:
-        tonic: pitch of the tonic below middle C.
-        scale: semitones of the seven degrees.
-        beats: of a bar.
-        motif: (beat, length in beats, steps of the scale above the anchor), within a bar.
+        tonic: Pitch of the tonic below middle C.
+        scale: Semitones of the seven degrees.
+        beats: Beats per bar.
+        motif: One bar of (beat, length in beats, scale steps above the anchor).
     """
 
     tonic: int
@@ -73,15 +73,15 @@ class SyntheticPiece:
     motif: tuple[tuple[float, float, int], ...]
 
     def pitch(self, degree: int) -> int:
-        """The pitch of a degree, counted through the octaves: 0 the tonic, 7 an octave above it."""
+        """Returns the pitch of a scale degree: 0 is the tonic, 7 an octave above it."""
         return self.tonic + 12 * (degree // 7) + self.scale[degree % 7]
 
 
 Texture = Callable[[SyntheticPiece, float, int, int], list[Event]]
-"""(piece, first beat of the bar, degree of its chord, anchor of the melody) -> the notes of the bar."""
+"""(piece, first beat of the bar, degree of its chord, anchor of the melody) -> notes of the bar."""
 
 
-def _melody(piece: SyntheticPiece, beat: float, anchor: int, octave: int = 7) -> list[Event]:
+def _write_melody(piece: SyntheticPiece, beat: float, anchor: int, octave: int = 7) -> list[Event]:
     return [
         (beat + start, length * 0.95, piece.pitch(anchor + steps + octave), 0.4 if start == 0 else 0.15)
         for start, length, steps in piece.motif
@@ -100,24 +100,22 @@ def _chorale(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> li
 def _nocturne(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> list[Event]:
     figure = (-7, -3, 0, 2, 4, 2, 0, -3)
     left = [(beat + 0.5 * at, 0.5, piece.pitch(degree + step), -0.5) for at, step in enumerate(figure)]
-    return left + _melody(piece, beat, anchor)
+    return left + _write_melody(piece, beat, anchor)
 
 
 def _waltz(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> list[Event]:
     chords = [(beat + at, 0.6, piece.pitch(degree + step), -0.5) for at in (1.0, 2.0) for step in (0, 2, 4)]
-    return [(beat, 0.9, piece.pitch(degree - 7), 0.1), *chords, *_melody(piece, beat, anchor)]
+    return [(beat, 0.9, piece.pitch(degree - 7), 0.1), *chords, *_write_melody(piece, beat, anchor)]
 
 
 def _invention(piece: SyntheticPiece, beat: float, degree: int, anchor: int) -> list[Event]:
-    answer = _melody(piece, beat + piece.beats / 2, degree, octave=-7)
-    return _melody(piece, beat, anchor) + [event for event in answer if event[0] < beat + piece.beats]
+    answer = _write_melody(piece, beat + piece.beats / 2, degree, octave=-7)
+    return _write_melody(piece, beat, anchor) + [event for event in answer if event[0] < beat + piece.beats]
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A made-up composer: texture, beats of a bar, slowest and fastest beats a second, motif's note values,
-    pedal.
-    """
+    """A fictional composer: texture, keys, beats per bar and per second, note values, pedal."""
 
     composer: str
     form: str
@@ -139,16 +137,16 @@ PROFILES = (
 
 
 def write_synthetic(folder: Path, *, performances: int, seconds: float, seed: int) -> list[Performance]:
-    """Writes `performances` MIDI files below `folder` and returns their rows.
+    """Writes `performances` MIDI files to `folder` and returns their rows.
 
-    The composers take turns; of ten performances eight are for training, one for validation, one for test, so
-    that no split is empty from three performances on.
+    The composers alternate. Of ten performances eight are for training, one for validation and one for test;
+    from three performances on, no split is empty.
 
     Args:
-        folder: where to write; made if need be.
-        performances: how many.
-        seconds: length of each.
-        seed: another seed, other music; the first n performances do not depend on how many there are.
+        folder: Folder to write; created if necessary.
+        performances: Number of performances.
+        seconds: Length of each.
+        seed: Seed of the music; the first n performances do not depend on their number.
     """
     rows = []
     for index in range(performances):
@@ -164,22 +162,22 @@ def write_synthetic(folder: Path, *, performances: int, seconds: float, seed: in
 
 
 def compose(profile: Profile, dice: Dice, *, number: int, seconds: float) -> tuple[str, Notes]:
-    """One piece of a composer, played: its title and its notes, exactly `seconds` long (to the tick)."""
+    """Composes and performs one piece; returns its title and notes, exactly `seconds` long (to the tick)."""
     key, is_minor = dice.pick(profile.keys), dice.chance(0.4)
     piece = SyntheticPiece(48 + key - (12 if key > 6 else 0), MINOR if is_minor else MAJOR, profile.beats, ())
-    piece = SyntheticPiece(piece.tonic, piece.scale, profile.beats, _motif(profile, dice))
+    piece = SyntheticPiece(piece.tonic, piece.scale, profile.beats, _write_motif(profile, dice))
     player = _Player(profile, dice, last=seconds - FINAL_CHORD_SECONDS)
     half = True
     while not player.is_done:
-        player.play_phrase(_phrase(profile, piece, dice, half=half))
+        player.play_phrase(_write_phrase(profile, piece, dice, half=half))
         half = not half
     chord = [piece.pitch(degree) for degree in (-7, 0, 2, 4, 7)]
     title = f"{profile.form} No. {number} in {KEYS[key]} {'minor' if is_minor else 'Major'}"
     return title, player.finish(chord, seconds)
 
 
-def _motif(profile: Profile, dice: Dice) -> tuple[tuple[float, float, int], ...]:
-    """A bar's worth of note values with a contour that mostly moves by step."""
+def _write_motif(profile: Profile, dice: Dice) -> tuple[tuple[float, float, int], ...]:
+    """Composes one bar of note values with a contour that mostly moves by step."""
     notes, at, steps = [], 0.0, 0
     while at < profile.beats:
         left = profile.beats - at
@@ -190,10 +188,8 @@ def _motif(profile: Profile, dice: Dice) -> tuple[tuple[float, float, int], ...]
     return tuple(notes)
 
 
-def _phrase(profile: Profile, piece: SyntheticPiece, dice: Dice, *, half: bool) -> list[list[Event]]:
-    """Bars of events over a progression that closes on the dominant (half) or the tonic; beats count from
-    0.
-    """
+def _write_phrase(profile: Profile, piece: SyntheticPiece, dice: Dice, *, half: bool) -> list[list[Event]]:
+    """Composes bars over a progression that ends on the dominant (`half`) or the tonic, from beat 0."""
     bars = dice.pick((4, 4, 8))
     degrees = [0]
     while len(degrees) < bars - 2:
@@ -208,7 +204,7 @@ def _phrase(profile: Profile, piece: SyntheticPiece, dice: Dice, *, half: bool) 
 
 
 class _Player:
-    """Plays phrase after phrase: beats become seconds, emphasis becomes velocity, harmony becomes pedal."""
+    """Performs phrases: converts beats to seconds, emphasis to velocity, and bars to pedal."""
 
     def __init__(self, profile: Profile, dice: Dice, *, last: float) -> None:
         self._profile = profile
@@ -227,7 +223,7 @@ class _Player:
         return self._now >= self._last
 
     def play_phrase(self, bars: list[list[Event]]) -> None:
-        """Plays a phrase that swells to its middle and slows down at its end."""
+        """Plays a phrase with a crescendo to its middle and a ritardando at its end."""
         beats = len(bars) * self._profile.beats
         starts = [self._now]
         for whole in range(beats + self._profile.beats):
@@ -236,7 +232,10 @@ class _Player:
         for index, bar in enumerate(bars):
             first = index * self._profile.beats
             if self._profile.pedal:
-                down, up = _ticks(starts[first] + 0.06), _ticks(starts[first + self._profile.beats] - 0.02)
+                down, up = (
+                    _to_ticks(starts[first] + 0.06),
+                    _to_ticks(starts[first + self._profile.beats] - 0.02),
+                )
                 self._pedal.append((down, up))
             for beat, length, pitch, emphasis in bar:
                 self._play(starts, beats, beat, length, pitch, emphasis)
@@ -248,13 +247,13 @@ class _Player:
         phase = beat / beats
         swell = 4.0 * phase * (1.0 - phase)
         force = self._loudness + 16.0 * swell + 18.0 * emphasis + self._dice.between(-4.0, 4.0)
-        onset = _ticks(_at(starts, beat) + self._dice.between(-0.003, 0.003))
-        end = _ticks(_at(starts, min(beat + length, float(len(starts) - 1))))
+        onset = _to_ticks(_beat_to_seconds(starts, beat) + self._dice.between(-0.003, 0.003))
+        end = _to_ticks(_beat_to_seconds(starts, min(beat + length, float(len(starts) - 1))))
         self._notes.append((onset, max(1, end - onset), pitch, max(1, min(127, int(force)))))
 
     def finish(self, chord: Sequence[int], seconds: float) -> Notes:
-        """Ends with a chord of two seconds under the pedal; what was to sound later is left out."""
-        start, end = _ticks(self._last), _ticks(seconds)
+        """Ends with a chord of two seconds; later notes are dropped."""
+        start, end = _to_ticks(self._last), _to_ticks(seconds)
         notes = [
             (on, min(length, start - on), pitch, force)
             for on, length, pitch, force in self._notes
@@ -263,14 +262,14 @@ class _Player:
         force = int(self._loudness)
         notes += [(start, end - start, pitch, force + self._dice.pick((0, 2, 4))) for pitch in chord]
         pedal = [(down, min(up, start)) for down, up in self._pedal if down < start]
-        onset, length, pitch, velocity = zip(*_playable(notes), strict=True)
+        onset, length, pitch, velocity = zip(*_make_playable(notes), strict=True)
         return Notes.of(
-            _seconds(onset), _seconds(length), pitch, velocity, [_seconds(pair) for pair in pedal]
+            _to_seconds(onset), _to_seconds(length), pitch, velocity, [_to_seconds(pair) for pair in pedal]
         )
 
 
-def _playable(notes: list[Stroke]) -> list[Stroke]:
-    """What ten fingers can do: a key is released before it is struck again, and not struck twice at once."""
+def _make_playable(notes: list[Stroke]) -> list[Stroke]:
+    """Makes notes playable: a key is released before it is struck again, and not struck twice at once."""
     played: list[Stroke] = []
     last: dict[int, int] = {}
     for on, length, pitch, force in sorted(notes):
@@ -286,15 +285,15 @@ def _playable(notes: list[Stroke]) -> list[Stroke]:
     return played
 
 
-def _at(starts: list[float], beat: float) -> float:
-    """Seconds of a beat, linear between the beats."""
+def _beat_to_seconds(starts: list[float], beat: float) -> float:
+    """Converts a beat to seconds by linear interpolation."""
     whole = min(int(beat), len(starts) - 2)
     return starts[whole] + (starts[whole + 1] - starts[whole]) * (beat - whole)
 
 
-def _ticks(seconds: float) -> int:
+def _to_ticks(seconds: float) -> int:
     return max(0, int(seconds * TICKS_PER_SECOND + 0.5))
 
 
-def _seconds(ticks: Sequence[int]) -> list[float]:
+def _to_seconds(ticks: Sequence[int]) -> list[float]:
     return [tick / TICKS_PER_SECOND for tick in ticks]

@@ -1,7 +1,7 @@
-"""Performance: one recording, one row; the table that runs from the corpus to the score of each piece.
+"""The table of performances, one row per recording, used from the corpus to the scores of each piece.
 
-The columns are MAESTRO's own (Hawthorne et al. 2019), so that its CSV is a table already; later stages only
-add columns. Whatever is wrong with a table is reported at once, each fault with its row and value.
+The columns are those of MAESTRO (Hawthorne et al. 2019), so that its CSV is a valid table; later stages only
+add columns. All faults of a table are reported together, each with its row and value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from coma_gen.core.io import check_file, write_atomic
 
 SPLITS = ("train", "validation", "test")
 MIDI_SUFFIXES = (".mid", ".midi", ".smf", ".kar", ".rmi")
-"""Names of MIDI files; those that hold something else (.rmi wraps its music) are refused by the split."""
+"""Suffixes of MIDI files; files with other content (.rmi is a container) are reported by the split."""
 CORPUS_TABLE = "corpus.csv"
 REQUIRED = ("canonical_composer", "canonical_title", "midi_filename", "duration")
 COLUMNS = (
@@ -33,19 +33,19 @@ COLUMNS = (
     "duration",
     "sha256",
 )
-TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-"""Characters that turn the direction of writing: a name with them reads as another."""
+DIRECTION_CHANGES = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+"""Bidirectional classes that change the direction of writing, so that a name reads as another."""
 NOTES = "notes"
-"""A column that the split adds."""
+"""The column that the split adds."""
 MAX_FAULTS = 20
-"""More faults than this are counted, not listed."""
+"""Maximum number of faults that are listed; further ones are counted."""
 
 MAX_BYTES = 256 * 2**20
 NEAR = 0.8
-"""How like a name of a column (0 to 1) a header must be to be one that was mistyped."""
+"""Similarity to a column's name (0 to 1) from which a header is reported as mistyped."""
 
 MAX_DURATION = 86_400.0
-"""Seconds of one performance."""
+"""Maximum length of a performance in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,15 @@ class Performance:
     """One recording of one composition.
 
     Attributes:
-        composer: as the corpus spells it; may hold "/".
-        title: of the composition.
-        split: "train", "validation" or "test"; "" where nobody has said.
-        year: of the recording; "" where unknown.
-        midi_filename: posix path relative to the corpus folder.
-        duration: seconds.
-        sha256: of the MIDI file; "" where not yet known.
-        notes: how many; None where not yet counted.
-        audio_filename: as the corpus names it; no audio is used.
+        composer: Composer as spelled in the corpus; may contain "/".
+        title: Title of the composition.
+        split: "train", "validation" or "test"; "" if not assigned.
+        year: Year of the recording; "" if unknown.
+        midi_filename: Posix path relative to the corpus folder.
+        duration: Length in seconds.
+        sha256: SHA-256 of the MIDI file; "" if not yet known.
+        notes: Number of notes; None if not yet counted.
+        audio_filename: Name in the corpus; the audio is not used.
     """
 
     composer: str
@@ -76,18 +76,17 @@ class Performance:
 
 
 def read_table(path: Path, *, folder: Path | None = None) -> list[Performance]:
-    """Reads a table of performances; UTF-8 with or without a byte order mark, any line ends.
+    """Reads a table of performances in UTF-8, with or without a byte order mark, with any line endings.
 
-    A column's name is taken in any case and with spaces around it; one that is nearly ours is refused;
-    further columns are ignored. Composers and titles come in one form of Unicode (`plain_text`).
+    Column names may differ in case and surrounding spaces; nearly correct names are errors; other columns are
+    ignored. Composers and titles are normalized (`plain_text`).
 
     Args:
-        path: a CSV with at least the columns `REQUIRED`.
-        folder: where every `midi_filename` must exist; None does not look.
+        path: CSV file with at least the columns `REQUIRED`.
+        folder: Folder in which every `midi_filename` must exist; None skips this check.
 
     Raises:
-        UserError: with one fault for each missing column, ill-typed value, unknown split, duplicate or
-            missing file.
+        UserError: One fault for each missing column, invalid value, unknown split, duplicate or missing file.
     """
     rows = _read_rows(path)
     faults: list[Fault] = []
@@ -95,30 +94,26 @@ def read_table(path: Path, *, folder: Path | None = None) -> list[Performance]:
     lines: dict[str, int] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
-        found = _row_faults(where, row)
+        found = _check_row(where, row)
         name = row["midi_filename"]
         if name in lines:
             found.append(
-                Fault(
-                    where, f"a midi_filename must not stand twice (it is in line {lines[name]})", repr(name)
-                )
+                Fault(where, f"midi_filename must be unique (it is also in line {lines[name]})", repr(name))
             )
         elif not found and folder is not None and not (folder / name).is_file():
             found.append(Fault(where, "its MIDI file must exist", str(folder / name)))
         lines.setdefault(name, line)
         faults += found
         if not found:
-            performances.append(_performance(row))
-    refuse(faults)
+            performances.append(_parse_performance(row))
+    raise_faults(faults)
     if not performances:
         raise UserError(Fault(str(path), "must hold at least one performance", "none"))
     return performances
 
 
 def write_table(path: Path, performances: Iterable[Performance]) -> None:
-    """Writes a table, sorted by `midi_filename`, byte-stable; a column `notes` is there when every row has
-    one.
-    """
+    """Writes a table sorted by `midi_filename`, byte-stable; with a column `notes` if all rows have it."""
     rows = sorted(performances, key=lambda row: row.midi_filename)
     counted = bool(rows) and all(row.notes is not None for row in rows)
     text = io.StringIO()
@@ -131,11 +126,11 @@ def write_table(path: Path, performances: Iterable[Performance]) -> None:
     write_atomic(path, text.getvalue())
 
 
-def refuse(faults: Sequence[Fault]) -> None:
-    """Raises what was found, at most `MAX_FAULTS` of it and how many more.
+def raise_faults(faults: Sequence[Fault]) -> None:
+    """Raises the faults, if any: at most `MAX_FAULTS`, and the number of further ones.
 
     Raises:
-        UserError: when there is a fault.
+        UserError: There is a fault.
     """
     if not faults:
         return
@@ -145,7 +140,7 @@ def refuse(faults: Sequence[Fault]) -> None:
 
 
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of every row that is not empty."""
+    """Reads line number and cells by column of every non-empty row."""
     check_file(path)
     try:
         with path.open("rb") as file:
@@ -166,7 +161,7 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise UserError(Fault(where, "must be a row of CSV", str(error))) from None
     header = [column_name(cell) for cell in header]
     got = ", ".join(header) or "an empty file"
-    faults = [*_mistyped(path, header)]
+    faults = [*_find_mistyped(path, header)]
     faults += [
         Fault(str(path), f"must have a column '{name}'", got) for name in REQUIRED if name not in header
     ]
@@ -175,18 +170,18 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     ]
     rule, width = f"must have {len(header)} cells as the header has", len(header)
     faults += [Fault(f"{path}, line {line}", rule, str(len(row))) for line, row in lines if len(row) != width]
-    refuse(faults)
+    raise_faults(faults)
     return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
 
 
 def column_name(cell: str) -> str:
-    """A column's name as we write it, where only case, spaces or invisible characters are otherwise."""
+    """Normalizes the case, spaces and invisible characters of a known column's name."""
     visible = "".join(each for each in cell if unicodedata.category(each) != "Cf").strip()
     return visible.casefold() if visible.casefold() in (*COLUMNS, NOTES) else visible
 
 
-def _mistyped(path: Path, header: Sequence[str]) -> list[Fault]:
-    """Columns whose names are nearly those of columns that are not there."""
+def _find_mistyped(path: Path, header: Sequence[str]) -> list[Fault]:
+    """Returns faults of columns whose names are close to those of missing columns."""
     absent = [name for name in (*COLUMNS, NOTES) if name not in header]
     faults = []
     for name in header:
@@ -198,7 +193,7 @@ def _mistyped(path: Path, header: Sequence[str]) -> list[Fault]:
     return faults
 
 
-def _row_faults(where: str, row: dict[str, str]) -> list[Fault]:
+def _check_row(where: str, row: dict[str, str]) -> list[Fault]:
     checks: list[tuple[str, Callable[[str], bool], str]] = [
         ("canonical_composer", _is_text, "must be text, not empty, without control characters"),
         ("canonical_title", _is_text, "must be text, not empty, without control characters"),
@@ -221,7 +216,7 @@ def _row_faults(where: str, row: dict[str, str]) -> list[Fault]:
     ]
 
 
-def _performance(row: dict[str, str]) -> Performance:
+def _parse_performance(row: dict[str, str]) -> Performance:
     return Performance(
         composer=plain_text(row["canonical_composer"]),
         title=plain_text(row["canonical_title"]),
@@ -236,16 +231,16 @@ def _performance(row: dict[str, str]) -> Performance:
 
 
 def plain_text(text: str) -> str:
-    """A composer or title in one form: composed letters, and plain spaces for those of other widths.
+    """Normalizes a composer or title to NFC with plain spaces.
 
-    Two ways to write one name would be two composers, and one composition could land in two splits.
+    Otherwise two spellings of one name would be two composers, and one composition could be in two splits.
     """
     composed = unicodedata.normalize("NFC", text)
     return "".join(" " if unicodedata.category(each) == "Zs" else each for each in composed)
 
 
 def _is_clean(cell: str) -> bool:
-    """Whether a terminal, a log or a page may show it as it is."""
+    """Whether text can be shown unescaped in a terminal, a log or a page."""
     return not any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in cell)
 
 
@@ -272,7 +267,7 @@ def _is_count(cell: str) -> bool:
 
 
 def is_midi_name(cell: str) -> bool:
-    """Whether a path to a MIDI file is relative, posix, legible, and stays below its folder."""
+    """Whether a path to a MIDI file is relative, posix, printable, and stays inside its folder."""
     path = PurePosixPath(cell)
     return (
         path.suffix.lower() in MIDI_SUFFIXES
@@ -280,6 +275,6 @@ def is_midi_name(cell: str) -> bool:
         and not re.match(r"[A-Za-z]:", cell)
         and "\\" not in cell
         and _is_clean(cell)
-        and not any(unicodedata.bidirectional(each) in TURNING for each in cell)
+        and not any(unicodedata.bidirectional(each) in DIRECTION_CHANGES for each in cell)
         and not any(part in ("", ".", "..") for part in cell.split("/"))
     )

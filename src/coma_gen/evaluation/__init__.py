@@ -1,1 +1,1 @@
-"""What the numbers mean: likelihood scores, n-gram baselines, music measures."""
+"""Evaluation: likelihood scores, n-gram baselines, music measures and memorization."""

@@ -1,4 +1,4 @@
-"""The stage `baseline`: n-grams on the same tokens, in the same figures as the model."""
+"""The stage `baseline`: scores n-gram models on the same tokens and with the same figures as the model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def score_baselines(params: BaselineParams, shards: Path, tokenizer: Path, *, re
     """Fits the n-grams on the train split and scores validation and test.
 
     Returns:
-        split -> baseline -> figures.
+        Split -> baseline -> figures.
 
     Raises:
-        UserError: when a folder is not whole, or the tokenizer is not that of the shards.
+        UserError: A folder is incomplete or changed, or the tokenizer is not that of the shards.
     """
     made_with = verify_artifact(shards, kind="shards").made_from.get("tokenizer")
     if verify_artifact(tokenizer, kind="tokenizer").digest != made_with:

@@ -1,7 +1,7 @@
-"""Confidence of a ratio of sums by the bootstrap over groups (Efron 1979).
+"""Confidence interval of a ratio of sums by the cluster bootstrap (Efron 1979).
 
-Performances of one composition are not independent, so that whole compositions are drawn, not files. With
-fewer than two compositions there is nothing to draw from, and no interval is given.
+Performances of one composition are not independent, so whole compositions are resampled, not files. With
+fewer than two compositions there is no interval.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def ratio_interval(
     resamples: int,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """The 95% interval of sum(numerators) / sum(denominators) when groups are drawn with replacement.
+    """Computes the 95% interval of sum(numerators) / sum(denominators), resampling groups with replacement.
 
     Args:
-        numerators: (N,) such as bits of each performance.
-        denominators: (N,) such as notes of each performance.
-        groups: N labels; rows of one label are drawn together.
-        resamples: how many draws.
-        seed: of the draws.
+        numerators: (N,) for example bits of each performance.
+        denominators: (N,) for example notes of each performance.
+        groups: N labels; rows with one label are resampled together.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
 
     Returns:
         (low, high), or None with fewer than two groups.

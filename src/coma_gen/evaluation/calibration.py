@@ -1,9 +1,9 @@
-"""Whether the model is right on average, and what truncation makes of it: by type of token, on test music.
+"""Calibration of the model by type of token on test music, before and after truncation.
 
-At each token of real music the model has a distribution over what comes next. Where a duration comes next,
-its mean over the durations is what the model expects, and over many tokens these should agree with the
-durations that came. What is drawn follows the distribution after temperature and truncation, whose mean may
-be another: then the music drifts, as each note conditions those after it.
+At each token of real music the model predicts a distribution over the next token. Where the next token is a
+duration, the mean of the distribution over durations is the duration that the model expects; averaged over
+many tokens, it should equal the mean of the actual durations. Samples are drawn from the distribution after
+temperature and truncation, whose mean may differ: then the music drifts, since each note conditions the next.
 
 Shapes: T tokens, V vocabulary.
 """
@@ -27,7 +27,7 @@ from coma_gen.tokenizer.grammar import Grammar
 from coma_gen.tokenizer.vocabulary import Vocabulary
 
 WINDOW = 512
-"""Tokens that are read from nothing; the second half of them count."""
+"""Tokens of a window; only its second half is counted."""
 Floats = npt.NDArray[np.float64]
 Figures = dict[str, dict[str, float]]
 
@@ -35,27 +35,27 @@ Figures = dict[str, dict[str, float]]
 def calibrate_sampler(
     params: SampleParams, model: Path, shards: Path, *, device: str, threads: int
 ) -> Figures:
-    """Reads at most `params.excerpts` windows of test performances, evenly over them.
+    """Compares real, predicted and sampled values on at most `params.excerpts` windows of the test split.
 
     Args:
-        params: the sample section: how tokens are chosen.
-        model: what the train stage wrote.
-        shards: tokens of the same tokenizer.
-        device: as `runtime.device`.
-        threads: as `runtime.threads`.
+        params: The sample section, with the sampling parameters.
+        model: Folder of the train stage.
+        shards: Shards of the same tokenizer.
+        device: `runtime.device`.
+        threads: `runtime.threads`.
 
     Returns:
-        See `means_by_type`. Nothing under byte-pair encoding, where an id has several values.
+        See `means_by_type`. Empty under byte-pair encoding, where an id has several values.
     """
     vocabulary = Vocabulary.load(model / "tokenizer")
     if vocabulary.learned:
         return {}
-    torch_device, grammar, choice = choose_device(device), Grammar.of(vocabulary), SamplingParams.of(params)
+    torch_device, grammar, sampling = choose_device(device), Grammar.of(vocabulary), SamplingParams.of(params)
     special = [vocabulary.pad_id, vocabulary.bos_id, vocabulary.eos_id]
-    came, expected, drawn = [], [], []
+    observed, expected, drawn = [], [], []
     with deterministic(threads, torch_device), torch.inference_mode():
         conformer = load_model(model, device=torch_device).model.eval()
-        for piece, start, end in _windows(ShardedSplit.open(shards, "test"), params.excerpts):
+        for piece, start, end in _spaced_windows(ShardedSplit.open(shards, "test"), params.excerpts):
             middle = (start + end) // 2
             inputs = torch.from_numpy(piece[None, start : end - 1].astype(np.int64)).to(torch_device)
             logits = conformer(inputs)[0, middle - start - 1 :].float().cpu().numpy()
@@ -63,48 +63,51 @@ def calibrate_sampler(
             legal = grammar.allowed(grammar.states(piece[1:])[middle - 1 : end - 1])
             legal[:, special] = False
             music = ~np.isin(targets, special)
-            came.append(targets[music])
+            observed.append(targets[music])
             expected.append(probabilities(logits[music], legal[music], SamplingParams()))
-            drawn.append(probabilities(logits[music], legal[music], choice, choice.parts(vocabulary)))
-    return means_by_type(vocabulary, np.concatenate(came), np.concatenate(expected), np.concatenate(drawn))
+            drawn.append(probabilities(logits[music], legal[music], sampling, sampling.parts(vocabulary)))
+    return means_by_type(
+        vocabulary, np.concatenate(observed), np.concatenate(expected), np.concatenate(drawn)
+    )
 
 
 def means_by_type(
-    vocabulary: Vocabulary, came: npt.NDArray[np.int64], expected: Floats, drawn: Floats
+    vocabulary: Vocabulary, targets: npt.NDArray[np.int64], expected: Floats, drawn: Floats
 ) -> Figures:
-    """Means of values, and shares of types.
+    """Computes the mean value of each token type, and the fraction of tokens of each type.
 
     Args:
-        vocabulary: of base tokens.
-        came: (T,) the tokens of the music.
-        expected: (T, V) the model's distributions.
-        drawn: (T, V) those that are drawn from.
+        vocabulary: Vocabulary without byte pairs.
+        targets: (T,) tokens of the music.
+        expected: (T, V) distributions of the model.
+        drawn: (T, V) distributions after temperature and truncation.
 
     Returns:
-        "pitch", "velocity" (MIDI), "duration" and "position" (seconds; a position is one in its bar), at
-        positions where such a token came; "share_of_<type>", at all. Each with the number of `places`,
-        the means of the `music`, the `model` and what is `sampled`, and the `standard_error` of music less
-        model, about twice which chance alone explains.
+        "pitch", "velocity" (MIDI), "duration" and "position" (seconds; a position counts from its bar), over
+        the tokens of that type; and "share_of_<type>" over all tokens. Each with the number of tokens
+        (`places`), the means of the `music`, the `model` and the distribution that is `sampled`, and the
+        `standard_error` of the mean of music minus model: chance alone explains a difference of about twice
+        that.
     """
     types = np.array(vocabulary.base_types)
     figures = {}
-    for name, values in _values(vocabulary).items():
-        ids, rows = np.flatnonzero(types == name), np.flatnonzero(types[came] == name)
+    for name, values in _token_values(vocabulary).items():
+        ids, rows = np.flatnonzero(types == name), np.flatnonzero(types[targets] == name)
         if len(rows):
             columns = values[ids]
             means = [
                 part[np.ix_(rows, ids)] @ columns / part[np.ix_(rows, ids)].sum(1)
                 for part in (expected, drawn)
             ]
-            figures[name.lower()] = _figures(values[came[rows]], *means)
-    for name in dict.fromkeys(types[came].tolist()):
+            figures[name.lower()] = _summarize(values[targets[rows]], *means)
+    for name in dict.fromkeys(types[targets].tolist()):
         of_type = types == name
         shares = [part[:, of_type].sum(1) for part in (expected, drawn)]
-        figures[f"share_of_{name.lower()}"] = _figures((types[came] == name).astype(np.float64), *shares)
+        figures[f"share_of_{name.lower()}"] = _summarize((types[targets] == name).astype(np.float64), *shares)
     return figures
 
 
-def _figures(music: Floats, model: Floats, sampled: Floats) -> dict[str, float]:
+def _summarize(music: Floats, model: Floats, sampled: Floats) -> dict[str, float]:
     error = float((music - model).std()) / len(music) ** 0.5
     means = {"music": music.mean(), "model": model.mean(), "sampled": sampled.mean()}
     return (
@@ -114,8 +117,8 @@ def _figures(music: Floats, model: Floats, sampled: Floats) -> dict[str, float]:
     )
 
 
-def _values(vocabulary: Vocabulary) -> Mapping[str, Floats]:
-    """Type -> (V,) the value of each id of it."""
+def _token_values(vocabulary: Vocabulary) -> Mapping[str, Floats]:
+    """Returns token type -> (V,) value of each id of that type."""
     found = {name: np.zeros(len(vocabulary)) for name in ("Pitch", "Velocity", "Duration", "Position")}
     for name, values in found.items():
         ids = vocabulary.span(name)
@@ -127,8 +130,8 @@ def _values(vocabulary: Vocabulary) -> Mapping[str, Floats]:
     return found
 
 
-def _windows(split: ShardedSplit, count: int) -> list[tuple[npt.NDArray[np.uint16], int, int]]:
-    """(piece, start, end) of at most `count` windows of tokens, evenly over the row of all of them."""
+def _spaced_windows(split: ShardedSplit, count: int) -> list[tuple[npt.NDArray[np.uint16], int, int]]:
+    """Returns (piece, start, end) of at most `count` windows, spaced evenly over all windows of the split."""
     spans = [
         (piece, start, min(start + WINDOW, len(piece)))
         for piece in original_sequences(split)

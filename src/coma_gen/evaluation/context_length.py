@@ -1,8 +1,8 @@
-"""How much a token costs by how many tokens the model saw before it, in bins that double.
+"""Negative log-likelihood per token as a function of context length, in bins that double.
 
-Two curves say two things. Since the start of a performance, context and music grow together: beginnings are
-unlike middles. Within windows that start anywhere, the same tokens stand at every position, so that what
-falls there is what context is worth.
+Two curves measure different things. Counted from the start of a performance, context length is confounded
+with the music: beginnings differ from middles. Within windows that start anywhere, each token occurs at every
+position, so a decrease is due to context alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy.typing as npt
 from coma_gen.evaluation.scorer import Nats
 
 BINS = 40
-"""Bin b holds the tokens with more than 2^(b - 1) and up to 2^b tokens before them."""
+"""Bin b counts tokens with more than 2^(b - 1) and at most 2^b tokens before them."""
 
 
 class ContextCurve:
-    """Tokens and nats by context, added up."""
+    """Accumulates tokens and nats by context length."""
 
     def __init__(self) -> None:
         self._tokens = np.zeros(BINS, np.int64)
@@ -27,14 +27,14 @@ class ContextCurve:
 
     @classmethod
     def since_start(cls, nats: Sequence[Nats]) -> ContextCurve:
-        """The curve over whole pieces: nats (T,) of each, of which the first token is given."""
+        """Builds the curve over whole pieces from the nats (T,) of each; the first token is not predicted."""
         curve = cls()
         for of_piece in nats:
             curve.add(np.arange(1, len(of_piece)), of_piece[1:])
         return curve
 
     def add(self, context: npt.NDArray[np.signedinteger], nats: Nats) -> None:
-        """Adds tokens: how many were seen before each, at least 1, and what each cost; both (N,)."""
+        """Adds tokens by their context lengths (N,), at least 1, and nats (N,)."""
         bins = np.frexp(context - 0.5)[1]
         self._tokens += np.bincount(bins, minlength=BINS)
         self._nats += np.bincount(bins, weights=nats, minlength=BINS)
@@ -45,14 +45,13 @@ class ContextCurve:
         self._nats += other._nats
 
     def rows(self) -> Iterator[dict[str, float]]:
-        """context_from, context_to (both included), tokens and nll_per_token of each bin that has tokens."""
+        """Yields context_from, context_to (inclusive), tokens and nll_per_token of each bin with tokens."""
         for bin_index in np.flatnonzero(self._tokens):
             tokens = int(self._tokens[bin_index])
-            cost = float(self._nats[bin_index] / tokens)
             last = 1 << int(bin_index)
             yield {
                 "context_from": last // 2 + 1,
                 "context_to": last,
                 "tokens": tokens,
-                "nll_per_token": cost,
+                "nll_per_token": float(self._nats[bin_index] / tokens),
             }

@@ -1,7 +1,7 @@
-"""Real music to hold samples against: excerpts of their length, as the tokenizer writes music down.
+"""Excerpts of real music, of the samples' length, for comparison with samples.
 
-Taken from the shards, so that held pedals, grids and bins are those of the samples: what differs is the
-model's doing, not the tokenizer's (whose losses the fit_tokenizer stage reports).
+They are decoded from the shards, so pedal, grid and bins match those of the samples: differences are due to
+the model, not to the tokenizer (whose losses the fit_tokenizer stage reports).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Some seconds of one performance.
+    """An excerpt of one performance.
 
     Attributes:
-        midi_filename: which one.
-        start: seconds from its beginning.
-        notes: what begins there, its times counted from the first note.
+        midi_filename: File of the performance.
+        start: Seconds from its beginning.
+        notes: Notes of the excerpt, with times relative to the first.
     """
 
     midi_filename: str
@@ -32,17 +32,16 @@ class Excerpt:
     notes: Notes
 
 
-def music_of(split: ShardedSplit, row: int, vocabulary: Vocabulary) -> Notes:
-    """A piece of the shards as music."""
+def decode_piece(split: ShardedSplit, row: int, vocabulary: Vocabulary) -> Notes:
+    """Decodes a row of the shards."""
     return to_notes(decode_grid(vocabulary.expanded(split.piece(row)), vocabulary), vocabulary)
 
 
-def excerpts(split: ShardedSplit, vocabulary: Vocabulary, *, count: int, seconds: float) -> list[Excerpt]:
-    """At most `count` excerpts, evenly over a split's performances as they were played.
+def cut_excerpts(split: ShardedSplit, vocabulary: Vocabulary, *, count: int, seconds: float) -> list[Excerpt]:
+    """Cuts at most `count` excerpts, spaced evenly over the unaugmented performances of a split.
 
-    Performances are cut into as many spans of `seconds` as they hold (one at least), and of the row of all
-    spans every n-th is taken: no two overlap, and long performances give more. Spans without a note are
-    left out.
+    Each performance is divided into spans of `seconds` (at least one), and every n-th of all spans is taken:
+    excerpts do not overlap, and longer performances give more. Spans without notes are dropped.
     """
     spans = [
         (int(row), number)
@@ -50,13 +49,13 @@ def excerpts(split: ShardedSplit, vocabulary: Vocabulary, *, count: int, seconds
         for number in range(max(1, int(split.index["seconds"].iloc[row] // seconds)))
     ]
     number = min(count, len(spans))
-    wanted = defaultdict(list)
+    starts_of = defaultdict(list)
     for index in range(number):
         row, slot = spans[(2 * index + 1) * len(spans) // (2 * number)]
-        wanted[row].append(slot * seconds)
+        starts_of[row].append(slot * seconds)
     found = []
-    for row, starts in wanted.items():
-        notes, name = music_of(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])
+    for row, starts in starts_of.items():
+        notes, name = decode_piece(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])
         cut = [Excerpt(name, start, excerpt(notes, start, seconds)) for start in starts]
         found += [part for part in cut if len(part.notes)]
     return found

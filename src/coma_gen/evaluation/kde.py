@@ -1,13 +1,14 @@
-"""How alike two sets of pieces are in one measure, after Yang and Lerch 2018, "On the evaluation of
+"""Similarity of two sets of pieces in one measure, after Yang and Lerch 2018, "On the evaluation of
 generative models in music".
 
-Within a set every piece has a distance to every other; between two sets every piece of the one has a distance
-to every piece of the other. If the sets are of one kind, the two families of distances are distributed alike:
-their densities (Gaussian kernels) overlap wholly, and the divergence between them is 0.
+Within a set, every piece has a distance to every other; between two sets, every piece of one has a distance
+to every piece of the other. If both sets come from one population, the distances within and between have the
+same distribution: their densities (Gaussian kernels) overlap completely, and the divergence between them is
+0.
 
-Few pieces make this a rough figure, whatever its decimals: two sets of the same kind overlap by less than
-1, and how much less depends on how many they are. So it stands beside what real music gives against real
-music, at the same number.
+With few pieces the estimate is rough: two sets from one population overlap by less than 1, and by how much
+less depends on their size. It is therefore reported beside the value for real music against real music at the
+same size.
 
 Shapes: N and M pieces, P distances, X grid points of an integral.
 """
@@ -19,36 +20,36 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 GRID_POINTS = 200
-"""How many points densities are taken at."""
+"""Number of points at which densities are evaluated."""
 REACH = 4.0
-"""Kernel widths that the integral goes beyond the outermost distances."""
+"""Kernel widths by which the integral extends beyond the outermost distances."""
 NARROWEST = 0.01
-"""A kernel is no narrower than this share of the largest distance: equal distances have no width."""
+"""Minimum kernel width as a fraction of the largest distance: equal distances have no width of their own."""
 SMALLEST = 1e-6
-"""Densities are no smaller than this share of the highest; so no divergence exceeds 14 nats by much."""
+"""Minimum density as a fraction of the highest, which limits divergences to about 14 nats."""
 
 
-def within(values: Floats) -> Floats:
-    """(N (N - 1) / 2,) distances of the values (N,) of one set from each other."""
+def distances_within(values: Floats) -> Floats:
+    """Returns (N (N - 1) / 2,) the pairwise distances of the values (N,) of one set."""
     one, other = np.triu_indices(len(values), 1)
     return np.abs(values[one] - values[other])
 
 
-def between(values: Floats, others: Floats) -> Floats:
-    """(N M,) distances of the values (N,) of one set from those (M,) of another."""
+def distances_between(values: Floats, others: Floats) -> Floats:
+    """Returns (N M,) the distances of the values (N,) of one set from those (M,) of another."""
     return np.abs(values[:, None] - others[None, :]).ravel()
 
 
 def overlap_and_divergence(real: Floats, other: Floats) -> tuple[float, float]:
-    """How alike two families of distances are.
+    """Compares two distributions of distances.
 
     Args:
-        real: (P,) such as those within a set of real pieces.
-        other: (P',) such as those between real and generated pieces.
+        real: (P,) for example distances within a set of real pieces.
+        other: (P',) for example distances between real and generated pieces.
 
     Returns:
-        The area that the densities share, 0 to 1; and the Kullback-Leibler divergence, in nats, that is
-        paid for taking the density of `other` where that of `real` holds.
+        The overlapping area of the densities, 0 to 1, and the Kullback-Leibler divergence of `real` from
+        `other` in nats.
     """
     largest = max(float(real.max()), float(other.max()))
     if largest == 0.0:
@@ -64,11 +65,11 @@ def overlap_and_divergence(real: Floats, other: Floats) -> tuple[float, float]:
 
 
 def kernel_width(points: Floats) -> float:
-    """Standard deviation of a kernel over points (P,) by Scott's rule; 0 for one point or equal ones."""
+    """Returns the kernel's standard deviation for points (P,) by Scott's rule; 0 for one or equal points."""
     return float(points.std(ddof=1)) * len(points) ** -0.2 if len(points) > 1 else 0.0
 
 
 def density(points: Floats, width: float, grid: Floats) -> Floats:
-    """(X,) mean of Gaussians of standard deviation `width` around points (P,), at the grid points (X,)."""
+    """Evaluates (X,) the mean of Gaussians of standard deviation `width` around points (P,), at grid (X,)."""
     distance = (grid[:, None] - points[None, :]) / width
     return np.asarray(np.exp(-0.5 * distance**2).mean(axis=1) / (width * np.sqrt(2 * np.pi)), np.float64)

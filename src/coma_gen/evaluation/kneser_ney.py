@@ -1,20 +1,20 @@
-"""An n-gram model with Kneser-Ney smoothing: the strongest baseline that does nothing but count.
+"""An n-gram model with interpolated Kneser-Ney smoothing, the strongest baseline based on counts.
 
-Interpolated, with three discounts for each length of gram (Chen and Goodman 1998, "An Empirical Study of
-Smoothing Techniques for Language Modeling"):
+It has three discounts for each length of gram (Chen and Goodman 1998, "An Empirical Study of Smoothing
+Techniques for Language Modeling"):
 
     p(w | h) = (c(h w) - D(c(h w))) / c(h)  +  left(h) p(w | h without its oldest token)
 
-At full length c counts how often a gram stands in the train split. Below it, c counts how many different
-tokens stand before the gram (Kneser and Ney 1995): what follows one context only says little of others. A
-gram that begins a piece has nothing before it and keeps its own count, so that beginnings are modeled as
-such. Below the single tokens all of the vocabulary is equally likely.
+At full length, c counts the occurrences of a gram in the train split. At shorter lengths, c counts the
+different tokens that precede the gram (Kneser and Ney 1995), since what follows one context says little about
+others. A gram at the beginning of a piece has no predecessor and keeps its own count, so that beginnings are
+modeled as such. Below single tokens, the distribution over the vocabulary is uniform.
 
-A gram is written as (number of its context, its last token), and its number is its rank among those of the
-train split: two whole numbers, whatever the length of the gram and the size of the vocabulary.
+A gram is stored as (number of its context, its last token), and its number is its rank among those of the
+train split: two integers, for any length of gram and size of vocabulary.
 
-Shapes: T tokens, V vocabulary, G different grams of a length, C different contexts, which are the grams one
-shorter.
+Shapes: T tokens, V vocabulary, G different grams of one length, C different contexts (the grams one token
+shorter).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Numbers = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 UNSEEN = -1
 FEW_COUNTS_DISCOUNTS = (0.5, 1.0, 1.5)
-"""What is taken off counts of one, two, and more where counts are too few or too even to tell."""
+"""Discounts of counts 1, 2, and 3 or more where the data are insufficient to estimate them."""
 
 
 @dataclass(frozen=True)
-class _Length:
+class _GramTable:
     """The grams of one length.
 
     Attributes:
         keys: (G,) number of the context * V + last token, ascending.
-        share: (G,) what is left of the gram's share of its context after the discount.
-        left: (C,) what the discounts left over, for the shorter grams; 1 where nothing ever followed.
+        share: (G,) discounted probability of the gram given its context.
+        left: (C,) probability mass that the discounts leave to shorter grams; 1 where nothing ever followed.
     """
 
     keys: Integers
@@ -51,33 +51,33 @@ class _Length:
 
 
 class KneserNey:
-    """Grams of a train split and their shares.
+    """An n-gram model fitted to a train split.
 
     Args:
-        pieces: (T,) ids of each piece, BOS first; the first token is given, never predicted.
+        pieces: (T,) ids of each piece, BOS first; the first token is never predicted.
         vocab_size: V.
-        order: tokens of the longest gram, at least 2.
+        order: Number of tokens of the longest gram, at least 2.
     """
 
     def __init__(self, pieces: Sequence[Ids], vocab_size: int, *, order: int) -> None:
         self._vocab_size = vocab_size
-        self._lengths: list[_Length] = []
+        self._lengths: list[_GramTable] = []
         tokens = np.concatenate(pieces)
         position = np.concatenate([np.arange(len(piece), dtype=np.int32) for piece in pieces])
         numbers = tokens.astype(np.int32)
-        """(T,) the number of the gram that ends at each position; UNSEEN before there are so many tokens."""
+        """(T,) the number of the gram that ends at each position; UNSEEN where fewer tokens precede it."""
         keys: Integers = np.arange(vocab_size, dtype=np.int64)
         for length in range(2, order + 1):
-            longer, found, last = _ranked(_keys(numbers, tokens, vocab_size, position >= length - 1))
+            longer, found, last = _rank_keys(_to_keys(numbers, tokens, vocab_size, position >= length - 1))
             counts = np.bincount(numbers[last], minlength=len(keys))
             if length > 2:
                 counts += np.bincount(numbers[position == length - 2], minlength=len(keys))
-            self._keep(keys, counts)
+            self._add_length(keys, counts)
             numbers, keys = found, longer
-        self._keep(keys, np.bincount(numbers[numbers != UNSEEN], minlength=len(keys)))
+        self._add_length(keys, np.bincount(numbers[numbers != UNSEEN], minlength=len(keys)))
 
-    def _keep(self, keys: Integers, counts: Integers) -> None:
-        """Turns the counts of the next length into shares."""
+    def _add_length(self, keys: Integers, counts: Integers) -> None:
+        """Computes probabilities from the counts of the next length."""
         contexts = len(self._lengths[-1].keys) if self._lengths else 1
         context = keys // self._vocab_size
         taken = discounts(counts)[np.minimum(counts, 3)]
@@ -86,10 +86,10 @@ class KneserNey:
         np.divide(np.bincount(context, weights=taken, minlength=contexts), total, out=left, where=total > 0)
         share = np.zeros(len(keys))
         np.divide(counts - taken, total[context], out=share, where=total[context] > 0)
-        self._lengths.append(_Length(keys, share, left))
+        self._lengths.append(_GramTable(keys, share, left))
 
     def probabilities(self, piece: Ids) -> Floats:
-        """(T - 1,) the probability of each token but the first, given those before it."""
+        """Returns (T - 1,) the probability of each token but the first, given those before it."""
         tokens = np.asarray(piece, np.int64)
         single = self._lengths[0]
         found = single.share[tokens] + single.left[0] / self._vocab_size
@@ -98,7 +98,7 @@ class KneserNey:
             if not len(grams.keys):
                 break
             has = np.arange(len(piece)) >= length - 1
-            ranks = _lookup(grams.keys, _keys(numbers, piece, self._vocab_size, has))
+            ranks = _lookup(grams.keys, _to_keys(numbers, piece, self._vocab_size, has))
             context, rank, shorter = numbers[length - 2 : -1], ranks[length - 1 :], found[length - 1 :]
             share = np.where(rank == UNSEEN, 0.0, grams.share[rank])
             found[length - 1 :] = np.where(context == UNSEEN, shorter, share + grams.left[context] * shorter)
@@ -107,7 +107,7 @@ class KneserNey:
 
 
 def kneser_ney(pieces: Sequence[Ids], vocab_size: int, *, order: int) -> Scorer:
-    """Tokens by the `order` - 1 tokens before them."""
+    """Fits an n-gram model that predicts each token from the `order` - 1 tokens before it."""
     model = KneserNey(pieces, vocab_size, order=order)
 
     def score(scored: Sequence[Ids]) -> list[Nats]:
@@ -117,7 +117,7 @@ def kneser_ney(pieces: Sequence[Ids], vocab_size: int, *, order: int) -> Scorer:
 
 
 def discounts(counts: npt.NDArray[np.signedinteger]) -> Floats:
-    """(4,) what is taken off a count of 0, 1, 2, and 3 or more; from how many grams count 1 to 4."""
+    """Estimates (4,) the discounts of counts 0, 1, 2, and 3 or more from the frequencies of counts 1 to 4."""
     of = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].astype(np.float64)
     few = np.array([0.0, *FEW_COUNTS_DISCOUNTS])
     if not of.all():
@@ -130,9 +130,10 @@ def discounts(counts: npt.NDArray[np.signedinteger]) -> Floats:
     return found if is_sane else few
 
 
-def _keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bool_]) -> Integers:
-    """(T,) the key of the gram that ends at each position, one token longer than those of `numbers`; UNSEEN
-    where there `has` not been one, or its context has no number.
+def _to_keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bool_]) -> Integers:
+    """Returns (T,) the key of the gram that ends at each position, one token longer than those of `numbers`.
+
+    The key is UNSEEN where `has` is False or the context has no number.
     """
     known = has.copy()
     known[:1] = False
@@ -144,9 +145,9 @@ def _keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bo
     return keys
 
 
-def _ranked(keys: Integers) -> tuple[Integers, Numbers, Integers]:
-    """The different keys but UNSEEN, ascending (G,); the rank of each of the keys (T,); and a position of
-    each (G,).
+def _rank_keys(keys: Integers) -> tuple[Integers, Numbers, Integers]:
+    """Returns the unique keys without UNSEEN, ascending (G,); the rank of each key (T,); and one position of
+    each unique key (G,).
     """
     order = np.argsort(keys)
     ascending = keys[order]
@@ -156,7 +157,7 @@ def _ranked(keys: Integers) -> tuple[Integers, Numbers, Integers]:
     return ascending[is_new], ranks, order[is_new]
 
 
-def _lookup(keys: Integers, wanted: Integers) -> Numbers:
-    """(T,) the rank of each wanted key among ascending keys (G,) of which there are some, or UNSEEN."""
-    rank = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[rank] == wanted, rank, UNSEEN).astype(np.int32)
+def _lookup(keys: Integers, queries: Integers) -> Numbers:
+    """Returns (T,) the rank of each query among ascending keys (G,), G > 0; UNSEEN where it is missing."""
+    rank = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
+    return np.where(keys[rank] == queries, rank, UNSEEN).astype(np.int32)

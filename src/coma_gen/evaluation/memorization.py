@@ -1,12 +1,13 @@
-"""How long the passages are that a piece shares, note for note, with the training set.
+"""Memorization: the longest passages that a piece shares, note for note, with the training set.
 
-A piece is read as a row of symbols: from each note to the next (of one onset the lower first) the interval
-in semitones and the time in steps of 50 ms. A passage that was transposed, or begins elsewhere on the grid,
-is the same row. The longest shared passage is exact: all suffixes of all rows are sorted by doubling (Manber
-and Myers 1993), and the train suffix that shares most with a piece's suffix stands next to it in that order.
+A piece is encoded as a sequence of symbols: for each note and the next (at equal onsets the lower first), the
+interval in semitones and the time in steps of 50 ms. A transposed or shifted passage has the same symbols.
+The longest shared passage is exact: all suffixes of all sequences are sorted by prefix doubling (Manber and
+Myers 1993), and the train suffix with the longest common prefix is a neighbor of the piece's suffix in that
+order.
 
-How long is long? Runs, trills and repeated chords are shared by music whose players never met. So the figure
-stands beside that of performances which the model has not seen either.
+Runs, trills and repeated chords occur in unrelated music as well. The length is therefore reported beside
+that of performances which the model has not seen.
 
 Shapes: N notes, S symbols of all rows together.
 """
@@ -25,7 +26,7 @@ Symbols = npt.NDArray[np.int64]
 Ranks = npt.NDArray[np.int32]
 TIME_STEP = 0.05
 LONGEST_STEPS = 63
-"""Times beyond this many steps (3.15 s) are alike."""
+"""Longer times (above 3.15 s) are clipped to this many steps."""
 PITCHES = 128
 
 
@@ -34,9 +35,9 @@ class Passage:
     """The longest passage that a piece shares with the training set.
 
     Attributes:
-        notes: how many; 0 where not even two notes follow each other as somewhere in the training set.
-        start: the passage's first note, counted in the piece.
-        row: which row of the training set has it; -1 where there is none.
+        notes: Number of notes; 0 where not even two consecutive notes occur in the training set.
+        start: Index of the passage's first note in the piece.
+        row: Row of the training set that contains it; -1 where there is none.
     """
 
     notes: int
@@ -44,27 +45,27 @@ class Passage:
     row: int
 
 
-def symbols(notes: Notes) -> Symbols:
-    """(N - 1,) the step from each note to the next, as one number; none for fewer than two notes."""
+def encode_steps(notes: Notes) -> Symbols:
+    """Encodes the step from each note to the next as one symbol (N - 1,); empty for fewer than two notes."""
     interval = np.diff(notes.pitch.astype(np.int64))
-    # Times on a grid can fall between two steps exactly; the last bit must not choose.
+    # Times on a grid can lie exactly between two steps: the offset keeps rounding errors from deciding.
     steps = np.floor(np.diff(notes.onset) / TIME_STEP + 0.5 + 1e-6).astype(np.int64)
     row = (interval + PITCHES) * (LONGEST_STEPS + 1) + np.minimum(steps, LONGEST_STEPS)
     return np.asarray(row, np.int64)
 
 
 def longest_passages(train: Sequence[Symbols], pieces: Sequence[Symbols]) -> list[Passage]:
-    """The longest passage that each piece shares with any row of the training set, which has at least one."""
+    """Finds the longest passage that each piece shares with any row of a training set of at least one row."""
     rows = [*pieces, *train]
-    text, starts = _joined(rows)
+    text, starts = _concatenate(rows)
     longest = max((len(piece) for piece in pieces), default=0)
-    levels = list(_ranks(text, longest))
+    levels = list(_iter_ranks(text, longest))
     order = np.argsort(levels[-1], kind="stable")
     first_train = starts[len(pieces)]
     found = np.zeros(first_train, np.int64)
     where = np.zeros(first_train, np.int64)
-    for neighbors in _train_beside(order, first_train):
-        shared = _shared(levels, np.arange(first_train), neighbors)
+    for neighbors in _find_train_neighbors(order, first_train):
+        shared = _count_shared(levels, np.arange(first_train), neighbors)
         better = shared > found
         found[better], where[better] = shared[better], neighbors[better]
     passages = []
@@ -78,10 +79,8 @@ def longest_passages(train: Sequence[Symbols], pieces: Sequence[Symbols]) -> lis
     return passages
 
 
-def _joined(rows: Sequence[Symbols]) -> tuple[Ranks, Symbols]:
-    """(S,) all rows one after the other as small numbers, each closed by a number of its own; and where each
-    starts.
-    """
+def _concatenate(rows: Sequence[Symbols]) -> tuple[Ranks, Symbols]:
+    """Concatenates all rows (S,), each followed by a unique separator; also returns the start of each row."""
     sizes = np.array([len(row) + 1 for row in rows], np.int64)
     starts = np.cumsum(sizes) - sizes
     text = np.zeros(int(sizes.sum()), np.int64)
@@ -93,9 +92,11 @@ def _joined(rows: Sequence[Symbols]) -> tuple[Ranks, Symbols]:
     return np.unique(text, return_inverse=True)[1].astype(np.int32), starts
 
 
-def _ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
-    """(S,) the rank of what begins at each position among all that is as long: for lengths 1, 2, 4 and so on,
-    until no two are alike, or no piece is longer.
+def _iter_ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
+    """Yields (S,) the rank of the substring at each position among all of its length, for lengths 1, 2, 4,
+    ...
+
+    It ends when all ranks differ or the length exceeds the longest piece.
     """
     rank, length = text, 1
     yield rank
@@ -110,9 +111,9 @@ def _ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
         yield rank
 
 
-def _train_beside(order: Symbols, first_train: int) -> Iterator[Symbols]:
-    """For each position before `first_train`, the nearest position from there on before it and behind it in
-    the order of the suffixes; itself where there is none.
+def _find_train_neighbors(order: Symbols, first_train: int) -> Iterator[Symbols]:
+    """Yields, for each position before `first_train`, the nearest train position before and after it in
+    suffix order; -1 where there is none.
     """
     is_train = order >= first_train
     index = np.arange(len(order))
@@ -120,13 +121,13 @@ def _train_beside(order: Symbols, first_train: int) -> Iterator[Symbols]:
     rank[order] = index
     ours = rank[:first_train]
     before = np.maximum.accumulate(np.where(is_train, index, -1))[ours]
-    behind = np.minimum.accumulate(np.where(is_train, index, len(order))[::-1])[::-1][ours]
-    for nearest, there in ((before, before >= 0), (behind, behind < len(order))):
+    after = np.minimum.accumulate(np.where(is_train, index, len(order))[::-1])[::-1][ours]
+    for nearest, there in ((before, before >= 0), (after, after < len(order))):
         yield np.where(there, order[np.clip(nearest, 0, len(order) - 1)], -1)
 
 
-def _shared(levels: Sequence[Ranks], ours: Symbols, theirs: Symbols) -> Symbols:
-    """(N,) how many symbols from two positions on are alike; 0 where the other position is -1."""
+def _count_shared(levels: Sequence[Ranks], ours: Symbols, theirs: Symbols) -> Symbols:
+    """Returns (N,) the length of the common prefix at two positions; 0 where the second position is -1."""
     shared = np.zeros(len(ours), np.int64)
     possible = theirs >= 0
     for level in range(len(levels) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""How well a model predicts one MIDI file, by the reference protocol of the evaluate stage."""
+"""Scores one MIDI file by the reference protocol of the evaluate stage."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.evaluation.likelihood import model_scorer
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.midi.io import notes_of, read_song
-from coma_gen.midi.song import without_notes
+from coma_gen.midi.song import describe_missing_notes
 
 CHUNK = 512
-"""Tokens of one forward pass; the state is carried, so it changes nothing but speed and memory."""
+"""Tokens per forward pass; the cache is carried over, so this affects speed and memory only."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model predicts a piece, as the evaluate stage measures it; less is better.
+    """Score of a piece, measured as in the evaluate stage; lower is better.
 
     Attributes:
-        notes: of the MIDI file, without drums and notes without an end.
-        tokens: that the piece is encoded as, its end included.
-        nats: negative log-likelihood of all tokens.
-        nats_per_token: compares models over one tokenizer only.
-        bits_per_note_10ms: compares models over any tokenizer: bits for a note at a resolution of 10 ms and
-            4 velocities.
-        left_out: how many notes are missing and why: drums, notes without an end, notes outside of the
-            tokenizer's pitches, notes struck twice within one position of its grid. The last two count as
-            notes, but cost nothing.
+        notes: Number of notes of the MIDI file, without drums and notes without an end.
+        tokens: Number of tokens of the encoded piece, including its end.
+        nats: Negative log-likelihood of all tokens.
+        nats_per_token: Comparable between models with one tokenizer only.
+        bits_per_note_10ms: Comparable between any models: bits per note at a resolution of 10 ms and 4
+            velocities.
+        left_out: Number of notes that were not encoded, by reason: drums, notes without an end, notes outside
+            the tokenizer's pitches, notes repeated within one position of its grid. The last two are included
+            in `notes`, but add no bits.
     """
 
     notes: int
@@ -50,17 +50,17 @@ def score_midi(composer: MusicGenerator, content: bytes, *, name: str) -> Score:
     """Scores a MIDI file.
 
     Args:
-        composer: model and tokenizer.
-        content: the file.
-        name: how faults call it.
+        composer: Model and tokenizer.
+        content: Content of the file.
+        name: Name of the file in errors.
 
     Raises:
-        UserError: it cannot be read, or has no notes but of drums.
+        UserError: The file cannot be read, or has no notes other than drums.
     """
     song = read_song(content, name=name)
     notes = notes_of(song)
     if not len(notes):
-        raise UserError(Fault(name, "must have notes that are not drums", without_notes(song)))
+        raise UserError(Fault(name, "must have notes that are not drums", describe_missing_notes(song)))
     tokenizer = composer.tokenizer
     grid = tokenizer.grid(notes)
     body = tokenizer.encode_grid(grid)

@@ -1,7 +1,7 @@
-"""What a piece of music is like, in numbers that no model is needed for.
+"""Measures of music that need no model.
 
-Each measure is one number of one piece, and says what kind of music it is, not how good. Time is in seconds
-throughout: performances have no beats that could be known.
+Each measure is one number per piece. It describes the music; it does not rate it. Time is in seconds
+throughout, because the beats of a performance are unknown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coma_gen.evaluation.memorization import symbols
+from coma_gen.evaluation.memorization import encode_steps
 from coma_gen.midi.measures import (
     duration,
     longest_stay,
@@ -24,39 +24,40 @@ from coma_gen.midi.measures import (
 from coma_gen.midi.notes import Notes
 
 CHORD_SECONDS = 0.03
-"""Notes that begin so soon after the one before belong to its chord."""
+"""A note that begins within this time of the previous one belongs to its chord."""
 GROOVE_SECONDS, GROOVE_STEPS = 2.0, 40
-"""A span of rhythm, and the steps that onsets are put into: 50 ms each."""
+"""Length of a rhythmic span, and its number of steps (50 ms each)."""
 FRAME_SECONDS = 0.5
-"""Of the frames whose harmony is compared with that of later ones."""
+"""Length of the frames whose harmony is compared with that of later frames."""
 SHORTEST_RETURN = 8
-"""Frames in a row that must have a counterpart, for the lag between them to count."""
+"""Minimum number of frames that a lag must leave to compare."""
 REPEATED_NOTES = 5
-"""A figure of so many notes is looked for in what came before."""
+"""Notes per figure whose earlier occurrence counts as repetition."""
 
 
 def pitch_class_entropy(notes: Notes) -> float:
-    """Entropy in bits of the twelve pitch classes: 0 for one, log2(12) = 3.58 for all alike."""
+    """Entropy of the twelve pitch classes in bits: 0 for a single one, log2(12) = 3.58 if uniform."""
     share = np.bincount(notes.pitch % 12, minlength=12) / max(1, len(notes))
     used = share[share > 0]
     return float(-(used * np.log2(used)).sum())
 
 
 def pitch_range(notes: Notes) -> float:
-    """Semitones from the lowest note to the highest."""
+    """Interval in semitones between the lowest and the highest note."""
     return float(notes.pitch.max()) - float(notes.pitch.min())
 
 
 def inter_onset(notes: Notes) -> float:
-    """Seconds from one note or chord to the next, on average; 0 where there is one only."""
+    """Mean time in seconds from one note or chord to the next; 0 where there is only one."""
     first = notes.onset[np.diff(notes.onset, prepend=-np.inf) > CHORD_SECONDS]
     return float(np.diff(first).mean()) if len(first) > 1 else 0.0
 
 
 def groove_similarity(notes: Notes) -> float:
-    """How alike the rhythms of spans of two seconds are to the next ones: the share of 50 ms steps that have
-    an onset in both or in neither (Wu and Yang 2020, "The Jazz Transformer on the Front Line", on bars); 0
-    where the music is one span only.
+    """Rhythmic similarity of consecutive spans of two seconds.
+
+    It is the fraction of 50 ms steps that have an onset in both spans or in neither (Wu and Yang 2020, "The
+    Jazz Transformer on the Front Line", defined on bars); 0 where the music is only one span long.
     """
     spans = int(notes.end // GROOVE_SECONDS) + 1
     if spans < 2:
@@ -69,10 +70,10 @@ def groove_similarity(notes: Notes) -> float:
 
 
 def self_repetition(notes: Notes) -> float:
-    """Share of the figures of five notes, as intervals and times between them, that were there before in the
-    same piece, at whatever pitch; 0 where there is none.
+    """Fraction of five-note figures (intervals and times between notes) that occurred before in the piece, at
+    any pitch; 0 for fewer than five notes.
     """
-    steps = symbols(notes)
+    steps = encode_steps(notes)
     if len(steps) < REPEATED_NOTES - 1:
         return 0.0
     figures = np.lib.stride_tricks.sliding_window_view(steps, REPEATED_NOTES - 1)
@@ -80,38 +81,38 @@ def self_repetition(notes: Notes) -> float:
 
 
 def stay_on_three_keys(notes: Notes) -> float:
-    """Seconds from the first onset to the last of the longest row of notes on three keys or fewer."""
+    """Duration in seconds, first to last onset, of the longest passage on at most three keys."""
     first, last = longest_stay(notes.onset, notes.pitch)
     return float(notes.onset[last] - notes.onset[first]) if len(notes) else 0.0
 
 
 def notes_outside_key(notes: Notes) -> float:
-    """Share of notes outside of the one diatonic scale that holds most of them."""
+    """Fraction of notes outside the diatonic scale that contains most of them."""
     return 1 - share_in_scale(notes, nearest_scale(notes))
 
 
 def return_3_to_8(notes: Notes) -> float:
-    """How much more alike the harmony is to that of 3 to 8 s later than to any: see `_best_return`."""
+    """Excess similarity of the harmony to that of 3 to 8 s later: see `_best_return`."""
     return _best_return(notes, 3.0, 8.0)
 
 
 def return_8_to_15(notes: Notes) -> float:
-    """The same, 8 to 15 s later."""
+    """Excess similarity of the harmony to that of 8 to 15 s later: see `_best_return`."""
     return _best_return(notes, 8.0, 15.0)
 
 
 def return_from_15(notes: Notes) -> float:
-    """The same, 15 s later or more."""
+    """Excess similarity of the harmony to that of at least 15 s later: see `_best_return`."""
     return _best_return(notes, 15.0, np.inf)
 
 
 def _best_return(notes: Notes, shortest: float, longest: float) -> float:
-    """The best mean similarity of frames to those one lag later, less the mean over all pairs of frames.
+    """Highest mean similarity of frames to those one lag later, minus the mean over all pairs of frames.
 
-    A frame's harmony is how long each pitch class sounds in it; two are as similar as the cosine between
-    them. In a piece that returns as it was after one of the lags that is 1 before the mean is taken off. The
-    idea is that of the structureness indicator (Wu and Yang 2020), whose spans of time these are; theirs is
-    worked out from sound. 0 where the piece is too short for the lags.
+    The harmony of a frame is how long each pitch class sounds in it; similarity is the cosine. A piece that
+    repeats exactly after one of the lags scores 1 before the mean is subtracted. The measure follows the
+    structureness indicator of Wu and Yang 2020, with its time spans; theirs is computed from audio. It is 0
+    where the piece is too short for the lags.
     """
     frames = int(notes.end // FRAME_SECONDS)
     first = round(shortest / FRAME_SECONDS)
@@ -151,10 +152,11 @@ MEASURES: dict[str, Callable[[Notes], float]] = {
 
 
 def measure_all(pieces: Sequence[Notes]) -> dict[str, npt.NDArray[np.float64]]:
-    """Measure -> its value (N,) for each of N pieces that have notes; time counts from the first onset."""
-    begun = [
+    """Returns measure -> values (N,) of N pieces with notes; time counts from the first onset."""
+    shifted = [
         notes.between(float(notes.onset.min()), np.inf).shifted(-float(notes.onset.min())) for notes in pieces
     ]
     return {
-        name: np.array([measure(notes) for notes in begun], np.float64) for name, measure in MEASURES.items()
+        name: np.array([measure(notes) for notes in shifted], np.float64)
+        for name, measure in MEASURES.items()
     }

@@ -1,10 +1,10 @@
-"""Confidence of the difference of two models that were scored on the same music, by a paired bootstrap.
+"""Confidence interval of the difference between two models scored on the same music, by a paired bootstrap.
 
-What one composition costs differs from another far more than two models do. Each draw therefore takes the
-same compositions for both (Efron 1979), and the same training seeds: whole compositions and whole seeds are
-drawn with replacement, independently of each other, and the difference is taken within the draw. So the
-interval covers both kinds of luck: other music, and another seed. Three seeds are few to draw from: as far
-as seeds go, the interval is rather too narrow (of S seeds, it has (S - 1) / S of the variance).
+Compositions differ far more from each other than two models do. Each draw therefore uses the same
+compositions and the same training seeds for both models (Efron 1979): whole compositions and whole seeds are
+resampled with replacement, independently of each other, and the difference is taken within the draw. The
+interval thus covers the variance over music and over seeds. With S seeds it has only (S - 1) / S of the
+variance over seeds, so for three seeds it is somewhat too narrow.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Ours less theirs.
+    """Our model's value minus the other's.
 
     Attributes:
-        mean: over all compositions and seeds.
-        low, high: the 95% interval; None with fewer than two compositions or two seeds.
+        mean: Mean over all compositions and seeds.
+        low, high: 95% interval; None with fewer than two compositions or two seeds.
     """
 
     mean: float
@@ -44,28 +44,29 @@ def paired_difference(
     resamples: int,
     seed: int = 0,
 ) -> Difference:
-    """The difference of sum(ours) / sum(denominators) and sum(theirs) / sum(denominators), means over seeds.
+    """Computes sum(ours) / sum(denominators) - sum(theirs) / sum(denominators), averaged over seeds.
 
     Args:
-        ours: (S, N), such as bits of each of N performances under S training seeds.
-        theirs: (S, N) of the same performances and seeds.
-        denominators: (N,) such as notes.
-        groups: N labels; rows of one label are drawn together.
-        resamples: how many draws.
-        seed: of the draws.
+        ours: (S, N), for example bits of each of N performances under S training seeds.
+        theirs: (S, N) for the same performances and seeds.
+        denominators: (N,), for example notes.
+        groups: N labels; rows with one label are resampled together.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
     """
-    apart = ours - theirs
-    mean = float(apart.sum() / (len(apart) * denominators.sum()))
+    differences = ours - theirs
+    num_seeds = len(differences)
+    mean = float(differences.sum() / (num_seeds * denominators.sum()))
     labels = sorted({str(group) for group in groups})
-    if min(len(labels), len(apart)) < 2:
+    if min(len(labels), num_seeds) < 2:
         return Difference(mean, None, None)
     group_index = np.array([labels.index(str(group)) for group in groups])
-    above = np.stack([np.bincount(group_index, weights=row, minlength=len(labels)) for row in apart])
+    above = np.stack([np.bincount(group_index, weights=row, minlength=len(labels)) for row in differences])
     below = np.bincount(group_index, weights=denominators, minlength=len(labels))
     source = generator(seed, "paired bootstrap")
     works = source.integers(len(labels), size=(resamples, len(labels)))
-    seeds = source.integers(len(apart), size=(resamples, len(apart)))
+    seeds = source.integers(num_seeds, size=(resamples, num_seeds))
     drawn = above[seeds[:, :, None], works[:, None, :]].sum(axis=(1, 2))
-    ratios = drawn / (len(apart) * below[works].sum(axis=1))
+    ratios = drawn / (num_seeds * below[works].sum(axis=1))
     low, high = np.percentile(ratios, [LOW, HIGH])
     return Difference(mean, float(low), float(high))

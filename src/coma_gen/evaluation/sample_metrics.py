@@ -1,8 +1,8 @@
-"""What the samples are, beside real music: the figures of the stage `sample`.
+"""Metrics of the samples beside those of real music, for the stage `sample`.
 
-They are all worked out here and not in the stage `baseline`, although real music stands against real music
-without any model: the noise floor must be of as many excerpts as there are samples, of their length, and the
-search for shared passages costs the same with held-out music in it as without.
+The comparison of real music with real music needs no model, but is computed here rather than in the stage
+`baseline`: the noise floor needs as many excerpts as samples, of the same length, and the search for shared
+passages takes no longer with held-out music included.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from coma_gen.config.schema import SampleParams
 from coma_gen.core.artifact import read_manifest
 from coma_gen.core.errors import UserError
-from coma_gen.evaluation.excerpts import Excerpt, excerpts, music_of
-from coma_gen.evaluation.memorization import Passage, longest_passages, symbols
+from coma_gen.evaluation.excerpts import Excerpt, cut_excerpts, decode_piece
+from coma_gen.evaluation.memorization import Passage, encode_steps, longest_passages
 from coma_gen.evaluation.music_metrics import measure_all
 from coma_gen.evaluation.overlap import compare_sets, set_size
 from coma_gen.evaluation.splits import check_tokens
@@ -35,26 +35,25 @@ Metrics = dict[str, Any]
 def sample_metrics(
     params: SampleParams, pieces: Sequence[Continuation], model: Path, shards: Path, samples: Path
 ) -> Metrics:
-    """What the samples are, beside excerpts of train and test.
+    """Computes the metrics of the samples beside excerpts of train and test.
 
     Args:
-        params: the sample section.
-        pieces: what was generated; of continuations only what is new is measured.
-        model: what the train stage wrote.
-        shards: the tokens that it was trained on, and those of test.
-        samples: the folder of the written samples; `TABLE` is put beside them, with the measures and the
-            longest shared passage of every sample and excerpt.
+        params: The sample section.
+        pieces: Generated pieces; of continuations only the new music is measured.
+        model: Folder of the train stage.
+        shards: Shards that the model was trained on, with the test split.
+        samples: Folder of the generated files. `TABLE` is written there, with the measures and the longest
+            shared passage of every sample and excerpt.
 
     Returns:
-        Counts of samples, tokens, bars where a piece was stuck and went back, tokens that were dropped by
-        that, notes, pieces cut at the bound on tokens, without notes, and breaking the
-        grammar; share of files that decode to notes; the mean probability that the model gave to tokens that
-        may not follow, which is the share of invalid transitions that it would have made; how many excerpts
-        there are, and how many pieces of each set are held against each other at a time; `music` (see
-        `comparison.compare`) and `memorization` (see `memorization_figures`).
+        Counts of samples, tokens, rewinds, tokens dropped by rewinding, notes, pieces cut at `max_tokens`,
+        pieces without notes and pieces that violate the grammar; the fraction of files that decode to notes;
+        the mean probability mass on tokens that the grammar forbids (the rate of invalid transitions without
+        the grammar); the number of excerpts, and of pieces per set and draw; `music` (see
+        `overlap.compare_sets`) and `memorization` (see `memorization_figures`).
 
     Raises:
-        UserError: when the shards were made by another tokenizer than the model's.
+        UserError: The shards were encoded by another tokenizer than the model's.
     """
     check_tokens(shards, read_manifest(model, kind="model"), model)
     vocabulary = Vocabulary.load(model / "tokenizer")
@@ -62,11 +61,11 @@ def sample_metrics(
     made = [Excerpt("", 0.0, piece.new) for piece in pieces if len(piece.new)]
     sets = {"samples": made}
     for split in (train, ShardedSplit.open(shards, "test")):
-        sets[split.split] = excerpts(split, vocabulary, count=params.excerpts, seconds=params.seconds)
+        sets[split.split] = cut_excerpts(split, vocabulary, count=params.excerpts, seconds=params.seconds)
     values = {name: measure_all([part.notes for part in of]) for name, of in sets.items()}
-    passages = _passages(train, vocabulary, sets)
+    passages = _find_passages(train, vocabulary, sets)
     names = train.index["midi_filename"].iloc[train.originals].tolist()
-    write_parquet(samples / TABLE, _rows(sets, values, passages, names))
+    write_parquet(samples / TABLE, _iter_rows(sets, values, passages, names))
     return {
         "samples": len(pieces),
         "seed": params.seed,
@@ -92,14 +91,14 @@ def sample_metrics(
 
 
 def memorization_figures(notes: dict[str, list[int]]) -> dict[str, dict[str, float]]:
-    """The longest passages shared with the train split.
+    """Summarizes the longest passages shared with the train split.
 
     Args:
-        notes: for each of "samples" and "test", how many notes the longest passage of each piece has.
+        notes: For "samples" and "test": number of notes of each piece's longest shared passage.
 
     Returns:
-        For both: pieces, mean_notes, longest_notes; and for test longest_notes_of_as_many, which is to be
-        expected of the longest among as many excerpts as there are samples (or all, when there are fewer).
+        For both: pieces, mean_notes, longest_notes; and for test longest_notes_of_as_many, the expected
+        maximum over as many excerpts as there are samples (or all, if there are fewer).
     """
     found: dict[str, dict[str, float]] = {
         name: {"pieces": len(of), "mean_notes": float(np.mean(of)), "longest_notes": max(of)}
@@ -118,30 +117,30 @@ def memorization_figures(notes: dict[str, list[int]]) -> dict[str, dict[str, flo
 
 
 def _decodes(path: Path) -> bool:
-    """Whether a MIDI file can be read, and has notes."""
+    """Whether a MIDI file can be read and has notes."""
     try:
         return len(read_notes(path)) > 0
     except UserError:
         return False
 
 
-def _passages(
+def _find_passages(
     train: ShardedSplit, vocabulary: Vocabulary, sets: dict[str, list[Excerpt]]
 ) -> dict[str, list[Passage]]:
-    """The longest passage that each sample, and each excerpt of test, shares with the train split."""
-    pieces = [symbols(part.notes) for name in ("samples", "test") for part in sets[name]]
-    known = [symbols(music_of(train, int(row), vocabulary)) for row in train.originals]
+    """Finds the longest passage that each sample and each test excerpt shares with the train split."""
+    pieces = [encode_steps(part.notes) for name in ("samples", "test") for part in sets[name]]
+    known = [encode_steps(decode_piece(train, int(row), vocabulary)) for row in train.originals]
     found = longest_passages(known, pieces)
     return {"samples": found[: len(sets["samples"])], "test": found[len(sets["samples"]) :]}
 
 
-def _rows(
+def _iter_rows(
     sets: dict[str, list[Excerpt]],
     values: dict[str, Any],
     passages: dict[str, list[Passage]],
     train_names: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
-    """One row a sample or excerpt: its measures, and where its longest shared passage stands."""
+    """Yields one row per sample or excerpt: its measures and its longest shared passage."""
     for name, parts in sets.items():
         for number, part in enumerate(parts):
             passage = passages[name][number] if name in passages else None

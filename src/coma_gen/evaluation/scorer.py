@@ -1,4 +1,4 @@
-"""Scorer: pieces in, the nats of each of their tokens out; what n-grams and networks have in common."""
+"""Scorer: the common interface of n-gram models and networks, from pieces to the nats of their tokens."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ import numpy.typing as npt
 Ids = npt.NDArray[np.uint16]
 Nats = npt.NDArray[np.float64]
 Scorer = Callable[[Sequence[Ids]], list[Nats]]
-"""(T,) ids of each piece, BOS first, to (T,) nats of each; the first token is given and costs nothing."""
+"""Maps the ids (T,) of each piece, BOS first, to the nats (T,) of its tokens; those of BOS are 0."""

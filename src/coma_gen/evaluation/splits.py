@@ -1,4 +1,4 @@
-"""A whole split under a scorer: its figures, and those of each performance."""
+"""Figures of a whole split and of each of its performances."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ SCORED = ("validation", "test")
 
 
 def original_sequences(split: ShardedSplit) -> list[Ids]:
-    """The performances as they were played, without copies made for training, in the index's order."""
+    """Returns the unaugmented performances in the order of the index."""
     return [split.piece(int(row)) for row in split.originals]
 
 
 def score_split(
     split: ShardedSplit, nats: Sequence[Nats], vocabulary: Vocabulary, *, resamples: int
 ) -> tuple[Metrics, pd.DataFrame]:
-    """The figures of a split, and the table of its performances.
+    """Computes the figures of a split and the table of its performances.
 
     Args:
-        split: the tokens, and what is known of each performance.
-        nats: (T,) what each token cost, for each of `original_sequences`.
-        vocabulary: of the tokens.
-        resamples: of the confidence intervals.
+        split: Shards of the split.
+        nats: Nats (T,) of each of `original_sequences`.
+        vocabulary: Vocabulary of the tokens.
+        resamples: Number of bootstrap resamples of the confidence intervals.
     """
     table = piece_table(split.index.iloc[split.originals], original_sequences(split), nats, vocabulary)
     return split_metrics(table, resamples=resamples), table
 
 
 def check_tokens(shards: Path, model: Manifest, folder: Path) -> None:
-    """Refuses shards whose ids mean something else to the model.
+    """Checks that shards were encoded by the model's tokenizer.
 
     Args:
-        shards: the tokens.
-        model: the manifest of the model.
-        folder: where the model is.
+        shards: Folder of the shards.
+        model: Manifest of the model.
+        folder: Folder of the model.
 
     Raises:
-        UserError: when the shards are not whole, or were made by another tokenizer than the model's.
+        UserError: The shards are incomplete or changed, or were encoded by another tokenizer.
     """
-    sealed = verify_artifact(shards, kind="shards")
-    if sealed.made_from["tokenizer"] != model.made_from["tokenizer"]:
+    manifest = verify_artifact(shards, kind="shards")
+    if manifest.made_from["tokenizer"] != model.made_from["tokenizer"]:
         rule = f"must have been trained on the tokens of {shards}"
         remedy = "run `dvc repro` so that both come from one tokenizer"
         raise UserError(Fault(str(folder), rule, "another tokenizer", remedy))

@@ -1,4 +1,4 @@
-"""The stage `evaluate`: how likely the model finds the validation and test performances."""
+"""The stage `evaluate`: scores the validation and test performances with the trained model."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 
 TABLES = ("performances", "composers", "contexts", "windows")
 WINDOWED = ("nll_per_token", "perplexity", "bits_per_note_10ms")
-"""What is told of the windowed protocol."""
+"""Figures that are reported for the windowed protocol."""
 Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Pieces that are scored together. What they cost does not depend on who scores them.
+class _ScoringTask:
+    """Pieces that are scored together; the result does not depend on the process.
 
     Attributes:
-        split: whose they are.
-        rows: their indices in it.
-        windowed: by which protocol.
+        split: Split of the pieces.
+        rows: Their indices in the split.
+        windowed: Whether to use the windowed protocol.
     """
 
     split: str
@@ -51,8 +51,8 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Scoring:
-    """What a process needs to score parts."""
+class _ScoringContext:
+    """Model and data of one process."""
 
     params: EvaluateParams
     model: Conformer
@@ -60,8 +60,8 @@ class _Scoring:
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """The nats of every token of a split's pieces by each protocol, and the curve within windows."""
+class _SplitNats:
+    """Nats of every token of a split's pieces by each protocol, and the curve within windows."""
 
     carried: list[Nats]
     windowed: list[Nats]
@@ -81,32 +81,32 @@ def score_model(
     """Scores validation and test with the trained model.
 
     Args:
-        params: the evaluate section.
-        model: the folder that the train stage wrote.
-        shards: the tokens.
-        destination: where `TABLES` are put, each as <name>.parquet; those with a column `split`: a row a
-            performance; a row a composer; what a token costs by how much the model saw before it, under each
-            protocol; and that of the model's own `window_shares`.
-        device: as `runtime.device`.
-        threads: as `runtime.threads`, of each process.
-        processes: that share the work; the result does not depend on it.
+        params: The evaluate section.
+        model: Folder of the train stage.
+        shards: Folder of the shards.
+        destination: Folder for `TABLES`, each as <name>.parquet. With a column `split`: one row per
+            performance; one row per composer; nats by context length under each protocol. Without: the
+            model's `window_shares`.
+        device: `runtime.device`.
+        threads: `runtime.threads`, for each process.
+        processes: Number of processes; the result does not depend on it.
 
     Returns:
-        split -> figures by the reference protocol, `by_type` of token, and `windowed`.
+        Split -> figures by the reference protocol, `by_type` of token, and `windowed`.
 
     Raises:
-        UserError: when the shards were made by another tokenizer than the model's.
+        UserError: The shards were encoded by another tokenizer than the model's.
     """
     loaded = load_model(model)
     check_tokens(shards, loaded.manifest, model)
     vocabulary = Vocabulary.load(model / "tokenizer")
     splits = {name: ShardedSplit.open(shards, name) for name in SCORED}
-    prepare = partial(_prepared, params, model, shards, device, threads)
-    scored = _score_parts(params, splits, prepare, processes)
+    prepare = partial(_load_scoring, params, model, shards, device, threads)
+    scored = _score_splits(params, splits, prepare, processes)
     metrics: Metrics = {}
     tables: dict[str, Rows] = defaultdict(list, windows=window_shares(loaded.model))
     for name, split in splits.items():
-        metrics[name], of_split = _figures(params, split, scored[name], vocabulary)
+        metrics[name], of_split = _compute_figures(params, split, scored[name], vocabulary)
         for table, rows in of_split.items():
             tables[table] += [{"split": name, **row} for row in rows]
     with atomic_dir(destination) as folder:
@@ -116,65 +116,65 @@ def score_model(
 
 
 @contextmanager
-def _prepared(
+def _load_scoring(
     params: EvaluateParams, model: Path, shards: Path, device: str, threads: int
-) -> Iterator[_Scoring]:
-    """Reads the model and the pieces; scores are the same again within."""
+) -> Iterator[_ScoringContext]:
+    """Loads the model and the pieces; torch computes deterministically inside the block."""
     torch_device = choose_device(device)
     pieces = {name: original_sequences(ShardedSplit.open(shards, name)) for name in SCORED}
     with deterministic(threads, torch_device):
-        yield _Scoring(params, load_model(model, device=torch_device).model, pieces)
+        yield _ScoringContext(params, load_model(model, device=torch_device).model, pieces)
 
 
-def _score_parts(
+def _score_splits(
     params: EvaluateParams,
     splits: Mapping[str, ShardedSplit],
     prepare: partial[Any],
     processes: int,
-) -> dict[str, _Scored]:
-    """Scores both splits by both protocols, `params.batch` pieces at a time."""
+) -> dict[str, _SplitNats]:
+    """Scores both splits by both protocols, in tasks of `params.batch` pieces."""
     pieces = {name: original_sequences(split) for name, split in splits.items()}
-    parts = []
+    tasks = []
     for name, of_split in pieces.items():
         order = sorted(range(len(of_split)), key=lambda row: (len(of_split[row]), row))
         groups = [tuple(order[first : first + params.batch]) for first in range(0, len(order), params.batch)]
-        parts += [_Part(name, rows, windowed) for windowed in (False, True) for rows in groups]
-    again = params.window / params.stride  # how often the windowed protocol reads a token
+        tasks += [_ScoringTask(name, rows, windowed) for windowed in (False, True) for rows in groups]
+    passes = params.window / params.stride  # forward passes over each token in the windowed protocol
     costs = [
-        sum(len(pieces[part.split][row]) - 1 for row in part.rows) * (again if part.windowed else 1.0)
-        for part in parts
+        sum(len(pieces[task.split][row]) - 1 for row in task.rows) * (passes if task.windowed else 1.0)
+        for task in tasks
     ]
     results = map_prepared(
-        _score_part, parts, costs=costs, prepare=prepare, processes=processes, desc="score", unit="token"
+        _score_task, tasks, costs=costs, prepare=prepare, processes=processes, desc="score", unit="token"
     )
     scored = {
-        name: _Scored([np.empty(0)] * len(of_split), [np.empty(0)] * len(of_split), ContextCurve())
+        name: _SplitNats([np.empty(0)] * len(of_split), [np.empty(0)] * len(of_split), ContextCurve())
         for name, of_split in pieces.items()
     }
-    for part, (nats, curve) in zip(parts, results, strict=True):
-        whole = scored[part.split]
-        for row, of_piece in zip(part.rows, nats, strict=True):
-            (whole.windowed if part.windowed else whole.carried)[row] = of_piece
-        if part.windowed:
+    for task, (nats, curve) in zip(tasks, results, strict=True):
+        whole = scored[task.split]
+        for row, of_piece in zip(task.rows, nats, strict=True):
+            (whole.windowed if task.windowed else whole.carried)[row] = of_piece
+        if task.windowed:
             whole.curve.include(curve)
     return scored
 
 
-def _score_part(scoring: _Scoring, part: _Part) -> tuple[list[Nats], ContextCurve]:
-    """The nats of the part's pieces, and the curve within windows where it is scored by them."""
-    params, pieces = scoring.params, [scoring.pieces[part.split][row] for row in part.rows]
-    if not part.windowed:
-        scorer = model_scorer(scoring.model, batch=params.batch, chunk=params.chunk, desc=None)
+def _score_task(context: _ScoringContext, task: _ScoringTask) -> tuple[list[Nats], ContextCurve]:
+    """Returns the nats of the task's pieces and the curve within windows (empty for the carried protocol)."""
+    params, pieces = context.params, [context.pieces[task.split][row] for row in task.rows]
+    if not task.windowed:
+        scorer = model_scorer(context.model, batch=params.batch, chunk=params.chunk, desc=None)
         return scorer(pieces), ContextCurve()
     return score_windows(
-        scoring.model, pieces, batch=params.batch, window=params.window, stride=params.stride, desc=None
+        context.model, pieces, batch=params.batch, window=params.window, stride=params.stride, desc=None
     )
 
 
-def _figures(
-    params: EvaluateParams, split: ShardedSplit, scored: _Scored, vocabulary: Vocabulary
+def _compute_figures(
+    params: EvaluateParams, split: ShardedSplit, scored: _SplitNats, vocabulary: Vocabulary
 ) -> tuple[Metrics, dict[str, Rows]]:
-    """The figures of one split, and the rows of each table."""
+    """Computes the figures of one split and the rows of each table."""
     pieces, resamples = original_sequences(split), params.bootstrap_resamples
     metrics, table = score_split(split, scored.carried, vocabulary, resamples=resamples)
     of_windows, other = score_split(split, scored.windowed, vocabulary, resamples=resamples)
@@ -185,12 +185,12 @@ def _figures(
     contexts = [{"protocol": "carried", **row} for row in since_start.rows()]
     contexts += [{"protocol": "windowed", **row} for row in scored.curve.rows()]
     return metrics, {
-        "performances": _records(table.assign(windowed_nats=other["nats"])),
+        "performances": _to_records(table.assign(windowed_nats=other["nats"])),
         "composers": by_composer(table, resamples=resamples),
         "contexts": contexts,
     }
 
 
-def _records(table: pd.DataFrame) -> Rows:
-    """The rows of a table as plain values."""
+def _to_records(table: pd.DataFrame) -> Rows:
+    """Converts a table to rows of plain values."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]

@@ -1,9 +1,9 @@
-"""From the nats of every token to the figures that can be compared.
+"""Computes comparable figures from the nats of every token.
 
-`nll_per_token` and `perplexity` compare models over one tokenizer only. `bits_per_note` divides by the notes
-of the raw MIDI; `bits_per_note_10ms` adds to each note what its grid leaves open, log2(step / 10 ms) for
-onset and duration and log2(step / 4) for velocity, so that a coarse grid does not win by writing down less.
-Every token but the given BOS counts.
+`nll_per_token` and `perplexity` are comparable between models with one tokenizer only. `bits_per_note`
+divides by the notes of the raw MIDI. `bits_per_note_10ms` adds to each note the bits that its grid does not
+resolve, log2(step / 10 ms) for onset and duration and log2(step / 4) for velocity, so that a coarse grid has
+no advantage. Every token but BOS counts.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ Metrics = dict[str, Any]
 def piece_table(
     index: pd.DataFrame, pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary
 ) -> pd.DataFrame:
-    """One row a performance: what it is, and what it costs.
+    """Builds a table with the scores of each performance.
 
     Args:
-        index: the rows of the shards' index that the pieces came from, with `notes` and `seconds` of the raw
-            MIDI.
+        index: Rows of the shards' index for the pieces, with `notes` and `seconds` of the raw MIDI.
         pieces: N arrays of ids, BOS first.
         nats: N arrays of the same lengths.
-        vocabulary: of the ids.
+        vocabulary: Vocabulary of the ids.
 
     Returns:
         The index's columns midi_filename, composer, title, notes and seconds, with scored tokens, nats,
-        bits_per_note, bits_per_second and bits_per_note_10ms.
+        nll_per_token, bits_per_note, bits_per_second and bits_per_note_10ms.
     """
     table = index[["midi_filename", "composer", "title", "notes", "seconds"]].reset_index(drop=True)
     table["tokens"] = [len(piece) - 1 for piece in pieces]
@@ -51,7 +50,7 @@ def piece_table(
 
 
 def split_metrics(table: pd.DataFrame, *, resamples: int) -> Metrics:
-    """The figures of one split: sums over all performances, not means of means."""
+    """Computes the figures of one split from sums over all performances, not means of means."""
     tokens, notes, seconds = (float(table[name].sum()) for name in ("tokens", "notes", "seconds"))
     bits = table["nats"].to_numpy() / np.log(2)
     common = bits + table["resolution_bits"].to_numpy()
@@ -74,7 +73,7 @@ def split_metrics(table: pd.DataFrame, *, resamples: int) -> Metrics:
 
 
 def by_type(pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary, notes: int) -> Metrics:
-    """nll_per_token, tokens and bits_per_note of each type of token; learned tokens count as "BPE"."""
+    """Returns tokens, nll_per_token and bits_per_note of each token type; byte pairs have the type "BPE"."""
     names = [types[0] if len(types) == 1 else "BPE" for types in vocabulary.token_types]
     type_index = {name: number for number, name in enumerate(dict.fromkeys(names))}
     kind: npt.NDArray[np.int64] = np.array([type_index[name] for name in names])
@@ -95,8 +94,9 @@ def by_type(pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary,
 
 
 def by_composer(table: pd.DataFrame, *, resamples: int) -> list[Metrics]:
-    """A row for each composer of `piece_table`, by name: composer, compositions, and the figures of
-    `split_metrics`; bits_per_note_10ms_low and _high are None where there is one composition only.
+    """Returns a row for each composer of `piece_table`, by name, with the figures of `split_metrics`.
+
+    bits_per_note_10ms_low and _high are None where there is only one composition.
     """
     ends = dict.fromkeys(("bits_per_note_10ms_low", "bits_per_note_10ms_high"))
     return [

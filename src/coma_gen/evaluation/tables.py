@@ -1,4 +1,4 @@
-"""Tables for people and programs: parquet, the same bytes for the same figures."""
+"""Writes parquet tables, reproducible to the byte."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from coma_gen.core.io import rounded
 
 
 def write_parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows of plain values, all of the same keys; floats are rounded as those of metrics are."""
+    """Writes rows of plain values with equal keys; floats are rounded as in the metrics files."""
     table = pa.Table.from_pylist([rounded(dict(row)) for row in rows])
     pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False)

@@ -1,4 +1,4 @@
-"""How much each layer of a trained model listens to each of its windows."""
+"""Softmax weights of the attention windows in each layer of a trained model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from coma_gen.model.attention import MultiScaleAttention
 
 
 def window_shares(model: nn.Module) -> list[dict[str, Any]]:
-    """What the scale weights of every attention say, from the first to the last.
+    """Returns the softmax of the scale weights of every attention layer.
 
     Returns:
-        A row for each attention and window: `layer` (the attention's number, from 1), `window` (tokens seen
-        before the current one; None for all) and `share`, the softmax of the scale weights, which add up to 1
-        over a layer and are equal in an untrained model.
+        A row for each attention layer and window: `layer` (from 1), `window` (visible tokens before the
+        current one; None for all) and `share`, the softmax of the scale weights. Shares add up to 1 over a
+        layer and are equal in an untrained model.
     """
     attentions = [module for module in model.modules() if isinstance(module, MultiScaleAttention)]
     rows = []

@@ -14,7 +14,7 @@ import pandas as pd
 
 from coma_gen.config.yaml_reader import parse_yaml
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.evaluation.headline import telling
+from coma_gen.evaluation.headline import count_telling
 from coma_gen.experiments.ablation_table import between, shown_difference
 from coma_gen.experiments.dvc_experiments import STAGES, has_run
 
@@ -269,7 +269,7 @@ def _overlap(run: FinishedRun, measure: str) -> Mapping[str, Any]:
 
 def _telling(run: FinishedRun, measures: Sequence[str]) -> str:
     """How many measures find samples farther from the test music than nearly all draws of real music are."""
-    told, of = telling({name: _found(run, "sample", "music", name) or {} for name in measures})
+    told, of = count_telling({name: _found(run, "sample", "music", name) or {} for name in measures})
     return f"{told} of {of}" if of else ""
 
 

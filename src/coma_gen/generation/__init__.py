@@ -1,1 +1,1 @@
-"""From logits to music: filters, decoding, prompts and continuations."""
+"""From logits to music: sampling, constrained decoding, prompts and continuations."""

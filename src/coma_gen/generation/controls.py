@@ -1,9 +1,10 @@
-"""Musical wishes: denser, louder, higher, in a key.
+"""Controls of generated music: density, loudness, register, polyphony and key.
 
-A model that was trained with the condition of a wish is told it (`generation.told`). Any other is pulled:
-each wish is a number for every token, added to the model's logits before a token is drawn. So the grammar and
-the filters hold as they do without, and the model still decides among what is pulled alike. A learned token
-is pulled as its parts together. benchmarks/controls.py measures the effects of both.
+A model that was trained with the condition of a control is conditioned on it
+(`generation.condition_sequence`). Otherwise the control becomes a logit bias: one number per token, added
+before sampling. The grammar and the sampling filters apply unchanged, and the model still decides among
+tokens with equal bias. The bias of a byte-pair token is the sum over its base tokens. benchmarks/controls.py
+measures the effect of both.
 """
 
 from __future__ import annotations
@@ -22,35 +23,35 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 
 Reals = npt.NDArray[np.float64]
 
-STRONGEST = 3.0
-AS_THE_PROMPT = "prompt"
+MAX_STRENGTH = 3.0
+PROMPT_KEY = "prompt"
 TARGETS = {"density": (0, 100), "loudness": (1, 127), "register": (0, 127), "polyphony": (0, 100)}
-"""What may be asked for: notes a second, mean velocity, mean pitch, notes that sound at once."""
-OUTSIDE_OF_THE_KEY = -3.0
-"""The pull on pitches that are not of the scale: they are e**3 = 20 times less likely."""
+"""Ranges of the targets: notes per second, mean velocity, mean pitch, simultaneous notes."""
+OUT_OF_KEY_BIAS = -3.0
+"""Logit bias of pitches outside the scale: they become e**3 = 20 times less likely."""
 _LETTERS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10, 11)}
-"""Steps above the tonic; minor with both of its sevenths."""
+"""Semitones above the tonic; minor includes both sevenths."""
 _PROFILES = {
     "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
-"""How well each step fits a key (Krumhansl and Kessler 1982)."""
+"""Key profiles: how well each pitch class fits a key (Krumhansl and Kessler 1982)."""
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What is wished for; 0 or None asks for nothing.
+    """Requested properties of the new music; 0 and None leave a property to the model.
 
     Attributes:
-        density: above 0 for more notes a second, below for fewer; 1 is a plain wish.
-        loudness: above 0 for louder notes.
-        register: above 0 for higher notes.
-        key: such as "C major" or "f# minor", or "prompt" for that of the prompt.
-        polyphony: above 0 for more notes at once; only for models that were trained with this condition.
-        target: values to have, such as "density=5,loudness=60"; only for models with these conditions.
-        follow: whether the new music of a model with conditions keeps to the prompt's values, but for what is
-            wished for.
+        density: Above 0 for more notes per second, below 0 for fewer; 1 is a moderate change.
+        loudness: Above 0 for louder notes.
+        register: Above 0 for higher notes.
+        key: A key such as "C major" or "f# minor", or "prompt" for the key of the prompt.
+        polyphony: Above 0 for more simultaneous notes; requires a model trained with this condition.
+        target: Absolute values, such as "density=5,loudness=60"; requires a model with these conditions.
+        follow: Whether a model with conditions keeps the prompt's values of all conditions that no other
+            control changes.
     """
 
     density: float = 0.0
@@ -62,36 +63,36 @@ class Controls:
     follow: bool = True
 
     def faults(self) -> list[Fault]:
-        """What is out of range."""
-        rule = f"must be between -{STRONGEST:g} and {STRONGEST:g}"
+        """Lists the controls that are out of range."""
+        rule = f"must be between -{MAX_STRENGTH:g} and {MAX_STRENGTH:g}"
         found = [
             Fault(name, rule, str(getattr(self, name)))
             for name in CONDITIONS
-            if not abs(getattr(self, name)) <= STRONGEST
+            if not abs(getattr(self, name)) <= MAX_STRENGTH
         ]
-        targets = _parsed_targets(self.target or "")
+        targets = _parse_targets(self.target or "")
         if targets is None:
             ranges = ", ".join(f"{name} ({low} to {high})" for name, (low, high) in TARGETS.items())
             rule = f'must be such as "density=5,loudness=60", each once, of {ranges}'
             found.append(Fault("target", rule, repr(self.target)))
         found += [
-            Fault(name, "must not be wished for beside a target of it", str(getattr(self, name)))
+            Fault(name, "must not be combined with a target for it", str(getattr(self, name)))
             for name in targets or ()
             if getattr(self, name)
         ]
-        if self.key not in (None, AS_THE_PROMPT) and _parsed(self.key or "") is None:
+        if self.key not in (None, PROMPT_KEY) and _parse_key(self.key or "") is None:
             found.append(Fault("key", 'must be such as "C major" or "f# minor", or "prompt"', repr(self.key)))
         return found
 
     @property
     def targets(self) -> dict[str, float]:
-        """The values to have, by condition."""
-        return _parsed_targets(self.target or "") or {}
+        """The target values, by condition."""
+        return _parse_targets(self.target or "") or {}
 
-    def unmet(self, conditions: Collection[str]) -> list[Fault]:
-        """What a model with these conditions cannot be asked for."""
-        asked = [("target", name) for name in self.targets]
-        asked += [("polyphony", "polyphony")] if self.polyphony else []
+    def unsupported(self, conditions: Collection[str]) -> list[Fault]:
+        """Lists the controls that need a condition which the model was trained without."""
+        required = [("target", name) for name in self.targets]
+        required += [("polyphony", "polyphony")] if self.polyphony else []
         return [
             Fault(
                 setting,
@@ -99,22 +100,22 @@ class Controls:
                 f"one with {', '.join(conditions) or 'none'}",
                 f"train with model.conditions: [{', '.join(CONDITIONS)}]",
             )
-            for setting, name in asked
+            for setting, name in required
             if name not in conditions
         ]
 
-    def pull(
-        self, vocabulary: Vocabulary, prompt: Notes | None, *, told: Collection[str] = ()
+    def logit_bias(
+        self, vocabulary: Vocabulary, prompt: Notes | None, *, conditions: Collection[str] = ()
     ) -> Reals | None:
-        """(V,) what is added to the logits; None for nothing.
+        """Computes the bias (V,) that is added to the logits; None where it is zero.
 
         Args:
-            vocabulary: of the model.
-            prompt: what is continued, for the key.
-            told: conditions of the model, which it is told instead.
+            vocabulary: The model's vocabulary.
+            prompt: The prompt, for its key.
+            conditions: Conditions of the model; their controls need no bias.
         """
         density, loudness, register = (
-            0.0 if name in told else getattr(self, name) for name in ("density", "loudness", "register")
+            0.0 if name in conditions else getattr(self, name) for name in ("density", "loudness", "register")
         )
         base = np.zeros(len(vocabulary.base))
         velocity, pitch, position = (vocabulary.span(kind) for kind in ("Velocity", "Pitch", "Position"))
@@ -125,22 +126,22 @@ class Controls:
         base[position.start : position.stop] -= 2.2 * density * np.linspace(0, 1, len(position))
         base[vocabulary.span("Bar").start] -= 2.2 * density
         if (scale := self._scale(prompt)) is not None:
-            base[pitch.start : pitch.stop] += np.where(np.isin(pitches % 12, scale), 0.0, OUTSIDE_OF_THE_KEY)
+            base[pitch.start : pitch.stop] += np.where(np.isin(pitches % 12, scale), 0.0, OUT_OF_KEY_BIAS)
         if not base.any():
             return None
         return np.array([base[list(parts)].sum() for parts in vocabulary.pieces])
 
     def _scale(self, prompt: Notes | None) -> list[int] | None:
-        """The pitch classes of the key."""
-        if self.key == AS_THE_PROMPT:
+        """Returns the pitch classes of the key; None without one."""
+        if self.key == PROMPT_KEY:
             tonic, mode = key_of(prompt) if prompt is not None and len(prompt) else (0, "")
         else:
-            tonic, mode = _parsed(self.key or "") or (0, "")
+            tonic, mode = _parse_key(self.key or "") or (0, "")
         return [(tonic + step) % 12 for step in _SCALES[mode]] if mode else None
 
 
 def key_of(notes: Notes) -> tuple[int, str]:
-    """The key that fits some music best: its tonic (0 is C) and mode, by the correlation of profiles."""
+    """Estimates the key by correlation with key profiles: its tonic (0 is C) and mode."""
     weight_of = np.bincount(notes.pitch % 12, weights=np.minimum(notes.duration, 2.0) + 0.05, minlength=12)
     fits = {
         (tonic, mode): float(np.dot(np.roll(np.array(profile) - np.mean(profile), tonic), weight_of))
@@ -151,8 +152,8 @@ def key_of(notes: Notes) -> tuple[int, str]:
     return max(fits, key=lambda key: fits[key])
 
 
-def _parsed(key: str) -> tuple[int, str] | None:
-    """Tonic and mode of a key's name; None for none."""
+def _parse_key(key: str) -> tuple[int, str] | None:
+    """Parses the name of a key into tonic and mode; None for any other text."""
     found = re.fullmatch(r"([a-g])\s*(#|b|♯|♭|)\s*(major|minor)", key.strip().casefold())
     if found is None:
         return None
@@ -160,8 +161,8 @@ def _parsed(key: str) -> tuple[int, str] | None:
     return (_LETTERS[found[1]] + shift) % 12, found[3]
 
 
-def _parsed_targets(text: str) -> dict[str, float] | None:
-    """The values that a text such as "density=5,loudness=60" names; None for another text."""
+def _parse_targets(text: str) -> dict[str, float] | None:
+    """Parses text such as "density=5,loudness=60"; None for any other text."""
     found: dict[str, float] = {}
     for part in filter(None, map(str.strip, text.split(","))):
         name, _, value = (word.strip() for word in part.partition("="))

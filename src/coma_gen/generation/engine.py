@@ -1,7 +1,7 @@
-"""Runs the model over sequences that grow, with a state that is carried along.
+"""Prefill and decode for a batch of sequences, with a cache.
 
-A prompt is read in chunks, and once where several sequences share it. Under a learned position embedding,
-which ends at max_seq_len, the last half of its length is read anew whenever it is full.
+A prompt is prefilled in chunks, and only once where several sequences share it. A learned position embedding
+ends at max_seq_len: whenever the cache reaches it, the last max_seq_len / 2 tokens are prefilled again.
 
 Shapes: B live sequences, T tokens of a chunk, V vocabulary.
 """
@@ -21,15 +21,15 @@ from coma_gen.generation.token_decoder import TokenDecoder
 from coma_gen.model.cache import DecodeCache
 from coma_gen.model.conformer import Conformer
 
-PREFILL = 2048
-"""Tokens of a prompt that are read in one pass."""
+PREFILL_CHUNK = 2048
+"""Prompt tokens per forward pass."""
 
 Tokens = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 
 
 class DecodeEngine:
-    """The model and its state; `logits` (B, V) are those of the next token of each live one."""
+    """A model and its cache; `logits` (B, V) predict the next token of each live sequence."""
 
     def __init__(self, model: Conformer, sequences: Sequence[SequenceState]) -> None:
         self._model = model
@@ -39,55 +39,60 @@ class DecodeEngine:
         self._step = TokenDecoder(model)
         receptive_field = _receptive_field(model.params)
         lengths = [receptive_field if s.tokens else len(s.prompt) for s in sequences]
-        self._state = self._primed(sequences, lengths)
+        self._state = self._prefill(sequences, lengths)
 
-    def _primed(self, sequences: Sequence[SequenceState], lengths: Sequence[int]) -> DecodeCache:
-        """Reads the last tokens of sequences, so many of each; equal ones once."""
-        different: dict[tuple[bytes, bytes], int] = {}
+    def _prefill(self, sequences: Sequence[SequenceState], lengths: Sequence[int]) -> DecodeCache:
+        """Runs the model over the last `lengths` tokens of the sequences, once where they are equal."""
+        rows_of: dict[tuple[bytes, bytes], int] = {}
         states: list[DecodeCache] = []
         logits, rows = [], []
         for sequence, length in zip(sequences, lengths, strict=True):
             if self._bound is not None and min(length, sequence.length) >= self._bound:
                 length = self._bound - self._bound // 2
-            tokens, told = np.array([sequence.tail(length)]), sequence.told_of_tail(length)
-            key = (tokens.tobytes(), b"" if told is None else told.tobytes())
-            if key not in different:
-                different[key] = len(states)
+            tokens, bins = np.array([sequence.tail(length)]), sequence.tail_conditions(length)
+            key = (tokens.tobytes(), b"" if bins is None else bins.tobytes())
+            if key not in rows_of:
+                rows_of[key] = len(states)
                 state = self._model.init_cache(1)
-                for start in range(0, tokens.shape[1], PREFILL):
-                    part = slice(start, start + PREFILL)
-                    read = self._forward(tokens[:, part], None if told is None else told[None, part], state)
+                for start in range(0, tokens.shape[1], PREFILL_CHUNK):
+                    part = slice(start, start + PREFILL_CHUNK)
+                    last = self._forward(tokens[:, part], None if bins is None else bins[None, part], state)
                 states.append(state)
-                logits.append(read)
-            rows.append(different[key])
+                logits.append(last)
+            rows.append(rows_of[key])
         self.logits = np.concatenate(logits)[rows]
         joined = DecodeCache.joined(states) if len(states) > 1 else states[0]
         return joined if rows == list(range(len(states))) else joined.take(rows)
 
-    def _forward(self, tokens: Tokens, told: Tokens | None, state: DecodeCache) -> Reals:
-        """(B, V) logits behind the last of tokens (B, T), which are told (B, T, F) or nothing."""
+    def _forward(self, tokens: Tokens, bins: Tokens | None, state: DecodeCache) -> Reals:
+        """Returns the logits (B, V) after tokens (B, T) with condition bins (B, T, F) or None."""
         input_ids = torch.from_numpy(tokens).to(self._device)
-        conditions = None if told is None else torch.from_numpy(told).to(self._device)
-        is_one = tokens.shape[1] == 1
-        move = self._step if is_one else self._model
-        logits = move(input_ids, state, conditions)
-        logits = logits if is_one else logits[:, -1]
+        conditions = None if bins is None else torch.from_numpy(bins).to(self._device)
+        if tokens.shape[1] == 1:
+            logits = self._step(input_ids, state, conditions)
+        else:
+            logits = self._model(input_ids, state, conditions)[:, -1]
         return np.asarray(logits.float().cpu().numpy(), np.float64)
 
     def read(self, sequences: Sequence[SequenceState], rows: Sequence[int]) -> None:
-        """Goes on with the rows named: the last token of each is read."""
+        """Runs the last token of each sequence through the model.
+
+        Args:
+            sequences: The sequences that are still live.
+            rows: Their rows in the batch before.
+        """
         if len(rows) != self._state.batch:
             self._state = self._state.take(rows)
         if self._bound is not None and max(self._state.lengths) >= self._bound:
-            self._state = self._primed(sequences, [self._bound // 2] * len(sequences))
+            self._state = self._prefill(sequences, [self._bound // 2] * len(sequences))
             return
         tokens = np.array([[sequence.tokens[-1]] for sequence in sequences], np.int64)
-        wanted = [sequence.told.wanted for sequence in sequences if sequence.told is not None]
-        self.logits = self._forward(tokens, np.stack(wanted)[:, None] if wanted else None, self._state)
+        bins = [sequence.conditions.target_bins for sequence in sequences if sequence.conditions is not None]
+        self.logits = self._forward(tokens, np.stack(bins)[:, None] if bins else None, self._state)
 
 
 def _receptive_field(params: ModelParams) -> int:
-    """Tokens before which nothing changes a state: those that the blocks see together."""
+    """Returns the receptive field of all blocks together: earlier tokens cannot change the cache."""
     if params.global_attention_layers:
         return sys.maxsize
     reach = {"attention": max(params.window_sizes), "convolution": params.kernel_size - 1}

@@ -1,4 +1,4 @@
-"""A MIDI file as a performer might play it: the model draws velocities, lengths and small delays."""
+"""Performs a MIDI file expressively: the model samples velocities, lengths and small delays."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.generation.music_generator import MusicGenerator
-from coma_gen.generation.touch import TouchRequest, draw_touches, is_of
+from coma_gen.generation.touch import TouchRequest, draw_touches, is_type
 from coma_gen.midi.io import notes_of, read_song
 from coma_gen.midi.notes import Midi, Notes, Seconds
-from coma_gen.midi.song import Song, without_notes
-from coma_gen.midi.touch import with_touch
+from coma_gen.midi.song import Song, describe_missing_notes
+from coma_gen.midi.touch import apply_touch
 from coma_gen.tokenizer.codec import encode_grid, times_of
 from coma_gen.tokenizer.grid import Grid, Positions
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
 
 Watch = Callable[[Callable[[], list[Notes]]], None]
-"""Called after each token with what gives the notes so far; may end the work by raising."""
+"""Callback after each token; it receives a function that returns the notes so far, and may raise to stop."""
 
 
 @dataclass(frozen=True)
 class Expressed:
-    """A file as the model plays it.
+    """A MIDI file as performed by the model.
 
     Attributes:
-        midi: the file, with its own pitches, drums, pedals and tempi.
-        notes: its notes.
-        unheard: how many notes keep their own touch, as the model does not know their pitch.
-        endless: how many notes were left out, as they have no end.
+        midi: Content of the file, with the original pitches, drums, pedals and tempi.
+        notes: Its notes.
+        unheard: Number of notes left unchanged because their pitch is outside the vocabulary.
+        endless: Number of notes dropped because they have no end.
     """
 
     midi: bytes
@@ -45,27 +45,27 @@ def express_midi(
     *,
     name: str,
     request: TouchRequest,
-    most_tokens: int | None = None,
+    max_tokens: int | None = None,
     watch: Watch | None = None,
 ) -> list[Expressed]:
-    """Plays the notes of a MIDI file.
+    """Performs the notes of a MIDI file.
 
     Args:
-        composer: model and tokenizer.
-        content: the file.
-        name: how faults call it.
-        request: how they are to be played.
-        most_tokens: bound on the tokens of the file.
-        watch: see `Watch`; its notes stand at their seconds of the file.
+        composer: Model and tokenizer.
+        content: Content of the file.
+        name: Name of the file in errors.
+        request: Settings of the performance.
+        max_tokens: Maximum number of tokens of the file.
+        watch: See `Watch`; its notes are at their times in the file.
 
     Raises:
-        UserError: the file cannot be read, is too long, has no note that the model knows, or the tokenizer
-            has byte pairs.
+        UserError: The file cannot be read, is too long, has no note in the vocabulary, or the tokenizer uses
+            byte pairs.
     """
     song = read_song(content, name=name)
-    if not len(song.played[0]):
-        raise UserError(Fault(name, "must have notes that are not drums", without_notes(song)))
-    stream, (on, off) = song.stream, song.played
+    if not len(song.sounding_notes[0]):
+        raise UserError(Fault(name, "must have notes that are not drums", describe_missing_notes(song)))
+    stream, (on, off) = song.stream, song.sounding_notes
     notes = Notes.of(
         song.clock.seconds(stream.tick[on]),
         song.clock.span(stream.tick[on], stream.tick[off]),
@@ -73,18 +73,18 @@ def express_midi(
         stream.second[on],
         notes_of(song).pedal,
     )
-    touches = express(composer, notes, name=name, request=request, most_tokens=most_tokens, watch=watch)
-    return [_played(song, touch, name, keep_lengths=request.keep_lengths) for touch in touches]
+    touches = express(composer, notes, name=name, request=request, max_tokens=max_tokens, watch=watch)
+    return [_apply_touch(song, touch, name, keep_lengths=request.keep_lengths) for touch in touches]
 
 
-def _played(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> Expressed:
-    stream, (on, off) = song.stream, song.played
+def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> Expressed:
+    stream, (on, off) = song.stream, song.sounding_notes
     onset, pitch = song.clock.seconds(stream.tick[on]), stream.first[on]
     found = np.searchsorted(touch.keys, touch.key_of(onset, pitch))
     found = np.minimum(found, len(touch.keys) - 1)
     is_known = touch.keys[found] == touch.key_of(onset, pitch)
     duration = song.clock.span(stream.tick[on], stream.tick[off])
-    midi = with_touch(
+    midi = apply_touch(
         song,
         np.where(is_known, touch.velocity[found], stream.second[on]).astype(np.uint8),
         np.where(is_known & (not keep_lengths), touch.duration[found], duration),
@@ -96,15 +96,15 @@ def _played(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> Expre
 
 @dataclass(frozen=True)
 class Touch:
-    """How notes on the grid are played, in the order of their keys.
+    """Velocities, durations and delays of notes on the grid, sorted by key.
 
     Attributes:
-        keys: (N,) what names each: position times 128 and pitch.
+        keys: (N,) keys of the notes: position * 128 + pitch.
         velocity: (N,) 1 to 127.
         duration: (N,) seconds.
         delay: (N,) seconds by which each onset moves.
-        origin: seconds at which the grid begins.
-        rate: positions per second.
+        origin: Seconds at which the grid begins.
+        rate: Positions per second.
     """
 
     keys: Positions
@@ -115,7 +115,7 @@ class Touch:
     rate: int
 
     def key_of(self, onset: Seconds, pitch: Positions) -> Positions:
-        """The names of notes."""
+        """Computes the keys of notes."""
         position = np.rint((onset - self.origin) * self.rate).astype(np.int64)
         return np.asarray(position * 128 + pitch, np.int64)
 
@@ -126,48 +126,48 @@ def express(
     *,
     name: str,
     request: TouchRequest,
-    most_tokens: int | None = None,
+    max_tokens: int | None = None,
     watch: Watch | None = None,
 ) -> list[Touch]:
-    """Draws touches for all notes that the model knows; see `express_midi`.
+    """Samples performances of all notes in the vocabulary; see `express_midi`.
 
     Args:
-        composer: model and tokenizer.
-        notes: their velocities and durations are not looked at.
-        name: how faults call them.
-        request: how they are to be played.
-        most_tokens: bound on their tokens.
-        watch: see `Watch`.
+        composer: Model and tokenizer.
+        notes: Notes; their velocities are ignored, as are their durations without `keep_lengths`.
+        name: Name of the notes in errors.
+        request: Settings of the performance.
+        max_tokens: Maximum number of tokens.
+        watch: See `Watch`.
 
     Raises:
-        UserError: as `express_midi`.
+        UserError: See `express_midi`.
     """
     vocabulary = composer.tokenizer.vocabulary
     if len(vocabulary) != len(vocabulary.base):
         rule = "must be without byte pairs to express, as they tie velocities to pitches"
         raise UserError(Fault("the model's tokenizer", rule, f"{len(vocabulary):,} tokens"))
     origin = float(notes.onset[0])
-    grid = composer.tokenizer.grid(_stiff(composer, notes, origin, keep_lengths=request.keep_lengths))
+    grid = composer.tokenizer.grid(_flatten_touch(composer, notes, origin, keep_lengths=request.keep_lengths))
     if not len(grid):
         low, high = vocabulary.pitch_range
         rule = f"must have a note that the model knows, of pitch {low} to {high}"
         raise UserError(Fault(name, rule, f"{len(notes)} others"))
     ids = encode_grid(grid, vocabulary)
-    if most_tokens is not None and len(ids) > most_tokens:
-        rule = f"must be at most {most_tokens:,} tokens to be expressed here"
+    if max_tokens is not None and len(ids) > max_tokens:
+        rule = f"must be at most {max_tokens:,} tokens to be expressed here"
         raise UserError(Fault(name, rule, f"{len(ids):,}", "run `coma-gen express` on it"))
 
-    def tell(rows: Callable[[], list[Ids]]) -> None:
+    def report(rows: Callable[[], list[Ids]]) -> None:
         if watch is not None:
             watch(lambda: [composer.tokenizer.decode(row).shifted(origin) for row in rows()])
 
     steps = int(request.timing * vocabulary.positions_per_second / 1000)
-    drawn = draw_touches(composer, ids, request, steps=steps, watch=tell)
-    return [_touch(row, ids, grid, vocabulary, origin) for row in drawn]
+    drawn = draw_touches(composer, ids, request, steps=steps, watch=report)
+    return [_decode_touch(row, ids, grid, vocabulary, origin) for row in drawn]
 
 
-def _stiff(composer: MusicGenerator, notes: Notes, origin: float, *, keep_lengths: bool) -> Notes:
-    """The notes without a touch of their own, so that none is seen but the lengths that are kept."""
+def _flatten_touch(composer: MusicGenerator, notes: Notes, origin: float, *, keep_lengths: bool) -> Notes:
+    """Sets all velocities and, without `keep_lengths`, durations to constants, to hide the original ones."""
     pedal = notes.pedal if composer.writes_pedal else np.zeros((0, 2))
     shortest = composer.tokenizer.vocabulary.duration_seconds[0]
     return Notes.of(
@@ -179,9 +179,9 @@ def _stiff(composer: MusicGenerator, notes: Notes, origin: float, *, keep_length
     )
 
 
-def _touch(row: Ids, ids: Ids, grid: Grid, vocabulary: Vocabulary, origin: float) -> Touch:
-    velocity, duration = (row[is_of(row, vocabulary, kind)] for kind in ("Velocity", "Duration"))
-    is_note = is_of(ids, vocabulary, "Pitch")
+def _decode_touch(row: Ids, ids: Ids, grid: Grid, vocabulary: Vocabulary, origin: float) -> Touch:
+    velocity, duration = (row[is_type(row, vocabulary, kind)] for kind in ("Velocity", "Duration"))
+    is_note = is_type(ids, vocabulary, "Pitch")
     moved = times_of(row, vocabulary)[is_note] - times_of(ids, vocabulary)[is_note]
     velocities = np.asarray(vocabulary.velocities)[velocity - vocabulary.span("Velocity").start]
     return Touch(

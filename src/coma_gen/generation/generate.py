@@ -1,9 +1,9 @@
-"""Music from a trained model: from nothing, or going on where some notes end.
+"""Generates music with a trained model, from nothing or as the continuation of a prompt.
 
-What goes in and comes out is `Notes`. A prompt's notes come back as they were played, not as the tokenizer's
-grid has them; only what is new was decoded from tokens. The grid begins at the prompt's first note, so that
-silence before it is none of the model's. New music begins at a later position of it than the prompt's last
-note has: every note that begins up to there, the splice, is the prompt's, and every later one is new.
+Input and output are `Notes`. The prompt's notes are returned as they were played, not as the tokenizer's grid
+has them; only new notes are decoded from tokens. The grid begins at the prompt's first note, so the model
+does not see silence before it. The splice is the onset of the prompt's last note: every note up to it belongs
+to the prompt, and every new note begins at a later position of the grid.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
+from coma_gen.generation.condition_sequence import ConditionSequence
 from coma_gen.generation.controls import Controls
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.ranking import nearest
@@ -23,16 +24,14 @@ from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.sampling_loop import sample_tokens
 from coma_gen.generation.sequence import SequenceState
 from coma_gen.generation.splice import decode_continuation, drop_overlaps, merge_pedals
-from coma_gen.generation.token_healing import read_and_spelled
-from coma_gen.generation.told import Told
+from coma_gen.generation.token_healing import split_prompt
 from coma_gen.midi.io import midi_bytes
 from coma_gen.midi.notes import Notes
 from coma_gen.midi.prompt import Prompt, read_prompt
 from coma_gen.tokenizer.remi import Tokenizer
 
 Watcher = Callable[[Callable[[], "list[Continuation]"]], None]
-"""Called after each token with a function that returns the pieces as they are now; what it raises ends the
-sampling."""
+"""Callback after each token; it receives a function that returns the pieces so far, and may raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,21 @@ class Continuation:
     """One piece of generated music.
 
     Attributes:
-        prompt: what was given, with the pedal as the model goes on with it; None for music from nothing.
-        added: what is new, at its times behind the prompt.
-        tokens: how many were drawn for it.
-        illegal: mean probability that the model gave to tokens that could not follow.
-        valid: whether every token, prompt included, obeys the grammar.
-        reached: whether it has the seconds asked for; otherwise it ended at the bound on tokens.
-        rewinds: how often it was stuck and went back.
-        redrawn: tokens that were drawn and dropped by that.
-        draw: which of the draws it was, counted from 1, where the nearest to the prompt are kept; its
-            `distance` from the prompt (see `ranking`); and `tokens_of_all_draws`. None where all are kept.
-        left_out: how many new notes there were that would have fallen into the prompt: on a key that it
-            still holds, or before its last note (which may be of a pitch that the model does not know).
+        prompt: The prompt, with the pedal up to the splice where the model writes the pedal; None without
+            one.
+        added: The new notes, at their times after the prompt.
+        tokens: Number of generated tokens.
+        illegal: Mean probability mass that the model put on tokens which the grammar forbids.
+        valid: Whether all tokens, prompt included, obey the grammar.
+        reached: Whether the piece is as long as requested; otherwise it ended at `max_tokens`.
+        left_out: Number of new notes dropped because they overlap the prompt: on a key that it still holds,
+            or before its last note (which may have a pitch outside the vocabulary).
+        rewinds: How often sampling was rewound out of a loop.
+        redrawn: Number of generated tokens that rewinding dropped.
+        draw: Index of the draw, from 1, where the draws nearest to the prompt are selected; otherwise None,
+            as are `distance` and `tokens_of_all_draws`.
+        distance: Distance from the prompt (see `ranking`).
+        tokens_of_all_draws: Number of tokens sampled for all draws together.
     """
 
     prompt: Notes | None
@@ -69,17 +71,17 @@ class Continuation:
 
     @property
     def prompt_end(self) -> float | None:
-        """Seconds at which the prompt's last note begins; None where there was no prompt."""
+        """Onset in seconds of the prompt's last note; None without a prompt."""
         return None if self.prompt is None else self.prompt.end_of_onsets
 
     @cached_property
     def notes(self) -> Notes:
-        """Prompt and continuation together."""
+        """Notes of the prompt and the continuation."""
         return self.added if self.prompt is None else self.prompt.joined(self.added)
 
     @property
     def new(self) -> Notes:
-        """What is new, its times counted from the splice."""
+        """The new notes, with times relative to the splice."""
         return self.added if self.prompt_end is None else self.added.shifted(-self.prompt_end)
 
 
@@ -88,7 +90,7 @@ def generate_batch(
     prompts: Sequence[Notes | None],
     *,
     seconds: float,
-    choice: SamplingParams,
+    sampling: SamplingParams,
     seed: int,
     max_tokens: int,
     max_empty_bars: int = MAX_EMPTY_BARS,
@@ -99,88 +101,102 @@ def generate_batch(
     watch: Watcher | None = None,
     controls: Controls | None = None,
 ) -> list[Continuation]:
-    """Writes one piece for each prompt; None asks for music from nothing.
+    """Generates one piece for each prompt; a prompt of None generates music from nothing.
 
     Args:
-        composer: model and tokenizer.
-        prompts: B prompts. Piece i depends on its prompt, the seed and its number alone.
-        seconds: of new music: it begins within them.
-        choice: how tokens are chosen.
-        seed: of all random numbers.
-        max_tokens: bound on the new tokens of one piece.
-        max_empty_bars: bound on the empty bars in a row.
-        max_rewinds: how often a piece goes back from one bar where it is stuck.
-        desc: what the progress bar says; None for no bar.
-        name: how faults call the prompt, where all are the same; their numbers by default.
-        numbers: of the pieces; 0 to B - 1 by default.
-        watch: follows the pieces while they are made; it changes none of their tokens.
-        controls: musical wishes; a key that is the prompt's is that of the first. None to wish for nothing,
-            but to follow the prompt where the model has conditions.
+        composer: Model and tokenizer.
+        prompts: B prompts. A piece depends only on its prompt, the seed and its number.
+        seconds: Length of the new music: all its notes begin within this time.
+        sampling: Sampling parameters.
+        seed: Seed of all random numbers.
+        max_tokens: Maximum number of new tokens per piece.
+        max_empty_bars: Maximum number of consecutive empty bars.
+        max_rewinds: How often a piece may be rewound from one bar to leave a loop.
+        desc: Label of the progress bar; None hides it.
+        name: Name of the prompt in errors, where all are the same; by default each is named by its number.
+        numbers: Numbers of the pieces; 0 to B - 1 by default.
+        watch: Callback that observes the pieces; it does not change them.
+        controls: Requested properties of the new music; the key "prompt" is that of the first prompt. None
+            requests nothing, but a model with conditions still follows the prompt.
 
     Raises:
-        UserError: a prompt has no note that the model knows; a wish needs another model.
+        UserError: A prompt has no note in the vocabulary, or a control needs a condition that the model
+            lacks.
     """
-    controls, conditions = controls or Controls(), composer.conditions
-    names = () if conditions is None else conditions.names
-    if faults := controls.unmet(names):
+    controls, tables = controls or Controls(), composer.conditions
+    names = () if tables is None else tables.names
+    if faults := controls.unsupported(names):
         raise UserError(*faults)
-    written: dict[int, tuple[list[int], tuple[int, ...], Told | None]] = {}
+    encoded: dict[int, tuple[list[int], tuple[int, ...], ConditionSequence | None]] = {}
     sequences = []
     for index, prompt in zip(numbers or range(len(prompts)), prompts, strict=True):
-        if id(prompt) not in written:
-            read, spelled = _written(composer.tokenizer, prompt, name or f"prompt {index + 1}")
-            given = [composer.tokenizer.bos_id, *read]
-            told = None if conditions is None else Told.of(controls, conditions, given, spelled)
-            written[id(prompt)] = given, spelled, told
-        given, spelled, told = written[id(prompt)]
-        until = seconds if prompt is None else prompt.end_of_onsets - _origin(prompt) + seconds
-        sequences.append(SequenceState(list(given), index=index, until=until, spelled=spelled, told=told))
+        if id(prompt) not in encoded:
+            ids, prefix = _encode_prompt(composer.tokenizer, prompt, name or f"prompt {index + 1}")
+            ids = [composer.tokenizer.bos_id, *ids]
+            bins = None if tables is None else ConditionSequence.from_prompt(controls, tables, ids, prefix)
+            encoded[id(prompt)] = ids, prefix, bins
+        ids, prefix, bins = encoded[id(prompt)]
+        until = seconds if prompt is None else prompt.end_of_onsets - _grid_origin(prompt) + seconds
+        sequences.append(SequenceState(list(ids), index=index, until=until, prefix=prefix, conditions=bins))
 
     def pieces() -> list[Continuation]:
         pairs = zip(sequences, prompts, strict=True)
-        return [_finished(composer, sequence, prompt) for sequence, prompt in pairs]
+        return [_build_continuation(composer, sequence, prompt) for sequence, prompt in pairs]
 
     sample_tokens(
         composer.loaded.model,
         composer.grammar,
         sequences,
-        choice=choice,
+        sampling=sampling,
         seed=seed,
         max_tokens=max_tokens,
         max_empty_bars=max_empty_bars,
         max_rewinds=max_rewinds,
-        pull=controls.pull(composer.tokenizer.vocabulary, prompts[0], told=names) if prompts else None,
+        logit_bias=controls.logit_bias(composer.tokenizer.vocabulary, prompts[0], conditions=names)
+        if prompts
+        else None,
         desc=desc,
         watch=None if watch is None else lambda: watch(pieces),
     )
     return pieces()
 
 
-def _origin(prompt: Notes | None) -> float:
-    """Where the tokenizer's grid begins: at the first note."""
+def _grid_origin(prompt: Notes | None) -> float:
+    """Returns the time at which the tokenizer's grid begins: the onset of the first note."""
     return 0.0 if prompt is None or not len(prompt) else float(prompt.onset[0])
 
 
-def _written(tokenizer: Tokenizer, prompt: Notes | None, name: str) -> tuple[list[int], tuple[int, ...]]:
-    """A prompt as ids to be read and base ids to be spelled."""
+def _encode_prompt(
+    tokenizer: Tokenizer, prompt: Notes | None, name: str
+) -> tuple[list[int], tuple[int, ...]]:
+    """Encodes a prompt as ids and a prefix of base ids (see `token_healing.split_prompt`)."""
     if prompt is None or not len(prompt):
         return [], ()
-    origin = _origin(prompt)
+    origin = _grid_origin(prompt)
     ids = tokenizer.encode(prompt.between(origin, np.inf).shifted(-origin))
-    read, spelled = read_and_spelled(ids, tokenizer.vocabulary)
-    if not read and not spelled:
+    read, prefix = split_prompt(ids, tokenizer.vocabulary)
+    if not read and not prefix:
         low, high = tokenizer.vocabulary.pitch_range
         rule = f"must have a note that the model knows, of pitch {low} to {high}"
         raise UserError(Fault(name, rule, f"{len(prompt)} others"))
-    return read, spelled
+    return read, prefix
 
 
-def _finished(composer: MusicGenerator, sequence: SequenceState, prompt: Notes | None) -> Continuation:
+def _build_continuation(
+    composer: MusicGenerator, sequence: SequenceState, prompt: Notes | None
+) -> Continuation:
+    """Decodes a sequence, removes overlaps with the prompt and merges the pedals."""
     tokenizer = composer.tokenizer
     tokens = np.array(sequence.tokens, np.uint16)
-    given = np.concatenate([tokenizer.base_ids(sequence.prompt[1:]), np.array(sequence.spelled, np.uint16)])
-    following = tokenizer.base_ids(tokens)[len(sequence.spelled) :]
-    decoded = decode_continuation(tokenizer, given, following).until(sequence.until).shifted(_origin(prompt))
+    prompt_ids = np.concatenate(
+        [tokenizer.base_ids(sequence.prompt[1:]), np.array(sequence.prefix, np.uint16)]
+    )
+    new_ids = tokenizer.base_ids(tokens)[len(sequence.prefix) :]
+    decoded = (
+        decode_continuation(tokenizer, prompt_ids, new_ids)
+        .until(sequence.until)
+        .shifted(_grid_origin(prompt))
+    )
     added = (
         decoded
         if prompt is None
@@ -203,29 +219,29 @@ def _finished(composer: MusicGenerator, sequence: SequenceState, prompt: Notes |
 
 
 def piece_midi(piece: Continuation, prompt: Prompt | None, request: Request) -> bytes:
-    """A piece as a MIDI file: the prompt's own with one more track, or the new notes in a file of ours."""
+    """Encodes a piece as MIDI: the prompt's file with one more track, or a new file without a prompt."""
     if prompt is None:
         return midi_bytes(piece.notes, program=request.instrument or 0)
-    written = prompt.alone if request.only_new else prompt.continued
+    written = prompt.encode_alone if request.only_new else prompt.append_track
     return written(piece.added, program=request.instrument)
 
 
 def continue_midi(
     composer: MusicGenerator, midi: bytes | None, request: Request, *, name: str
 ) -> list[bytes]:
-    """A MIDI file in, MIDI files with its continuations out.
+    """Continues a MIDI file.
 
     Args:
-        composer: model and tokenizer.
-        midi: the prompt's file; None for music from nothing.
-        request: what is asked for.
-        name: how faults call the prompt.
+        composer: Model and tokenizer.
+        midi: Content of the prompt's file; None for music from nothing.
+        request: Number, length and sampling of the continuations.
+        name: Name of the prompt in errors.
 
     Returns:
-        As many files as the request has pieces.
+        One MIDI file for each of the `request.num` pieces.
 
     Raises:
-        UserError: for a prompt that is not playable MIDI, or a setting out of range.
+        UserError: The prompt is not a valid MIDI file with notes, or a setting is out of range.
     """
     if faults := request.faults():
         raise UserError(*faults)
@@ -238,19 +254,19 @@ def continue_midi(
 def generate_request(
     composer: MusicGenerator, prompt: Prompt | None, request: Request, *, watch: Watcher | None = None
 ) -> list[Continuation]:
-    """The pieces that a request asks for; `watch` follows them while they are made.
+    """Generates the pieces of a request; `watch` observes them meanwhile.
 
     Raises:
-        UserError: the prompt has no note that the model knows, or is too long for the seconds.
+        UserError: The prompt has no note in the vocabulary, or prompt and new music together are too long.
     """
     notes = None if prompt is None else prompt.notes
     pieces = generate_batch(
         composer,
         [notes] * request.draws,
         seconds=request.seconds_after(notes),
-        choice=request.choice,
+        sampling=request.sampling,
         seed=request.seed,
-        max_tokens=request.most_tokens,
+        max_tokens=request.max_tokens,
         max_empty_bars=request.max_empty_bars,
         max_rewinds=request.max_rewinds,
         desc="music" if watch is None else None,

@@ -1,14 +1,14 @@
-"""Notices music that is stuck, and says from where to draw it again.
+"""Detects repetition loops and finds the point from which to resample.
 
-A small model that has struck the same few keys for a while goes on to strike them, because that is what it
-hears. Each time a sequence opens a bar, the music of its last bars is looked at. It is stuck when
+A small model that has repeated a few keys for a while tends to continue the repetition. Each time a sequence
+opens a bar, the guard examines its last bars. They are a loop when
 
-    it stayed on three keys or fewer for four seconds, with eight notes or more (fewer are slow music), or
-    the pitches of a figure of at most 16 notes came five times in a row, within four seconds or more.
+    they stay on at most three keys for four seconds with at least eight notes (fewer are slow music), or
+    a figure of at most 16 pitches occurs five times in a row, over at least four seconds.
 
-Then the sequence goes back to the bar in which that began, and is drawn again with the random numbers that
-come next; at another try one bar further back. After `max_rewinds` tries it is left as it is: some prompts
-ask for a trill.
+Then the sequence is rewound to the bar in which the loop began and resampled with the next random numbers;
+each further attempt starts one bar earlier. After `max_rewinds` attempts the music stays: some prompts call
+for a trill.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 SECONDS, NOTES = 4.0, 8
 LONGEST_FIGURE, TIMES = 16, 5
 BARS = 8
-"""Of a sequence's end that are looked at."""
+"""Number of bars at the end of a sequence that are examined."""
 
 Times = npt.NDArray[np.float64]
 Pitches = npt.NDArray[np.integer]
 
 
 @dataclass
-class _Watched:
-    """What is known of one sequence: the tokens that open its bars, how far it came before it went back, and
-    how often it went back since it got stuck there.
+class _BarHistory:
+    """Bars and rewinds of one sequence.
+
+    Attributes:
+        bars: Indices of the tokens that open its bars.
+        furthest: Seconds at which it was last rewound.
+        tries: Rewinds since the present loop began.
     """
 
     bars: list[int] = field(default_factory=list)
@@ -45,48 +49,48 @@ class _Watched:
 
 
 class LoopGuard:
-    """Watches sequences.
+    """Detects loops in the sequences of a batch.
 
     Args:
-        vocabulary: of their tokens.
-        max_rewinds: tries at one bar.
+        vocabulary: Vocabulary of their tokens.
+        max_rewinds: Maximum number of attempts at one bar.
     """
 
     def __init__(self, vocabulary: Vocabulary, max_rewinds: int) -> None:
         self._vocabulary, self._max_rewinds = vocabulary, max_rewinds
         self._bar_seconds = vocabulary.positions_per_bar / vocabulary.positions_per_second
-        self._watched: dict[int, _Watched] = {}
+        self._histories: dict[int, _BarHistory] = {}
 
     def tokens_to_keep(self, sequence: SequenceState) -> int | None:
-        """How many tokens of a sequence stay, whose newest one opens a bar; None where it may go on."""
-        watched = self._watched.setdefault(id(sequence), _Watched())
-        bars, newest = watched.bars, len(sequence.tokens) - 1
+        """Returns how many tokens to keep of a sequence whose last token opens a bar; None to continue."""
+        history = self._histories.setdefault(id(sequence), _BarHistory())
+        bars, newest = history.bars, len(sequence.tokens) - 1
         first = max(0, len(bars) - BARS)
         recent = sequence.tokens[bars[first] : newest] if bars else []
-        began = self._stuck_since(recent)
+        began = self._find_loop_start(recent)
         bars.append(newest)
         if began is None:
             return None
         bar = first + int(began // self._bar_seconds)
         start = sequence.seconds - (len(bars) - 1 - bar) * self._bar_seconds
-        if start >= watched.furthest:
-            watched.tries = 0
-        watched.furthest = max(watched.furthest, sequence.seconds)
-        if watched.tries >= self._max_rewinds:
+        if start >= history.furthest:
+            history.tries = 0
+        history.furthest = max(history.furthest, sequence.seconds)
+        if history.tries >= self._max_rewinds:
             return None
-        bar -= watched.tries
-        watched.tries += 1
+        bar -= history.tries
+        history.tries += 1
         keep = bars[bar] if bar >= 0 else 0
-        watched.bars = [start for start in bars if start < keep]
+        history.bars = [start for start in bars if start < keep]
         return keep
 
-    def _stuck_since(self, tokens: Sequence[int]) -> float | None:
+    def _find_loop_start(self, tokens: Sequence[int]) -> float | None:
         grid = decode_grid(self._vocabulary.expanded(tokens), self._vocabulary)
-        return stuck_since(grid.onset / self._vocabulary.positions_per_second, grid.pitch)
+        return find_loop_start(grid.onset / self._vocabulary.positions_per_second, grid.pitch)
 
 
-def stuck_since(onset: Times, pitch: Pitches) -> float | None:
-    """When the first passage began in which notes (N,) are stuck; None where they are not."""
+def find_loop_start(onset: Times, pitch: Pitches) -> float | None:
+    """Returns the onset of the first loop in notes (N,); None without one."""
     first, last = longest_stay(onset, pitch)
     stays = last - first + 1 >= NOTES and onset[last] - onset[first] >= SECONDS
     found = [float(onset[first])] if stays else []

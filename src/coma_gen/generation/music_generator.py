@@ -1,4 +1,4 @@
-"""A model that can be asked for music."""
+"""A trained model together with its tokenizer and grammar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coma_gen.tokenizer.remi import Tokenizer
 
 @dataclass(frozen=True)
 class MusicGenerator:
-    """The weights, and the tokenizer that they were trained with."""
+    """A trained model, the tokenizer it was trained with, and the grammar of its tokens."""
 
     loaded: LoadedModel
     tokenizer: Tokenizer
@@ -24,10 +24,10 @@ class MusicGenerator:
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu") -> MusicGenerator:
-        """Reads what the train stage wrote.
+        """Loads the folder that the train stage writes.
 
         Raises:
-            UserError: when something in the folder is changed, missing or does not belong together.
+            UserError: A file is missing or changed, or the tokenizer is not that of the weights.
         """
         loaded = load_model(folder, device=choose_device(device))
         tokenizer = Tokenizer.load(folder / "tokenizer")
@@ -43,11 +43,11 @@ class MusicGenerator:
 
     @property
     def writes_pedal(self) -> bool:
-        """Whether the pedal is part of what the model writes."""
+        """Whether the model generates pedal events."""
         return self.tokenizer.vocabulary.pedal == "tokens"
 
     @cached_property
     def conditions(self) -> ConditionTables | None:
-        """What the model may be told of new music; None for one that was trained without."""
+        """Tables of the model's conditions; None for a model without conditions."""
         names = self.loaded.model.params.conditions
         return ConditionTables.of(self.tokenizer.vocabulary, names) if names else None

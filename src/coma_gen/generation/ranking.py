@@ -1,8 +1,8 @@
-"""Which of several continuations is most like its prompt, by measures of the music.
+"""Ranks continuations by their musical distance from the prompt.
 
-Likelihood is no guide: what a model finds likeliest is dull. Here density, polyphony, loudness and mean
-length of the notes count by their ratio to the prompt's, and the share of notes in the prompt's scale by its
-difference.
+Likelihood does not rank music well: the most likely continuations are dull. The distance compares density,
+polyphony, loudness and mean note length by their ratio to the prompt's, and the fraction of notes in the
+prompt's scale by its difference.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 RATIOS: tuple[Callable[[Notes], float], ...] = (notes_per_second, polyphony, velocity, duration)
 RATIO_UNIT, SHARE_UNIT = math.log(1.25), 0.1
-"""A quarter more, or a tenth of the notes, counts as 1."""
+"""Differences that count as 1: a ratio of 1.25, or a tenth of the notes."""
 LEAST = 1e-3
 
 
 def distance_from(prompt: Notes, new: Notes) -> float:
-    """The mean of the five differences; infinite for music without notes."""
+    """Returns the mean of the five differences; infinity for music without notes."""
     if not len(new):
         return math.inf
     ratios = [max(measure(new), LEAST) / max(measure(prompt), LEAST) for measure in RATIOS]
@@ -45,7 +45,10 @@ def distance_from(prompt: Notes, new: Notes) -> float:
 
 
 def nearest(pieces: Sequence[Continuation], num: int) -> list[Continuation]:
-    """The `num` continuations nearest to their prompts, the nearest first; each says what all cost."""
+    """Selects the `num` continuations nearest to their prompts, the nearest first.
+
+    Each also records the number of tokens that were sampled for all of them.
+    """
     distances = [distance_from(piece.prompt, piece.new) for piece in pieces if piece.prompt is not None]
     drawn = sum(piece.tokens + piece.redrawn for piece in pieces)
     return [

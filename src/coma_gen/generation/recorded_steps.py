@@ -1,14 +1,14 @@
-"""Decoding steps as CUDA graphs, one for each slot of the cache that a new token can take.
+"""Decoding steps as CUDA graphs, one for each cache slot that a new token can take.
 
-Once every row fills the longest window, a step depends on the slot alone: each cache is written in place and
-compacted in place, so that after `room` tokens the same kernels run on the same addresses.
+Once every row fills the longest window, a step depends on the slot alone: the caches are written and
+compacted in place, so after `room` tokens the same kernels run on the same addresses.
 
     visit of a slot   1st      2nd                3rd, 4th, ...
-    step              plain    recorded, replay   replay
+    step              eager    capture, replay    replay
 
-A recording takes the time of several steps, so that it waits until a state has gone around once: while rows
-end one after another, each state is too short-lived to gain by it. A state of other rows lies elsewhere in
-memory and begins anew.
+A capture takes as long as several steps, so it waits until the slots have been visited once: while rows
+finish one after another, a cache does not live long enough to gain from it. A cache for other rows has other
+addresses and starts over.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ from coma_gen.model.cuda_graphs import Recorder, record_cuda_graph
 logger = logging.getLogger(__name__)
 
 
-def sharing_memory() -> Recorder:
-    """A recorder of CUDA graphs that share what they use for a moment."""
+def make_shared_pool_recorder() -> Recorder:
+    """Returns a recorder whose CUDA graphs share one memory pool for temporaries."""
     return partial(record_cuda_graph, passes=0, pool=torch.cuda.graph_pool_handle())
 
 
 class RecordedSteps:
-    """Takes the steps of a decoder.
+    """Runs decoding steps and replays those it has captured.
 
     Args:
-        new_recorder: gives what records the steps of one state.
+        new_recorder: Returns the recorder for the steps of one cache.
     """
 
-    def __init__(self, new_recorder: Callable[[], Recorder] = sharing_memory) -> None:
-        self._new_recorder, self._cannot_record = new_recorder, False
+    def __init__(self, new_recorder: Callable[[], Recorder] = make_shared_pool_recorder) -> None:
+        self._new_recorder, self._is_disabled = new_recorder, False
         self._blocks: object = None
         self._steps: dict[int, tuple[Callable[[], None], Tensor] | None] = {}
 
     @property
     def count(self) -> int:
-        """Steps that are recorded, of the newest state."""
+        """The number of captured steps of the newest cache."""
         return sum(step is not None for step in self._steps.values())
 
     def __call__(self, state: DecodeCache, work: Callable[[], Tensor]) -> Tensor:
-        """The logits that `work` gives, by a replay where there is one.
+        """Returns the logits of `work`, replayed where it was captured.
 
         Args:
-            state: what the step moves on.
-            work: the step at the state's slot; done twice it leaves the same.
+            state: The cache that the step updates.
+            work: The step at the cache's current slot; running it twice must have the same effect as once.
         """
         if state.blocks is not self._blocks:
             self._blocks, self._steps, self._record = state.blocks, {}, self._new_recorder()
-        if self._cannot_record or state.fresh not in self._steps:
+        if self._is_disabled or state.fresh not in self._steps:
             self._steps[state.fresh] = None
             return work()
         try:
@@ -68,15 +68,15 @@ class RecordedSteps:
             replay, logits = step
             replay()
             return logits.clone()
-        except Exception as error:  # whatever cannot be recorded; the plain path raises what is ours
+        except Exception as error:  # capture failed; the eager step raises errors of our own
             if memory_fault(error):
                 raise
             _warn(f"{type(error).__name__}: {error}".splitlines()[0])
-            self._cannot_record, self._steps = True, {}
+            self._is_disabled, self._steps = True, {}
             return work()
 
 
 @cache
 def _warn(reason: str) -> None:
-    """Says once in a process why steps cannot be recorded."""
-    logger.warning("decoding: steps cannot be recorded as CUDA graphs, going on without. %s", reason)
+    """Warns once per process that steps cannot be captured."""
+    logger.warning("decoding: steps cannot be recorded as CUDA graphs, continuing without them. %s", reason)

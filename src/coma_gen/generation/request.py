@@ -1,4 +1,4 @@
-"""What somebody asks a model for: one type, and one set of bounds, for the command line and for serving."""
+"""A generation request: one type and one set of bounds for the command line, Python and serving."""
 
 from __future__ import annotations
 
@@ -12,47 +12,45 @@ from coma_gen.generation.sampling import TOP_P, TRUNCATED, SamplingParams
 from coma_gen.midi.io import MAX_SECONDS
 from coma_gen.midi.notes import Notes
 
-LONGEST_SECONDS, LONGEST_PROMPT_SECONDS = 36_000.0, 3_600.0
-"""Ten hours of new music behind an hour: a piece stays below what a MIDI file of ours may last."""
-MOST_TOKENS = 10_000_000
+MAX_NEW_SECONDS, MAX_PROMPT_SECONDS = 36_000.0, 3_600.0
+"""Ten hours of new music after one hour of prompt: a piece stays below the maximum length of a MIDI file."""
+MAX_TOKENS = 10_000_000
 MAX_PIECES = 256
-OF_A_PROMPT = ("from_second", "prompt_seconds", "until_second", "only_new", "best_of")
-"""Settings that mean nothing without a prompt."""
+PROMPT_SETTINGS = ("from_second", "prompt_seconds", "until_second", "only_new", "best_of")
+"""Settings that require a prompt."""
 MAX_EMPTY_BARS = 20
-"""A bar lasts 2 s. Of MAESTRO's 1,276 performances 51% hold a gap of more than 4 s, all but one have at most
-20 empty bars in a row, and that one has 24."""
-
-
+"""A bar lasts 2 s. Of MAESTRO's 1,276 performances, 51% contain a gap of more than 4 s; all but one have at
+most 20 consecutive empty bars, and that one has 24."""
 MAX_REWINDS = 4
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, but for the prompt itself.
+    """All settings of a generation request except the prompt.
 
     Attributes:
-        seconds: of new music; None where `tokens` alone decide.
-        tokens: bound on the new tokens of each piece; None for no other than `MOST_TOKENS`.
-        num: how many pieces.
-        best_of: how many are drawn, of which the `num` nearest to the prompt are kept; None for `num`.
-        seed: the same seed, the same music.
-        temperature: 0 takes the likeliest token; above 1 is wilder, below 1 tamer.
-        top_k: only the k likeliest tokens; None for all.
-        top_p: only the likeliest tokens that make up this probability; None for all.
-        min_p: only tokens at least this share as likely as the likeliest; None for all.
-        truncate: the types of token that top_k, top_p and min_p cut, with commas between them.
-        max_empty_bars: of 2 s, in a row.
-        max_rewinds: how often a piece goes back from one bar where it is stuck; 0 lets it be.
-        from_second: the prompt begins with the first note at or after this time of the file; None for the
-            file's beginning.
-        prompt_seconds: how much of the file is the prompt, from its first note on; None for all. With
-            `until_second`, the last so many seconds before that.
-        until_second: the music goes on from this time of the file: the prompt is what begins before it;
-            None for the file's end.
-        only_new: the pieces are the new music alone, which begins where the prompt's last note does.
-        instrument: the program of General MIDI, from 0, that plays the new notes; None for the prompt's, or a
-            piano where there is none.
-        density, loudness, register, key, polyphony, target, follow: as `Controls` has them.
+        seconds: Length of the new music; None to limit it by `tokens` alone.
+        tokens: Maximum number of new tokens per piece; None for `MAX_TOKENS`.
+        num: Number of pieces.
+        best_of: Number of draws from which the `num` nearest to the prompt are selected; None for `num`.
+        seed: Seed of the random numbers; the same seed gives the same music.
+        temperature: 0 takes the most likely token; above 1 is wilder, below 1 tamer.
+        top_k: Sample from the k most likely tokens; None for all.
+        top_p: Sample from the most likely tokens that reach this total probability; None for all.
+        min_p: Drop tokens less than this many times as likely as the most likely one; None keeps all.
+        truncate: Comma-separated types of token to which top_k, top_p and min_p apply.
+        max_empty_bars: Maximum number of consecutive empty bars (of 2 s).
+        max_rewinds: How often a piece may be rewound from one bar to leave a loop; 0 disables rewinding.
+        from_second: The prompt begins with the first note at or after this time of the file; None for the
+            beginning of the file.
+        prompt_seconds: Length of the prompt from its first note; None for all. With `until_second`, the last
+            `prompt_seconds` before that time.
+        until_second: The prompt ends before this time of the file, and the continuation begins there; None
+            for the end of the file.
+        only_new: Return the new music alone, beginning where the prompt's last note begins.
+        instrument: General MIDI program (from 0) of the new notes; None for the prompt's, or a piano without
+            one.
+        density, loudness, register, key, polyphony, target, follow: See `Controls`.
     """
 
     seconds: float | None = 30.0
@@ -82,9 +80,9 @@ class Request:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Request:
-        """What somebody gave, by name; None for what they left open.
+        """Builds a request from settings by name; None means the default.
 
-        Who bounds the tokens and not the seconds gets as many tokens as that.
+        With `tokens` and without `seconds`, the length is limited by the tokens alone.
         """
         settings = {name: value for name, value in given.items() if value is not None}
         if "tokens" in settings:
@@ -92,42 +90,42 @@ class Request:
         return cls(**settings)
 
     @property
-    def choice(self) -> SamplingParams:
-        """How tokens are chosen."""
+    def sampling(self) -> SamplingParams:
+        """The sampling parameters."""
         types = tuple(filter(None, (word.strip() for word in self.truncate.split(","))))
         return SamplingParams(self.temperature, self.top_k, self.top_p, self.min_p, types)
 
     @property
     def draws(self) -> int:
-        """How many pieces are drawn."""
+        """The number of pieces to generate."""
         return self.best_of or self.num
 
     @property
     def controls(self) -> Controls:
-        """What is wished for."""
+        """The requested properties of the music."""
         return Controls(**{field.name: getattr(self, field.name) for field in fields(Controls)})
 
     @property
     def passage(self) -> dict[str, float | None]:
-        """Which part of a file is the prompt, as `read_prompt` takes it."""
+        """The part of the file that is the prompt, as arguments of `read_prompt`."""
         start, seconds = self.from_second, self.prompt_seconds
         if self.until_second is not None and seconds is not None:
             start, seconds = max(start or 0.0, self.until_second - seconds), None
         return {"from_second": start, "seconds": seconds, "until_second": self.until_second}
 
     @property
-    def most_tokens(self) -> int:
-        """The bound on the tokens."""
-        return MOST_TOKENS if self.tokens is None else self.tokens
+    def max_tokens(self) -> int:
+        """The maximum number of new tokens per piece."""
+        return MAX_TOKENS if self.tokens is None else self.tokens
 
     def faults(self) -> list[Fault]:
-        """What is out of range, each named by its attribute."""
-        lengths = f"must be above 0 and at most {LONGEST_SECONDS:,.0f}"
+        """Lists the settings that are out of range, each named by its attribute."""
+        lengths = f"must be above 0 and at most {MAX_NEW_SECONDS:,.0f}"
         rules = {
-            "seconds": (self.seconds is None or 0 < self.seconds <= LONGEST_SECONDS, lengths),
+            "seconds": (self.seconds is None or 0 < self.seconds <= MAX_NEW_SECONDS, lengths),
             "tokens": (
-                self.tokens is None or 1 <= self.tokens <= MOST_TOKENS,
-                f"must be 1 to {MOST_TOKENS:,}",
+                self.tokens is None or 1 <= self.tokens <= MAX_TOKENS,
+                f"must be 1 to {MAX_TOKENS:,}",
             ),
             "num": (1 <= self.num <= MAX_PIECES, f"must be 1 to {MAX_PIECES}"),
             "best_of": (
@@ -157,18 +155,18 @@ class Request:
         found = [
             Fault(name, rule, str(getattr(self, name))) for name, (good, rule) in rules.items() if not good
         ]
-        return found + self.choice.faults() + self.controls.faults()
+        return found + self.sampling.faults() + self.controls.faults()
 
     def seconds_after(self, prompt: Notes | None) -> float:
-        """How much new music there may be behind a prompt.
+        """Returns the maximum length of new music after a prompt.
 
         Raises:
-            UserError: prompt and new music together are too long.
+            UserError: Prompt and new music together are too long.
         """
         prompt_end = 0.0 if prompt is None else prompt.end_of_onsets
-        room = LONGEST_SECONDS + LONGEST_PROMPT_SECONDS - prompt_end
-        if (self.seconds or 0.0) > room or room <= 0:
-            rule = f"prompt and new music must last at most {prompt_end + room:,.0f} seconds together"
+        remaining = MAX_NEW_SECONDS + MAX_PROMPT_SECONDS - prompt_end
+        if (self.seconds or 0.0) > remaining or remaining <= 0:
+            rule = f"prompt and new music must last at most {prompt_end + remaining:,.0f} seconds together"
             got = f"{prompt_end:,.0f} and {self.seconds or 0:,.0f}"
             raise UserError(Fault("seconds", rule, got, "take less of the prompt"))
-        return room if self.seconds is None else self.seconds
+        return remaining if self.seconds is None else self.seconds

@@ -1,13 +1,14 @@
-"""Which of the likely tokens may be drawn: temperature, top-k, top-p and min-p, and a draw that repeats.
+"""Sampling: temperature, top-k, top-p and min-p, and reproducible draws.
 
-The filters act in the order temperature, top-k, top-p, min-p, each on what the ones before left, and each
-keeps at least the likeliest token. Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et al.
-2020 (arXiv 1904.09751); min-p, Nguyen et al. 2024 (arXiv 2407.01082).
+The filters apply in the order temperature, top-k, top-p, min-p, each to what the previous ones left, and each
+retains at least the most likely token. Sources: top-k, Fan et al. 2018 (arXiv 1805.04833); top-p, Holtzman et
+al. 2020 (arXiv 1904.09751); min-p, Nguyen et al. 2024 (arXiv 2407.01082).
 
-The last three, the truncation, act within types of token: what is cut of the pitches goes to other pitches,
-and how likely a pitch is against a position or a bar stays what the model says. Types that are not named are
-drawn as the model has them. Durations, for one, have a long tail in which most of the held notes lie; cut it
-and notes become short, the model goes on in the manner of short notes, and the music becomes thin.
+The truncation filters (the last three) apply within types of token: probability cut from pitches goes to
+other pitches, and the probability of pitches against positions or bars stays the model's. Types that are not
+named are sampled without truncation. Durations, for example, have a long tail that contains most sustained
+notes: cutting it shortens the notes, the model then continues in the style of short notes, and the music
+thins out.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ TYPES = {
     "duration": ("Duration",),
     "pedal": ("Pedal", "PedalOff"),
 }
-"""What the truncation can be asked for -> types of base token."""
+"""Names for the setting `truncate` -> types of base token."""
 TRUNCATED, TOP_P = ("pitch",), 0.85
-"""What is cut by default, and to which share. On 64 test prompts the demo's model then plays 7.0 notes a
-second, of 0.57 s (real music: 7.1, of 0.97 s); with all types cut at 0.95 it played 10.6, of 0.30 s. To cut
-positions too favors short steps: 10.2 notes a second on validation, where it is 8.8 without and 8.7 in music.
+"""Default truncation. On 64 test prompts the demo's model then plays 7.0 notes per second of 0.57 s each
+(real music: 7.1 of 0.97 s); with all types truncated at 0.95 it played 10.6 of 0.30 s. Truncating positions
+as well favors short steps: 10.2 notes per second on validation, against 8.8 without and 8.7 in real music.
 """
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How a token is chosen.
+    """Sampling parameters.
 
     Attributes:
-        temperature: logits are divided by it; 0 takes the likeliest token.
-        top_k: keep the k likeliest; None keeps all. Equals at the border are kept by the lower id.
-        top_p: keep the fewest likeliest tokens whose probabilities reach this sum; None keeps all.
-        min_p: keep tokens at least this share as likely as the likeliest; None keeps all.
-        truncate: the types of token, of `TYPES`, within which top_k, top_p and min_p act.
+        temperature: Divisor of the logits; 0 takes the most likely token.
+        top_k: Keep the k most likely tokens; None keeps all. Ties are broken by the lower id.
+        top_p: Keep the smallest set of most likely tokens whose probabilities reach this sum; None keeps all.
+        min_p: Keep tokens at least this many times as likely as the most likely one; None keeps all.
+        truncate: Types of token (keys of `TYPES`) within which top_k, top_p and min_p apply.
     """
 
     temperature: float = 1.0
@@ -60,18 +61,18 @@ class SamplingParams:
 
     @classmethod
     def of(cls, params: SampleParams) -> SamplingParams:
-        """The choice that params.yaml asks for."""
+        """Builds the sampling parameters from the section of params.yaml."""
         return cls(params.temperature, params.top_k, params.top_p, params.min_p, params.truncate)
 
     def parts(self, vocabulary: Vocabulary) -> list[Ids]:
-        """The ids of each type that is truncated; a learned id is of the type that it begins with."""
-        wanted = [kind for name in self.truncate for kind in TYPES[name]]
-        first = [types[0] if types else "" for types in vocabulary.token_types]
-        parts = [np.flatnonzero(np.array(first) == kind) for kind in wanted]
+        """Returns the ids of each truncated type; a byte-pair id has the type of its first base token."""
+        types = [base_type for name in self.truncate for base_type in TYPES[name]]
+        first = np.array([base_types[0] if base_types else "" for base_types in vocabulary.token_types])
+        parts = [np.flatnonzero(first == base_type) for base_type in types]
         return [ids for ids in parts if len(ids) > 1]
 
     def faults(self) -> list[Fault]:
-        """What is out of range."""
+        """Lists the parameters that are out of range."""
         ranges = {
             "temperature": (0 <= self.temperature <= 100, "between 0 and 100"),
             "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
@@ -93,59 +94,58 @@ class SamplingParams:
 def probabilities(
     logits: npt.NDArray[np.floating],
     allowed: npt.NDArray[np.bool_] | None,
-    choice: SamplingParams,
+    sampling: SamplingParams,
     parts: Sequence[Ids] | None = None,
 ) -> Probabilities:
-    """The distributions that tokens are drawn from; a row depends on its own logits alone.
+    """Computes the distributions to sample from; each row depends on its own logits only.
 
     Args:
         logits: (..., V) finite scores.
-        allowed: (..., V) tokens that may be drawn at all, at least one of each row; None allows all.
-        choice: the filters.
-        parts: the ids of each type that is truncated, within itself (`SamplingParams.parts`); None takes all
-            ids as one type.
+        allowed: (..., V) tokens that may be sampled, at least one per row; None allows all.
+        sampling: Sampling parameters.
+        parts: Ids of each truncated type (`SamplingParams.parts`); None truncates all ids as one type.
 
     Returns:
-        (..., V) float64, each row summing to one, zero where a token is filtered out.
+        (..., V) float64; each row sums to one, and filtered tokens are zero.
     """
     scores = logits.astype(np.float64)
     if allowed is not None:
         scores = np.where(allowed, scores, -np.inf)
-    if choice.temperature == 0:
+    if sampling.temperature == 0:
         only = np.zeros_like(scores)
         np.put_along_axis(only, scores.argmax(-1, keepdims=True), 1.0, -1)
         return only
-    with np.errstate(over="ignore"):  # at a temperature next to 0 all but the likeliest become -inf
-        weights = np.exp((scores - scores.max(-1, keepdims=True)) / choice.temperature)
-    if (choice.top_k, choice.top_p, choice.min_p) != (None, None, None):
+    with np.errstate(over="ignore"):  # at a temperature near 0 all but the most likely become -inf
+        weights = np.exp((scores - scores.max(-1, keepdims=True)) / sampling.temperature)
+    if (sampling.top_k, sampling.top_p, sampling.min_p) != (None, None, None):
         for ids in [np.arange(weights.shape[-1])] if parts is None else parts:
-            weights[..., ids] = _truncated(np.take(weights, ids, axis=-1), choice)
+            weights[..., ids] = _truncate(np.take(weights, ids, axis=-1), sampling)
     normalized: Probabilities = weights / weights.sum(-1, keepdims=True)
     return normalized
 
 
-def _truncated(weights: Probabilities, choice: SamplingParams) -> Probabilities:
-    """Weights (..., K) without those that the filters cut; their sum stays, also where it is zero."""
+def _truncate(weights: Probabilities, sampling: SamplingParams) -> Probabilities:
+    """Applies the filters to weights (..., K) and preserves their sum, including a sum of zero."""
     truncated = weights
-    if choice.top_k is not None or choice.top_p is not None:
-        truncated = np.where(_likeliest(weights, choice), weights, 0.0)
-    if choice.min_p is not None:
-        truncated = np.where(truncated >= choice.min_p * truncated.max(-1, keepdims=True), truncated, 0.0)
+    if sampling.top_k is not None or sampling.top_p is not None:
+        truncated = np.where(_top_mask(weights, sampling), weights, 0.0)
+    if sampling.min_p is not None:
+        truncated = np.where(truncated >= sampling.min_p * truncated.max(-1, keepdims=True), truncated, 0.0)
     left = truncated.sum(-1, keepdims=True)
     return np.asarray(
         truncated * (weights.sum(-1, keepdims=True) / np.where(left > 0, left, 1.0)), np.float64
     )
 
 
-def _likeliest(weights: Probabilities, choice: SamplingParams) -> npt.NDArray[np.bool_]:
-    """(..., V) which weights top-k and then top-p leave."""
+def _top_mask(weights: Probabilities, sampling: SamplingParams) -> npt.NDArray[np.bool_]:
+    """Returns (..., V) the mask of the weights that top-k and then top-p retain."""
     order = np.argsort(-weights, axis=-1, kind="stable")
     falling = np.take_along_axis(weights, order, -1)
     stays = np.zeros(weights.shape, bool)
-    stays[..., : choice.top_k] = True
-    if choice.top_p is not None:
+    stays[..., : sampling.top_k] = True
+    if sampling.top_p is not None:
         reached = np.cumsum(np.where(stays, falling, 0.0), -1)
-        enough = choice.top_p * reached[..., -1:] * (1 - 1e-12)
+        enough = sampling.top_p * reached[..., -1:] * (1 - 1e-12)
         stays[..., 1:] &= reached[..., :-1] < enough
     mask = np.zeros(weights.shape, bool)
     np.put_along_axis(mask, order, stays, -1)
@@ -153,8 +153,9 @@ def _likeliest(weights: Probabilities, choice: SamplingParams) -> npt.NDArray[np
 
 
 def sample_from(distribution: Probabilities, uniform: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """(...) the tokens at `uniform` (...) in [0, 1) of cumulative distributions (..., V); one of probability
-    zero is never drawn.
+    """Samples tokens (...) from distributions (..., V) by inverse transform of `uniform` (...) in [0, 1).
+
+    A token of probability zero is never sampled.
     """
     cumulative = np.cumsum(distribution, -1)
     target = np.asarray(uniform)[..., None] * cumulative[..., -1:]

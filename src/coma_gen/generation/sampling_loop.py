@@ -1,15 +1,16 @@
-"""Draws tokens one after another, several sequences side by side, each with random numbers of its own.
+"""The sampling loop: generates tokens for a batch of sequences, each with its own random numbers.
 
-The random number of sequence i's token n is a function of (seed, i, n). Only tokens that continue valid music
-are drawn (the grammar), at most so many empty bars in a row, and never PAD, BOS or EOS: who asks for 30
-seconds gets them. A sequence ends when its music has reached the time asked for, or at the bound on tokens.
+The random number of token n of sequence i is a function of (seed, i, n). Only tokens that continue valid
+music are sampled (the grammar), with a limit on consecutive empty bars, and never PAD, BOS or EOS, so a
+request for 30 seconds yields 30 seconds. A sequence ends when its music is as long as requested, or at
+`max_tokens`.
 
-One whose music is stuck goes back to where that began (see `guard`). It leaves the others, and when they have
-ended is read anew up to there and goes on, beside those that went back as well: so what becomes of it depends
-on itself alone.
+A sequence that loops is rewound to where the loop began (see `guard`). It leaves the batch; when the others
+have ended, it is prefilled again and continues beside all others that were rewound. Its tokens therefore
+depend on itself alone.
 
-Memory does not grow with the music but for its tokens: the model's state is bounded (unless it has global
-layers), and a long prompt is read in chunks.
+Apart from the tokens, memory does not grow with the music: the cache is bounded (without global attention
+layers), and a long prompt is prefilled in chunks.
 """
 
 from __future__ import annotations
@@ -37,106 +38,105 @@ def sample_tokens(
     grammar: Grammar,
     sequences: Sequence[SequenceState],
     *,
-    choice: SamplingParams,
+    sampling: SamplingParams,
     seed: int,
     max_tokens: int,
     max_empty_bars: int,
     max_rewinds: int = 0,
-    pull: npt.NDArray[np.float64] | None = None,
+    logit_bias: npt.NDArray[np.float64] | None = None,
     desc: str | None = "sample",
     watch: Callable[[], None] | None = None,
 ) -> None:
-    """Lets every sequence grow until it has finished.
+    """Samples every sequence until it is complete.
 
     Args:
-        model: in evaluation mode.
-        grammar: of its vocabulary.
-        sequences: they are added to in place.
-        choice: how tokens are chosen.
-        seed: with a sequence's index it names the random numbers.
-        max_tokens: bound on the new tokens of one sequence.
-        max_empty_bars: bound on the empty bars in a row.
-        max_rewinds: how often a sequence goes back from one bar where its music is stuck; at a temperature
-            of 0, which would draw the same again, it never does.
-        pull: (V,) what is added to the logits before tokens are chosen; None for nothing.
-        desc: what the progress bar says, which counts seconds of music: the mean over the sequences; None
-            for no bar.
-        watch: called after each token; what it raises ends the sampling.
+        model: Model in evaluation mode.
+        grammar: Grammar of its vocabulary.
+        sequences: Sequences, extended in place.
+        sampling: Sampling parameters.
+        seed: Seed of the random numbers, together with the index of a sequence.
+        max_tokens: Maximum number of new tokens per sequence.
+        max_empty_bars: Maximum number of consecutive empty bars.
+        max_rewinds: How often a sequence may be rewound from one bar to leave a loop. Not applied at a
+            temperature of 0, which would repeat the same tokens.
+        logit_bias: (V,) bias that is added to the logits; None for none.
+        desc: Label of the progress bar, which counts the mean seconds of music per sequence; None hides it.
+        watch: Callback after each token; it may raise to stop sampling.
     """
     starts = GrammarConstraint(grammar, sequences, max_empty_bars).seconds()
-    guard = LoopGuard(grammar.vocabulary, max_rewinds) if choice.temperature and max_rewinds else None
-    growing = list(sequences)
+    guard = LoopGuard(grammar.vocabulary, max_rewinds) if sampling.temperature and max_rewinds else None
+    pending = list(sequences)
     with _Progress(sequences, starts, desc) as progress:
-        while growing:
-            rows = _Rows(model, grammar, growing, choice, max_empty_bars, pull)
-            growing = []
-            while rows.live:
-                rows.draw(seed)
+        while pending:
+            batch = _LiveBatch(model, grammar, pending, sampling, max_empty_bars, logit_bias)
+            pending = []
+            while batch.live:
+                batch.sample(seed)
                 progress.show()
                 if watch is not None:
                     watch()
-                growing += rows.go_on(guard, max_tokens)
+                pending += batch.advance(guard, max_tokens)
 
 
-class _Rows:
-    """Sequences that are drawn side by side: `live` are those which have not ended or gone back."""
+class _LiveBatch:
+    """A batch of sequences; `live` are those which have neither ended nor been rewound."""
 
     def __init__(
         self,
         model: Conformer,
         grammar: Grammar,
         sequences: Sequence[SequenceState],
-        choice: SamplingParams,
+        sampling: SamplingParams,
         max_empty_bars: int,
-        pull: npt.NDArray[np.float64] | None,
+        logit_bias: npt.NDArray[np.float64] | None,
     ) -> None:
         self.live = list(sequences)
-        self._opens_bar, self._pull = grammar.opens_bar, pull
-        self._choice, self._parts = choice, choice.parts(grammar.vocabulary)
+        self._opens_bar, self._logit_bias = grammar.opens_bar, logit_bias
+        self._sampling, self._parts = sampling, sampling.parts(grammar.vocabulary)
         self._constraint = GrammarConstraint(grammar, sequences, max_empty_bars)
-        self._reader = DecodeEngine(model, sequences)
+        self._engine = DecodeEngine(model, sequences)
 
-    def draw(self, seed: int) -> None:
-        """Adds one token to each."""
-        constraint, logits = self._constraint, self._reader.logits
+    def sample(self, seed: int) -> None:
+        """Appends one token to each live sequence."""
+        constraint, logits = self._constraint, self._engine.logits
         legal = constraint.legal()
-        illegal = constraint.forbidden_share(logits, legal)
+        illegal = constraint.invalid_probability(logits, legal)
         uniforms = [sequence.uniform(seed) for sequence in self.live]
-        pulled = logits if self._pull is None else logits + self._pull
-        distributions = probabilities(pulled, constraint.playable(legal), self._choice, self._parts)
+        biased = logits if self._logit_bias is None else logits + self._logit_bias
+        distributions = probabilities(biased, constraint.playable(legal), self._sampling, self._parts)
         tokens = sample_from(distributions, uniforms)
-        is_lead, seconds = constraint.move(tokens), constraint.seconds()
+        in_prefix, seconds = constraint.advance(tokens), constraint.seconds()
         for row, sequence in enumerate(self.live):
             sequence.add(
                 int(tokens[row]),
-                is_lead=is_lead[row],
+                in_prefix=in_prefix[row],
                 illegal=float(illegal[row]),
                 seconds=float(seconds[row]),
             )
 
-    def go_on(self, guard: LoopGuard | None, max_tokens: int) -> list[SequenceState]:
-        """Reads what was drawn, and lets go of sequences that have ended or are stuck.
+    def advance(self, guard: LoopGuard | None, max_tokens: int) -> list[SequenceState]:
+        """Removes sequences that have ended or loop, and runs the model on the last tokens of the others.
 
         Returns:
-            Those that have gone back.
+            The sequences that were rewound.
         """
-        still, stuck = [], []
+        rows, rewound = [], []
         for row, sequence in enumerate(self.live):
             if sequence.reached or sequence.new_tokens >= max_tokens:
                 continue
             opens_bar = self._opens_bar[sequence.tokens[-1]]
             keep = guard.tokens_to_keep(sequence) if guard is not None and opens_bar else None
             if keep is None:
-                still.append(row)
+                rows.append(row)
             else:
                 sequence.rewind(keep)
-                stuck.append(sequence)
-        if len(still) < len(self.live):
-            self._constraint.take(still)
-            self.live = [self.live[row] for row in still]
+                rewound.append(sequence)
+        if len(rows) < len(self.live):
+            self._constraint.select_rows(rows)
+            self.live = [self.live[row] for row in rows]
         if self.live:
-            self._reader.read(self.live, still)
-        return stuck
+            self._engine.read(self.live, rows)
+        return rewound
 
 
 class _Progress:
@@ -165,7 +165,7 @@ class _Progress:
         return float(np.mean([max(0.0, end - start) for end, start in pairs]))
 
     def show(self) -> None:
-        """Says how far the music has come."""
+        """Updates the bar to the mean length of the music so far."""
         if not self._bar.disable:
             reached = self._mean([min(sequence.seconds, sequence.until) for sequence in self._sequences])
             self._bar.update(int(reached) - self._bar.n)

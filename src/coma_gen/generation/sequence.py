@@ -1,4 +1,4 @@
-"""One sequence of tokens while it is made."""
+"""State of one sequence during generation."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ import numpy as np
 import numpy.typing as npt
 
 from coma_gen.core.seeding import generator
-from coma_gen.generation.told import Told
+from coma_gen.generation.condition_sequence import ConditionSequence
 from coma_gen.tokenizer.conditions import Bins
 
 REFILL = 256
-"""Random numbers are drawn in blocks of this many."""
+"""Random numbers per block."""
 
 
 @dataclass
 class SequenceState:
-    """One sequence while it grows.
+    """Tokens and counters of one sequence during generation.
 
     Attributes:
-        prompt: the tokens given, BOS first.
-        index: names its random numbers.
-        until: seconds of music, from the start, that it must reach.
-        spelled: base tokens that the prompt goes on with, for the model to choose the ids of.
-        told: what the model is told of it; None for a model without conditions.
-        tokens: drawn so far; the first `lead` of them only spell the prompt.
-        lead: how many.
-        illegal: for each of them the probability that the model gave to tokens which the grammar forbids.
-        seconds: of music so far, from the start.
-        rewinds: how often it went back.
-        redrawn: how many tokens were drawn and dropped by that.
+        prompt: Prompt tokens, BOS first.
+        index: Index of the sequence, which selects its random numbers.
+        until: Length in seconds, prompt included, at which the sequence is complete.
+        prefix: Base tokens at the end of the prompt that generation must reproduce first (token healing).
+        conditions: Condition bins of its tokens; None for a model without conditions.
+        tokens: Generated tokens.
+        num_prefix: How many of them only reproduce `prefix`.
+        illegal: For each of them, the probability mass that the model put on tokens which the grammar
+            forbids.
+        seconds: Length of the music so far, prompt included.
+        rewinds: How often the sequence was rewound.
+        redrawn: Generated tokens that rewinding dropped.
     """
 
     prompt: list[int]
     index: int
     until: float
-    spelled: tuple[int, ...] = ()
-    told: Told | None = None
+    prefix: tuple[int, ...] = ()
+    conditions: ConditionSequence | None = None
     tokens: array[int] = field(default_factory=lambda: array("H"))
-    lead: int = 0
+    num_prefix: int = 0
     illegal: array[float] = field(default_factory=lambda: array("d"))
     seconds: float = 0.0
     rewinds: int = 0
@@ -49,11 +50,11 @@ class SequenceState:
 
     @property
     def new_tokens(self) -> int:
-        """How many tokens of new music were drawn."""
-        return len(self.tokens) - self.lead
+        """The number of generated tokens beyond the prefix."""
+        return len(self.tokens) - self.num_prefix
 
     def uniform(self, seed: int) -> float:
-        """The random number of the next token, in [0, 1)."""
+        """Returns the random number in [0, 1) of the next token."""
         block, offset = divmod(len(self.tokens) + self.redrawn, REFILL)
         if offset == 0 or self._uniforms is None:
             self._uniforms = generator(seed, "sample", self.index, block).random(REFILL)
@@ -61,44 +62,44 @@ class SequenceState:
 
     @property
     def reached(self) -> bool:
-        """Whether the music has reached its time."""
+        """Whether the music is as long as requested."""
         return self.new_tokens > 0 and self.seconds >= self.until
 
-    def add(self, token: int, *, is_lead: bool, illegal: float, seconds: float) -> None:
-        """Appends a token that was drawn."""
+    def add(self, token: int, *, in_prefix: bool, illegal: float, seconds: float) -> None:
+        """Appends a sampled token."""
         self.tokens.append(token)
-        self.lead += is_lead
-        self.illegal.append(0.0 if is_lead else illegal)
+        self.num_prefix += in_prefix
+        self.illegal.append(0.0 if in_prefix else illegal)
         self.seconds = seconds
 
     def rewind(self, keep: int) -> None:
-        """Drops all tokens but the first `keep`: none, or more than those that only spell the prompt."""
+        """Drops all generated tokens but the first `keep`, which is 0 or reaches beyond the prefix."""
         self.rewinds += 1
         self.redrawn += len(self.tokens) - keep
         del self.tokens[keep:], self.illegal[keep:]
-        self.lead = min(self.lead, keep)
+        self.num_prefix = min(self.num_prefix, keep)
 
     @property
-    def read(self) -> list[int]:
-        """The prompt and what was drawn."""
+    def token_ids(self) -> list[int]:
+        """Prompt and generated tokens."""
         return self.prompt + self.tokens.tolist()
 
     @property
-    def unspelled(self) -> tuple[int, ...]:
-        """What is left to be spelled before the next token is drawn, where none or all of it was."""
-        return () if self.tokens else self.spelled
+    def pending_prefix(self) -> tuple[int, ...]:
+        """The prefix that is still to be reproduced, at a time when none or all of it has been."""
+        return () if self.tokens else self.prefix
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt and those drawn."""
+        """The number of prompt and generated tokens."""
         return len(self.prompt) + len(self.tokens)
 
     def tail(self, count: int) -> list[int]:
-        """The last `count` tokens, the prompt's included."""
+        """Returns the last `count` prompt and generated tokens."""
         newest = self.tokens[-count:].tolist()
         missing = count - len(newest)
         return self.prompt[-missing:] + newest if missing else newest
 
-    def told_of_tail(self, count: int) -> Bins | None:
-        """(T, F) what the model is told of the same tokens as `tail` gives."""
-        return None if self.told is None else self.told.tail(count, len(self.tokens))
+    def tail_conditions(self, count: int) -> Bins | None:
+        """Returns the condition bins (T, F) of the tokens of `tail`."""
+        return None if self.conditions is None else self.conditions.tail(count, len(self.tokens))

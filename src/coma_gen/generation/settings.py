@@ -1,4 +1,4 @@
-"""Settings of a request as Python code gives them: by name, as Python's or numpy's numbers."""
+"""Validates the settings of a request that are passed from Python, by name, as Python or numpy numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numbers import Real
 from typing import SupportsIndex, TypedDict
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.request import OF_A_PROMPT, Request
+from coma_gen.generation.request import PROMPT_SETTINGS, Request
 from coma_gen.midi.instruments import program_of
 
 WHOLE_NUMBERS = frozenset(field.name for field in fields(Request) if "int" in str(field.type))
@@ -18,45 +18,46 @@ WHOLE_NUMBERS = frozenset(field.name for field in fields(Request) if "int" in st
 SWITCHES = frozenset(field.name for field in fields(Request) if "bool" in str(field.type))
 """Settings that must be true or false."""
 WORDS = frozenset({"truncate"})
-"""Settings that may be a list of words, too, in place of text with commas."""
+"""Settings that may be a list of words instead of comma-separated text."""
 TEXTS = frozenset({"key", "target", *WORDS})
 """Settings that must be text."""
 
 
 class GenerateSettings(TypedDict, total=False):
-    """What `MusicModel.generate` may be told, by name; None means the default, as if it were left out.
+    """Keyword settings of `MusicModel.generate`; None means the default.
 
     Attributes:
-        seconds: of new music; 30 by default, or no limit where `tokens` is given.
-        tokens: the largest number of new tokens of each piece; no limit by default.
-        best_of: so many pieces are drawn, and the `num` whose density, polyphony, loudness, length of notes
-            and scale are nearest to the prompt's are returned, the nearest first; by default `num` are drawn.
-        seed: the same seed gives the same music; 0 by default.
+        seconds: Length of the new music; 30 by default, or no limit where `tokens` is given.
+        tokens: Maximum number of new tokens per piece; no limit by default.
+        best_of: Number of pieces to draw, of which the `num` nearest to the prompt in density, polyphony,
+            loudness, note length and scale are returned, the nearest first; by default `num` are drawn.
+        seed: Seed of the random numbers: the same seed gives the same music; 0 by default.
         temperature: 0 takes the most likely token, above 1 is wilder, below 1 is tamer; 1 by default.
-        top_k: sample from the k most likely tokens only; all by default.
-        top_p: sample from the most likely tokens that make up this probability; 0.85 by default, 1 for all.
-        min_p: drop tokens less than this many times as likely as the most likely one; none by default.
-        truncate: the types of token that top_k, top_p and min_p cut, of bar, position, pitch, velocity,
-            duration and pedal, as a list or as text with commas; pitch by default.
-        max_empty_bars: the most bars (of 2 s) without an event in a row; 20 by default.
-        max_rewinds: how often a piece goes back from one bar where it is stuck on few keys or one figure;
-            4 by default, 0 lets it be.
-        from_second: the prompt begins with the first note at or after this second of the file.
-        prompt_seconds: the length of the prompt, from its first note on; the whole file by default. With
-            `until_second`, the last so many seconds before that.
-        until_second: the continuation begins at this second of the file; what is before it is the prompt.
-        only_new: True for a piece of the new music alone, which begins where the prompt's last note does.
-        instrument: the General MIDI program of the new notes, a number from 0 or a name such as "violin".
-        density: a pull towards more notes a second (above 0) or fewer (below 0); -3 to 3, 1 is a plain wish.
-        loudness: the same towards louder or softer notes.
-        register: the same towards higher or lower notes.
-        key: a pull towards the notes of a key, such as "C major" or "f# minor", or "prompt" for that of the
+        top_k: Sample from the k most likely tokens only; all by default.
+        top_p: Sample from the most likely tokens that reach this total probability; 0.85 by default, 1 for
+            all.
+        min_p: Drop tokens less than this many times as likely as the most likely one; none by default.
+        truncate: Types of token to which top_k, top_p and min_p apply, of bar, position, pitch, velocity,
+            duration and pedal, as a list or as comma-separated text; pitch by default.
+        max_empty_bars: Maximum number of consecutive bars (of 2 s) without an event; 20 by default.
+        max_rewinds: How often a piece may be rewound from one bar where it loops on few keys or one figure;
+            4 by default, 0 disables rewinding.
+        from_second: The prompt begins with the first note at or after this second of the file.
+        prompt_seconds: Length of the prompt from its first note; the whole file by default. With
+            `until_second`, the last `prompt_seconds` before that time.
+        until_second: The continuation begins at this second of the file; the music before it is the prompt.
+        only_new: True returns the new music alone, beginning where the prompt's last note begins.
+        instrument: General MIDI program of the new notes, a number from 0 or a name such as "violin".
+        density: More notes per second (above 0) or fewer (below 0); -3 to 3, 1 is a moderate change.
+        loudness: Louder notes (above 0) or softer ones (below 0); -3 to 3.
+        register: Higher notes (above 0) or lower ones (below 0); -3 to 3.
+        key: A key whose notes are preferred, such as "C major" or "f# minor", or "prompt" for the key of the
             prompt.
-        polyphony: more notes at once (above 0) or fewer (below 0); for models with this condition.
-        target: values that the new music should have, of density (notes a second), loudness (velocity),
-            register (pitch) and polyphony (notes at once), as a mapping or as text such as
-            "density=5,loudness=60"; for models with these conditions.
-        follow: False lets a model with conditions leave the prompt's density, loudness, register and
+        polyphony: More simultaneous notes (above 0) or fewer (below 0); for models with this condition.
+        target: Target values of density (notes per second), loudness (velocity), register (pitch) and
+            polyphony (simultaneous notes), as a mapping or as text such as "density=5,loudness=60"; for
+            models with these conditions.
+        follow: False lets a model with conditions depart from the prompt's density, loudness, register and
             polyphony; True by default.
     """
 
@@ -86,11 +87,11 @@ class GenerateSettings(TypedDict, total=False):
 
 
 def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
-    """The request that settings make.
+    """Builds a request from settings.
 
     Raises:
-        UserError: one fault for each setting that is of the wrong kind or out of range.
-        TypeError: a setting is unknown.
+        UserError: One fault for each setting of the wrong type or out of range.
+        TypeError: A setting is unknown.
     """
     known = Request.__dataclass_fields__
     if unknown := sorted(set(given) - set(known)):
@@ -104,41 +105,41 @@ def build_request(given: Mapping[str, object], *, has_prompt: bool) -> Request:
     request = Request.of(settings) if not faults else Request()
     faults += request.faults()
     if not has_prompt:
-        faults += [Fault(name, "is for a prompt only") for name in OF_A_PROMPT if given.get(name)]
+        faults += [Fault(name, "is for a prompt only") for name in PROMPT_SETTINGS if given.get(name)]
     if faults:
         raise UserError(*faults)
     return request
 
 
 def read_setting(name: str, value: object) -> object:
-    """A setting as `Request` holds it, or the fault that it has."""
+    """Converts a setting to the type of `Request`; returns the fault of an invalid one."""
     if value is None:
         return None
     if name in WORDS and isinstance(value, list | tuple):
         return ",".join(map(str, value))
     if name == "target" and isinstance(value, Mapping):
-        return ",".join(f"{condition}={wanted}" for condition, wanted in value.items())
+        return ",".join(f"{condition}={target}" for condition, target in value.items())
     if name in SWITCHES:
         return value if isinstance(value, bool) else Fault(name, "must be true or false", repr(value))
     if name in TEXTS:
         return value if isinstance(value, str) else Fault(name, "must be text", repr(value))
     if name == "instrument" and isinstance(value, str):
         return read_instrument(value)
-    number = _number(value, whole=name in WHOLE_NUMBERS)
+    number = _convert_number(value, whole=name in WHOLE_NUMBERS)
     kind = "a whole number" if name in WHOLE_NUMBERS else "a number"
     return Fault(name, f"must be {kind}", repr(value)) if number is None else number
 
 
 def read_instrument(name: str) -> int | Fault:
-    """The program that a name means, or the fault that it has."""
+    """Returns the General MIDI program of a name, or the fault of an unknown name."""
     try:
         return program_of(name)
     except UserError as error:
         return error.faults[0]
 
 
-def _number(value: object, *, whole: bool) -> float | None:
-    """A Python or numpy number as one of Python; None for what is none."""
+def _convert_number(value: object, *, whole: bool) -> float | None:
+    """Converts a Python or numpy number to a Python number; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     if not whole:

@@ -1,4 +1,4 @@
-"""The splice: where a prompt's last note begins, and new music goes on behind it.
+"""Joins a prompt and its continuation at the splice, the onset of the prompt's last note.
 
 Shapes: N notes, T base ids.
 """
@@ -15,15 +15,15 @@ from coma_gen.tokenizer.vocabulary import Ids
 
 
 def decode_continuation(tokenizer: Tokenizer, prompt: Ids, following: Ids) -> Notes:
-    """The notes of base ids behind those of a prompt, at their times, without the prompt's own notes.
+    """Decodes the notes of a continuation at their times, without the prompt's own notes.
 
-    The bars of the prompt, its last position and a pedal that is down are set before the new ids, so that
-    they decode at their time.
+    The bars of the prompt, its last position and a pedal that is down are put before the new ids, so that the
+    new ids decode at the right time.
 
     Args:
-        tokenizer: knows the ids.
-        prompt: (T,) base ids without BOS.
-        following: (T',) base ids.
+        tokenizer: Tokenizer of the ids.
+        prompt: (T,) base ids of the prompt, without BOS.
+        following: (T',) base ids of the continuation.
     """
     vocabulary = tokenizer.vocabulary
     types = np.array(vocabulary.base_types)[np.asarray(prompt, np.int64)]
@@ -39,15 +39,15 @@ def decode_continuation(tokenizer: Tokenizer, prompt: Ids, following: Ids) -> No
 
 
 def drop_overlaps(new: Notes, prompt: Notes, step: float) -> Notes:
-    """The new notes that begin behind the splice, and strike no key which the prompt still holds.
+    """Drops new notes that begin before the splice or on a key which the prompt still holds.
 
-    No pianist can strike such a key, and the two would sound as one note that is doubled. Before the splice
-    new notes begin only where the prompt's last notes are of pitches that the model does not know.
+    No pianist can strike a key that is down, and the two notes would sound as one doubled note. A new note
+    can begin before the splice only where the prompt's last notes have pitches outside the vocabulary.
 
     Args:
-        new: at its times behind the prompt.
-        prompt: what was played.
-        step: seconds of a position. A new note is half of it behind the splice, or more.
+        new: New notes, at their times after the prompt.
+        prompt: The prompt as played.
+        step: Seconds per position. A valid new note begins at least half a position after the splice.
     """
     released = np.zeros(128)
     np.maximum.at(released, prompt.pitch, prompt.onset + prompt.duration)
@@ -56,9 +56,10 @@ def drop_overlaps(new: Notes, prompt: Notes, step: float) -> Notes:
 
 
 def merge_pedals(prompt: Notes, added: Notes) -> tuple[Notes, Notes]:
-    """Prompt and new notes where the model writes the pedal: from the splice on it is the model's.
+    """Divides the pedal at the splice between the prompt and a continuation with generated pedal events.
 
-    A pedal that is down at the splice rises where the model lifts it; `added` has it from the splice on.
+    From the splice on the pedal is the model's: one that is down at the splice is released where the model
+    releases it, and belongs to `added` from there on.
     """
     prompt_end = prompt.end_of_onsets
     before = np.minimum(prompt.pedal[prompt.pedal[:, 0] <= prompt_end], prompt_end)

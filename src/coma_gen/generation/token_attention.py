@@ -1,7 +1,6 @@
-"""Attention of one new token over the cache: one query and one key are turned, and what is kept is read
-where it lies. Part of one_token.py.
+"""Attention of one new token over the cache, read in place. Part of token_decoder.py.
 
-Shapes: B batch, D dim, G scales, H heads of a scale, d head dim, N visible tokens.
+Shapes: B batch, D dim, G scales (attention windows), H heads of a scale, d head dim, N visible tokens.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class VisibleSpan(NamedTuple):
-    """What the new tokens' queries see of a window.
+    """The keys of one window that the new tokens' queries see.
 
     Attributes:
-        visible: N, the new token included, in the longest row.
-        exists: (B, 1, 1, N) bool, which of them stand for a token; None where all do.
+        visible: N, the number of visible tokens in the longest row, the new token included.
+        exists: (B, 1, 1, N) bool, False where a shorter row has no token; None where all rows have N.
     """
 
     visible: int
@@ -33,7 +32,7 @@ class VisibleSpan(NamedTuple):
 
     @classmethod
     def after(cls, lengths: Sequence[int], *, window: int | None, device: torch.device) -> VisibleSpan:
-        """The context of rows that had `lengths` tokens before."""
+        """Computes the span for rows with `lengths` tokens before the new one."""
         before = max(lengths) if window is None else min(max(lengths), window)
         if min(lengths) >= before:
             return cls(before + 1, None)
@@ -43,11 +42,11 @@ class VisibleSpan(NamedTuple):
 
 
 class StepContext(NamedTuple):
-    """What all branches share while one token of each row passes.
+    """Values that all sublayers share during one step.
 
     Attributes:
-        fresh: tokens since the cache was last compacted.
-        spans: of each window.
+        fresh: Number of tokens since the cache was last compacted.
+        spans: Window size -> visible span.
     """
 
     fresh: int
@@ -65,12 +64,12 @@ class StepContext(NamedTuple):
     def after(
         cls, lengths: Sequence[int], *, fresh: int, windows: Collection[int | None], device: torch.device
     ) -> StepContext:
-        """The context of the token after `lengths` others."""
+        """Computes the context of the token after `lengths` others."""
         return cls(fresh, {size: VisibleSpan.after(lengths, window=size, device=device) for size in windows})
 
 
 class FunctionalLayerNorm:
-    """A layer norm, without the cost of calling a module."""
+    """A layer norm without the overhead of a module call."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         self.shape, self.weight, self.bias, self.eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps
@@ -81,10 +80,10 @@ class FunctionalLayerNorm:
 
 
 class QKVBuffer:
-    """The queries, keys and values of the new tokens in one attention.
+    """Buffer for the queries, keys and values of the new tokens in one attention layer.
 
     Args:
-        like: gives device and precision.
+        like: Tensor with the device and dtype of the buffer.
         batch: B.
         scales: G.
         num_heads: H.
@@ -101,11 +100,11 @@ class QKVBuffer:
 
 
 class TokenAttention:
-    """An attention over the cache and the new token.
+    """Attention of the new token over the cache and itself.
 
     Args:
-        attention: its weights.
-        room: fresh tokens that a state can take.
+        attention: Layer whose weights are used.
+        room: Number of tokens that a cache takes before it is compacted.
     """
 
     def __init__(self, attention: MultiScaleAttention, *, room: int) -> None:
@@ -116,7 +115,7 @@ class TokenAttention:
             attention.out.weight.t(),
         )
         self.normalizes, self.softmax_scale = attention.query_gain is not None, attention.softmax_scale
-        self.cosines, self.sines = _turns(attention, room=room)
+        self.cosines, self.sines = _rotation_tables(attention, room=room)
         self.shares = None
         if attention.scale_weights is not None:
             width = attention.num_heads * attention.head_dim
@@ -125,13 +124,13 @@ class TokenAttention:
         self.biases = attention.out.weight.new_empty(0)
 
     def bind(self, buffers: StepBuffers) -> None:
-        """Makes ready to work in these buffers."""
+        """Binds the projections to these buffers."""
         self.heads = buffers.heads[len(self.windows)]
         self.project_qkv = self.products.bind(self.qkv, self.heads.fused)
         self.project_output = self.products.bind(self.out, buffers.output)
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
-        """From the buffers' input to their output, both (B, D); adds the token to the cache."""
+        """Computes the buffers' output from their input, both (B, D), and adds the token to the cache."""
         heads, fresh = self.heads, context.fresh
         self.project_qkv(self.norm(buffers.input))
         self._normalize_and_rotate(heads, fresh)
@@ -163,9 +162,9 @@ class TokenAttention:
             both.mul_(self.cosines[fresh])
 
     def _bias(self, scale: int, span: VisibleSpan) -> Tensor:
-        """What is added to the products of a scale, (B or 1, H, 1, N)."""
+        """Returns the position bias (B or 1, H, 1, N) of a scale, -inf where a row has no token."""
         assert self.position_bias is not None
-        if self.biases.shape[-1] < span.visible:  # without a window, twice as many as are wanted
+        if self.biases.shape[-1] < span.visible:  # without a window, twice as many as needed now
             distances = max(window or 2 * span.visible for window in self.windows) + 1
             biases = self.position_bias(distances).T.flip(1)  # (G H, distances), the farthest first
             self.biases = biases.reshape(len(self.windows), 1, -1, 1, distances)
@@ -173,12 +172,14 @@ class TokenAttention:
         return bias if span.exists is None else bias.masked_fill(~span.exists, float("-inf"))
 
 
-def _turns(attention: MultiScaleAttention, *, room: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Cosines and signed sines for the query and the key of each fresh token, times their gains.
+def _rotation_tables(
+    attention: MultiScaleAttention, *, room: int
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Computes cosines and signed sines, times the gains, for the query and the key at each cache slot.
 
     Returns:
-        `room` of (2, G, 1, d) each. Without a rotation no sines, and the cosines are the gains; none without
-        those.
+        `room` tensors (2, G, 1, d) each. Without a rotation there are no sines and the cosines are the gains;
+        without gains either, both are empty.
     """
     gains = None
     if attention.query_gain is not None and attention.key_gain is not None:

@@ -1,12 +1,11 @@
-"""The model laid out for one new token of every row: what decoding runs.
+"""The model optimized for decoding: one new token per row.
 
-If nothing came on top, a token would cost the time that it takes to read the weights once. But as they stream
-through the cache they push everything else out of it, and each small operation between two matrix products
-costs several times what it costs by itself. Hence the function that `Conformer.forward` computes on a chunk
-of one is written here with few operations: what does not change from token to token (gains folded into the
-rotations, coefficients, shares of the scales, views) is worked out once, results are written in place, and
-the cache is read without a copy. There are no dropouts and no gradients. token_attention.py has the
-attention.
+Ideally a token costs one read of the weights. But as the weights stream through the CPU's cache they evict
+everything else, and each small operation between two matrix products costs several times what it costs alone.
+Hence this module computes `Conformer.forward` for a chunk of one token with few operations: everything that
+does not change between tokens (gains folded into the rotations, coefficients, softmax over the scales, views)
+is computed once, results are written in place, and the cache is read without a copy. There is no dropout and
+there are no gradients. The attention is in token_attention.py.
 
 Shapes: B batch, D dim, S streams, C channels, K kernel, V vocabulary.
 """
@@ -37,13 +36,13 @@ if TYPE_CHECKING:
 
 
 class StepBuffers:
-    """Scratch buffers for one decoding step: the embedded tokens (B, 1, D), the residual streams (B, S, D),
-    the input and the output (B, D) of a branch, and what goes between.
+    """Scratch buffers for one decoding step: embedded tokens (B, 1, D), residual streams (B, S, D), input and
+    output (B, D) of a sublayer, and intermediate results.
 
     Args:
-        params: the model's shape.
+        params: Shape of the model.
         batch: B.
-        like: gives device and precision.
+        like: Tensor with the device and dtype of the buffers.
     """
 
     @torch.inference_mode(False)
@@ -74,11 +73,11 @@ class StepBuffers:
 
 
 class _FoldedHyperConnection:
-    """A hyper-connection.
+    """A hyper-connection with its constants folded.
 
     Args:
-        connection: its weights.
-        share: the part of the branch's output that is added.
+        connection: Layer whose weights are used.
+        share: Factor of the sublayer's output.
     """
 
     def __init__(self, connection: HyperConnection, *, share: float = 1.0) -> None:
@@ -99,7 +98,7 @@ class _FoldedHyperConnection:
             self.project_dynamic = self.products.bind(self.weight, buffers.flat_dynamic)
 
     def read(self, buffers: StepBuffers) -> None:
-        """Lays the branch's input out."""
+        """Mixes the streams into the sublayer's input."""
         if self.is_plain:
             return
         torch.linalg.vector_norm(buffers.flat, dim=-1, keepdim=True, out=buffers.norm)
@@ -109,7 +108,7 @@ class _FoldedHyperConnection:
         buffers.mix_streams(buffers.mix)
 
     def write(self, buffers: StepBuffers) -> None:
-        """Adds the branch's output to the streams."""
+        """Adds the sublayer's output to the streams."""
         if self.is_plain:
             buffers.streams.add_(buffers.written, alpha=self.share)
         else:
@@ -117,7 +116,7 @@ class _FoldedHyperConnection:
 
 
 class _FoldedFeedForward:
-    """A feed-forward without its share."""
+    """A feed-forward layer without its residual factor, which the hyper-connection applies."""
 
     def __init__(self, feed_forward: FeedForward) -> None:
         self.norm, self.products = FunctionalLayerNorm(feed_forward.norm), products_of(feed_forward.up.weight)
@@ -163,7 +162,7 @@ class _FoldedConvolution:
 
 
 def _fold_sublayer(branch: Branch, *, room: int) -> TokenAttention | _FoldedConvolution | _FoldedFeedForward:
-    """The branch laid out for one token."""
+    """Builds the one-token version of a sublayer."""
     if isinstance(branch, MultiScaleAttention):
         return TokenAttention(branch, room=room)
     return _FoldedConvolution(branch) if isinstance(branch, CausalConvolution) else _FoldedFeedForward(branch)
@@ -173,8 +172,8 @@ class _FoldedBlock:
     """One block.
 
     Args:
-        block: its weights.
-        room: fresh tokens that a state can take.
+        block: Block whose weights are used.
+        room: Number of tokens that a cache takes before it is compacted.
     """
 
     def __init__(self, block: Block, *, room: int) -> None:
@@ -193,7 +192,7 @@ class _FoldedBlock:
             branch.bind(buffers)
 
     def __call__(self, buffers: StepBuffers, state: BlockState, context: StepContext) -> None:
-        """Moves the streams and the state on."""
+        """Updates the streams and the cache in place."""
         for (connection, branch), layer_cache in zip(self.branches, state, strict=True):
             connection.read(buffers)
             branch(buffers, layer_cache, context)
@@ -201,11 +200,11 @@ class _FoldedBlock:
 
 
 class TokenDecoder:
-    """A conformer that moves states on by one token of each row at a time; for one thread at a time.
+    """Advances caches by one token per row. Not thread-safe: the buffers are shared.
 
     Args:
-        model: whose weights these are; what is folded does not follow later changes.
-        recorded: takes the steps that depend on nothing but the slot; None for CUDA graphs on a CUDA device.
+        model: Model whose weights are used; later changes of folded weights have no effect.
+        recorded: Runs the steps that depend on the cache slot alone; None for CUDA graphs on a CUDA device.
     """
 
     @torch.no_grad()
@@ -225,15 +224,15 @@ class TokenDecoder:
 
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, state: DecodeCache, conditions: Tensor | None = None) -> Tensor:
-        """The logits (B, V) after the newest token of each row, as the model gives them in evaluation mode.
+        """Computes the logits (B, V) after one token per row, as the model in evaluation mode does.
 
         Args:
-            input_ids: (B, 1).
-            state: of the model; moved on in place.
-            conditions: (B, 1, F) what the model is told, or None.
+            input_ids: (B, 1) new tokens.
+            state: Cache of the model, updated in place.
+            conditions: (B, 1, F) condition bins, or None.
 
         Raises:
-            UserError: when a row grows longer than a learned position embedding.
+            UserError: A row is longer than the learned position embedding.
         """
         embedded = self.model.embed(input_ids, state, conditions)
         if state.fresh == state.room:
@@ -257,7 +256,7 @@ class TokenDecoder:
     def _step(
         self, embedded: Tensor, buffers: StepBuffers, blocks: Sequence[BlockState], context: StepContext
     ) -> Tensor:
-        """The logits (B, V) after the tokens embedded (B, 1, D), which are added to the caches."""
+        """Computes the logits (B, V) after embedded tokens (B, 1, D) and adds the tokens to the caches."""
         buffers.streams.copy_(embedded)
         for block, layer_cache in zip(self.blocks, blocks, strict=True):
             block(buffers, layer_cache, context)

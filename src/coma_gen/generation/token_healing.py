@@ -1,14 +1,14 @@
-"""How a prompt that ends inside a bar is written in byte pairs.
+"""Token healing: encoding a prompt that ends inside a bar in byte pairs.
 
-Byte pairs are merged bar by bar, and how the beginning of a bar is merged depends on what follows it: in
-steady music a whole bar may be one id. Merged as if the bar were over, a prompt's last bar is written as
-nothing that the model has seen, and left in base tokens too. So only the bars that are over are merged. The
-last one is spelled: while its base tokens last, the model may draw every id that agrees with them, also one
-that goes on beyond them (known from text as token healing).
+Byte pairs are merged bar by bar, and the merges at the beginning of a bar depend on what follows: in steady
+music a whole bar may be one id. Encoding the prompt's unfinished last bar as if it were complete gives ids
+that the model never saw in this context, and so does leaving it in base tokens. Therefore only finished bars
+are encoded. The last bar becomes a prefix of the generated tokens: while its base tokens last, the model may
+sample every id that matches them, including one that extends beyond them.
 
     prompt, in base tokens   Bar Position Pitch Velocity Duration | Bar Position Pitch Velocity Duration
-    read                     [-------- one id, or more ---------]
-    to be spelled                                                  Bar Position Pitch Velocity Duration
+    encoded                  [-------- one id, or more ---------]
+    prefix                                                          Bar Position Pitch Velocity Duration
 
 Shapes: V vocabulary.
 """
@@ -27,7 +27,7 @@ NOTHING = -1
 
 
 class PrefixConstraint:
-    """Which ids agree with base tokens that must come next."""
+    """Finds the ids that match the base tokens which must come next."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._length = np.array([len(piece) for piece in vocabulary.pieces], np.int64)
@@ -37,30 +37,28 @@ class PrefixConstraint:
         positions = vocabulary.span("Position")
         self._first, self._last = positions.start, positions.stop - 1
 
-    def agreeing(self, spelled: Sequence[int]) -> Flags:
-        """(V,) ids that begin as `spelled` does; those that are longer go on with a later position."""
-        width = min(len(spelled), self._pieces.shape[1])
+    def matching_ids(self, prefix: Sequence[int]) -> Flags:
+        """Returns (V,) the ids that match `prefix`; a longer id must continue with a position."""
+        width = min(len(prefix), self._pieces.shape[1])
         part = self._pieces[:, :width]
-        agrees = ((part == np.asarray(spelled[:width])) | (part == NOTHING)).all(1) & (self._length > 0)
-        longer = self._length > len(spelled)
+        matches = ((part == np.asarray(prefix[:width])) | (part == NOTHING)).all(1) & (self._length > 0)
+        longer = self._length > len(prefix)
         if longer.any():
-            following = self._pieces[:, len(spelled)]
-            agrees &= ~longer | ((following >= self._first) & (following <= self._last))
-        return np.asarray(agrees, np.bool_)
+            following = self._pieces[:, len(prefix)]
+            matches &= ~longer | ((following >= self._first) & (following <= self._last))
+        return np.asarray(matches, np.bool_)
 
 
-def read_and_spelled(
-    ids: npt.NDArray[np.uint16], vocabulary: Vocabulary
-) -> tuple[list[int], tuple[int, ...]]:
-    """A prompt up to its last note, as ids to be read and base ids to be spelled.
+def split_prompt(ids: npt.NDArray[np.uint16], vocabulary: Vocabulary) -> tuple[list[int], tuple[int, ...]]:
+    """Splits a prompt, up to its last note, into encoded ids and a prefix of base ids.
 
     Args:
-        ids: (T,) of the prompt; what stands behind its last note, such as a pedal that rises later, is left
-            for the model to say.
-        vocabulary: what the ids mean.
+        ids: (T,) ids of the prompt. Events after its last note, such as a pedal release, are dropped: the
+            model generates them.
+        vocabulary: The vocabulary of the ids.
 
     Returns:
-        Without byte pairs all of it is read. With them the last bar, which is not over, is spelled.
+        The encoded ids, and the base ids of the last bar. Without byte pairs the prefix is empty.
     """
     durations, bar = vocabulary.span("Duration"), vocabulary.span("Bar").start
     base = vocabulary.expanded(ids).astype(np.int64)

@@ -1,8 +1,8 @@
-"""How given notes are played: velocities, lengths and small delays, drawn by the model.
+"""Samples expressive performances of given notes: velocities, lengths and small delays.
 
-The tokens of bars and pitches are forced, those of velocities and durations are drawn, and those of
-positions among the nearest few, each with all notes before it and its own onset and pitch in sight. So the
-grammar holds by construction.
+The tokens of bars and pitches are forced; those of velocities and durations are sampled, and those of
+positions are sampled among the nearest few. Each is conditioned on all notes before it and on its own onset
+and pitch, and the result obeys the grammar by construction.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from coma_gen.generation.sequence import SequenceState
 from coma_gen.tokenizer.codec import times_of
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
 
-LARGEST_TIMING = 100.0
+MAX_TIMING_MS = 100.0
 
 
 @dataclass(frozen=True)
 class TouchRequest:
-    """How notes are to be played.
+    """Settings of an expressive performance.
 
     Attributes:
-        seed: the same seed, the same touch.
-        num: how many touches; touch k does not depend on it.
-        temperature: lower is more even; 0 takes the likeliest token.
-        top_p: only the likeliest tokens that make up this probability; None for all.
-        timing: milliseconds that an onset may move at most, in steps of the model's grid.
-        keep_lengths: notes last as they are written, and the model hears them so.
+        seed: Seed of the random numbers.
+        num: Number of performances; performance k does not depend on it.
+        temperature: Lower is more even; 0 takes the most likely token.
+        top_p: Sample from the most likely tokens that reach this total probability; None for all.
+        timing: Maximum shift of an onset in milliseconds, rounded down to steps of the model's grid.
+        keep_lengths: Keep the written note lengths, and condition the model on them.
     """
 
     seed: int = 0
@@ -48,25 +48,25 @@ class TouchRequest:
     keep_lengths: bool = False
 
     @property
-    def choice(self) -> SamplingParams:
-        """How tokens are chosen."""
+    def sampling(self) -> SamplingParams:
+        """The sampling parameters."""
         return SamplingParams(self.temperature, top_p=self.top_p)
 
     def faults(self) -> list[Fault]:
-        """What is out of range, each named by its attribute."""
+        """Lists the settings that are out of range, each named by its attribute."""
         rules = {
             "seed": (0 <= self.seed < 2**63, "must be at least 0 and below 2**63"),
             "num": (1 <= self.num <= MAX_PIECES, f"must be 1 to {MAX_PIECES}"),
-            "timing": (0 <= self.timing <= LARGEST_TIMING, f"must be 0 to {LARGEST_TIMING:g} milliseconds"),
+            "timing": (0 <= self.timing <= MAX_TIMING_MS, f"must be 0 to {MAX_TIMING_MS:g} milliseconds"),
         }
         found = [
             Fault(name, rule, str(getattr(self, name))) for name, (good, rule) in rules.items() if not good
         ]
-        return found + self.choice.faults()
+        return found + self.sampling.faults()
 
 
-def is_of(ids: Ids, vocabulary: Vocabulary, kind: str) -> npt.NDArray[np.bool_]:
-    """(T,) which ids are of a type."""
+def is_type(ids: Ids, vocabulary: Vocabulary, kind: str) -> npt.NDArray[np.bool_]:
+    """Returns (T,) which ids are of a token type."""
     span = vocabulary.span(kind)
     return np.asarray((ids >= span.start) & (ids < span.stop))
 
@@ -80,70 +80,73 @@ def draw_touches(
     steps: int = 0,
     watch: Callable[[Callable[[], list[Ids]]], None] = lambda _rows: None,
 ) -> list[Ids]:
-    """Base ids (T,) with velocities drawn anew, durations unless they are kept, and positions within reach.
+    """Resamples velocities, durations (unless `keep_lengths`) and positions of base ids (T,).
 
     Args:
-        composer: model and tokenizer.
-        ids: of music, without BOS.
-        request: seed, number and choice.
-        steps: positions by which an onset may move; onsets keep their order and their bar.
-        watch: called after each token with what gives the rows so far.
+        composer: Model and tokenizer.
+        ids: (T,) base ids of the notes, without BOS.
+        request: Seed, number and sampling of the performances.
+        steps: Positions by which an onset may move; onsets keep their order and their bar.
+        watch: Callback after each token; it receives a function that returns the rows so far.
+
+    Returns:
+        (T,) base ids of each performance.
     """
     vocabulary = composer.tokenizer.vocabulary
-    drawn = ("Velocity",) if request.keep_lengths else ("Velocity", "Duration")
-    spans = [vocabulary.span(kind) for kind in drawn]
+    sampled_types = ("Velocity",) if request.keep_lengths else ("Velocity", "Duration")
+    spans = [vocabulary.span(token_type) for token_type in sampled_types]
     sequences = [SequenceState([composer.tokenizer.bos_id], k, until=np.inf) for k in range(request.num)]
-    reader = DecodeEngine(composer.loaded.model, sequences)
-    rooms = _rooms(ids, vocabulary, steps)
+    engine = DecodeEngine(composer.loaded.model, sequences)
+    onset_ranges = _find_onset_ranges(ids, vocabulary, steps)
     for index, token in enumerate(tqdm(ids.tolist(), desc="touch", disable=None)):
         for row, sequence in enumerate(sequences):
             span = next((span for span in spans if token in span), range(token, token + 1))
-            if index in rooms:
-                span = rooms[index].left(sequence.tokens)
+            if index in onset_ranges:
+                span = onset_ranges[index].after(sequence.tokens)
             chosen = span.start
             if len(span) > 1:
-                among = probabilities(
-                    reader.logits[row : row + 1, span.start : span.stop], None, request.choice
+                distribution = probabilities(
+                    engine.logits[row : row + 1, span.start : span.stop], None, request.sampling
                 )
-                chosen += int(sample_from(among, [sequence.uniform(request.seed)])[0])
+                chosen += int(sample_from(distribution, [sequence.uniform(request.seed)])[0])
             sequence.tokens.append(chosen)
-        reader.read(sequences, range(request.num))
-        watch(lambda: [_ids_of(sequence) for sequence in sequences])
-    return [_ids_of(sequence) for sequence in sequences]
+        engine.read(sequences, range(request.num))
+        watch(lambda: [_to_ids(sequence) for sequence in sequences])
+    return [_to_ids(sequence) for sequence in sequences]
 
 
-def _ids_of(sequence: SequenceState) -> Ids:
+def _to_ids(sequence: SequenceState) -> Ids:
     return np.array(sequence.tokens, np.uint16)
 
 
 @dataclass(frozen=True)
-class _Room:
-    """Where a Position token may move to.
+class _OnsetRange:
+    """The range within which a Position token may move.
 
     Attributes:
-        span: the tokens near it, in its bar and before the next onset.
-        before: index of the Position token before it in the same bar, which it stays behind.
+        span: Nearby Position tokens, in the same bar and before the next onset.
+        before: Index of the previous Position token of the same bar, which must stay earlier.
     """
 
     span: range
     before: int | None
 
-    def left(self, tokens: Sequence[int]) -> range:
-        """What of it is behind the tokens drawn so far."""
+    def after(self, tokens: Sequence[int]) -> range:
+        """Returns the part of the range that is later than the previous onset in `tokens`."""
         if self.before is None:
             return self.span
         return range(max(self.span.start, tokens[self.before] + 1), self.span.stop)
 
 
-def _rooms(ids: Ids, vocabulary: Vocabulary, steps: int) -> dict[int, _Room]:
-    """For each Position token that may move, where to; one that moves the pedal stays."""
+def _find_onset_ranges(ids: Ids, vocabulary: Vocabulary, steps: int) -> dict[int, _OnsetRange]:
+    """Returns index -> range of each Position token that may move; one before a pedal event may not."""
     span = vocabulary.span("Position")
-    rooms: dict[int, _Room] = {}
+    onset_ranges: dict[int, _OnsetRange] = {}
     if not steps:
-        return rooms
-    indices = np.flatnonzero(is_of(ids, vocabulary, "Position")).tolist()
+        return onset_ranges
+    indices = np.flatnonzero(is_type(ids, vocabulary, "Position")).tolist()
     bars = (times_of(ids, vocabulary)[indices] // vocabulary.positions_per_bar).tolist()
-    moves_pedal = is_of(ids, vocabulary, "Pedal") | is_of(ids, vocabulary, "PedalOff")
+    moves_pedal = is_type(ids, vocabulary, "Pedal") | is_type(ids, vocabulary, "PedalOff")
     for number, index in enumerate(indices):
         token, before, limit = int(ids[index]), None, span.stop
         if number and bars[number - 1] == bars[number]:
@@ -152,5 +155,5 @@ def _rooms(ids: Ids, vocabulary: Vocabulary, steps: int) -> dict[int, _Room]:
             limit = int(ids[indices[number + 1]])
         if not moves_pedal[index + 1]:
             near = range(max(span.start, token - steps), min(limit, token + steps + 1))
-            rooms[index] = _Room(near, before)
-    return rooms
+            onset_ranges[index] = _OnsetRange(near, before)
+    return onset_ranges

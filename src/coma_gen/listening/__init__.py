@@ -1,1 +1,1 @@
-"""What a listener compares: continuations by models, by n-grams and by the composer, blind."""
+"""Blind listening tests: continuations by models, by n-grams and by the composer."""

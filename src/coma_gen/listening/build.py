@@ -1,4 +1,4 @@
-"""From sources to the page of a listening test."""
+"""Builds the page of a listening test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from coma_gen.core.artifact import read_manifest
 from coma_gen.core.io import sha256_bytes
-from coma_gen.listening.sealed import ANSWERS, Sealed
+from coma_gen.listening.answer_key import ANSWERS, AnswerKey
 from coma_gen.listening.trials import make_trials
 from coma_gen.report.listening_page import hear_trial, listening_page
 
@@ -23,12 +23,8 @@ def build_page(
     prompt_seconds: float,
     seconds: float,
     seed: int,
-) -> tuple[str, Sealed]:
-    """The page as HTML, and what it hides; the arguments are those of `make_trials`.
-
-    Raises:
-        UserError: as `make_trials`.
-    """
+) -> tuple[str, AnswerKey]:
+    """Builds the page as HTML, and its answer key; for arguments and errors see `make_trials`."""
     trials = make_trials(
         models, sources, data, count=count, prompt_seconds=prompt_seconds, seconds=seconds, seed=seed
     )
@@ -36,7 +32,7 @@ def build_page(
         hear_trial(trial.passage.prompt, trial.new, seconds=seconds)
         for trial in tqdm(trials, desc="sound", unit="trial", disable=None)
     ]
-    sealed = Sealed(
+    key = AnswerKey(
         sources=tuple(sources),
         trials=tuple(trial.sides for trial in trials),
         about={
@@ -46,4 +42,4 @@ def build_page(
             "sounds": [[sha256_bytes(content) for content in trial.sounds] for trial in played],
         },
     )
-    return listening_page(played, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS), sealed
+    return listening_page(played, sealed=key.text, digest=key.digest, kind=ANSWERS), key

@@ -1,6 +1,6 @@
-"""Beginnings of test pieces, with what follows there and with another passage of the same piece.
+"""Prompts from test pieces, with the real continuation and with another passage of the same piece.
 
-Taken from the shards, so that all music that is compared went through one tokenizer.
+They are decoded from the shards, so that all compared music has passed through the same tokenizer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.seeding import generator
-from coma_gen.evaluation.excerpts import music_of
+from coma_gen.evaluation.excerpts import decode_piece
 from coma_gen.generation.stage import excerpt
 from coma_gen.midi.notes import Notes
 from coma_gen.shards.read import ShardedSplit
@@ -21,15 +21,15 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Passage:
-    """A place in a performance.
+    """A passage of a performance, divided into a prompt and its real continuation.
 
     Attributes:
-        midi_filename: of the performance.
-        start: seconds from its beginning to the prompt's.
-        prompt: its times counted from its first note.
-        real: what follows, its times counted from the prompt's last onset, as those of new music are.
-        other: another passage of the piece, as long as `real` and apart from both.
-        other_start: seconds from the performance's beginning to that.
+        midi_filename: File of the performance.
+        start: Start of the prompt in seconds of the performance.
+        prompt: Notes of the prompt, with times relative to its first note.
+        real: Real continuation, with times relative to the prompt's last onset, as for generated music.
+        other: Another passage of the piece, as long as `real`, overlapping neither.
+        other_start: Start of `other` in seconds of the performance.
     """
 
     midi_filename: str
@@ -41,13 +41,13 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Passages, and what was left out.
+class PassageSearch:
+    """Passages of a split, and the number of those dropped.
 
     Attributes:
-        passages: in the order of the split.
-        too_short: how many performances are too short for one.
-        without_notes: how many places have a part without notes.
+        passages: Passages in the order of the split.
+        too_short: Number of performances that are too short.
+        without_notes: Number of passages dropped because a part has no notes.
     """
 
     passages: list[Passage]
@@ -55,8 +55,8 @@ class Found:
     without_notes: int
 
 
-def following(notes: Notes, splice: float, seconds: float) -> Notes:
-    """What begins after `splice`, within so many seconds; its times counted from there."""
+def cut_continuation(notes: Notes, splice: float, seconds: float) -> Notes:
+    """Returns the notes that begin within `seconds` after `splice`, relative to it."""
     after = float(np.nextafter(splice, np.inf))
     return notes.between(after, splice + seconds).shifted(-splice)
 
@@ -69,19 +69,19 @@ def find_passages(
     prompt_seconds: float,
     seconds: float,
     seed: int,
-) -> Found:
-    """Passages of a split, evenly over its performances as they were played; long ones give more.
+) -> PassageSearch:
+    """Selects passages spaced evenly over the unaugmented performances of a split.
 
     Args:
-        split: the tokens.
-        vocabulary: of the tokens.
-        count: of passages, where there are as many that do not overlap.
-        prompt_seconds: of each prompt.
-        seconds: of what follows, and of the other passage.
-        seed: of where the other passage begins.
+        split: Shards of the split.
+        vocabulary: Vocabulary of the tokens.
+        count: Number of passages; fewer where there are not as many without overlap.
+        prompt_seconds: Length of each prompt.
+        seconds: Length of the continuation and of the other passage.
+        seed: Seed of the start of the other passage.
 
     Raises:
-        UserError: the split has no performance that is long enough.
+        UserError: No performance of the split is long enough.
     """
     whole = prompt_seconds + seconds
     lengths = [float(value) for value in split.index["seconds"].iloc[split.originals]]
@@ -95,36 +95,37 @@ def find_passages(
         for index in range(int(split.index["seconds"].iloc[row] // whole))
     ]
     number = min(count, len(spans))
-    wanted: dict[int, list[float]] = defaultdict(list)
+    starts_of: dict[int, list[float]] = defaultdict(list)
     for index in range(number):
         row, start = spans[(2 * index + 1) * len(spans) // (2 * number)]
-        wanted[row].append(start)
+        starts_of[row].append(start)
     found = []
-    for row, starts in wanted.items():
-        notes, name = music_of(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])
+    for row, starts in starts_of.items():
+        notes, name = decode_piece(split, row, vocabulary), str(split.index["midi_filename"].iloc[row])
         for start in starts:
             prompt = excerpt(notes, start, prompt_seconds)
-            splice = start_of(notes, start) + prompt.end_of_onsets
-            real = following(notes, splice, seconds)
-            elsewhere = _elsewhere(notes, start, splice + seconds, seconds, seed, row)
-            other = following(notes, elsewhere, seconds)
+            splice = first_onset_after(notes, start) + prompt.end_of_onsets
+            real = cut_continuation(notes, splice, seconds)
+            other_start = _choose_other_start(notes, start, splice + seconds, seconds, seed, row)
+            other = cut_continuation(notes, other_start, seconds)
             if len(prompt) and len(real) and len(other):
-                found.append(Passage(name, start, prompt, real, other, elsewhere))
-    return Found(found, len(lengths) - len(rows), number - len(found))
+                found.append(Passage(name, start, prompt, real, other, other_start))
+    return PassageSearch(found, len(lengths) - len(rows), number - len(found))
 
 
-def start_of(notes: Notes, start: float) -> float:
-    """When the first note at or after a moment begins; the moment itself where none does."""
+def first_onset_after(notes: Notes, start: float) -> float:
+    """Returns the first onset at or after `start`; `start` itself where there is none."""
     later = notes.onset[notes.onset >= start]
     return float(later[0]) if len(later) else start
 
 
-def _elsewhere(notes: Notes, begin: float, end: float, seconds: float, seed: int, row: int) -> float:
-    """Where a passage starts that ends before `begin` or starts after `end`, all such places being equally
-    likely; the end of the notes where there is none.
+def _choose_other_start(notes: Notes, begin: float, end: float, seconds: float, seed: int, row: int) -> float:
+    """Draws the start of a passage that ends before `begin` or starts after `end`, uniformly.
+
+    Returns the last onset where there is no such passage.
     """
-    before, behind = (max(0.0, room - seconds) for room in (begin, notes.end_of_onsets - end))
-    if before + behind <= 0:
+    before, after = (max(0.0, space - seconds) for space in (begin, notes.end_of_onsets - end))
+    if before + after <= 0:
         return notes.end_of_onsets
-    offset = float(generator(seed, "another passage", row, round(begin * 1000)).random()) * (before + behind)
+    offset = float(generator(seed, "another passage", row, round(begin * 1000)).random()) * (before + after)
     return offset if offset < before else end + offset - before

@@ -1,4 +1,4 @@
-"""What listeners answered: counts for each pair of sources, with exact binomial tests."""
+"""Scores of a listening test: votes for each pair of sources, with exact binomial tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import read_json
-from coma_gen.listening.sealed import ANSWERS, Sealed
+from coma_gen.listening.answer_key import ANSWERS, AnswerKey
 
 CONFIDENCE = 0.95
-LONGEST_NAME = 80
-"""Characters of a listener's name: the page takes no more."""
+MAX_NAME_LENGTH = 80
+"""Maximum length of a listener's name, as on the page."""
 Pair = tuple[str, str]
 
 
@@ -24,9 +24,9 @@ class Votes:
     """Answers about one pair of sources.
 
     Attributes:
-        first: how many preferred its first source.
-        second: how many the second.
-        clearly: how many were sure.
+        first: Number of votes for the first source.
+        second: Number of votes for the second source.
+        clearly: Number of votes marked as clear.
     """
 
     first: int = 0
@@ -35,45 +35,47 @@ class Votes:
 
     @property
     def total(self) -> int:
-        """How many answers."""
+        """The number of votes."""
         return self.first + self.second
 
     @property
     def p_value(self) -> float:
-        """Of the two-sided exact test that both are preferred equally often."""
+        """p-value of the two-sided exact test of equal preference."""
         return binomial_p(self.first, self.total)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the share that prefers the first (Clopper and Pearson 1934)."""
+        """Confidence interval of the preference for the first source (Clopper and Pearson 1934)."""
         return clopper_pearson(self.first, self.total)
 
 
 @dataclass
 class Listener:
-    """One file of answers: whose, and their votes by pair."""
+    """One listener and their votes by pair."""
 
     name: str
     votes: dict[Pair, Votes] = field(default_factory=lambda: defaultdict(Votes))
 
 
 def binomial_p(successes: int, trials: int) -> float:
-    """How likely a count as far from half of the trials or further is, where both outcomes are as likely."""
+    """Computes the two-sided p-value of a count under a fair binomial distribution."""
     fewer = min(successes, trials - successes)
     tail = sum(math.comb(trials, count) for count in range(fewer + 1))
     return min(1.0, 2 * tail / (1 << trials))
 
 
 def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-    """The exact interval, at `CONFIDENCE`, of the probability behind so many successes."""
+    """Computes the exact interval of the success probability at level `CONFIDENCE`."""
     alpha = (1 - CONFIDENCE) / 2
-    low = _where(lambda share: 1 - _at_most(successes - 1, trials, share) < alpha) if successes else 0.0
-    high = _where(lambda share: _at_most(successes, trials, share) >= alpha) if successes < trials else 1.0
+    low = _bisect(lambda share: 1 - _binomial_cdf(successes - 1, trials, share) < alpha) if successes else 0.0
+    high = (
+        _bisect(lambda share: _binomial_cdf(successes, trials, share) >= alpha) if successes < trials else 1.0
+    )
     return low, high
 
 
-def _at_most(count: int, trials: int, share: float) -> float:
-    """The probability of at most `count` successes in so many trials; `share` is above 0 and below 1."""
+def _binomial_cdf(count: int, trials: int, share: float) -> float:
+    """Returns the probability of at most `count` successes; `share` is the success probability, in (0, 1)."""
     ways = (
         math.lgamma(trials + 1) - math.lgamma(number + 1) - math.lgamma(trials - number + 1)
         + number * math.log(share) + (trials - number) * math.log1p(-share)
@@ -82,8 +84,8 @@ def _at_most(count: int, trials: int, share: float) -> float:
     return math.fsum(map(math.exp, ways))
 
 
-def _where(is_below: Callable[[float], bool]) -> float:
-    """The share from which on a condition does not hold any more."""
+def _bisect(is_below: Callable[[float], bool]) -> float:
+    """Finds by bisection the value in [0, 1] from which a condition no longer holds."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -91,47 +93,48 @@ def _where(is_below: Callable[[float], bool]) -> float:
     return (low + high) / 2
 
 
-def read_answers(paths: Sequence[Path], sealed: Sealed) -> list[Listener]:
+def read_answers(paths: Sequence[Path], key: AnswerKey) -> list[Listener]:
     """Reads files of answers.
 
     Args:
-        paths: as the page saved them.
-        sealed: what the page hides.
+        paths: Files saved by the page.
+        key: Answer key of the page.
 
     Raises:
-        UserError: files that are no answers, belong to another page, are incomplete, or of one listener.
+        UserError: A file is not a file of answers, belongs to another page, is incomplete, or is of the same
+            listener as another.
     """
     listeners: list[Listener] = []
     faults: list[Fault] = []
     for path in paths:
         content = read_json(path)
-        found = _faults(str(path), content, sealed)
+        found = _find_faults(str(path), content, key)
         faults += found
         if not found:
-            name = _printable(content["listener"] or path.stem)
+            name = _clean_name(content["listener"] or path.stem)
             if any(name == other.name for other in listeners):
                 remedy = "leave one of them out, or change the name in one"
                 faults.append(
                     Fault(str(path), "must be of another listener than the files before", name, remedy)
                 )
-            listeners.append(_decoded(name, content["answers"], sealed))
+            listeners.append(_count_votes(name, content["answers"], key))
     if faults:
         raise UserError(*faults)
     return listeners
 
 
-def _printable(name: str) -> str:
-    """A listener's name as a table can show it, whatever a file holds."""
-    return "".join(each if each.isprintable() else "?" for each in name[:LONGEST_NAME])
+def _clean_name(name: str) -> str:
+    """Replaces unprintable characters of a listener's name and truncates it."""
+    return "".join(each if each.isprintable() else "?" for each in name[:MAX_NAME_LENGTH])
 
 
-def _faults(where: str, content: Any, sealed: Sealed) -> list[Fault]:
-    """What is wrong with the content of a file."""
+def _find_faults(where: str, content: Any, key: AnswerKey) -> list[Fault]:
+    """Lists the faults of a file of answers."""
     if not isinstance(content, dict) or content.get("kind") != ANSWERS:
         return [Fault(where, "must be answers that a page of `coma-gen listen` saved", str(content))]
-    if content.get("page") != sealed.digest:
+    if content.get("page") != key.digest:
         remedy = "name the page that they were given on with --page"
-        return [Fault(where, f"must belong to the page {sealed.digest}", str(content.get("page")), remedy)]
+        return [Fault(where, f"must belong to the page {key.digest}", str(content.get("page")), remedy)]
     answers = content.get("answers")
     is_good = isinstance(content.get("listener"), str) and isinstance(answers, list)
     if not is_good or not all(map(_is_answer, answers or ())):
@@ -140,11 +143,11 @@ def _faults(where: str, content: Any, sealed: Sealed) -> list[Fault]:
         )
         return [Fault(where, rule, str(content))]
     numbers = [answer["trial"] for answer in answers or ()]
-    wanted = range(1, len(sealed.trials) + 1)
-    if sorted(numbers) != list(wanted):
-        missing = sorted(set(wanted) - set(numbers))
+    expected = range(1, len(key.trials) + 1)
+    if sorted(numbers) != list(expected):
+        missing = sorted(set(expected) - set(numbers))
         got = f"none to {', '.join(map(str, missing))}" if missing else f"{len(numbers)} answers"
-        return [Fault(where, f"must have one answer to each of the {len(sealed.trials)} trials", got)]
+        return [Fault(where, f"must have one answer to each of the {len(key.trials)} trials", got)]
     return []
 
 
@@ -157,11 +160,11 @@ def _is_answer(answer: Any) -> bool:
     )
 
 
-def _decoded(name: str, answers: Sequence[Mapping[str, Any]], sealed: Sealed) -> Listener:
+def _count_votes(name: str, answers: Sequence[Mapping[str, Any]], key: AnswerKey) -> Listener:
     listener = Listener(name)
     for answer in answers:
-        sides = sealed.trials[answer["trial"] - 1]
-        pair = sealed.pair(sides)
+        sides = key.trials[answer["trial"] - 1]
+        pair = key.pair(sides)
         votes = listener.votes[pair]
         is_first = sides["AB".index(answer["choice"])] == pair[0]
         votes.first += is_first
@@ -170,8 +173,8 @@ def _decoded(name: str, answers: Sequence[Mapping[str, Any]], sealed: Sealed) ->
     return listener
 
 
-def pooled(listeners: Sequence[Listener]) -> Listener:
-    """The votes of all of them as those of one."""
+def pool_votes(listeners: Sequence[Listener]) -> Listener:
+    """Adds up the votes of all listeners."""
     everyone = Listener("all")
     for listener in listeners:
         for pair, votes in listener.votes.items():
@@ -183,8 +186,8 @@ def pooled(listeners: Sequence[Listener]) -> Listener:
 
 
 def score_table(listeners: Sequence[Listener]) -> str:
-    """The votes as lines of text: those of all, then those of each."""
-    parts = [pooled(listeners), *listeners] if len(listeners) > 1 else listeners
+    """Formats the votes as a table: of all listeners together, then of each."""
+    parts = [pool_votes(listeners), *listeners] if len(listeners) > 1 else listeners
     name_width = max(8, *(len(part.name) for part in parts))
     pair_width = max(len(" : ".join(pair)) for part in parts for pair in part.votes)
     columns = "votes    first's share (95%)         p  clearly"

@@ -1,4 +1,4 @@
-"""The trials of a listening test: prompts of the test split, two continuations of each, in a drawn order."""
+"""The trials of a listening test: prompts of the test split with two continuations each, in random order."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from coma_gen.tokenizer.remi import Tokenizer
 
 REAL, NGRAM = "real", "5-gram"
 ORDER = 5
-MOST_TOKENS = 4096
-"""Of one continuation."""
-CHOICE = SamplingParams(top_p=TOP_P)
+MAX_TOKENS = 4096
+"""Maximum number of tokens of a continuation."""
+SAMPLING = SamplingParams(top_p=TOP_P)
 Sides = tuple[str, str]
 
 
@@ -35,9 +35,9 @@ class Trial:
     """One comparison.
 
     Attributes:
-        sides: the sources of A and B.
-        passage: with the prompt.
-        new: the continuations of A and B, their times counted from the prompt's last onset.
+        sides: Sources of A and B.
+        passage: Passage with the prompt.
+        new: Continuations of A and B, with times relative to the prompt's last onset.
     """
 
     sides: Sides
@@ -46,7 +46,7 @@ class Trial:
 
 
 def draw_sides(sources: Sequence[str], count: int, seed: int) -> list[Sides]:
-    """The sources of each trial: every pair, and each order of it, as equally often as `count` allows."""
+    """Draws the sources of each trial; every pair, in either order, occurs as equally often as possible."""
     pairs = list(combinations(sources, 2))
     source = generator(seed, "sides")
     flips = source.integers(2, size=len(pairs))
@@ -68,20 +68,20 @@ def make_trials(
     seconds: float,
     seed: int,
 ) -> list[Trial]:
-    """Draws the trials and makes their music.
+    """Draws the trials and generates their music.
 
     Args:
-        models: the folders of those sources that are models, by name.
-        sources: two or more names: of models, `REAL` or `NGRAM`.
-        data: with shards/, whose test split gives the prompts and whose train split the n-grams, and the
-            tokenizer/ that wrote them.
-        count: of trials.
-        prompt_seconds: of each prompt.
-        seconds: of each continuation.
-        seed: of everything that is drawn.
+        models: Name -> folder of those sources that are models.
+        sources: Two or more names: of models, `REAL` or `NGRAM`.
+        data: Folder with shards/ (the test split for prompts, the train split for the n-grams) and their
+            tokenizer/.
+        count: Number of trials.
+        prompt_seconds: Length of each prompt.
+        seconds: Length of each continuation.
+        seed: Seed of all random numbers.
 
     Raises:
-        UserError: the shards are of another tokenizer, or the split has too few passages.
+        UserError: The shards have another tokenizer, or the split has too few passages.
     """
     shards, tokenizer = data / "shards", Tokenizer.load(data / "tokenizer")
     test = ShardedSplit.open(shards, "test")
@@ -106,54 +106,56 @@ def make_trials(
     with deterministic(1):
         made: dict[str, dict[int, Notes]] = {}
         for name in sources:
-            wanted = {number: passages[number] for number in range(count) if name in sides[number]}
+            passages_of = {number: passages[number] for number in range(count) if name in sides[number]}
             if name == REAL:
-                made[name] = {number: passage.real for number, passage in wanted.items()}
-            elif not wanted:
+                made[name] = {number: passage.real for number, passage in passages_of.items()}
+            elif not passages_of:
                 made[name] = {}
             elif name == NGRAM:
-                made[name] = _by_ngrams(shards, tokenizer, wanted, seconds, seed)
+                made[name] = _continue_by_ngrams(shards, tokenizer, passages_of, seconds, seed)
             else:
-                made[name] = _by_model(models[name], wanted, seconds, seed)
+                made[name] = _continue_by_model(models[name], passages_of, seconds, seed)
     return [
         Trial(pair, passage, (made[pair[0]][number], made[pair[1]][number]))
         for number, (pair, passage) in enumerate(zip(sides, passages, strict=True))
     ]
 
 
-def _by_model(folder: Path, wanted: dict[int, Passage], seconds: float, seed: int) -> dict[int, Notes]:
-    """What a model goes on with after the prompts of some trials."""
+def _continue_by_model(
+    folder: Path, passages_of: dict[int, Passage], seconds: float, seed: int
+) -> dict[int, Notes]:
+    """Continues the prompts of some trials with a model; returns number of the trial -> notes."""
     pieces = generate_batch(
         MusicGenerator.load(folder),
-        [passage.prompt for passage in wanted.values()],
+        [passage.prompt for passage in passages_of.values()],
         seconds=seconds,
-        choice=CHOICE,
+        sampling=SAMPLING,
         seed=seed,
-        max_tokens=MOST_TOKENS,
+        max_tokens=MAX_TOKENS,
         desc=folder.name,
-        numbers=list(wanted),
+        numbers=list(passages_of),
     )
-    return {number: piece.new for number, piece in zip(wanted, pieces, strict=True)}
+    return {number: piece.new for number, piece in zip(passages_of, pieces, strict=True)}
 
 
-def _by_ngrams(
-    shards: Path, tokenizer: Tokenizer, wanted: dict[int, Passage], seconds: float, seed: int
+def _continue_by_ngrams(
+    shards: Path, tokenizer: Tokenizer, passages_of: dict[int, Passage], seconds: float, seed: int
 ) -> dict[int, Notes]:
-    """The same by the n-grams of the train split."""
+    """Continues the prompts of some trials with n-grams of the train split."""
     train = ShardedSplit.open(shards, "train", copies=False)
     pieces = [train.piece(int(row)) for row in train.originals]
-    counted = KneserNey(pieces, tokenizer.vocab_size, order=ORDER)
+    model = KneserNey(pieces, tokenizer.vocab_size, order=ORDER)
     return {
         number: continue_by_ngrams(
-            counted,
+            model,
             tokenizer,
             passage.prompt,
             order=ORDER,
             seconds=seconds,
-            choice=CHOICE,
+            sampling=SAMPLING,
             seed=seed,
             number=number,
-            max_tokens=MOST_TOKENS,
+            max_tokens=MAX_TOKENS,
         )
-        for number, passage in tqdm(wanted.items(), desc=NGRAM, unit="piece", disable=None)
+        for number, passage in tqdm(passages_of.items(), desc=NGRAM, unit="piece", disable=None)
     }

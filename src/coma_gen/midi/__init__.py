@@ -1,1 +1,1 @@
-"""Music as notes in seconds, and bounded reading and writing of MIDI files."""
+"""Music as notes in seconds, and reading and writing of MIDI files within bounds."""

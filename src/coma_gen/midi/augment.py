@@ -1,4 +1,4 @@
-"""The same music, faster or slower, higher or lower."""
+"""Augmentation: changes of tempo and transposition."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from coma_gen.midi.notes import Notes
 
 
-def at_tempo(notes: Notes, factor: float) -> Notes:
-    """The music played `factor` times as fast: 2.0 takes half as long. The pedal goes with it.
+def scale_tempo(notes: Notes, factor: float) -> Notes:
+    """Plays the music, pedal included, `factor` times as fast: 2.0 halves its length.
 
     Raises:
-        ValueError: when the factor is not above 0.
+        ValueError: The factor is not above 0.
     """
     if not factor > 0 or not np.isfinite(factor):
         raise ValueError(f"a tempo factor must be above 0, got {factor}")
@@ -20,11 +20,11 @@ def at_tempo(notes: Notes, factor: float) -> Notes:
     )
 
 
-def transposed(notes: Notes, semitones: int) -> Notes:
-    """The music higher by `semitones` (lower when negative); no note is dropped or folded.
+def transpose(notes: Notes, semitones: int) -> Notes:
+    """Transposes the music up by `semitones` (down when negative); no note is dropped or folded.
 
     Raises:
-        ValueError: when a note would leave MIDI's range of 0 to 127.
+        ValueError: A note would leave the MIDI range of 0 to 127.
     """
     pitch = notes.pitch.astype(np.int64) + semitones
     if len(pitch) and not (pitch.min() >= 0 and pitch.max() <= 127):

@@ -1,4 +1,4 @@
-"""What a MIDI file says of itself: tracks, tempi, time signatures, as plain data."""
+"""Describes a MIDI file as plain data: tracks, tempi, time signatures, and what is not read."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ FAMILIES = (
     "percussive",
     "sound effects",
 )
-"""The families of General MIDI, eight programs each."""
+"""The instrument families of General MIDI, eight programs each."""
 
 
 def file_facts(song: Song) -> dict[str, Any]:
-    """Facts of a file.
+    """Collects the facts of a file.
 
     Returns:
-        format, ticks_per_quarter, tracks (each with name, port from 0, channel from 1, program from 0,
-        instrument and notes: one for each track, channel and program that plays), tempo_bpm (first, lowest,
-        highest, changes) and time_signatures in their order.
+        format, ticks_per_quarter, tracks (one for each track, channel and program with notes: name, port from
+        0, channel from 1, program from 0, instrument, notes), tempo_bpm (first, lowest, highest, changes) and
+        time_signatures in order.
     """
     names: dict[int, str] = {}
     program: dict[int, int] = defaultdict(int)
     notes: dict[tuple[int, int, int, bool], int] = defaultdict(int)
     signatures: list[str] = []
-    for row, is_drum in zip(song.stream.rows, song.of_drums.tolist(), strict=True):
+    for row, is_drum in zip(song.stream.rows, song.is_drum_event.tolist(), strict=True):
         if row.event[0] == META and row.event[1] == TRACK_NAME:
             names[row.track] = row.event[3:].decode("latin-1").strip("\0 ")
         elif row.event[:3] == bytes((META, TIME_SIGNATURE, 4)):
@@ -77,17 +77,17 @@ def file_facts(song: Song) -> dict[str, Any]:
 
 
 def file_losses(song: Song) -> dict[str, Any]:
-    """What of a file is not in its notes and pedal.
+    """Counts what of a file is not represented by its notes and sustain pedal.
 
     Returns:
-        drum_notes; notes_without_an_end; notes_that_end_with_another (of their key: they have no release of
-        their own, and are kept); pedals_of_other_kinds, how often each goes down; ports_read_as_one, how many
-        ports the notes come from.
+        drum_notes; notes_without_an_end; notes_that_end_with_another (notes without a release of their own,
+        which end with another note of their key and are retained); pedals_of_other_kinds, the number of
+        presses of each; ports_read_as_one, the number of ports that the notes come from.
     """
     return {
         "drum_notes": song.drum_notes,
         "notes_without_an_end": song.endless_notes,
         "notes_that_end_with_another": song.borrowed_ends,
-        "pedals_of_other_kinds": {name: song.presses(number) for name, number in OTHER_PEDALS.items()},
+        "pedals_of_other_kinds": {name: song.count_presses(number) for name, number in OTHER_PEDALS.items()},
         "ports_read_as_one": len(song.ports),
     }

@@ -35,20 +35,21 @@ INSTRUMENTS = tuple(re.split(r"[,\n] ?", _NAMES.strip()))
 """Names by program, from 0."""
 
 
-def program_of(wanted: str) -> int:
-    """The program that a number (from 0) or a name means: one that is so called, or else the first whose name
-    has all the words, such as 16 for "organ".
+def program_of(text: str) -> int:
+    """Returns the program of a number (from 0) or a name.
+
+    A name matches exactly, or else the first program whose name contains all of its words: "organ" gives 16.
 
     Raises:
-        UserError: none is.
+        UserError: No program matches.
     """
-    words = re.findall(r"\w+", wanted.casefold())
-    if wanted.strip().isdecimal() and int(wanted) < len(INSTRUMENTS):
-        return int(wanted)
+    words = re.findall(r"\w+", text.casefold())
+    if text.strip().isdecimal() and int(text) < len(INSTRUMENTS):
+        return int(text)
     names = [re.findall(r"\w+", name.casefold()) for name in INSTRUMENTS]
     exact = [program for program, name in enumerate(names) if name == words]
     found = exact or [program for program, name in enumerate(names) if words and set(words) <= set(name)]
     if not found:
         rule = f"must be a General MIDI program: 0 to {len(INSTRUMENTS) - 1}, or a name such as violin"
-        raise UserError(Fault("instrument", rule, wanted or "nothing"))
+        raise UserError(Fault("instrument", rule, text or "nothing"))
     return found[0]

@@ -1,11 +1,11 @@
-"""MIDI files to `Notes` and back: bounded reading, byte-stable writing.
+"""Converts MIDI files to `Notes` and back: reading within bounds, byte-stable writing.
 
-What a file claims (bytes, events, ticks, notes, seconds) is bounded before anybody lays it on a grid: a few
-hundred bytes can claim 65 million bars. It is walked once, by `events`; notes, pedal, prompt, picture and
-sound are all of that reading.
+The size of a file (bytes, events, ticks, notes, seconds) is checked before the music is put on a grid: a few
+hundred bytes can claim 65 million bars. A file is parsed once, by `smf`; notes, pedal, prompt, picture and
+sound all use that result.
 
-Writing uses a clock of our own, 120 bpm in 4/4 with 1,920 ticks a quarter: 3,840 ticks/s is a common multiple
-of MAESTRO's two resolutions (384 and 480 a quarter at 120 bpm), so MAESTRO comes through to the tick.
+Written files have a tempo of 120 bpm in 4/4 and 1,920 ticks per quarter: 3,840 ticks/s is a common multiple
+of MAESTRO's two resolutions (384 and 480 per quarter at 120 bpm), so MAESTRO is preserved to the tick.
 
 Format: Standard MIDI Files 1.0 (MIDI Manufacturers Association, 1988).
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.midi.drums import of_drums
+from coma_gen.midi.drums import find_drum_events
 from coma_gen.midi.instruments import INSTRUMENTS
-from coma_gen.midi.note_pairing import note_pairs
+from coma_gen.midi.note_pairing import pair_notes
 from coma_gen.midi.notes import Notes, Seconds
 from coma_gen.midi.pedal_events import Ticks
 from coma_gen.midi.smf import Stream, read_stream
@@ -45,21 +45,21 @@ TICKS_PER_SECOND = TICKS_PER_QUARTER * CLOCK_BPM // 60
 MAX_BYTES = 64 * 2**20
 MAX_NOTES = 1_000_000
 MAX_SECONDS = 12 * 3600.0
-"""A longer file is refused; this also keeps every gap within one MIDI delta time (28 bits) of our clock."""
+"""Longer files are rejected. This also keeps every gap within one MIDI delta time (28 bits) when written."""
 
 
 def read_notes(source: Path | bytes, *, name: str | None = None) -> Notes:
-    """Reads a MIDI file of format 0 or 1: all that is not drums, in seconds from the file's start.
+    """Reads the notes of a MIDI file of format 0 or 1, without drums, in seconds from the file's start.
 
-    `keys` says where notes end; one that never ends is not a note. A pedal that is never released lasts to
-    the end of the piece. The pedals of several channels are joined into one.
+    `note_pairing` determines where notes end; notes without an end are dropped. A pedal that is never
+    released lasts to the end of the piece. The pedals of several channels are merged into one.
 
     Args:
-        source: a path, or the file's content.
-        name: what faults call it; the path by default.
+        source: Path, or content of the file.
+        name: Name of the file in errors; the path by default.
 
     Raises:
-        UserError: the file is missing, not MIDI, damaged, in SMPTE time, or claims too much.
+        UserError: The file is missing, not MIDI, damaged, in SMPTE time, or exceeds a bound.
     """
     label = name or ("MIDI data" if isinstance(source, bytes) else str(source))
     content = source if isinstance(source, bytes) else read_bytes(source, label)
@@ -67,16 +67,16 @@ def read_notes(source: Path | bytes, *, name: str | None = None) -> Notes:
 
 
 def read_song(content: bytes, *, name: str) -> Song:
-    """Reads a MIDI file once, for all that looks at it.
+    """Parses a MIDI file.
 
     Raises:
-        UserError: as `read_notes`.
+        UserError: See `read_notes`.
     """
     if len(content) > MAX_BYTES:
         raise UserError(Fault(name, f"must have at most {MAX_BYTES // 2**20} MiB", "more"))
     stream = read_stream(content, name=name)
-    song = Song(stream, _clock_of(stream, name), note_pairs(stream), of_drums(stream))
-    notes = len(song.played[0])
+    song = Song(stream, _build_tempo_map(stream, name), pair_notes(stream), find_drum_events(stream))
+    notes = len(song.sounding_notes[0])
     if notes > MAX_NOTES:
         raise UserError(Fault(name, f"must have at most {MAX_NOTES:,} notes", f"{notes:,}"))
     if song.clock.seconds(song.last_tick) > MAX_SECONDS:
@@ -85,11 +85,11 @@ def read_song(content: bytes, *, name: str) -> Song:
 
 
 def notes_of(song: Song) -> Notes:
-    """The notes and the pedal of a file, as `read_notes` gives them."""
+    """Returns the notes and the pedal of a parsed file; see `read_notes`."""
     stream, clock = song.stream, song.clock
-    on, off = song.played
+    on, off = song.sounding_notes
     start, end = stream.tick[on], stream.tick[off]
-    pedals = song.pressed(song.last_tick).values()
+    pedals = song.sustain_intervals(song.last_tick).values()
     pedal = np.concatenate([np.zeros((0, 2), np.int64), *pedals])
     return Notes.of(
         clock.seconds(start),
@@ -101,15 +101,14 @@ def notes_of(song: Song) -> Notes:
 
 
 def midi_bytes(notes: Notes, *, program: int = 0) -> bytes:
-    """Writes a MIDI file: one track on our clock, "Piano" where it plays program 0, the pedal as control
-    changes; byte-stable.
+    """Encodes notes as a MIDI file with one track, byte-stable; the pedal becomes control changes.
 
-    Times are rounded to the tick (0.26 ms) and no note is shorter than one; a pedal that is shorter is left
-    out. Notes of one pitch that overlap come back with their ends in the order of their onsets: MIDI cannot
-    say more on one channel.
+    Times are rounded to ticks (0.26 ms). Notes last at least one tick; shorter presses of the pedal are
+    dropped. Overlapping notes of one pitch are read back with their ends in the order of their onsets: MIDI
+    cannot express more on one channel.
 
     Raises:
-        ValueError: when the music is longer than `MAX_SECONDS`.
+        ValueError: The music is longer than `MAX_SECONDS`.
     """
     if max(notes.end, notes.pedal.max(initial=0.0)) > MAX_SECONDS:
         raise ValueError(f"music of more than {MAX_SECONDS:g} s cannot be written")
@@ -124,10 +123,10 @@ def midi_bytes(notes: Notes, *, program: int = 0) -> bytes:
 
 
 def read_bytes(path: Path, label: str) -> bytes:
-    """The file's content, never more than one byte above the bound.
+    """Reads the content of a file, at most one byte above the bound.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -136,7 +135,7 @@ def read_bytes(path: Path, label: str) -> bytes:
         raise UserError(Fault(label, "must be a readable MIDI file", error.strerror or str(error))) from None
 
 
-def _clock_of(stream: Stream, label: str) -> TempoMap:
+def _build_tempo_map(stream: Stream, label: str) -> TempoMap:
     ticks, tempo = stream.tempi.T
     try:
         return TempoMap.of(ticks, tempo, resolution=stream.resolution)

@@ -1,6 +1,6 @@
-"""Plain measures of notes: how dense, loud and long they are, in which scale, how long they stay on few keys.
+"""Simple measures of notes: density, loudness, length, scale, and passages on few keys.
 
-Sampling ranks and watches what it draws by them, and evaluation holds samples against real music by them.
+Sampling uses them to rank continuations and to detect loops, evaluation to compare samples with real music.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from coma_gen.midi.notes import Notes
 
 Flags = npt.NDArray[np.bool_]
 FEW_KEYS = 3
-"""Music stays somewhere while it strikes no more keys than these."""
+"""Maximum number of different keys of a passage found by `longest_stay`."""
 DIATONIC: Flags = np.array(
     [np.roll([1, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1], tonic) for tonic in range(12)], bool
 )
-"""(12, 12) the pitch classes of each major scale, by its tonic. Natural minor scales have the same notes."""
+"""(12, 12) the pitch classes of each major scale, by tonic. Natural minor scales have the same notes."""
 
 
 def notes_per_second(notes: Notes) -> float:
-    """Notes by the seconds from the first onset to the last release, at least one second."""
+    """Number of notes divided by the seconds from the first onset to the last release (at least 1 s)."""
     return len(notes) / max(1.0, notes.end - float(notes.onset.min()))
 
 
 def polyphony(notes: Notes) -> float:
-    """Notes that sound at once, on average over the time when any does."""
+    """Mean number of simultaneous notes while any note sounds."""
     if not len(notes):
         return 0.0
     times = np.concatenate([notes.onset, notes.onset + notes.duration])
@@ -42,24 +42,26 @@ def velocity(notes: Notes) -> float:
 
 
 def duration(notes: Notes) -> float:
-    """Mean seconds that a note is held, by the pedal too where it was written into the notes."""
+    """Mean note duration in seconds, including the pedal where durations include it."""
     return float(notes.duration.mean())
 
 
 def nearest_scale(notes: Notes) -> Flags:
-    """(12,) the diatonic scale that has most of the notes; of equal ones the first from C upwards."""
+    """Returns (12,) the diatonic scale that contains most notes; ties are broken from C upwards."""
     counts = np.bincount(notes.pitch % 12, minlength=12)
     return np.asarray(DIATONIC[(DIATONIC * counts).sum(1).argmax()], np.bool_)
 
 
 def share_in_scale(notes: Notes, scale: Flags) -> float:
-    """Share of the notes whose pitch class is one of a scale's (12,); 0 for no notes."""
+    """Fraction of notes whose pitch class is in a scale (12,); 0 for no notes."""
     return float(scale[notes.pitch % 12].mean()) if len(notes) else 0.0
 
 
 def longest_stay(onset: npt.NDArray[np.floating], pitch: npt.NDArray[np.integer]) -> tuple[int, int]:
-    """The first and last note of the longest stay: notes in a row on at most `FEW_KEYS` keys, by the seconds
-    from the first onset to the last; of equal ones the first. (0, 0) for no notes.
+    """Finds the first and last note of the longest passage of consecutive notes on at most `FEW_KEYS` keys.
+
+    Length is measured in seconds between the first and last onset; of equal passages the first is returned.
+    (0, 0) for no notes.
     """
     best, first = (0, 0), 0
     struck: dict[int, int] = {}

@@ -1,17 +1,18 @@
-"""Which release ends which note: the keys of each channel, whatever track strikes or releases them.
+"""Pairs note-on with note-off events by channel and key, across tracks.
 
-Where every note has its release, the first to begin ends first. A key whose release is missing heals: seen as
-brackets, the note that nothing closes is the one without a release of its own, and it ends where its key is
-next released, so that every other note keeps its own end. One that no release follows has no end.
+Where every note has a release, notes end in the order in which they begin. If a release is missing, the
+events are matched like brackets: the note whose bracket is never closed is the one without a release of its
+own. It ends at the next release of its key, so that all other notes retain their ends. A note that no release
+follows has no end.
 
-A note shorter than a tick is written by some programs with its release before it, at one tick. A release that
-has nothing to end belongs to a note behind it at its tick, if some note would else have none.
+Some programs write a note shorter than a tick with its release before it, at the same tick. A release that
+has nothing to end is assigned to a later note at its tick if that note would otherwise have no release.
 
     on  on  off on  off         (  (  )  (  )       the first ends with the second
     on  on  off off             (  (  )  )          first in, first out
-    off on, later on  off       )( (  )             the first lasts no time
+    off on, later on  off       )( (  )             the first has length 0
 
-Formats: MIDI 1.0 (MIDI Manufacturers Association, 1996); its mode messages end every note of a channel.
+Formats: MIDI 1.0 (MIDI Manufacturers Association, 1996); channel mode messages end every note of a channel.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from coma_gen.midi.smf import Stream
 from coma_gen.midi.smf_writer import CONTROL, NOTE_OFF, NOTE_ON
 
 ALL_OFF = (120, 123, 124, 125, 126, 127)
-"""Controllers that release every key of their channel: all sound off, all notes off, changes of mode."""
+"""Controllers that release every key of their channel: all sound off, all notes off, mode changes."""
 
 _Pairs = list[tuple[int, int, bool]]
 
@@ -38,9 +39,9 @@ class Pairs(NamedTuple):
     """The notes of a file, in the order in which they begin.
 
     Attributes:
-        on: (N,) the event that each begins with.
-        off: (N,) the event that it ends with; -1 for one without an end.
-        is_own: (N,) whether that is not the release of another note.
+        on: (N,) index of the event that begins each note.
+        off: (N,) index of the event that ends it; -1 without an end.
+        is_own: (N,) False where it ends with the release of another note.
     """
 
     on: Ticks
@@ -48,9 +49,9 @@ class Pairs(NamedTuple):
     is_own: npt.NDArray[np.bool_]
 
 
-def note_pairs(stream: Stream) -> Pairs:
-    """Where each note of a file begins and ends."""
-    events, group, closing = _by_key(stream)
+def pair_notes(stream: Stream) -> Pairs:
+    """Finds the events that begin and end each note of a file."""
+    events, group, closing = _group_by_key(stream)
     is_on = (stream.kind[events] == NOTE_ON) & (stream.second[events] > 0)
     first = np.flatnonzero(np.append(True, group[1:] != group[:-1])) if len(group) else np.zeros(0, np.int64)
     number = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(group))))
@@ -65,7 +66,7 @@ def note_pairs(stream: Stream) -> Pairs:
     for index in np.flatnonzero(odd).tolist():
         part = slice(bounds[index], bounds[index + 1])
         indices = events[part]
-        pairs = paired(stream.tick[indices].tolist(), is_on[part].tolist())
+        pairs = pair_key(stream.tick[indices].tolist(), is_on[part].tolist())
         begun, ended, is_own = np.array(pairs, np.int64).reshape(-1, 3).T
         on.append(indices[begun])
         off.append(np.where(ended < 0, closing[part][begun], indices[ended]))
@@ -75,12 +76,12 @@ def note_pairs(stream: Stream) -> Pairs:
     return Pairs(begins[order], np.concatenate(off)[order], np.concatenate(own)[order])
 
 
-def _by_key(stream: Stream) -> tuple[Ticks, Ticks, Ticks]:
-    """The strikes and releases of each key between two moments at which its channel was silenced.
+def _group_by_key(stream: Stream) -> tuple[Ticks, Ticks, Ticks]:
+    """Groups note-on and note-off events by key, and by the events that silence their channel.
 
     Returns:
-        (K,) events, key by key and each in the order of time; (K,) a number for each such segment; (K,) the
-        event that silences the channel next, -1 where there is none.
+        (K,) event indices, sorted by group and then by time; (K,) the number of each group; (K,) the next
+        event that silences the channel, -1 where there is none.
     """
     kind = stream.kind
     silences = (kind == CONTROL) & np.isin(stream.first, ALL_OFF)
@@ -101,24 +102,24 @@ def _by_key(stream: Stream) -> tuple[Ticks, Ticks, Ticks]:
     return events[order], key[order], closing[order]
 
 
-def paired(ticks: Sequence[int], is_on: Sequence[bool]) -> _Pairs:
-    """Where each note of one key begins and ends, and whether by a release of its own.
+def pair_key(ticks: Sequence[int], is_on: Sequence[bool]) -> _Pairs:
+    """Pairs the events of one key.
 
     Args:
-        ticks: of its strikes and releases, in the order of time.
-        is_on: which of them are strikes.
+        ticks: Ticks of its note-on and note-off events, ascending.
+        is_on: Which of them are note-on events.
 
     Returns:
-        indices of beginnings and ends, -1 for no end.
+        For each note the indices of its beginning and its end (-1 for none), and whether the end is its own.
     """
-    order = _in_order(ticks, is_on, _late(ticks, is_on))
-    unclosed: list[int] = []
+    order = _sort_events(ticks, is_on, _count_early_releases(ticks, is_on))
+    unmatched: list[int] = []
     for index in order:
         if is_on[index]:
-            unclosed.append(index)
-        elif unclosed:
-            unclosed.pop()
-    without = set(unclosed)
+            unmatched.append(index)
+        elif unmatched:
+            unmatched.pop()
+    without = set(unmatched)
     pairs: _Pairs = []
     sounding: deque[int] = deque()
     borrowing: list[int] = []
@@ -133,12 +134,13 @@ def paired(ticks: Sequence[int], is_on: Sequence[bool]) -> _Pairs:
     return pairs + [(on, -1, False) for on in borrowing]
 
 
-def _late(ticks: Sequence[int], is_on: Sequence[bool]) -> dict[int, int]:
-    """How many releases of a tick end notes that stand behind them at that tick: as few as give as many notes
-    as can be a release.
+def _count_early_releases(ticks: Sequence[int], is_on: Sequence[bool]) -> dict[int, int]:
+    """Counts for each tick the releases that end later notes at that tick: the minimum that gives the maximum
+    number of notes a release.
 
-    A release that has nothing to end is taken for a note behind it; where a later one is left over that has
-    neither, the earliest that was taken so is given back, and the notes in between end one release later.
+    A release that has nothing to end is assigned to a later note at its tick. Where a later release is left
+    over that has no such note either, the earliest assignment is undone, and the notes in between end one
+    release later.
     """
     sounding = given_back = first = 0
     taken: list[tuple[int, int, int]] = []
@@ -164,9 +166,9 @@ def _late(ticks: Sequence[int], is_on: Sequence[bool]) -> dict[int, int]:
     return {tick: late - given_back + back for tick, late, back in taken if late > given_back - back}
 
 
-def _in_order(ticks: Sequence[int], is_on: Sequence[bool], late: dict[int, int]) -> list[int]:
-    """The indices in the order in which they are meant: at one tick earlier notes end, then notes begin, and
-    the last to come are the releases that were written too early.
+def _sort_events(ticks: Sequence[int], is_on: Sequence[bool], late: dict[int, int]) -> list[int]:
+    """Sorts the events into their intended order: at each tick earlier notes end first, then notes begin, and
+    releases that were written too early come last.
     """
     order: list[int] = []
     sounding = 0

@@ -1,7 +1,7 @@
-"""Notes: music in seconds, the one form that MIDI, tokens, augmentation, prompts and pictures meet in.
+"""Notes: music in seconds, the common representation of MIDI, tokens, augmentation, prompts and pictures.
 
-A note is onset, duration, pitch and velocity; the sustain pedal is a list of intervals. Seconds, not ticks:
-what sounds the same is the same, whatever tempo map a file wrote it with.
+A note has onset, duration, pitch and velocity; the sustain pedal is a list of intervals. Times are in
+seconds, not ticks, so that music which sounds the same is equal, whatever the tempo map of its file.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Notes:
 
     @classmethod
     def of(cls, onset: Any, duration: Any, pitch: Any, velocity: Any, pedal: Any = ()) -> Notes:
-        """Notes from any arrays of equal length, sorted; pedal intervals that overlap are joined.
+        """Builds sorted notes from arrays of equal length; overlapping pedal intervals are merged.
 
         Raises:
-            ValueError: unequal lengths, times that are negative or not finite, pitches or velocities out of
-                range, a pedal that rises before it falls.
+            ValueError: Lengths differ, times are negative or not finite, pitches or velocities are out of
+                range, or the pedal is released before it is pressed.
         """
         start, length = np.asarray(onset, np.float64), np.asarray(duration, np.float64)
         key, force = np.asarray(pitch), np.asarray(velocity)
@@ -58,12 +58,12 @@ class Notes:
             duration=length[order],
             pitch=key[order].astype(np.uint8),
             velocity=force[order].astype(np.uint8),
-            pedal=_joined_intervals(np.asarray(pedal, np.float64).reshape(-1, 2)),
+            pedal=_merge_intervals(np.asarray(pedal, np.float64).reshape(-1, 2)),
         )
 
     @classmethod
     def empty(cls) -> Notes:
-        """Silence."""
+        """Returns music without notes and pedal."""
         return cls.of([], [], [], [])
 
     def __len__(self) -> int:
@@ -81,16 +81,16 @@ class Notes:
 
     @property
     def end(self) -> float:
-        """Seconds at which the last note is released; 0 for silence."""
+        """Time in seconds of the last release; 0 without notes."""
         return float((self.onset + self.duration).max(initial=0.0))
 
     @property
     def end_of_onsets(self) -> float:
-        """Seconds at which the last note begins; 0 for silence."""
+        """Time in seconds of the last onset; 0 without notes."""
         return float(self.onset.max(initial=0.0))
 
     def between(self, start: float, end: float) -> Notes:
-        """The notes that begin in [start, end) seconds, at their times, and the pedal cut to that span."""
+        """Returns the notes that begin in [start, end) seconds, and the pedal clipped to that span."""
         keep = (self.onset >= start) & (self.onset < end)
         pedal = np.clip(self.pedal, start, end)
         return Notes(
@@ -102,7 +102,7 @@ class Notes:
         )
 
     def until(self, end: float) -> Notes:
-        """What has begun before `end` seconds: notes and presses of the pedal with their whole lengths."""
+        """Returns the notes and pedal presses that begin before `end` seconds, with their full lengths."""
         keep = self.onset < end
         return Notes(
             onset=self.onset[keep],
@@ -113,17 +113,17 @@ class Notes:
         )
 
     def shifted(self, seconds: float) -> Notes:
-        """The same music, later by `seconds` (earlier when negative).
+        """Returns the music shifted by `seconds` (earlier when negative).
 
         Raises:
-            ValueError: when something would begin before 0.
+            ValueError: A note or the pedal would begin before 0.
         """
         if min(self.onset.min(initial=np.inf), self.pedal.min(initial=np.inf)) + seconds < 0:
             raise ValueError("nothing may begin before 0 seconds")
         return Notes(self.onset + seconds, self.duration, self.pitch, self.velocity, self.pedal + seconds)
 
     def joined(self, other: Notes) -> Notes:
-        """Both at once, each at its own times."""
+        """Returns the union of both, each at its own times."""
         return Notes.of(
             np.concatenate([self.onset, other.onset]),
             np.concatenate([self.duration, other.duration]),
@@ -133,8 +133,8 @@ class Notes:
         )
 
 
-def _joined_intervals(intervals: Seconds) -> Seconds:
-    """(P, 2) sorted; those that overlap become one, those that only touch stay two (the pedal moved)."""
+def _merge_intervals(intervals: Seconds) -> Seconds:
+    """Sorts intervals (P, 2) and merges overlapping ones, not those that only touch (the pedal moved)."""
     if not np.isfinite(intervals).all() or (intervals < 0).any() or (intervals[:, 1] < intervals[:, 0]).any():
         raise ValueError("a pedal must fall at 0 seconds or later and rise after that")
     intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]

@@ -1,4 +1,4 @@
-"""The sustain pedal: from control changes to the intervals in which it is down."""
+"""The sustain pedal: converts control changes to the intervals in which it is down."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ SUSTAIN = 64
 """The controller number of the sustain pedal."""
 
 RESET = 121
-"""The controller number of a reset of all controllers, which lifts it (RP-015)."""
+"""The controller number of "reset all controllers", which releases the pedal (RP-015)."""
 
 DOWN_FROM = 64
-"""The least value of it that means down."""
+"""The lowest controller value that means down."""
 
 Ticks = npt.NDArray[np.int64]
 
 
 def pedal_intervals(events: Ticks, end: int) -> Ticks:
-    """The ticks at which one channel's pedal goes down and up.
+    """Computes the intervals in ticks during which one channel's pedal is down.
 
     Args:
-        events: (E, 2) tick and value, in the order of time.
-        end: the last tick of the piece; a pedal that is still down rises there.
+        events: (E, 2) tick and value, sorted by time.
+        end: Last tick of the piece, where a pedal that is still down is released.
 
     Returns:
-        (P, 2), sorted; without those of no length.
+        (P, 2) sorted intervals; empty ones are dropped.
     """
     is_down = np.concatenate([[False], events[:, 1] >= DOWN_FROM])
     times = events[np.flatnonzero(is_down[1:] != is_down[:-1]), 0]

@@ -1,8 +1,8 @@
-"""What a MIDI file sounds like on one piano: its notes as long as its pedals let them sound.
+"""Reads a MIDI file for playback on one piano: notes last as long as they sound under the pedals.
 
-`read_notes` joins the pedals of all channels, as music for one player has one. To be heard, each channel's
-notes are held by its own pedal, so that a pianist's pedal holds no violin, and a prompt's pedal nothing of
-its continuation. A pedal on a channel that has no notes holds all.
+`read_notes` merges the pedals of all channels, because music for one player has one pedal. For playback, the
+notes of each channel are sustained by its own pedal, so that a pianist's pedal does not sustain a violin, nor
+a prompt's pedal the continuation. A pedal on a channel without notes applies to all channels.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from coma_gen.midi.sustain import apply_sustain_per_voice
 
 
 def read_sounding_notes(content: bytes, *, name: str) -> Notes:
-    """The notes of a file, but for drums, as long as they sound; no pedal is left.
+    """Reads the notes of a file without drums, lengthened by the pedals; the result has no pedal.
 
     Raises:
-        UserError: as `read_notes`.
+        UserError: See `read_notes`.
     """
     song = read_song(content, name=name)
     stream, clock = song.stream, song.clock
-    on, off = song.played
+    on, off = song.sounding_notes
     start, end = stream.tick[on], stream.tick[off]
     onset, duration = clock.seconds(start), clock.span(start, end)
     pitch, velocity, voice = stream.first[on], stream.second[on], stream.voice[on]
@@ -36,12 +36,14 @@ def read_sounding_notes(content: bytes, *, name: str) -> Notes:
         pedal=np.zeros((0, 2)),
     )
     voices = np.unique(voice).tolist()
-    return apply_sustain_per_voice(notes, _pedals(song, voices), np.searchsorted(voices, voice[order]))
+    return apply_sustain_per_voice(notes, _get_pedals(song, voices), np.searchsorted(voices, voice[order]))
 
 
-def _pedals(song: Song, voices: list[int]) -> list[Seconds]:
-    """(P, 2) seconds of the pedal that holds each voice's notes."""
-    pressed = {voice: song.clock.seconds(ticks) for voice, ticks in song.pressed(song.last_tick).items()}
+def _get_pedals(song: Song, voices: list[int]) -> list[Seconds]:
+    """Returns the pedal intervals (P, 2), in seconds, that apply to each voice."""
+    pressed = {
+        voice: song.clock.seconds(ticks) for voice, ticks in song.sustain_intervals(song.last_tick).items()
+    }
     common = [pedal for voice, pedal in pressed.items() if voice not in voices]
     none = np.zeros((0, 2))
     own = [np.concatenate([pressed.get(voice, none), *common]) for voice in voices]

@@ -1,8 +1,7 @@
-"""One track of a MIDI file, walked from event to event.
+"""Parses one track of a MIDI file.
 
-An F7 packet is passed over by its length, whatever it holds; a message without a status goes on with the last
-one of the track, also behind a system exclusive or meta event, which should have ended it. What follows the
-track's end is passed over.
+An F7 packet is skipped by its length, whatever it contains. Running status also continues after a system
+exclusive or meta event, although the standard cancels it there. Data after the end of the track are skipped.
 
 Format: Standard MIDI Files 1.0 (MIDI Manufacturers Association, 1988).
 """
@@ -20,72 +19,76 @@ from coma_gen.midi.smf_writer import END_OF_TRACK, META, PORT, TEMPO
 
 _SYSEX, _SYSEX_MORE = 0xF0, 0xF7
 _DATA = tuple(1 if status & 0xE0 == 0xC0 else 2 for status in range(0xF0))
-"""Bytes of data by status: program changes and channel pressure carry one, other channel messages two."""
+"""Data bytes by status: one for program change and channel pressure, two for other channel messages."""
 
 
 class DamageError(Exception):
-    """What is wrong inside a track, and at which byte of it."""
+    """Describes damage inside a track, and the offset of the byte."""
 
     def __init__(self, what: str, at: int | None = None) -> None:
         super().__init__(what)
         self.at = at
 
 
-def _numbers() -> array[int]:
+def _int64_array() -> array[int]:
     return array("q")
 
 
 @dataclass(eq=False)
-class Walk:
-    """One track, walked from its beginning to its end.
+class TrackReader:
+    """Parser of one track; the arrays grow as it reads.
 
     Attributes:
-        track: its bytes.
-        base: where in the file they begin.
-        ticks: of each event.
-        data_starts: where the byte behind the status of each stands.
-        states: the status of each.
-        ends: where each that is no channel message ends.
-        ports: in pairs, the first event that a port is for, and the port.
-        tempi: in pairs, tick and microseconds.
+        track: Bytes of the track.
+        base: Their offset in the file.
+        ticks: Ticks of the events.
+        data_starts: Offsets of their first data bytes.
+        statuses: Their status bytes.
+        ends: Offsets of the ends of events other than channel messages.
+        ports: Pairs of the first event of a port, and the port.
+        tempi: Pairs of tick and microseconds per quarter note.
     """
 
     track: bytes
     base: int
-    ticks: array[int] = field(default_factory=_numbers)
-    data_starts: array[int] = field(default_factory=_numbers)
-    states: array[int] = field(default_factory=_numbers)
-    ends: array[int] = field(default_factory=_numbers)
-    ports: array[int] = field(default_factory=_numbers)
-    tempi: array[int] = field(default_factory=_numbers)
+    ticks: array[int] = field(default_factory=_int64_array)
+    data_starts: array[int] = field(default_factory=_int64_array)
+    statuses: array[int] = field(default_factory=_int64_array)
+    ends: array[int] = field(default_factory=_int64_array)
+    ports: array[int] = field(default_factory=_int64_array)
+    tempi: array[int] = field(default_factory=_int64_array)
 
-    def walked(self, left: int, *, of: int) -> Walk:
-        """Itself, with its events.
+    def read(self, left: int, *, of: int) -> TrackReader:
+        """Reads all events and returns itself.
 
         Args:
-            left: how many events there may be.
-            of: how many there may be in the whole file.
+            left: Maximum number of events.
+            of: Maximum number of events of the whole file, for the error.
 
         Raises:
-            DamageError: it is damaged, or has more events.
+            DamageError: The track is damaged, or has more events.
         """
         damage: DamageError | None = None
         try:
-            if not self._follow(left):
+            if not self._read_events(left):
                 damage = DamageError(f"more than {of:,} events")
         except IndexError:
             damage = DamageError("an event that is cut off", len(self.track))
         except DamageError as error:
             damage = error
-        self._check_data()  # first, as a wrong byte misleads whatever follows
+        self._check_data()  # first, since a wrong byte causes the errors after it
         if damage:
             raise damage
         return self
 
-    def _follow(self, most: int) -> bool:
-        """Walks from event to event, if there are no more than so many: half of the time of a reading."""
+    def _read_events(self, most: int) -> bool:
+        """Reads the events; False if there are more than `most`. Takes half of the time of reading a file."""
         track, lengths, size = self.track, _DATA, len(self.track)
-        add_tick, add_data_start, add_status = self.ticks.append, self.data_starts.append, self.states.append
+        add_tick, add_data_start, add_status = (
+            self.ticks.append,
+            self.data_starts.append,
+            self.statuses.append,
+        )
         at = tick = running = 0
         for _ in range(most):
             if at >= size:
@@ -93,7 +96,7 @@ class Walk:
             delta = track[at]
             at += 1
             if delta > 0x7F:
-                delta, at = _variable_length(track, at - 1)
+                delta, at = _read_variable_length(track, at - 1)
             tick += delta
             status = track[at]
             if status < 0x80:
@@ -104,7 +107,7 @@ class Walk:
                 running = status
                 at += 1
             else:
-                at = self._pass(status, tick, at + 1)
+                at = self._read_meta_or_sysex(status, tick, at + 1)
                 if at < 0:
                     break
                 continue
@@ -119,8 +122,8 @@ class Walk:
             raise IndexError
         return True
 
-    def _pass(self, status: int, tick: int, at: int) -> int:
-        """Notes a meta event or a system exclusive; returns where the next event begins, -1 at the end."""
+    def _read_meta_or_sysex(self, status: int, tick: int, at: int) -> int:
+        """Reads a meta or system exclusive event; returns the offset of the next event, -1 at the end."""
         track, start = self.track, at
         kind = -1
         if status == META:
@@ -130,7 +133,7 @@ class Walk:
             at += 1
         elif status not in (_SYSEX, _SYSEX_MORE):
             raise DamageError(f"the status {status:02X}, which no file may hold", at - 1)
-        length, at = _variable_length(track, at)
+        length, at = _read_variable_length(track, at)
         if at + length > len(track):
             raise IndexError
         if kind == TEMPO:
@@ -142,28 +145,28 @@ class Walk:
         self.ends.append(at + length)
         self.ticks.append(tick)
         self.data_starts.append(start)
-        self.states.append(status)
+        self.statuses.append(status)
         return at + length
 
     def _check_data(self) -> None:
-        """Refuses a channel message whose data are no data."""
+        """Checks that the data bytes of channel messages are below 128."""
         data = np.frombuffer(self.track, np.uint8)
-        starts, states = np.frombuffer(self.data_starts, np.int64), np.frombuffer(self.states, np.int64)
-        both = np.concatenate([starts[states < 0xF0], starts[(states < 0xF0) & ~is_short(states)] + 1])
+        starts, statuses = np.frombuffer(self.data_starts, np.int64), np.frombuffer(self.statuses, np.int64)
+        both = np.concatenate([starts[statuses < 0xF0], starts[(statuses < 0xF0) & ~is_short(statuses)] + 1])
         both = both[both < len(data)]
         if len(bad := both[data[both] > 0x7F]):
             at = int(bad.min())
             raise DamageError(f"a byte of data of {self.track[at]}, beyond 127", at)
 
     def columns(self) -> tuple[Ticks, Ticks, Ticks, Ticks, Ticks]:
-        """Tick, status, port, and where in the file each event begins behind its status and ends."""
-        states, data_starts = np.array(self.states, np.int64), np.array(self.data_starts, np.int64)
-        end = data_starts + np.where(is_short(states), 1, 2)
-        end[states >= 0xF0] = self.ends
+        """Returns tick, status, port, and the offsets in the file of the data and the end of each event."""
+        statuses, data_starts = np.array(self.statuses, np.int64), np.array(self.data_starts, np.int64)
+        end = data_starts + np.where(is_short(statuses), 1, 2)
+        end[statuses >= 0xF0] = self.ends
         since, port = np.array(self.ports, np.int64).reshape(-1, 2).T
-        named = np.searchsorted(since, np.arange(len(states)), side="right")
+        named = np.searchsorted(since, np.arange(len(statuses)), side="right")
         ports = np.concatenate([[0], port])[named]
-        return np.array(self.ticks, np.int64), states, ports, data_starts + self.base, end + self.base
+        return np.array(self.ticks, np.int64), statuses, ports, data_starts + self.base, end + self.base
 
 
 def is_short(status: Ticks) -> npt.NDArray[np.bool_]:
@@ -171,8 +174,8 @@ def is_short(status: Ticks) -> npt.NDArray[np.bool_]:
     return np.asarray(status & 0xE0 == 0xC0)
 
 
-def _variable_length(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length quantity (7 bits a byte, the highest first, at most four) and the index behind it."""
+def _read_variable_length(data: bytes, at: int) -> tuple[int, int]:
+    """Decodes a variable-length quantity (7 bits per byte, big-endian, at most 4) and returns its end."""
     value = 0
     for index in range(at, at + 4):
         byte = data[index]

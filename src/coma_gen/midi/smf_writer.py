@@ -1,7 +1,7 @@
-"""Events as a track of a MIDI file.
+"""Encodes events as a track of a MIDI file.
 
-An event is a tick and its bytes, status first: running status is written out, so that an event means the same
-wherever it is put.
+An event is a tick and its bytes, status first. Running status is not used, so that an event has the same
+meaning at any position.
 
 Format: Standard MIDI Files 1.0 (MIDI Manufacturers Association, 1988).
 """
@@ -20,11 +20,11 @@ Event = tuple[int, bytes]
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, META = 0x80, 0x90, 0xB0, 0xC0, 0xFF
 END_OF_TRACK, TRACK_NAME, TEMPO, TIME_SIGNATURE, KEY_SIGNATURE = 0x2F, 0x03, 0x51, 0x58, 0x59
 PORT = 0x21
-"""The meta event that puts what follows in its track on another port, with 16 channels of its own."""
+"""The meta event that switches its track to another port, with 16 channels of its own."""
 
 
 def track_chunk(events: Iterable[Event]) -> bytes:
-    """A track of events that are in the order of time, with its end."""
+    """Encodes a track of events sorted by time, with its end."""
     body, last = bytearray(), 0
     for tick, event in events:
         body += variable_length(tick - last)
@@ -35,10 +35,10 @@ def track_chunk(events: Iterable[Event]) -> bytes:
 
 
 def note_events(notes: Notes, to_ticks: Callable[[Seconds], Ticks], *, channel: int = 0) -> list[Event]:
-    """Notes and pedal as events of a channel, in the order of time; no note is shorter than a tick, and a
-    pedal that would be is left out.
+    """Converts notes and pedal to events of one channel, sorted by time.
 
-    At one tick notes end, the pedal rises, it falls, and notes begin, in that order.
+    Notes last at least one tick; shorter presses of the pedal are dropped. At equal ticks the order is: notes
+    end, the pedal is released, the pedal is pressed, notes begin.
     """
     start = to_ticks(notes.onset)
     end = np.maximum(to_ticks(notes.onset + notes.duration), start + 1)
@@ -58,12 +58,12 @@ def note_events(notes: Notes, to_ticks: Callable[[Seconds], Ticks], *, channel: 
 
 
 def meta_event(kind: int, data: bytes) -> bytes:
-    """A meta event, such as a tempo or a track's name."""
+    """Encodes a meta event, such as a tempo or a track name."""
     return bytes((META, kind)) + variable_length(len(data)) + data
 
 
 def variable_length(value: int) -> bytes:
-    """A MIDI variable-length quantity: 7 bits a byte, the highest first, all but the last with bit 7 set."""
+    """Encodes a variable-length quantity: 7 bits per byte, big-endian, bit 7 set in all but the last."""
     digits = [value & 0x7F]
     while value := value >> 7:
         digits.append(value & 0x7F | 0x80)

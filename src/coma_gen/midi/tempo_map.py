@@ -1,8 +1,7 @@
-"""A tempo map: the ticks of a MIDI file as seconds, and seconds as its ticks.
+"""A tempo map: converts the ticks of a MIDI file to seconds and back.
 
-In whole numbers until the last division, in float64 after it, as float32 cannot tell late ticks apart. A
-tick is a microsecond of tempo divided by the ticks of a quarter: nothing is rounded on the way from tempo to
-tempo, however many there are.
+Times are accumulated as integers, in units of 1 / resolution microseconds, and divided once at the end, so
+tempo changes add no rounding errors. The result is float64, because float32 cannot distinguish late ticks.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from coma_gen.midi.notes import Seconds
 from coma_gen.midi.pedal_events import Ticks
 
 DEFAULT_TEMPO = 500_000
-"""Microseconds a quarter note, where a file has not said so yet."""
+"""Microseconds per quarter note before the first tempo event."""
 
 
 @dataclass(frozen=True, eq=False)
 class TempoMap:
-    """When the tempo changes, and to what.
+    """Tempo changes of a file.
 
     Attributes:
-        ticks: (M,) where each tempo begins, ascending from 0; of several at one tick the last holds.
-        tempo: (M,) microseconds a quarter note, above 0.
-        resolution: ticks a quarter note.
+        ticks: (M,) tick of each change, ascending from 0; of several at one tick the last applies.
+        tempo: (M,) microseconds per quarter note, above 0.
+        resolution: Ticks per quarter note.
     """
 
     ticks: Ticks
@@ -35,10 +34,10 @@ class TempoMap:
 
     @classmethod
     def of(cls, ticks: npt.ArrayLike, tempo: npt.ArrayLike, *, resolution: int) -> TempoMap:
-        """The clock of a file's tempo events, at the default tempo before the first.
+        """Builds the map of a file's tempo events, with the default tempo before the first.
 
         Raises:
-            ValueError: a tempo that is not above 0, or an event before the one it follows.
+            ValueError: A tempo is not above 0, or the events are not sorted.
         """
         clock = cls(
             np.concatenate([[0], np.asarray(ticks, np.int64)]),
@@ -50,36 +49,36 @@ class TempoMap:
         return clock
 
     @property
-    def _before(self) -> Ticks:
-        """(M,) microseconds times ticks a quarter that have passed where each tempo begins."""
-        passed: Ticks = np.concatenate([[0], np.cumsum(np.diff(self.ticks) * self.tempo[:-1])])
-        return passed
+    def _elapsed_at_changes(self) -> Ticks:
+        """(M,) elapsed time at each change, in units of 1 / resolution microseconds."""
+        elapsed: Ticks = np.concatenate([[0], np.cumsum(np.diff(self.ticks) * self.tempo[:-1])])
+        return elapsed
 
     @property
-    def _per_second(self) -> float:
+    def _units_per_second(self) -> float:
         return self.resolution * 1e6
 
     def _elapsed(self, ticks: Ticks | int) -> Ticks:
-        """Microseconds times ticks a quarter: below 2**55 for what 31-bit ticks and 24-bit tempi can say."""
+        """Elapsed time in units of 1 / resolution microseconds: at most 2**55 for valid files."""
         at = np.searchsorted(self.ticks, ticks, side="right") - 1
-        return np.asarray(self._before[at] + (ticks - self.ticks[at]) * self.tempo[at], np.int64)
+        return np.asarray(self._elapsed_at_changes[at] + (ticks - self.ticks[at]) * self.tempo[at], np.int64)
 
     def seconds(self, ticks: Ticks | int) -> Seconds:
-        """Seconds from the start of the file, of the shape of `ticks`."""
-        return np.asarray(self._elapsed(ticks) / self._per_second, np.float64)
+        """Converts ticks to seconds from the start of the file."""
+        return np.asarray(self._elapsed(ticks) / self._units_per_second, np.float64)
 
     def span(self, start: Ticks, end: Ticks) -> Seconds:
-        """Seconds from `start` to `end`, rounded once."""
-        return np.asarray((self._elapsed(end) - self._elapsed(start)) / self._per_second, np.float64)
+        """Returns the seconds from tick `start` to tick `end`, rounded once."""
+        return np.asarray((self._elapsed(end) - self._elapsed(start)) / self._units_per_second, np.float64)
 
     def nearest_tick(self, seconds: Seconds | float) -> Ticks:
-        """The tick nearest to each time, of the shape of `seconds`."""
-        wanted = np.asarray(seconds, np.float64) * self._per_second
-        before = self._before
-        at = np.searchsorted(before, wanted, side="right") - 1
-        return np.asarray(self.ticks[at] + np.rint((wanted - before[at]) / self.tempo[at]), np.int64)
+        """Converts seconds to the nearest ticks."""
+        time = np.asarray(seconds, np.float64) * self._units_per_second
+        changes = self._elapsed_at_changes
+        at = np.searchsorted(changes, time, side="right") - 1
+        return np.asarray(self.ticks[at] + np.rint((time - changes[at]) / self.tempo[at]), np.int64)
 
     def tick_seconds(self, from_tick: int) -> float:
-        """The longest that a tick lasts from some time on."""
+        """Returns the maximum duration of a tick in seconds from `from_tick` on."""
         at = int(np.searchsorted(self.ticks, from_tick, side="right")) - 1
-        return float(self.tempo[at:].max() / self._per_second)
+        return float(self.tempo[at:].max() / self._units_per_second)

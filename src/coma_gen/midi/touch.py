@@ -1,6 +1,4 @@
-"""The same notes, played with another touch: a file whose velocities, lengths and small delays are replaced,
-and nothing else.
-"""
+"""Replaces the velocities, lengths and delays of a file's notes, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,25 +13,25 @@ from coma_gen.midi.smf_writer import CONTROL, NOTE_OFF, NOTE_ON, PROGRAM, track_
 from coma_gen.midi.song import Song
 
 
-def with_touch(song: Song, velocity: Midi, duration: Seconds, delay: Seconds) -> bytes:
-    """A MIDI file as it was read, its notes as hard, as long and as late as told.
+def apply_touch(song: Song, velocity: Midi, duration: Seconds, delay: Seconds) -> bytes:
+    """Encodes a file with other velocities, durations and onsets of its notes.
 
-    Drums, pedals, tempi, texts and all else stay event by event; notes without an end are left out. A note
-    ends at the latest where its key is struck again, and lasts a tick at least.
+    All other events (drums, pedals, tempi, texts) are preserved; notes without an end are dropped. A note
+    ends at the latest where its key is struck again, and lasts at least one tick.
 
     Args:
-        song: the file.
-        velocity: (N,) 1 to 127, of the notes of `song.played`, in their order.
+        song: The file.
+        velocity: (N,) 1 to 127, for the notes of `song.sounding_notes` in order.
         duration: (N,) seconds.
-        delay: (N,) seconds by which each note moves; none moves before the change of its instrument.
+        delay: (N,) seconds by which each onset moves; no note moves before its program change.
     """
     stream, clock = song.stream, song.clock
-    on, _ = song.played
-    start = _starts(song, delay)
+    on, _ = song.sounding_notes
+    start = _shift_onsets(song, delay)
     end = clock.nearest_tick(clock.seconds(start) + duration)
-    end = np.maximum(start + 1, np.minimum(end, _next_strikes(song, start)))
-    is_note = ((stream.kind == NOTE_ON) | (stream.kind == NOTE_OFF)) & ~song.of_drums
-    is_release = (stream.kind == CONTROL) & np.isin(stream.first, ALL_OFF) & ~song.of_drums
+    end = np.maximum(start + 1, np.minimum(end, _find_next_onsets(song, start)))
+    is_note = ((stream.kind == NOTE_ON) | (stream.kind == NOTE_OFF)) & ~song.is_drum_event
+    is_release = (stream.kind == CONTROL) & np.isin(stream.first, ALL_OFF) & ~song.is_drum_event
     tracks: list[list[tuple[int, int, bytes]]] = [[] for _ in range(stream.tracks)]
     rows = stream.rows
     for index in np.flatnonzero(~is_note & ~is_release).tolist():
@@ -44,19 +42,19 @@ def with_touch(song: Song, velocity: Midi, duration: Seconds, delay: Seconds) ->
         tracks[row.track].append((since, 1, bytes((NOTE_ON | row.channel, row.event[1], hard))))
         tracks[row.track].append((until, 0, bytes((NOTE_OFF | row.channel, row.event[1], 0))))
     header = struct.pack(">4sIHHH", b"MThd", 6, stream.form, stream.tracks, clock.resolution)
-    return header + b"".join(map(_chunk, tracks))
+    return header + b"".join(map(_encode_track, tracks))
 
 
-def _chunk(track: list[tuple[int, int, bytes]]) -> bytes:
-    """A track whose events are in the order of time, releases first."""
+def _encode_track(track: list[tuple[int, int, bytes]]) -> bytes:
+    """Encodes a track with its events sorted by time, releases first."""
     ordered = sorted(track, key=lambda each: each[:2])
     return track_chunk((tick, event) for tick, _, event in ordered)
 
 
-def _starts(song: Song, delay: Seconds) -> Ticks:
-    """(N,) the ticks at which notes begin that are played later or earlier than they are written."""
+def _shift_onsets(song: Song, delay: Seconds) -> Ticks:
+    """Returns (N,) the onsets in ticks, moved by `delay`."""
     stream, clock = song.stream, song.clock
-    on, _ = song.played
+    on, _ = song.sounding_notes
     written = stream.tick[on]
     start = clock.nearest_tick(np.maximum(0.0, clock.seconds(written) + delay))
     for voice in np.unique(stream.voice[on]):
@@ -67,10 +65,10 @@ def _starts(song: Song, delay: Seconds) -> Ticks:
     return np.where(delay == 0, written, start)
 
 
-def _next_strikes(song: Song, start: Ticks) -> Ticks:
-    """(N,) the tick at which the same key of the same voice is struck next, later than each note."""
+def _find_next_onsets(song: Song, start: Ticks) -> Ticks:
+    """Returns (N,) the tick of the next later onset of the same key and voice."""
     stream = song.stream
-    on, _ = song.played
+    on, _ = song.sounding_notes
     key = stream.voice[on] * 128 + stream.first[on]
     later = np.full(len(on), np.iinfo(np.int64).max)
     for each in np.unique(key):

@@ -69,7 +69,7 @@ def touch_work(studio: Studio, row: Mapping[str, Any], name: str) -> Work:
                 midi,
                 name=name,
                 request=request,
-                most_tokens=studio.limits.max_tokens,
+                max_tokens=studio.limits.max_tokens,
                 watch=follow(report, start=0.0),
             )
         return {"pieces": [_finished(each) for each in touches], "command": command_of(studio, request, name)}

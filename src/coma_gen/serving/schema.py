@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.request import OF_A_PROMPT, Request
+from coma_gen.generation.request import PROMPT_SETTINGS, Request
 from coma_gen.generation.settings import SWITCHES, TEXTS, WHOLE_NUMBERS, read_instrument
 
 MIDI = "midi"
@@ -133,7 +133,7 @@ def _row(row: Mapping[Any, Any], prefix: str, limits: Limits, faults: list[Fault
     faults += [Fault(f"{prefix}{fault.where}", fault.rule, fault.got, fault.remedy) for fault in found]
     name, request = f"{prefix}{MIDI}", _within(request, limits)
     if row.get(MIDI) is None:
-        cuts = [setting for setting in OF_A_PROMPT if row.get(setting)]
+        cuts = [setting for setting in PROMPT_SETTINGS if row.get(setting)]
         faults += [Fault(f"{prefix}{setting}", f"is for a row with {MIDI} only") for setting in cuts]
         return ParsedRequest(name, None, request)
     midi = read_midi(row[MIDI], limits)

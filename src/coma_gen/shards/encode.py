@@ -18,7 +18,7 @@ from coma_gen.core.artifact import read_manifest, verify_artifact
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.corpus.read import read_performance
 from coma_gen.corpus.table import Performance
-from coma_gen.midi.augment import at_tempo
+from coma_gen.midi.augment import scale_tempo
 from coma_gen.midi.notes import Notes
 from coma_gen.shards.augment import IDENTITY, Augmentation, augmentations_for
 from coma_gen.tokenizer.remi import Tokenizer
@@ -100,7 +100,7 @@ def encode(performance: Performance, *, source: ShardInputs) -> list[EncodedPerf
 def _piece(
     performance: Performance, notes: Notes, copy: Augmentation, tokenizer: Tokenizer
 ) -> EncodedPerformance:
-    played = notes if copy.tempo_factor == 1.0 else at_tempo(notes, copy.tempo_factor)
+    played = notes if copy.tempo_factor == 1.0 else scale_tempo(notes, copy.tempo_factor)
     grid = tokenizer.grid(played)
     if copy.semitones or copy.velocity_bins:
         grid = grid.shifted(copy.semitones, copy.velocity_bins, tokenizer.vocabulary)

@@ -10,7 +10,7 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.midi.describe import file_facts, file_losses
 from coma_gen.midi.io import notes_of, read_song
 from coma_gen.midi.notes import Notes
-from coma_gen.midi.song import without_notes
+from coma_gen.midi.song import describe_missing_notes
 from coma_gen.tokenizer.remi import Tokenizer
 from coma_gen.tokenizer.round_trip import fidelity
 from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
@@ -38,7 +38,7 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
     song = read_song(content, name=name)
     notes = notes_of(song)
     if not len(notes):
-        raise UserError(Fault(name, "must have notes that are not drums", without_notes(song)))
+        raise UserError(Fault(name, "must have notes that are not drums", describe_missing_notes(song)))
     vocabulary = tokenizer.vocabulary
     ids = tokenizer.encode(notes)
     low, high = vocabulary.pitch_range

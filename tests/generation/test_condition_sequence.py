@@ -1,4 +1,4 @@
-"""What a model with conditions is told, of its prompt and of what is wished for; all paths tell it alike."""
+"""Condition bins of prompts and continuations; prefill, decoding and rewinding use the same ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from tiny_music import BAR, BOS, bar, note, vocabulary
 
 from coma_gen.config.schema import CONDITION_BINS, CONDITIONS
 from coma_gen.core.errors import UserError
+from coma_gen.generation.condition_sequence import (
+    MIDDLE_BIN,
+    ConditionSequence,
+    compute_prompt_bins,
+    compute_target_bins,
+)
 from coma_gen.generation.controls import Controls
 from coma_gen.generation.engine import DecodeEngine
 from coma_gen.generation.generate import Continuation, generate_batch
@@ -19,7 +25,6 @@ from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.sequence import SequenceState
 from coma_gen.generation.settings import build_request
-from coma_gen.generation.told import MIDDLE, Told, bins_at_end, wanted_bins
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.conditions import ConditionTables
 
@@ -29,8 +34,8 @@ FOLLOWED = np.array([6, 4, 7, 5])
 
 @pytest.fixture(scope="module")
 def composer(tmp_path_factory: pytest.TempPathFactory) -> MusicGenerator:
-    """An untrained model to which what it is told makes a difference."""
-    folder = tmp_path_factory.mktemp("told")
+    """An untrained model whose output depends on its conditions."""
+    folder = tmp_path_factory.mktemp("conditions")
     composer = MusicGenerator.load(written_model(folder, conditions=CONDITIONS))
     for table in composer.loaded.model.condition_embeddings.values():
         torch.nn.init.normal_(table.weight, generator=torch.Generator().manual_seed(2))
@@ -38,15 +43,15 @@ def composer(tmp_path_factory: pytest.TempPathFactory) -> MusicGenerator:
     return composer
 
 
-def pieces(composer: MusicGenerator, prompts: list[Notes | None], **wishes: object) -> list[Continuation]:
+def pieces(composer: MusicGenerator, prompts: list[Notes | None], **controls: object) -> list[Continuation]:
     return generate_batch(
         composer,
         prompts,
         seconds=4,
-        choice=SamplingParams(top_p=0.95),
+        sampling=SamplingParams(top_p=0.95),
         seed=1,
         max_tokens=200,
-        controls=Controls(**wishes),  # type: ignore[arg-type]
+        controls=Controls(**controls),  # type: ignore[arg-type]
         desc=None,
     )
 
@@ -54,70 +59,86 @@ def pieces(composer: MusicGenerator, prompts: list[Notes | None], **wishes: obje
 def test_the_end_of_a_prompt_by_hand() -> None:
     early, late = bar(9, velocity=90), bar(9)
     # The last onset is 8 s after the last one of the early bars: 36 notes of 4 bars, 4.5 a second.
-    assert bins_at_end(TABLES, [*early * 4, *late * 4]).tolist() == [6, 4, 7, 5]
+    assert compute_prompt_bins(TABLES, [*early * 4, *late * 4]).tolist() == [6, 4, 7, 5]
     # 9 notes within the 2 s behind the first ones.
-    assert bins_at_end(TABLES, [*early, *late]).tolist() == [6, 4, 7, 5]
-    assert not bins_at_end(TABLES, late).any(), "one onset has no density"
-    assert not bins_at_end(TABLES, [BOS, BAR]).any()
+    assert compute_prompt_bins(TABLES, [*early, *late]).tolist() == [6, 4, 7, 5]
+    assert not compute_prompt_bins(TABLES, late).any(), "one onset has no density"
+    assert not compute_prompt_bins(TABLES, [BOS, BAR]).any()
 
 
-def test_what_is_wanted_is_the_prompts_moved_or_a_target() -> None:
-    def wanted(followed: np.ndarray = FOLLOWED, **wishes: object) -> list[int]:
-        return wanted_bins(Controls(**wishes), TABLES, followed).tolist()  # type: ignore[arg-type]
+def test_target_bins_are_the_prompts_shifted_or_a_target() -> None:
+    def target_bins(followed: np.ndarray = FOLLOWED, **controls: object) -> list[int]:
+        return compute_target_bins(Controls(**controls), TABLES, followed).tolist()  # type: ignore[arg-type]
 
-    assert wanted() == [6, 4, 7, 5]
-    assert wanted(follow=False) == [0, 0, 0, 0]
-    assert wanted(density=1, loudness=-0.5) == [8, 3, 7, 5]
-    assert wanted(follow=False, register=-1) == [0, 0, 5, 0], "lower than the prompt, the rest is free"
-    assert wanted(density=3, loudness=-3) == [12, 1, 7, 5]
-    assert wanted(np.array([15, 0, 0, 0]), density=3, polyphony=1) == [CONDITION_BINS, 0, 0, MIDDLE + 2]
-    assert wanted(target="density=5, loudness=60") == [7, 8, 7, 5]
+    assert target_bins() == [6, 4, 7, 5]
+    assert target_bins(follow=False) == [0, 0, 0, 0]
+    assert target_bins(density=1, loudness=-0.5) == [8, 3, 7, 5]
+    assert target_bins(follow=False, register=-1) == [0, 0, 5, 0], "lower than the prompt, the rest is free"
+    assert target_bins(density=3, loudness=-3) == [12, 1, 7, 5]
+    assert target_bins(np.array([15, 0, 0, 0]), density=3, polyphony=1) == [
+        CONDITION_BINS,
+        0,
+        0,
+        MIDDLE_BIN + 2,
+    ]
+    assert target_bins(target="density=5, loudness=60") == [7, 8, 7, 5]
 
 
-def test_the_prompt_is_told_its_own_blocks_unless_nothing_is_wanted() -> None:
-    read = [BOS, *bar(9) * 4, *bar(3, velocity=90) * 2]
-    told = Told.of(Controls(target="register=70"), TABLES, read, note())
-    np.testing.assert_array_equal(told.of_prompt, TABLES.of_blocks(read))
+def test_prompt_bins_are_those_of_its_blocks_unless_nothing_is_requested() -> None:
+    prompt_ids = [BOS, *bar(9) * 4, *bar(3, velocity=90) * 2]
+    bins = ConditionSequence.from_prompt(Controls(target="register=70"), TABLES, prompt_ids, note())
+    np.testing.assert_array_equal(bins.prompt_bins, TABLES.of_blocks(prompt_ids))
     assert (
-        told.tail(5, 2)[:, 2].tolist() == [0, 0, 0, 12, 12]
-        and told.tail(3, 9).tolist() == [[*told.wanted]] * 3
+        bins.tail(5, 2)[:, 2].tolist() == [0, 0, 0, 12, 12]
+        and bins.tail(3, 9).tolist() == [[*bins.target_bins]] * 3
     )
-    assert len(told.tail(10**9, 4)) == len(read) + 4
-    silent = Told.of(Controls(follow=False), TABLES, read, ())
-    assert not silent.of_prompt.any() and not silent.wanted.any() and len(silent.of_prompt) == len(read)
+    assert len(bins.tail(10**9, 4)) == len(prompt_ids) + 4
+    dropped = ConditionSequence.from_prompt(Controls(follow=False), TABLES, prompt_ids, ())
+    assert (
+        not dropped.prompt_bins.any()
+        and not dropped.target_bins.any()
+        and len(dropped.prompt_bins) == len(prompt_ids)
+    )
 
 
-def test_it_decides_and_neighbors_do_not(composer: MusicGenerator) -> None:
+def test_conditions_change_the_music_and_other_rows_do_not(composer: MusicGenerator) -> None:
     other = Notes.of(SCALE.onset, SCALE.duration, SCALE.pitch - 20, SCALE.velocity - 30)
     together = pieces(composer, [SCALE, other, None])
     alone = pieces(composer, [SCALE])
     assert together[0].added == alone[0].added and all(piece.valid for piece in together)
     assert pieces(composer, [SCALE])[0].added == alone[0].added
-    for wishes in ({"follow": False}, {"density": 2.0}, {"target": "polyphony=9"}):
-        assert pieces(composer, [SCALE], **wishes)[0].added != alone[0].added
+    for controls in ({"follow": False}, {"density": 2.0}, {"target": "polyphony=9"}):
+        assert pieces(composer, [SCALE], **controls)[0].added != alone[0].added
     assert pieces(composer, [None])[0].added == pieces(composer, [None], follow=False)[0].added
 
 
-def test_nothing_told_is_the_model_that_is_told_nothing(composer: MusicGenerator, tmp_path: Path) -> None:
+def test_without_bins_the_model_equals_one_without_conditions(
+    composer: MusicGenerator, tmp_path: Path
+) -> None:
     plain = MusicGenerator.load(written_model(tmp_path))
-    untold = pieces(composer, [SCALE, None], follow=False)
-    assert [piece.added for piece in untold] == [piece.added for piece in pieces(plain, [SCALE, None])]
+    unconditioned = pieces(composer, [SCALE, None], follow=False)
+    assert [piece.added for piece in unconditioned] == [piece.added for piece in pieces(plain, [SCALE, None])]
 
 
 @pytest.mark.parametrize("options", [{}, {"position_embedding": "learned", "max_seq_len": 32}], ids=str)
-def test_one_token_at_a_time_is_told_what_the_whole_is(options: dict[str, object], tmp_path: Path) -> None:
+def test_decoding_has_the_conditions_of_the_whole_sequence(
+    options: dict[str, object], tmp_path: Path
+) -> None:
     composer = MusicGenerator.load(written_model(tmp_path, conditions=("density", "register"), **options))
     model = composer.loaded.model
     for table in model.condition_embeddings.values():
         torch.nn.init.normal_(table.weight, generator=torch.Generator().manual_seed(2))
     tables = composer.conditions
     assert tables is not None
-    read = [composer.tokenizer.bos_id, *composer.tokenizer.encode(SCALE).tolist()][:30]
+    prompt_ids = [composer.tokenizer.bos_id, *composer.tokenizer.encode(SCALE).tolist()][:30]
     sequences = [
         SequenceState(
-            read[:size], index=0, until=9.0, told=Told.of(Controls(**wish), tables, read[:size], ())
+            prompt_ids[:size],
+            index=0,
+            until=9.0,
+            conditions=ConditionSequence.from_prompt(Controls(**control), tables, prompt_ids[:size], ()),
         )
-        for size, wish in (
+        for size, control in (
             (13, {"target": "density=2"}),
             (13, {"target": "register=80"}),
             (9, {"follow": False}),
@@ -125,39 +146,44 @@ def test_one_token_at_a_time_is_told_what_the_whole_is(options: dict[str, object
     ]
     with torch.inference_mode():
         engine = DecodeEngine(model, sequences)
-        for token in read[13:22]:
+        for token in prompt_ids[13:22]:
             for sequence in sequences:
-                sequence.add(token, is_lead=False, illegal=0.0, seconds=0.0)
+                sequence.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
             engine.read(sequences, range(3))
         for row, sequence in enumerate(sequences):
             ids = torch.tensor([sequence.tail(100)])
-            told = torch.from_numpy(sequence.told_of_tail(100))[None]
-            whole = model(ids, conditions=told)[0, -1]
+            bins = torch.from_numpy(sequence.tail_conditions(100))[None]
+            whole = model(ids, conditions=bins)[0, -1]
             np.testing.assert_allclose(engine.logits[row], whole.numpy(), atol=2e-5)
 
 
-def test_a_piece_that_goes_back_is_told_the_same_again(composer: MusicGenerator) -> None:
+def test_rewinding_restores_the_conditions(composer: MusicGenerator) -> None:
     tables = composer.conditions
     assert tables is not None
-    read = [composer.tokenizer.bos_id, *composer.tokenizer.encode(SCALE).tolist()]
+    prompt_ids = [composer.tokenizer.bos_id, *composer.tokenizer.encode(SCALE).tolist()]
 
     def fresh() -> SequenceState:
-        return SequenceState(read, index=0, until=9.0, told=Told.of(Controls(), tables, read, ()))
+        return SequenceState(
+            prompt_ids,
+            index=0,
+            until=9.0,
+            conditions=ConditionSequence.from_prompt(Controls(), tables, prompt_ids, ()),
+        )
 
     with torch.inference_mode():
         straight, back = fresh(), fresh()
         engine = DecodeEngine(composer.loaded.model, [straight])
-        for token in read[1:7]:
-            straight.add(token, is_lead=False, illegal=0.0, seconds=0.0)
-            back.add(token, is_lead=False, illegal=0.0, seconds=0.0)
+        for token in prompt_ids[1:7]:
+            straight.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
+            back.add(token, in_prefix=False, illegal=0.0, seconds=0.0)
             engine.read([straight], [0])
-        back.add(read[9], is_lead=False, illegal=0.0, seconds=0.0)
+        back.add(prompt_ids[9], in_prefix=False, illegal=0.0, seconds=0.0)
         back.rewind(6)
         again = DecodeEngine(composer.loaded.model, [back])
     np.testing.assert_allclose(again.logits, engine.logits, atol=2e-5)
 
 
-def test_another_model_refuses_what_it_cannot_be_asked_for(tmp_path: Path) -> None:
+def test_a_control_without_its_condition_is_refused(tmp_path: Path) -> None:
     plain = MusicGenerator.load(written_model(tmp_path / "plain"))
     some = MusicGenerator.load(written_model(tmp_path / "some", conditions=("density",)))
     with pytest.raises(
@@ -167,12 +193,14 @@ def test_another_model_refuses_what_it_cannot_be_asked_for(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"target: needs .* condition loudness, got one with density"):
         pieces(some, [SCALE], target="density=4,loudness=60")
     assert pieces(some, [SCALE], target="density=4")[0].valid
-    pulled = [pieces(some, [SCALE] * 4, loudness=wish, follow=False) for wish in (2.0, -2.0)]
-    for up, down in zip(*pulled, strict=True):
-        assert up.new.velocity.mean() > down.new.velocity.mean(), "what it is not told still pulls"
+    biased = [pieces(some, [SCALE] * 4, loudness=control, follow=False) for control in (2.0, -2.0)]
+    for up, down in zip(*biased, strict=True):
+        assert up.new.velocity.mean() > down.new.velocity.mean(), (
+            "a logit bias applies where there is no condition"
+        )
 
 
-def test_what_is_no_target_is_refused() -> None:
+def test_invalid_targets_are_refused() -> None:
     for text in (
         "density",
         "density=",
@@ -185,7 +213,7 @@ def test_what_is_no_target_is_refused() -> None:
         (fault,) = Controls(target=text).faults()
         assert fault.where == "target" and "density=5,loudness=60" in fault.rule
     (fault,) = Controls(target="density=5", density=1.0).faults()
-    assert fault.where == "density" and "beside a target" in fault.rule
+    assert fault.where == "density" and "combined with a target" in fault.rule
     assert Controls(target="density=5, register=60.5").targets == {"density": 5.0, "register": 60.5}
     request = build_request({"target": {"density": 5, "loudness": 60}, "follow": False}, has_prompt=True)
     assert request.controls == Controls(target="density=5,loudness=60", follow=False)
