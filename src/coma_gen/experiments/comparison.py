@@ -15,7 +15,7 @@ from coma_gen.experiments.dvc_experiments import has_run
 from coma_gen.experiments.overview import NEEDED, Standing, chosen, row_of, standings
 from coma_gen.report.comparison import Comparison, Side, build_comparison
 from coma_gen.report.stage import read_content
-from coma_gen.report.tables import Table, shown
+from coma_gen.report.tables import Table, format_value
 
 FILES = ("metrics/curve.csv", "metrics/download.json")
 SAMPLES = "data/samples"
@@ -44,7 +44,7 @@ def write_comparison(
     row = row_of(runs[1], runs[0], resamples=resamples)
     params = [(key, _written(runs[0].params.get(key)), _written(row.changes[key])) for key in row.changes]
     names = [name for name in ABOUT if any(name in run.figures for run in runs)]
-    figures = [(name, *(shown(run.figures.get(name)) for run in runs), ABOUT[name]) for name in names]
+    figures = [(name, *(format_value(run.figures.get(name)) for run in runs), ABOUT[name]) for name in names]
     build_comparison(
         destination,
         Comparison(

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from coma_gen.tracking.client import Metric, Param, Run, RunTag
 from coma_gen.tracking.csv_tail import Row, is_same
-from coma_gen.tracking.flatten import MAX_TAG, flat_params, shortened
+from coma_gen.tracking.flatten import MAX_TAG, flat_params, shorten
 from coma_gen.tracking.store import Store, lock_name
 
 METRICS_A_BATCH = 1000
@@ -217,7 +217,7 @@ class RunSync:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags that the run lacks or has otherwise."""
         present = self.run().data.tags
-        new = [RunTag(name, shortened(text, MAX_TAG)) for name, text in tags.items()]
+        new = [RunTag(name, shorten(text, MAX_TAG)) for name, text in tags.items()]
         for some in _batches([tag for tag in new if present.get(tag.key) != tag.value], NAMES_A_BATCH):
             self._log(tags=some)
 
