@@ -322,7 +322,8 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "--num", "0"], "--num: must be 1 to 256"),
         (["generate", "--num", "1.5"], "invalid int value"),
         (["generate", "--seed", "-1"], "--seed: must be at least 0"),
-        (["generate", "--temperature", "-1"], "--temperature: must be between 0 and 100"),
+        (["generate", "--temperature", "-1"], "--temperature: must be between 0 and 5"),
+        (["generate", "--temperature", "5.1"], "--temperature: must be between 0 and 5"),
         (["generate", "--top-p", "1.5"], "--top-p: must be above 0 and at most 1"),
         (["generate", "--top-k", "0"], "--top-k: must be at least 1"),
         (["generate", "--min-p", "7"], "--min-p: must be between 0 and 1"),
@@ -567,7 +568,7 @@ def test_express_writes_beside_the_file_under_the_next_free_name(
     for words, told in (
         (["text.mid"], "text.mid: must be a MIDI file"),
         (["band.mid", "--seed", "-1"], "--seed: must be at least 0"),
-        (["band.mid", "--temperature", "-1"], "--temperature: must be between 0 and 100"),
+        (["band.mid", "--temperature", "-1"], "--temperature: must be between 0 and 5"),
         (["band.mid", "--out", "text.mid"], "--out: must be a folder"),
     ):
         before = set(cwd.iterdir())

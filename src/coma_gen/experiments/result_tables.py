@@ -186,11 +186,11 @@ def markdown(runs: Sequence[FinishedRun], *, resamples: int = RESAMPLES) -> str:
     """Formats the tables of runs that were scored on the same music, with the baselines of the first run.
 
     Raises:
-        UserError: they were scored on different music, or their samples held against different music.
+        UserError: If they were scored on different music, or their samples compared with different music.
     """
     for run in runs[1:]:
         if _found(run, "sample", "excerpts") != _found(runs[0], "sample", "excerpts"):
-            rule = f"must be held against the same music, in the same numbers, as those of {runs[0].name}"
+            rule = f"must be compared with the same number of the same excerpts as those of {runs[0].name}"
             remedy = "name runs with the same sample section"
             raise UserError(Fault(f"{run.name}: samples", rule, "others", remedy))
     parts = (_likelihood(runs, resamples), _music(runs), _memorization(runs), _origin(runs))
@@ -269,8 +269,8 @@ def _overlap(run: FinishedRun, measure: str) -> Mapping[str, Any]:
 
 def _telling(run: FinishedRun, measures: Sequence[str]) -> str:
     """Counts the measures by which samples are distinguishable from real music."""
-    told, of = telling({name: _found(run, "sample", "music", name) or {} for name in measures})
-    return f"{told} of {of}" if of else ""
+    count, total = telling({name: _found(run, "sample", "music", name) or {} for name in measures})
+    return f"{count} of {total}" if total else ""
 
 
 def _memorization(runs: Sequence[FinishedRun]) -> Iterator[str]:

@@ -80,19 +80,19 @@ def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settin
         raise UserError(Fault(f"preset '{name}'", "must be a file in presets/", "", f"there are: {known}"))
     preset = read_yaml(path)
     where = f"presets/{name}.yaml"
-    stands = isinstance(preset, dict) and "preset" in preset
-    first = preset.pop("preset") if stands else None
+    extends = isinstance(preset, dict) and "preset" in preset
+    first = preset.pop("preset") if extends else None
     if not isinstance(preset, dict) or not all(isinstance(keys, dict) for keys in preset.values()):
         raise UserError(Fault(where, "must map section names to settings", "something else"))
-    if not stands:
+    if not extends:
         return preset
     if not isinstance(first, str) or first in (name, *below):
         got = (
             f"{first!r}"
             if first == name or not isinstance(first, str)
-            else f"{first}, which stands on {name}"
+            else f"{first}, which extends {name}"
         )
-        raise UserError(Fault(f"{where}: preset", "must name another preset, to stand on", got))
+        raise UserError(Fault(f"{where}: preset", "must name another preset to extend", got))
     return merged(read_preset(root, first, below=(name, *below)), preset)
 
 
