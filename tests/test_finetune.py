@@ -57,7 +57,7 @@ def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
         (("file",), "file: must be a folder of MIDI files, got a file"),
         (("songs",), "must be a model's folder"),
         (("songs", "--model", str(pairs)), "--model: must be a model without byte-pair encoding"),
-        (("songs", "--model", str(other)), "params.yaml: tokenizer: must make the tokens"),
+        (("songs", "--model", str(other)), "params.yaml: tokenizer: must match the model's tokenizer"),
     ):
         with pytest.raises(SystemExit, match=reason):
             main(["finetune", *words])
