@@ -57,9 +57,7 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "prompt", nargs="?", metavar="FILE", help="MIDI file to continue (default: generate without a prompt)"
-    )
+    add("prompt", nargs="?", metavar="FILE", help="MIDI file to continue (default: start without a prompt)")
     add("--prompt", dest="named_prompt", metavar="FILE", help="same as FILE; kept for older commands")
     add(
         "--from",
@@ -85,18 +83,8 @@ def add_command(commands: Any) -> None:
     add("--tokens", type=int, metavar="N", help="maximum number of new tokens per piece")
     add("--num", type=int, metavar="N", help="number of pieces (default: 1)")
     add("--best-of", type=int, metavar="N", help="generate N and keep the --num most similar to the prompt")
-    add(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="random seed; the same seed gives the same music (default: random)",
-    )
-    add(
-        "--temperature",
-        type=float,
-        metavar="T",
-        help="sampling temperature; lower is more predictable (default: 1)",
-    )
+    add("--seed", type=int, metavar="N", help="the same seed gives the same music (default: random)")
+    add("--temperature", type=float, metavar="T", help="0 to 5; lower is more predictable (default: 1)")
     add("--top-k", type=int, metavar="K", help="sample from the K most likely tokens (default: all)")
     add("--top-p", type=float, metavar="P", help="nucleus sampling: cumulative probability (default: 0.85)")
     add("--min-p", type=float, metavar="P", help="minimum probability relative to the most likely token")
@@ -106,24 +94,13 @@ def add_command(commands: Any) -> None:
         help="token types that top-k, top-p and min-p apply to, such as pitch,position (default: pitch)",
     )
     add("--max-empty-bars", type=int, metavar="N", help="maximum consecutive empty bars of 2 s (default: 20)")
-    add(
-        "--max-rewinds",
-        type=int,
-        metavar="N",
-        help="how often to backtrack when a piece is stuck (default: 4)",
-    )
+    add("--max-rewinds", type=int, metavar="N", help="how often to backtrack when stuck (default: 4)")
     add("--density", type=float, metavar="X", help="more (> 0) or fewer (< 0) notes per second: -3 to 3")
     add("--loudness", type=float, metavar="X", help="louder or softer notes: -3 to 3")
     add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
     add("--polyphony", type=float, metavar="X", help="more or fewer simultaneous notes: -3 to 3")
     add("--target", metavar="VALUES", help="such as density=5,loudness=60; needs a model with conditions")
-    add(
-        "--no-follow",
-        dest="follow",
-        action="store_const",
-        const=False,
-        help="do not condition on FILE's style",
-    )
+    add("--no-follow", dest="follow", action="store_const", const=False, help="ignore FILE's style")
     add("--key", metavar="KEY", help='prefer notes of a key: "C major", "f# minor", or prompt')
     add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--out", metavar="FOLDER", help="output folder (default: generated/<prompt>, or the next free name)")

@@ -88,9 +88,7 @@ def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settin
         return preset
     if not isinstance(first, str) or first in (name, *below):
         got = (
-            f"{first!r}"
-            if first == name or not isinstance(first, str)
-            else f"{first}, which extends {name}"
+            f"{first!r}" if first == name or not isinstance(first, str) else f"{first}, which extends {name}"
         )
         raise UserError(Fault(f"{where}: preset", "must name another preset to extend", got))
     return merged(read_preset(root, first, below=(name, *below)), preset)
