@@ -1,1 +1,1 @@
-"""How fast the parts are, one script a question, each beside what others do and what the machine allows."""
+"""Benchmarks, one script per question, compared with other packages and with the limits of the hardware."""

@@ -1,9 +1,9 @@
-"""Runs every benchmark, one after the other, each in a process of its own, and prints their tables.
+"""Runs the main benchmarks one after the other, each in a separate process, and prints their tables.
 
-    python -m benchmarks.all --short                 what `make bench` runs
-    python -m benchmarks.all --into benchmarks/README.md     the long form, its tables put in their places
+    python -m benchmarks.all --short                         what `make bench` runs
+    python -m benchmarks.all --into benchmarks/README.md     the long form; inserts the tables into the page
 
-Run it on a machine that does nothing else. `many_files` is not among them: it writes thousands of files.
+Run it on an otherwise idle machine. `many_files` is not included, since it writes thousands of files.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SCRIPTS = ("train_step", "parts", "decode", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints what each script prints; ends where one fails."""
+    """Runs the scripts and prints their output; exits if one fails."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.all",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--into", type=Path, help="a page with places to put the tables in, too")
+    parser.add_argument("--into", type=Path, help="a page with markers between which the tables are inserted")
     typed, others = parser.parse_known_args(arguments)
     printed = {}
     for name in SCRIPTS:

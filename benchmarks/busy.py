@@ -1,12 +1,11 @@
-"""How fast does training go alone, beside a second training, and beside other work on every core?
+"""How fast is training alone, beside a second training, and beside other load on every core?
 
     python -m benchmarks.busy          three ways to use two cores, in each of these situations
 
-Threads of one process wait for each other by spinning: whoever else could have used that core goes without,
-and the wait lasts as long as the other thread is kept from its core. Processes of one thread meet once a
-step.
-Each training takes steps of the demo's model on random tokens; what it has done between two moments on the
-clock is counted, after a start of the same length for all. Run it on a machine that does nothing else.
+Threads of one process wait for each other by spinning, which occupies cores that other processes could use,
+and the wait lasts as long as the other thread is preempted. Single-threaded processes synchronize only once
+per step. Each training run takes steps of the demo's model on random tokens; throughput is counted in a fixed
+interval after a warm-up of the same length for all. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations

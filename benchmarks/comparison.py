@@ -1,7 +1,6 @@
-"""New music held against what the composer goes on with, measure by measure, as tables.
+"""Tables that compare generated continuations with the real continuations, measure by measure.
 
-Beside it stands another passage of the same piece: the noise floor, for a real passage is not its neighbor
-either.
+The noise floor is another passage of the same piece, since real passages differ from each other, too.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Do musical wishes and targets move the music the way they ask?
+"""Do the musical controls and targets have the intended effect?
 
     python -m benchmarks.controls                          the model of data/
     python -m benchmarks.controls --model pretrained --model /a/model/with/conditions
 
-Each of a number of prompts (passages of the test and train splits) is continued with one seed as it is, and
-with each wish up and down: by pulls on the logits, or by the condition where the model has it. Counted is in
-how many pieces the measure with the wish up is above that with the wish down; for the key, in how many the
-share of its notes is not below that without. A model with conditions is also asked for values: what was asked
-stands beside what came, and beside the share of pieces that come within 25% of it.
+Prompts (passages of the test and train splits) are continued with one seed without controls, and with each
+control up and down: by a bias on the logits, or by the condition if the model has it. The result is the
+fraction of pieces whose measure is higher with the control up than down; for the key, the fraction in which
+the proportion of notes in the key does not decrease. For models with conditions, target values are compared
+with the measured values, and with the fraction of pieces within 25% of the target.
 """
 
 from __future__ import annotations

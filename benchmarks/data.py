@@ -1,13 +1,13 @@
-"""Do the shards feed the trainer, and how fast does music become tokens?
+"""Is data loading fast enough for training, and how fast is tokenization?
 
-A synthetic corpus goes through the library into shards in a temporary folder. Then: plain slices of the
-memory-mapped file, training windows as the trainer draws them (without and with the variations in pitch and
-loudness), and the same just after a training step, when nothing of them is left in the processor's caches;
-the share is that of the training step of the model in params.yaml, the smallest that anyone trains.
+A synthetic corpus is encoded into shards in a temporary folder. The first table measures plain slices of the
+memory-mapped file, training windows as the trainer samples them (with and without augmentation), and the same
+directly after a training step, with cold processor caches; the fraction is relative to the training step of
+the small model in params.yaml.
 
-Second, to ids from music in memory and from MIDI files: miditok's own loop with the same vocabulary, which
-takes no notice of the pedal, ours without it, too, and ours with the pedal's effect on the notes (the
-default). Always on the CPU, whatever the device.
+The second table measures tokenization of music in memory and of MIDI files: miditok's own loop with the same
+vocabulary, which ignores the pedal; ours without the pedal; and ours with the pedal applied to the notes (the
+default). Always on the CPU.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""How fast does music come, token by token, and what does it cost to remember?
+"""How fast is decoding, and how much memory does the cache need?
 
-One new token after 128, 1,024 and 8,192 tokens, greedy: ours with its constant-size state, one sequence and
-eight side by side; ours and the plain reference path without a state, which read everything again; and GPT-2
-of as many parameters with the two caches that transformers has, the one it takes by default and the static
-one. The floor is the bytes that one token cannot be had without reading (every weight once, for all sequences
-together, and what each sequence remembers) at the best rate at which large matrices are read, measured
-between the tokens. `Its matrices alone` are the model's own linear layers with nothing between them, which
-narrow matrices make slower than the floor.
+Measures one greedily decoded token after 128, 1,024 and 8,192 tokens: our model with its constant-size cache,
+for one sequence and a batch of eight; our model and the reference model without a cache, which recompute the
+whole sequence; and GPT-2 with as many parameters, with the dynamic and the static cache of transformers. The
+floor is the number of bytes that must be read per token (every weight once per batch, and the cache of each
+sequence) at the best rate of reading large matrices, measured between the tokens. `Its matrices alone` are
+the linear layers of the model without anything else; narrow matrices make them slower than the floor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can go on from a history token by token, what it remembers, and how far memory grows meanwhile."""
+"""Decoders for the benchmark: models with and without cache, their cache sizes and peak memory."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""How well velocities and lengths are put back that were taken out of test pieces.
+"""How accurately does the model reconstruct the velocities and note lengths of test pieces?
 
     python -m benchmarks.express
 
-Each piece of the test split keeps its onsets and pitches. The model goes through it as `coma-gen express`
-does, given its own earlier values, several times; the mean of what it drew is held against the truth.
-The same given the true lengths, as `--keep-lengths` has it.
-Given the true past it is asked for the median of each distribution. Beside it stand the best constant
-(the mean of the train split: of velocities, and of the logarithms of lengths) and the bigram of the train
-split (the median of what followed the pitch, and of what followed the velocity that it chose itself).
+Onsets and pitches of each test piece are given. The model samples velocities and lengths autoregressively, as
+in `coma-gen express`, several times; the mean of the samples is compared with the truth. A second run also
+gives the true lengths, as with `--keep-lengths`. With teacher forcing, the median of each distribution is
+used. Baselines are the best constant (means over the train split of velocities and of log lengths) and a
+bigram model of the train split (median velocity given the pitch, and median length given that velocity).
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""How long does music take from the shell and from the page, and what do four variants cost in one batch?
+"""How long does generation take from the shell and from the page, and what do four variants in a batch cost?
 
     git worktree add ../before d1d9a7c
     python -m benchmarks.first_note --before ../before
 
-The commands of two builds take turns, each in a process of its own on one thread, with the pretrained model
-and the waltz of `coma-gen play` as the prompt. A time is processor time of the whole process (user and
-system), as other programs change the clock on the wall much more; that stands beside it. The median of the
-rounds counts, each with another seed. Sampling alone is what 30 s of music take beyond 1 s of it, without
-sound.
+The commands of two builds alternate, each in a single-threaded process, with the pretrained model and the
+waltz of `coma-gen play` as the prompt. The main figure is CPU time of the whole process (user and system),
+which depends less on other load than wall time, which is also given. Each figure is the median over rounds
+with different seeds. "Sampling alone" is the difference between 30 s and 1 s of music, without audio.
 
-From the page: the server is asked for four variants of 30 s, over HTTP as the page does it, and the time
-until the first event with new notes counts.
+From the page: four variants of 30 s are requested over HTTP, as the page does, and the time to the first
+event with new notes is measured.
 """
 
 from __future__ import annotations

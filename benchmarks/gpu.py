@@ -1,13 +1,13 @@
-"""Does a GPU compute what a CPU does, and how fast? For the first minutes on a machine that has one.
+"""Does a GPU compute the same as a CPU, and how fast? A quick check of a machine with a GPU.
 
     python -m benchmarks.gpu smoke      device against CPU, compiled against plain, resumed, bit by bit
     python -m benchmarks.gpu speed      a training step in each mode, beside other packages; tokens decoded
     DEV=cpu python -m benchmarks.gpu smoke --small      the same on a CPU, at a size that means nothing
 
-The size is that of presets/maestro.yaml, 16 x 2048 tokens. The other packages' models have as many parameters
-within one percent, and are compiled alike. Share of peak: the arithmetic of benchmarks/sizes.py at the best
-rate of products of large bfloat16 matrices, measured here. It needs PyYAML, pydantic, numpy, safetensors,
-filelock and tqdm beside torch.
+The size is that of presets/maestro.yaml, 16 x 2048 tokens. The models of other packages have as many
+parameters within one percent, and are compiled in the same way. Share of peak: the arithmetic of
+benchmarks/sizes.py relative to the best rate of large bfloat16 matrix products, measured here. Needs PyYAML,
+pydantic, numpy, safetensors, filelock and tqdm besides torch.
 """
 
 from __future__ import annotations

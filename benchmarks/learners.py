@@ -1,4 +1,4 @@
-"""Models in training: ours in every mode, the plain reference path, and other packages' transformers."""
+"""Models for training benchmarks: ours in every mode, the reference, and transformers of other packages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the machine can do at most: its rate in large matrix products and in reading large matrices.
+"""The peak rates of the machine in matrix products and in reading large matrices.
 
-A floor is work divided by such a rate, measured in the same run as what it stands beside. Shapes of several
-kinds are tried, and the best counts: no model can be faster than that.
+A lower bound on time ("floor") is the amount of work divided by such a rate, measured in the same run as the
+model. The best rate over several shapes is used, so that no model can be faster than the floor.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch.nn import functional as F
 from benchmarks.timing import Timing, Variant
 
 PRODUCTS_FLOPS = 2e10
-"""About how much arithmetic one measurement of a product holds."""
+"""Approximate number of operations in one measurement of a product."""
 MATRIX_SIDES = (1024, 2048, 4096)
 """Sides of the matrices whose reading is measured."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A variant whose work is known.
+    """A variant whose amount of work is known.
 
     Attributes:
-        variant: what to time.
-        work: operations or bytes of one run.
+        variant: The variant to time.
+        work: Operations or bytes per run.
     """
 
     variant: Variant

@@ -1,9 +1,9 @@
-"""Do the data stages cost the same for each file, however many there are, and stay small in memory?
+"""Do the data stages scale linearly with the number of files, in constant memory?
 
-Short synthetic performances go, as somebody's own folder, through download, split, fit_tokenizer and shard,
-the same shards in parts on datatrove, their opening for training, and `dvc add`: at several counts, each
-stage in a fresh process. At the largest count the parts are killed half-way, gone on with, and held against
-the stage's. What is said of 1M files lies on a straight line through what was measured, no more. Linux only:
+Short synthetic performances, imported as a folder, pass through download, split, fit_tokenizer and shard,
+sharding in parts with datatrove, opening the shards for training, and `dvc add`: for several numbers of
+files, each stage in a fresh process. At the largest number, sharding in parts is killed half-way, resumed,
+and its result compared with that of the stage. Figures for 1M files are linear extrapolations. Linux only:
 memory is read from /proc.
 """
 

@@ -1,8 +1,8 @@
-"""How much memory does a training step need, beside the plain reference path and plain transformers?
+"""How much memory does a training step need, compared with the reference model and plain transformers?
 
-Each model takes two steps in a process of its own. What is told is the largest resident memory of that
-process less what it had before the model was built: weights, gradients, the optimizer's state, and what the
-backward pass remembers. Linux is asked, by /proc; a GPU's allocator has figures of its own.
+Each model takes two steps in a separate process. The result is the peak resident memory of that process minus
+its memory before the model was built: weights, gradients, optimizer state and saved activations. Linux only,
+from /proc; CPU only, since GPU memory is managed by the allocator of torch.
 """
 
 from __future__ import annotations

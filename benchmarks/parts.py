@@ -1,11 +1,11 @@
-"""Where does a training step go? Each part alone, forward and backward, ours beside the plain way.
+"""Where is the time of a training step spent? Each part alone, forward and backward, ours and the reference.
 
-A part is measured on the activations' shapes of a whole step, in float32. Its share is what all of its kind
-take (so many a step) of the whole step of the same model, measured in the same run; what is left over is
-copies and sums between the parts. `attention alone` begins at queries, keys and values and includes their
-positions; `full causal` is torch's fused attention over everything before, without positions, which is what
-a plain transformer pays. The plain way is that of reference.py, and of AdamW what torch does unasked (the
-whole steps both have the fused one).
+Parts are measured in float32 with the activation shapes of a whole step. The share of a part is the time of
+all its instances relative to the whole step of the same model, measured in the same run; the remainder is
+copies and sums between parts. `attention alone` starts from queries, keys and values and includes positions;
+`full causal` is torch's fused attention over the whole context without positions, as in a plain transformer.
+The reference is reference.py, and for AdamW the default implementation of torch (the whole steps of both use
+the fused one).
 """
 
 from __future__ import annotations

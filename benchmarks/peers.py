@@ -1,7 +1,6 @@
-"""What others train and decode with: plain transformers of as many parameters, from their own packages.
+"""Peers: plain transformers of other packages with as many parameters.
 
-A package that is not installed gives a reason instead of a model, so that the table says what is missing.
-`make bench` installs them.
+For a package that is not installed, the table shows the reason. `make bench` installs them.
 """
 
 from __future__ import annotations

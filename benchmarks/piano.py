@@ -1,13 +1,13 @@
-"""How the built-in piano sounds beside SoundFonts: spectrum, attack and decay of the same notes.
+"""Compares the built-in piano with SoundFonts: spectrum, attack and decay of the same notes.
 
     python -m benchmarks.piano TimGM6mb.sf2 FluidR3_GM.sf2 --picture docs/pictures/piano.png
 
-Every piano plays each note alone, held for three seconds, in its room; SoundFonts are played as
-`coma-gen render --soundfont` does it, which needs FluidSynth. The numbers:
+Every piano plays single notes of three seconds, with reverb; SoundFonts are rendered as by
+`coma-gen render --soundfont`, which needs FluidSynth. The figures:
 
-    attack      ms from 10% to 50% of the largest value of the envelope
-    decay       dB a second, of the half second after the peak, and from 1 to 2.5 s after the onset
-    brightness  the centroid of the power spectrum of the first 0.4 s, in multiples of the fundamental
+    attack      ms from 10% to 50% of the maximum of the envelope
+    decay       dB per second, in the half second after the peak, and from 1 to 2.5 s after the onset
+    brightness  centroid of the power spectrum of the first 0.4 s, in multiples of the fundamental
 """
 
 from __future__ import annotations

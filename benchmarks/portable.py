@@ -1,12 +1,12 @@
-"""Do the processors of two makers compute the same bits, and what does that cost?
+"""Are results bit-identical on processors of different vendors, and what does that cost?
 
-    python -m benchmarks.portable      the demo's model, products by MKL and as the pipeline takes them
+    python -m benchmarks.portable      the demo's model, with MKL and with the portable kernels
 
 With the pinned instruction set (`coma_gen.core.seeding`) and one thread, everything that torch computes here
-has the same bits on Intel and AMD, except what it leaves to MKL, which chooses its code by the maker of the
-processor (`coma_gen.model.portable`). The model takes a few steps; then it scores tokens by chunks, and reads
-some one by one, as decoding does. The digests of its weights and of both kinds of logits must be `DIGESTS` on
-every x86-64 processor with AVX2; with MKL they are not.
+is bit-identical on Intel and AMD, except for calls of MKL, which selects its code path by vendor
+(`coma_gen.model.portable`). The model takes a few training steps, then scores tokens in chunks, and decodes
+some one by one. The digests of its weights and of both kinds of logits must equal `DIGESTS` on every x86-64
+processor with AVX2; with MKL they do not.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The plain reference path: the same function as `Conformer`, built from a framework's usual parts.
+"""The reference model: the same function as `Conformer`, built from standard components.
 
-This is how one writes the model down from its description, with no thought of speed, and what ours is
-measured against:
+A straightforward implementation, not optimized for speed, as a baseline for the benchmarks:
 
-- local attention in buckets: queries in blocks of w tokens, each of which attends to 2w keys, its own block
-  and the one before, half of which are masked;
-- a projection for each window size, one attention after the other;
+- bucketed local attention: queries in blocks of w tokens attend to 2w keys, those of their own block and the
+  previous one, half of which are masked;
+- a separate projection and attention for each window size;
 - hyper-connections as einsums, differentiated by autograd;
 - `nn.Conv1d` on (batch, channel, token), pointwise and depthwise.
 
@@ -14,8 +13,8 @@ measured against:
     queries 3 4 5                   0 1 2  3 4 5
     queries 6 7 -                   3 4 5  6 7 -
 
-It is written for the configuration that is measured: xPos positions, normalized queries and keys, several
-window sizes and streams, a conformer's branches, no global layers, no dropout, no state.
+It supports only the measured configuration: xPos positions, normalized queries and keys, several window sizes
+and streams, conformer blocks; no global layers, dropout or cache.
 
 Shapes: B batch, T tokens, D dim, S streams, H heads, d head dim, w window, N buckets, C channels, K kernel.
 """

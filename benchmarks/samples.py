@@ -1,11 +1,11 @@
-"""Makes docs/samples.md and what it plays again: for each new pretrained model.
+"""Regenerates docs/samples.md and its audio for a new pretrained model.
 
     python -m benchmarks.samples                    what `make samples` runs; needs MAESTRO's shards in data/
     python -m benchmarks.samples --prompts 0        without the tables, which take some minutes
 
-Eight beginnings of the test split, evenly over it, are continued with one seed. Nothing is selected. Each
-becomes a picture in docs/samples/, a sound without the prompt, and some lines of figures beside those of the
-real continuation. The tables are those of `benchmarks.continuations`.
+Eight prompts, evenly spaced over the test split, are continued with one seed, without selection. For each,
+the page has a piano roll, audio without the prompt, and figures next to those of the real continuation. The
+tables are those of `benchmarks.continuations`.
 """
 
 from __future__ import annotations

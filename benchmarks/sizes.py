@@ -1,4 +1,4 @@
-"""The shapes that are measured, and what a training step of them costs in arithmetic alone.
+"""The model sizes that are measured, and the number of floating-point operations of a training step.
 
 Shapes: B batch, T tokens, D dim, G window sizes, H heads, d head dim, V vocabulary.
 """
@@ -15,22 +15,22 @@ from coma_gen.config.schema import ModelParams, TrainParams
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 FORWARD_AND_BACKWARD = 3
-"""A product of matrices costs one like it forward, and two backward: for either factor's gradient."""
+"""A matrix product needs one product in the forward pass and two in the backward pass, one per factor."""
 FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Size:
-    """A shape of ours, and the depth at which a plain transformer of the same width has as many parameters.
+    """A model size, and the depth of a plain transformer of equal width with as many parameters.
 
     Attributes:
-        name: what it is called in tables.
-        model: our shape.
+        name: Name in the tables.
+        model: Our model shape.
         vocab_size: V.
         batch: B of a training step.
         tokens: T of a training step.
-        peer_layers: layers of a plain transformer of the same width.
-        peer_ff_mults: peer -> width of its feed-forward / D.
+        peer_layers: Number of layers of a plain transformer of the same width.
+        peer_ff_mults: Peer -> width of its feed-forward layer / D.
     """
 
     name: str

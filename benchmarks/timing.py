@@ -1,9 +1,8 @@
-"""Timings that can be compared: variants take turns in one process, and medians of their times are set side
-by side.
+"""Comparable timings: variants alternate in one process, and the medians of their times are compared.
 
-On a CPU a time is processor time of one thread, so that what else the machine does changes it less than the
-clock on the wall; on a CUDA device it is the time between two events. Each variant is warmed up before the
-first round, and every other round runs backwards, so that a machine that slows down slows all of them down.
+On a CPU, time is CPU time of the process, which depends less on other load than wall time; on a CUDA device,
+it is the time between two events. Each variant is warmed up, and every other round runs in reverse order, so
+that a machine that slows down affects all variants equally.
 
     round 1   A B C        median of each, spread = (slowest - fastest) / median
     round 2   C B A
@@ -35,11 +34,11 @@ WARM_UP_ROUNDS = {"cpu": 1, "cuda": 3}
 
 @dataclass(frozen=True)
 class Settings:
-    """What a person asked for on the command line.
+    """Command-line settings.
 
     Attributes:
-        device: where the models run.
-        short: fewer rounds, and the smaller of the sizes where there are several.
+        device: Device of the models.
+        short: Whether to run fewer rounds, and only the smaller size.
     """
 
     device: torch.device
@@ -47,12 +46,12 @@ class Settings:
 
 
 def parse_settings(module: str, description: str, arguments: Sequence[str] | None) -> Settings:
-    """Reads a script's command line and keeps the numeric libraries to one thread.
+    """Parses the command line of a script and limits numeric libraries to one thread.
 
     Args:
-        module: how the script is started, such as benchmarks.decode.
-        description: the script's docstring, which is its help.
-        arguments: what was typed; None for the command line.
+        module: Module name of the script, such as benchmarks.decode.
+        description: Docstring of the script, used as help text.
+        arguments: Arguments; None for those of the process.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
@@ -71,11 +70,11 @@ def parse_settings(module: str, description: str, arguments: Sequence[str] | Non
 
 @dataclass(frozen=True)
 class Variant:
-    """Something to time.
+    """A function to time.
 
     Attributes:
-        run: what is timed.
-        prepare: runs before each `run`, untimed.
+        run: The timed function.
+        prepare: Called before each `run`, untimed.
     """
 
     run: Callable[[], object]
@@ -84,7 +83,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Timing:
-    """The times of one variant, in seconds, one a round."""
+    """The times of one variant in seconds, one per round."""
 
     seconds: tuple[float, ...]
 
@@ -95,20 +94,20 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """How far the times lie apart: (slowest - fastest) / median."""
+        """Relative spread: (slowest - fastest) / median."""
         return (max(self.seconds) - min(self.seconds)) / self.median if self.median else 0.0
 
 
 def alternate(variants: Mapping[str, Variant], *, rounds: int, device: torch.device) -> dict[str, Timing]:
-    """Times variants in turn.
+    """Times variants alternately.
 
     Args:
-        variants: what to time, by name.
-        rounds: times each is run and measured.
-        device: where they run.
+        variants: Name -> variant.
+        rounds: Number of measurements of each variant.
+        device: Device of the variants.
 
     Returns:
-        The timing of each, in the order given.
+        Name -> timing, in the given order.
     """
     clock = _cuda_seconds if device.type == "cuda" else _cpu_seconds
     seconds: dict[str, list[float]] = {name: [] for name in variants}

@@ -1,12 +1,12 @@
-"""How long is one training step, beside the plain reference path and plain transformers of equal size?
+"""How long does a training step take, compared with the reference model and plain transformers of equal size?
 
-Every row is a whole step of the trainer on the same batch: zero_grad, forward, cross-entropy, backward,
-clipping, fused AdamW. `reference` computes the same function as ours (a test proves it) the plain way, see
-reference.py; the peers have as many parameters, within one percent. The floor is the arithmetic that cannot
-be left out (linear layers and true bands, forward and backward) at the best rate of matrix products that was
-measured between the steps. Ours in bf16 is beside the reference in float32. Compiled is what
-`train.compile: true` does; how long compiling takes, from an empty cache, stands below the table. (The short
-form does so for the larger size only.)
+Every row is a complete step of the trainer on the same batch: zero_grad, forward, cross-entropy, backward,
+clipping, fused AdamW. `reference` is a straightforward implementation of the same function (verified by a
+test), see reference.py; the number of parameters of the peers agrees within one percent. The floor is the
+minimum arithmetic (linear layers and exact attention bands, forward and backward) at the best rate of matrix
+products, measured between the steps. Our bf16 rows are compared with the float32 reference. "Compiled" is
+`train.compile: true`; the compile time from an empty cache is given below the table (in the short form, for
+the larger size only).
 """
 
 from __future__ import annotations

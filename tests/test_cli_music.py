@@ -83,7 +83,7 @@ def test_from_nothing_each_piece_has_picture_and_sound_and_can_be_repeated(
 ) -> None:
     assert ended("generate", "--model", model, *SHORT, "--num", 2, "--seed", 7) == 0
     told = capfd.readouterr().out
-    assert "generated/from-nothing/piece-02.mid: " in told and "--seed 7 makes them again" in told
+    assert "generated/from-nothing/piece-02.mid: " in told and "to reproduce them: --seed 7 (" in told
     assert "to hear and see them: generated/from-nothing/index.html\n" in told
     first = contents(cwd / "generated" / "from-nothing")
     names = {f"piece-{number:02d}.{ending}" for number in (1, 2) for ending in ("mid", "png", "flac")}
@@ -112,7 +112,7 @@ def test_each_try_has_a_seed_and_a_name_of_its_own(
     for folder, seed in (("generated/band", 11), ("generated/band-02", 12)):
         assert ended(*quick) == 0
         told = capfd.readouterr().out
-        assert f"{folder}/band-continued-01.mid: " in told and f"--seed {seed} makes them again" in told
+        assert f"{folder}/band-continued-01.mid: " in told and f"to reproduce them: --seed {seed} (" in told
         assert json.loads((cwd / folder / "settings.json").read_text())["settings"]["seed"] == seed
     one, other = (contents(cwd / "generated" / name) for name in ("band", "band-02"))
     assert one["band-continued-01.mid"] != other["band-continued-01.mid"]
@@ -187,7 +187,9 @@ def test_a_prompt_of_any_kind_is_continued_in_its_own_file(
 ) -> None:
     assert ended("generate", "band.mid", "--model", model, *SHORT, "--out", "new/er") == 0
     told = capfd.readouterr().out
-    assert "prompt: 4 notes" in told and "not heard by the model: 2 notes of drums (they stay there)" in told
+    assert (
+        "prompt: 4 notes" in told and "ignored by the model: 2 notes of drums (they stay in the file)" in told
+    )
     assert "1 notes outside of pitch 21 to 108" in told
     before, after = (
         symusic.Score.from_midi((cwd / name).read_bytes())
@@ -320,7 +322,8 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "--num", "0"], "--num: must be 1 to 256"),
         (["generate", "--num", "1.5"], "invalid int value"),
         (["generate", "--seed", "-1"], "--seed: must be at least 0"),
-        (["generate", "--temperature", "-1"], "--temperature: must be between 0 and 100"),
+        (["generate", "--temperature", "-1"], "--temperature: must be between 0 and 5"),
+        (["generate", "--temperature", "5.1"], "--temperature: must be between 0 and 5"),
         (["generate", "--top-p", "1.5"], "--top-p: must be above 0 and at most 1"),
         (["generate", "--top-k", "0"], "--top-k: must be at least 1"),
         (["generate", "--min-p", "7"], "--min-p: must be between 0 and 1"),
@@ -340,7 +343,7 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["generate", "band.mid", "--from", "5:00"], "--from: must be before the file's end, got 300 s of "),
         (["generate", "band.mid", "--prompt", "band.mid"], "--prompt: must not be given beside another file"),
         (["generate", "--device", "toaster"], "invalid choice: 'toaster'"),
-        (["generate", "--shout"], "there is no --shout in coma-gen generate"),
+        (["generate", "--shout"], "coma-gen generate does not accept --shout"),
         (["generate", "--best-of", "5"], "--best-of: is for a prompt only"),
         (["generate", "band.mid", "--num", "4", "--best-of", "3"], "--best-of: must be num (4) to 256"),
         (["generate", "--truncate", "notes"], "--truncate: must be some of bar, position"),
@@ -356,7 +359,7 @@ def test_what_is_no_music_is_refused_in_one_line(
         (["render"], "the following arguments are required: file"),
         (["render", "band.mid", "--audio", "aiff"], "invalid choice: 'aiff'"),
         (["render", "band.mid", "--out", "text.mid"], "--out: must be a folder"),
-        (["inspect", "band.mid"], "outside of a coma-gen checkout must be given"),
+        (["inspect", "band.mid"], "must be given outside of a coma-gen checkout"),
         (["inspect", "band.mid", "--tokens", "-1"], "--tokens: must be 0 to"),
         (["inspect", "band.mid", "--model", "folder.mid"], "must be a folder of kind 'tokenizer'"),
     ],
@@ -558,14 +561,14 @@ def test_express_writes_beside_the_file_under_the_next_free_name(
     for name in ("band-expressed.mid", "band-expressed-02.mid"):
         assert ended("express", "band.mid", "--model", model, "--seed", 4) == 0
         told = capfd.readouterr().out
-        assert f"{name}: 4 notes\n" in told and "--seed 4 makes it again" in told
-        assert "as it was: 1 notes of pitches that the model does not know" in told
+        assert f"{name}: 4 notes\n" in told and "to reproduce it: --seed 4\n" in told
+        assert "unchanged: 1 notes outside of the model's pitch range" in told
     first = (cwd / "band-expressed.mid").read_bytes()
     assert first == (cwd / "band-expressed-02.mid").read_bytes() != (cwd / "band.mid").read_bytes()
     for words, told in (
         (["text.mid"], "text.mid: must be a MIDI file"),
         (["band.mid", "--seed", "-1"], "--seed: must be at least 0"),
-        (["band.mid", "--temperature", "-1"], "--temperature: must be between 0 and 100"),
+        (["band.mid", "--temperature", "-1"], "--temperature: must be between 0 and 5"),
         (["band.mid", "--out", "text.mid"], "--out: must be a folder"),
     ):
         before = set(cwd.iterdir())

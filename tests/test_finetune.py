@@ -56,8 +56,8 @@ def test_what_cannot_be_gone_on_from_is_refused_before_anything_runs(
         (("nowhere",), "nowhere: must be a folder of MIDI files, got nothing there"),
         (("file",), "file: must be a folder of MIDI files, got a file"),
         (("songs",), "must be a model's folder"),
-        (("songs", "--model", str(pairs)), "--model: must be a model without byte pairs"),
-        (("songs", "--model", str(other)), "params.yaml: tokenizer: must make the tokens"),
+        (("songs", "--model", str(pairs)), "--model: must be a model without byte-pair encoding"),
+        (("songs", "--model", str(other)), "params.yaml: tokenizer: must match the model's tokenizer"),
     ):
         with pytest.raises(SystemExit, match=reason):
             main(["finetune", *words])
@@ -74,7 +74,7 @@ def test_what_could_not_be_read_is_told_with_its_reason(checkout: Path) -> None:
     (checkout / "metrics").mkdir()
     found = {"performances": 1, "reasons": {"must be whole": 1}, "files": ["a.mid: must be whole, got half"]}
     (checkout / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))
-    told = ["left out, as they cannot be read: 1 files", "  a.mid: must be whole, got half"]
+    told = ["skipped 1 unreadable files:", "  a.mid: must be whole, got half"]
     assert list(unreadable_files(Workspace.here(checkout))) == told
     found["files"] = []
     (checkout / "metrics" / "split.json").write_text(json.dumps({"unreadable": found}))

@@ -111,7 +111,7 @@ class TestMistyped:
         set_params(another, {"train": {"learning_rate": "fast"}})
         status, output = attempt(another, *DVC, "repro", "--single-item", "train")
         assert status != 0 and "train.learning_rate" in output
-        assert "`dvc checkout` and `git restore metrics` bring it back" in output
+        assert "run `dvc checkout` and `git restore metrics`" in output
         run(another, "git", "restore", "params.yaml", "metrics")
         dvc(another, "checkout")
         assert digests(another) == results

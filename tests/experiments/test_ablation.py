@@ -188,7 +188,7 @@ def test_all_that_is_wrong_with_any_cell_is_said_at_once(checkout: Path) -> None
         ("[3, 4]", "[]", "seeds: must be whole numbers"),
         ("[3, 4]", "[true]", "seeds: must be whole numbers"),
         ("{train: {warmup_steps: 5}}", "[]", "base: must map section names"),
-        ("  wide:", "  Wide one:", "Wide one: must be called in small letters"),
+        ("  wide:", "  Wide one:", "Wide one: must be named with lower-case letters"),
         ("why: twice as wide, ", "", "wide: must say why it is there"),
         ("model: {dim: 256}", "model: 256", "wide: must map section names"),
         ("steps: 30", "seed: 30", r"wide: train\.seed: must not be set"),

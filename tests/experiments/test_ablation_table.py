@@ -72,7 +72,7 @@ def test_another_treatment_of_the_pedal_is_not_ranked(small: Ablation, result: R
     table = rows(small, {"small-base-3": result(3), "small-wide-3": result(3, (1.0, 3.0))}, {})
     assert table[1].difference is None and not table[1].is_comparable
     text = markdown(small, table)
-    assert "| 11.00 | 11.25 | other music |" in text and "bits do not rank it" in text
+    assert "| 11.00 | 11.25 | other music |" in text and "bits per note are not comparable" in text
 
 
 def test_a_cell_that_shares_no_seed_with_the_reference_has_no_difference(

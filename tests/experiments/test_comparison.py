@@ -56,7 +56,7 @@ def test_it_says_what_differs_how_sure_it_is_and_all_figures(page: str) -> None:
     rows = rows_of(page)
     assert ["train.learning_rate", "0.004", "0.5"] in rows
     assert [row[:3] for row in rows if row[0] == "bits"] == [["bits", "20", "23"]]
-    assert "slower costs +3.00 [+0.00, +4.50] bits per note against HEAD" in page
+    assert "slower differs by +3.00 [+0.00, +4.50] bits per note from HEAD" in page
     assert "contains 0" in page
 
 

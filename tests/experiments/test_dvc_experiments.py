@@ -214,10 +214,10 @@ def test_queue_skips_what_is_there_and_what_waits(
     assert ended.value.code == 0
     said = capsys.readouterr().out
     for line in (
-        "small-base-3: waits already",
-        "small-wide-3: waits already",
+        "small-base-3: already queued",
+        "small-wide-3: already queued",
         "small-base-4: queued",
-        "small-wide-4: is there",
+        "small-wide-4: already done",
         "1 queued, 3 skipped",
     ):
         assert line in said

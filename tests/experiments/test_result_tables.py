@@ -204,7 +204,7 @@ STALE = Made(dear=3.0).stages() | {
             "plain: metrics/evaluate.json: must be what dvc.lock has",
         ),
         (Made(titles=("b", "c")), "plain: must be scored on the same test performances as ours"),
-        (Made(seconds=60.0), "plain: samples: must be held against the same music"),
+        (Made(seconds=60.0), "plain: samples: must be compared with the same number"),
     ],
 )
 def test_what_does_not_fit_is_refused(made: Made, words: str) -> None:

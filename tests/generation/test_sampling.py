@@ -14,7 +14,7 @@ from coma_gen.tokenizer.vocabulary import Vocabulary
 LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1]))
 choices = st.builds(
     SamplingParams,
-    temperature=st.one_of(st.just(0.0), st.floats(1e-3, 10)),
+    temperature=st.one_of(st.just(0.0), st.floats(1e-3, 5)),
     top_k=st.one_of(st.none(), st.integers(1, 12)),
     top_p=st.one_of(st.none(), st.floats(1e-6, 1)),
     min_p=st.one_of(st.none(), st.floats(0, 1)),

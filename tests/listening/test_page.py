@@ -17,7 +17,7 @@ from chromium import PATIENCE, VARIABLE, Browser, Page, browser, find_browser
 from coma_gen.listening.answer_key import ANSWERS, AnswerKey
 from coma_gen.listening.scores import read_answers
 from coma_gen.midi.notes import Notes
-from coma_gen.report.listening_page import hear_trial, listening_page
+from coma_gen.report.listening_page import listening_page, render_trial
 
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(
@@ -45,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     trials = (("real", "model"), ("model", "real"), ("5-gram", "real"))
     sealed = AnswerKey(sources=("model", "real", "5-gram"), trials=trials, about={})
     prompt = Notes.of([0.0, 0.5], [0.5, 0.5], [60, 64], [70, 70])
-    played = [hear_trial(prompt, (chord(60), chord(64, 67)), seconds=2.0) for _ in trials]
+    played = [render_trial(prompt, (chord(60), chord(64, 67)), seconds=2.0) for _ in trials]
     text = listening_page(played, sealed=sealed.text, digest=sealed.digest, kind=ANSWERS)
     (folder / "page.html").write_text(text, encoding="utf-8")
     with browser(str(PROGRAM), folder) as opened:
@@ -87,7 +87,7 @@ def test_from_the_first_key_to_the_score(site: Site, page: Page, tmp_path: Path)
     assert page.value(f"{SHOWN}.id") == "done"
     page.click(f"{SHOWN}.querySelector('.back')")
     pressed = f"{SHOWN}.querySelector('[aria-pressed=true]').textContent"
-    assert page.value(pressed).strip().endswith("B, rather")
+    assert page.value(pressed).strip().endswith("Rather B")
     page.press("2")
     site.browser.save_into(tmp_path)
     page.click("document.querySelector('#save')")

@@ -154,7 +154,7 @@ def test_what_is_beyond_the_limits_is_refused_by_name(
 def test_pieces_are_those_of_the_library_to_the_byte_and_come_while_they_are_made(
     client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_module, "BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress_module, "REPORT_SECONDS", 0.0)
     asked = {"seconds": 3.0, "num": 2, "seed": 5, "temperature": 0.9}
     answers = events(client, midi=TEXT, name="scale.mid", **asked)
     pieces = answers[-1]["pieces"]
@@ -182,7 +182,7 @@ def test_pieces_are_those_of_the_library_to_the_byte_and_come_while_they_are_mad
 def test_touches_are_those_of_the_library_to_the_byte_and_come_while_they_are_played(
     client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_module, "BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress_module, "REPORT_SECONDS", 0.0)
     asked = {"num": 2, "seed": 5, "temperature": 0.9, "timing": 45, "keep_lengths": True}
     answers = events(client, "/express", midi=TEXT, name="scale.mid", **asked)
     made = [base64.b64decode(piece["midi"]) for piece in answers[-1]["pieces"]]
@@ -282,7 +282,7 @@ def test_sound_is_not_made_of_hours(client: TestClient) -> None:
     answer = client.post("/sound", json={"midi": base64.b64encode(long).decode(), "name": "long.mid"})
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(
-        "long.mid: must last at most 1,800 s to be heard here, got 3,001"
+        "long.mid: must last at most 1,800 s to be played here, got 3,001"
     )
 
 
@@ -317,7 +317,7 @@ def test_a_client_that_leaves_ends_its_work(studio: Studio, monkeypatch: pytest.
         return made
 
     monkeypatch.setattr(studio_module, "generate_request", followed)
-    monkeypatch.setattr(progress_module, "BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress_module, "REPORT_SECONDS", 0.0)
     body = json.dumps({"midi": TEXT, "seconds": 20, "num": 3}).encode()
 
     async def run() -> None:

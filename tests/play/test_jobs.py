@@ -101,7 +101,7 @@ def test_too_many_are_refused() -> None:
     async def run() -> None:
         queue = JobQueue(most=1, name="test")
         queued = [queue.add(slow), queue.add(slow)]
-        with pytest.raises(UserError, match="at most 1 may wait for their turn"):
+        with pytest.raises(UserError, match="at most 1 requests may wait"):
             queue.add(slow)
         free.set()
         for job in queued:
@@ -117,7 +117,7 @@ def test_too_many_are_refused() -> None:
     [
         (UserError(Fault("my.mid", "must be music", "noise")), "my.mid: must be music, got noise"),
         (MemoryError("no more"), "the piece: must find enough memory, got no more. Ask for fewer seconds"),
-        (ValueError("secret"), "the server failed; what it wrote on its terminal says why"),
+        (ValueError("secret"), "internal error; see the terminal of the server"),
     ],
 )
 def test_what_goes_wrong_is_said(error: Exception, told: str) -> None:

@@ -159,7 +159,7 @@ def test_a_file_is_played_with_expression(site: Site, page: Page, tmp_path: Path
     site.browser.save_into(tmp_path)
     choose(page, "chorale")
     page.click(element("input[name=mode]", 1))
-    assert text(page, "#go") == "Add expression" and text(page, "#hint").startswith("Every pitch stays.")
+    assert text(page, "#go") == "Add expression" and text(page, "#hint").startswith("All pitches stay.")
     assert page.value("[...document.querySelectorAll('.of-continue')].every((part) => part.hidden)")
     set_value(page, "timing", 50)
     page.value("$('lengths').value = 'keep'")
@@ -170,7 +170,7 @@ def test_a_file_is_played_with_expression(site: Site, page: Page, tmp_path: Path
     wait_for_variants(page, 2)
     assert (
         text(page, ".take .about")
-        == "with expression · as it learned · up to 50 ms early or late · lengths as written · seed 3"
+        == "with expression · normal predictability · up to 50 ms early or late · lengths as written · seed 3"
     )
     assert page.value(f"{PLAYERS}.map((audio) => audio.currentTime)") == [0, 0]
     page.click(element(".midi"))
@@ -208,7 +208,7 @@ def test_wishes_are_asked_for_in_words(site: Site, page: Page, tmp_path: Path) -
     page.value("$('key').value = 'F# minor'")
     ask(page, num=1, seconds=5, seed=2)
     wait_for_variants(page, 1)
-    told = "5 s · as it learned · sparser · a little louder · very much higher · in F# minor · seed 2"
+    told = "5 s · normal predictability · sparser · a little louder · very much higher · in F# minor · seed 2"
     assert text(page, ".take .about") == told
     command = text(page, ".command code")
     wishes = "--density -1 --loudness 0.5 --register 2 --key 'F# minor'"
@@ -250,7 +250,7 @@ def test_another_temperature_is_another_take(page: Page) -> None:
     page.click("$('nothing')")
     page.wait("!$('work').hidden")
     for number, (temperature, told) in enumerate(
-        [("1", "as it learned"), ("0.8", "much more predictable")], 1
+        [("1", "normal predictability"), ("0.8", "much more predictable")], 1
     ):
         set_value(page, "temperature", temperature)
         assert text(page, "#temperature-text") == told
@@ -283,7 +283,7 @@ def test_two_at_once_and_who_leaves_makes_room(site: Site, page: Page) -> None:
     other.wait("document.querySelector('.take progress')?.value > 0")
     choose(page, "prelude")
     ask(page, num=1, seconds=5, seed=2)
-    page.wait("document.querySelector('.reached')?.textContent === 'One is before you'")
+    page.wait("document.querySelector('.reached')?.textContent === 'Position in the queue: 1'")
     other.close()
     wait_for_variants(page, 1)
 

@@ -56,7 +56,7 @@ def test_a_press_leads_to_the_time_that_is_drawn_there(
     assert all(pixels["low"] <= pitch <= pixels["high"] for pitch in pitches)
     assert pixels["total"] <= 12 * (133 * 2 + 28) + 16 or roll["lines"] < 5
     second = share * seconds
-    point = call("placeOf", roll, second)
+    point = call("positionOf", roll, second)
     assert 0 < point["x"] < 1 and 0 < point["y"] < 1
     found = call("secondsAt", roll, point["x"], point["y"] + roll["height"] / 2)
     assert found == pytest.approx(second, abs=1e-6 * max(1.0, seconds))

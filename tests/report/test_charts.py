@@ -74,7 +74,7 @@ def test_contexts_double_from_left_to_right() -> None:
     assert across[3] - across[0] == pytest.approx(10 * (across[1] - across[0]), rel=0.02)
     heights = [float(point.split(",")[1]) for point in lines["made"]]
     assert heights == sorted(heights)
-    assert {"carried", "windowed", "tokens before", "1", "1,024"} <= set(texts(root))
+    assert {"carried", "windowed", "context tokens", "1", "1,024"} <= set(texts(root))
 
 
 def test_composers_are_in_proportion_and_in_order() -> None:

@@ -138,20 +138,25 @@ def test_the_figures_are_there(built: tuple[Path, str, Page]) -> None:
         "tags.`digest.model` = 'c0ffee'",
         "a/b & c.midi",
     )
-    wanted += ("Frédéric Chopin, Étude, Op. 10", "22.75", "2 performances", "tokens before")
+    wanted += ("Frédéric Chopin, Étude, Op. 10", "22.75", "2 performances", "context tokens")
     wanted += (
         "0.73 (5%: 0.48)",
         "0.43 (95%: 0.96)",
         "3.125",
         "2 samples, 24 excerpts of train and 11 of test",
     )
-    wanted += ("So few samples say little.", "longest passage", "6.5", "onset error ms · rms")
-    wanted += ("Windows", "layer 2", "75%")
+    wanted += (
+        "With fewer than 20 samples, these figures are unreliable.",
+        "longest passage",
+        "6.5",
+        "onset error ms · rms",
+    )
+    wanted += ("Attention windows", "layer 2", "75%")
     wanted += ("Pitch", "3.77 bits/note", "CC BY-NC-SA", "continues 1.5 s", "evaluate.json")
     assert [piece for piece in wanted if piece not in text] == []
     assert "synthetic" not in text.lower()
     labels = page.values("aria-label")
-    assert any(label.startswith("Nats per token by tokens before: carried, 2:") for label in labels)
+    assert any(label.startswith("Nats per token by context tokens: carried, 2:") for label in labels)
 
 
 def test_anchors_lead_somewhere(built: tuple[Path, str, Page]) -> None:
@@ -173,11 +178,11 @@ def test_synthetic_numbers_say_so(
     assert "CC BY-NC-SA" not in page.text
     assert len(page.tags("figure")) == 6
     for caption in re.findall(r"[^.]*\b(?:corpus|split)\b[^.]*\.", page.text):
-        if "MLflow" not in caption and "dashes" not in caption:
+        if "MLflow" not in caption and "dashed lines" not in caption:
             assert "synthetic" in caption.lower()
     for label in page.values("aria-label"):
         if label.startswith(
-            ("Held-out", "The splits", "Training on", "What tokens", "The samples of", "What the generated")
+            ("Held-out", "The splits", "Training on", "Tokenizer round trip", "Samples of", "Generated music")
         ):
             assert "synthetic" in label
 

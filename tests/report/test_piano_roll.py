@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from coma_gen.midi.notes import Notes
-from coma_gen.report.layout import LEFT, MAX_SYSTEMS, PEDAL_GAP, PEDAL_HEIGHT, RIGHT, WIDTH, layout_of
+from coma_gen.report.layout import LEFT, MAX_SYSTEMS, PEDAL_GAP, PEDAL_HEIGHT, RIGHT, WIDTH, compute_layout
 from coma_gen.report.piano_roll import roll_png, write_roll
 from coma_gen.report.theme import DARK, LIGHT, Theme
 
@@ -30,7 +30,7 @@ def leans(color: np.ndarray) -> str:
 def test_notes_are_drawn_where_they_sound(theme: Theme, title: str | None) -> None:
     notes = Notes.of([0.5, 3.0, 6.0], [1.0, 2.0, 0.5], [60, 73, 45], [90, 100, 110])
     image = pixels(roll_png(notes, title=title, prompt_seconds=2.0, theme=theme))
-    layout = layout_of(notes, prompt_seconds=2.0, heading=title is not None)
+    layout = compute_layout(notes, prompt_seconds=2.0, heading=title is not None)
     for onset, duration, pitch, who in (
         (0.5, 1.0, 60, "given"),
         (3.0, 2.0, 73, "made"),
@@ -48,7 +48,7 @@ def test_the_last_note_of_the_prompt_is_the_prompts() -> None:
     """The splice is where it begins, rounded as JSON and ticks round."""
     notes = Notes.of([0.0, 7.9986712, 8.2], [0.5, 0.1, 0.5], [60, 62, 64], [90, 90, 90])
     image = pixels(roll_png(notes, title="t", prompt_seconds=7.99867))
-    layout = layout_of(notes, prompt_seconds=7.99867)
+    layout = compute_layout(notes, prompt_seconds=7.99867)
     found = []
     for seconds, pitch in ((0.2, 60), (8.04, 62), (8.4, 64)):
         x, y = layout.pixel(seconds, pitch)
@@ -58,12 +58,12 @@ def test_the_last_note_of_the_prompt_is_the_prompts() -> None:
 
 def test_the_picture_has_the_size_of_its_layout() -> None:
     notes = Notes.of([0.0], [1.0], [60], [64])
-    assert pixels(roll_png(notes, title="t")).shape == (layout_of(notes).height, WIDTH, 3)
+    assert pixels(roll_png(notes, title="t")).shape == (compute_layout(notes).height, WIDTH, 3)
 
 
 def test_louder_notes_are_deeper() -> None:
     notes = Notes.of([0.0, 2.0, 4.0], [1.0, 1.0, 1.0], [60, 60, 60], [30, 64, 100])
-    image, layout = pixels(roll_png(notes, title="t")), layout_of(notes)
+    image, layout = pixels(roll_png(notes, title="t")), compute_layout(notes)
     points = (layout.pixel(onset + 0.5, 60) for onset in (0, 2, 4))
     brightness = [image[y, x].sum() for x, y in points]
     assert brightness == sorted(brightness, reverse=True)
@@ -72,11 +72,11 @@ def test_louder_notes_are_deeper() -> None:
 
 def test_the_pedal_is_a_band_while_it_is_down() -> None:
     notes = Notes.of([0.0], [10.0], [60], [64], [(2.0, 4.0)])
-    image, layout = pixels(roll_png(notes, title="t")), layout_of(notes)
+    image, layout = pixels(roll_png(notes, title="t")), compute_layout(notes)
     y = layout.top(0) + layout.keys_height + PEDAL_GAP + PEDAL_HEIGHT // 2
     down, up = (image[y, int(layout.x(seconds, 0))].sum() for seconds in (3.1, 7.1))
     assert down < up - 60
-    assert not layout_of(Notes.of([0.0], [10.0], [60], [64])).pedal
+    assert not compute_layout(Notes.of([0.0], [10.0], [60], [64])).pedal
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_silence_and_single_notes(notes: Notes) -> None:
 def test_long_music_wraps_into_systems() -> None:
     index = np.arange(6_000)
     notes = Notes.of(index * 0.6, np.full(6_000, 0.5), 40 + index % 40, 30 + index % 90, [(0.0, 3_000.0)])
-    layout = layout_of(notes)
+    layout = compute_layout(notes)
     assert layout.systems == MAX_SYSTEMS
     assert layout.systems * layout.system_seconds >= notes.end
     image = pixels(roll_png(notes, title="An hour"))
@@ -106,7 +106,7 @@ def test_no_line_is_cut_where_its_band_ends(seconds: float, prompt_end: float) -
     notes = Notes.of(
         index * 1.0, np.full(len(index), 0.9), 21 + index % 88, 30 + index % 90, [(0.0, seconds)]
     )
-    image, layout = pixels(roll_png(notes, title="t", prompt_seconds=prompt_end)), layout_of(notes)
+    image, layout = pixels(roll_png(notes, title="t", prompt_seconds=prompt_end)), compute_layout(notes)
     bands = [(0, layout.band(0)[0]), *(layout.band(system) for system in range(layout.systems))]
     assert [above[1] for above in bands] == [below[0] for below in bands[1:]] + [layout.height]
     for top, _ in bands[1:]:
@@ -115,7 +115,7 @@ def test_no_line_is_cut_where_its_band_ends(seconds: float, prompt_end: float) -
 
 def test_a_note_across_two_systems_is_on_both() -> None:
     notes = Notes.of([0.0, 119.0], [118.0, 2.0], [60, 72], [100, 100])
-    image, layout = pixels(roll_png(notes, title="t")), layout_of(notes)
+    image, layout = pixels(roll_png(notes, title="t")), compute_layout(notes)
     assert layout.systems > 1
     for system in range(layout.systems):
         y = int(layout.y(60, system) + layout.pitch_height / 2)
@@ -140,7 +140,7 @@ def test_a_long_heading_ends_before_the_legend(prompt: float | None) -> None:
 
     def heading(text: str, end: str = " · 1,265 notes · 1:08", title: str = "t") -> np.ndarray:
         picture = pixels(roll_png(notes, title=title, prompt_seconds=prompt, detail=(text, end)))
-        return picture[: layout_of(notes, prompt_seconds=prompt).margin - 14]
+        return picture[: compute_layout(notes, prompt_seconds=prompt).margin - 14]
 
     short, cut = heading("x", ""), heading(long)
     ends = np.flatnonzero((cut != short).any(axis=(0, 2)))[-1]

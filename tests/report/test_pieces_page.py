@@ -13,7 +13,7 @@ from chromium import VARIABLE, browser, find_browser
 
 from coma_gen.audio.synth import write_sound
 from coma_gen.midi.notes import Notes
-from coma_gen.report.layout import layout_of
+from coma_gen.report.layout import compute_layout
 from coma_gen.report.piano_roll import write_roll
 from coma_gen.report.pieces_page import PieceView, write_pieces_page
 
@@ -44,7 +44,7 @@ def test_the_page_names_the_files_beside_it(folder: Path, etude: Callable[..., N
     assert links == {"%C3%A9%231.mid", "%C3%A9%231.png", "%C3%A9%231.ogg", "two.mid", "two.png", "two.ogg"}
     roll, other = [json.loads(each) for each in re.findall(r"data-roll='([^']+)'", text)]
     assert (roll["start"], other["start"]) == (3.0, 0.0)
-    expected = layout_of(etude(12), prompt_seconds=8.0, heading=True).shares()
+    expected = compute_layout(etude(12), prompt_seconds=8.0, heading=True).shares()
     assert roll["top"] == pytest.approx(expected["top"], rel=1e-5)
     assert re.findall(r'<audio [^>]*src="([^"]+)"', text) == ["%C3%A9%231.ogg", "two.ogg"]
     assert "http" not in text.replace("http-equiv", "")

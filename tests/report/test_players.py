@@ -181,7 +181,11 @@ def test_everything_can_be_reached_by_keyboard_and_is_visible(page: Page) -> Non
         reached.append((name, role))
     wanted = []
     for name in ("unprompted-01", "continued-01"):
-        wanted += [(f"Place in {name}", "slider"), (f"Play {name}", "BUTTON"), (f"MIDI file of {name}", "A")]
+        wanted += [
+            (f"Position in {name}", "slider"),
+            (f"Play {name}", "BUTTON"),
+            (f"MIDI file of {name}", "A"),
+        ]
         wanted += [(f"Sound of {name}", "A"), (f"Picture of {name}", "A"), (f"Settings of {name}", "SUMMARY")]
     first = reached.index(wanted[0])
     assert reached[first : first + len(wanted)] == wanted

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from coma_gen.report.png import png_of
+from coma_gen.report.png import encode_png
 
 
 @given(
@@ -21,7 +21,7 @@ from coma_gen.report.png import png_of
 def test_pillow_reads_what_was_written(heights: list[int], width: int, seed: int) -> None:
     whole = np.random.default_rng(seed).integers(0, 256, (sum(heights), width, 3), dtype=np.uint8)
     bands = np.split(whole, np.cumsum(heights)[:-1])
-    file = png_of(bands, width=width, height=len(whole), dpi=144)
+    file = encode_png(bands, width=width, height=len(whole), dpi=144)
     image = Image.open(io.BytesIO(file))
     assert image.mode == "RGB"
     assert round(image.info["dpi"][0]) == 144
@@ -31,6 +31,6 @@ def test_pillow_reads_what_was_written(heights: list[int], width: int, seed: int
 def test_bands_that_do_not_fit_are_refused() -> None:
     band = np.zeros((2, 3, 3), np.uint8)
     with pytest.raises(ValueError, match="2 rows in a picture 3 pixels high"):
-        png_of([band], width=3, height=3, dpi=72)
+        encode_png([band], width=3, height=3, dpi=72)
     with pytest.raises(ValueError, match="4 pixels wide"):
-        png_of([band], width=4, height=2, dpi=72)
+        encode_png([band], width=4, height=2, dpi=72)

@@ -83,14 +83,14 @@ def test_the_page_shows_what_the_stages_wrote(folders: dict[str, Path]) -> None:
     text = (folders["destination"] / "index.html").read_text(encoding="utf-8")
     wanted = [
         "continues 1.5 s of Clara Schumann, Soirée",
-        "from nothing",
+        "unprompted · ",
         "0.875",
         "Frédéric Chopin, Étude, Op. 10",
     ]
     wanted += [
         "22.75",
         "20.83",
-        "of the probability falls",
+        "of the probability is on invalid tokens",
         "3.25",
         "Unreadable files: 3; must have notes: 3.",
         "maestro-mini",
@@ -126,7 +126,7 @@ def test_more_samples_than_the_page_shows_are_counted(folders: dict[str, Path]) 
     write_report(ReportParams(audio=False, max_samples=2), **folders)
     pictures = {picture.stem for picture in folders["destination"].glob("*.png")}
     assert pictures == {"unprompted-01", "unprompted-02", "continued-01"}
-    remark = "3 of 4 samples; data/samples has the others too."
+    remark = "3 of 4 samples; data/samples contains all of them."
     assert remark in (folders["destination"] / "index.html").read_text(encoding="utf-8")
     write_report(ReportParams(audio=False, max_samples=3), **folders)
     assert " of 4 samples" not in (folders["destination"] / "index.html").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from py_mini_racer import MiniRacer
 
 from coma_gen.midi.notes import Notes
 from coma_gen.report.content import ReportContent
-from coma_gen.report.layout import WIDTH, RollLayout, layout_of
+from coma_gen.report.layout import WIDTH, RollLayout, compute_layout
 from coma_gen.report.page import SCRIPT, build_report
 
 Call = Callable[..., Any]
@@ -38,7 +38,7 @@ def call() -> Iterator[Call]:
 
 
 def layout(seconds: float) -> RollLayout:
-    return layout_of(Notes.of([0.0], [seconds], [60], [64]), heading=False)
+    return compute_layout(Notes.of([0.0], [seconds], [60], [64]), heading=False)
 
 
 lengths = st.floats(1.0, 2000.0)
@@ -48,7 +48,7 @@ shares = st.floats(0.0, 1.0)
 @given(length=lengths, share=shares)
 def test_the_playhead_stands_where_the_picture_has_the_note(call: Call, length: float, share: float) -> None:
     roll, seconds = layout(length), length * share
-    point = call("placeOf", roll.shares(), seconds)
+    point = call("positionOf", roll.shares(), seconds)
     line = roll.system_of(seconds)
     assert point["line"] == line
     assert point["x"] * WIDTH == pytest.approx(roll.x(seconds, line), abs=0.01)
@@ -60,7 +60,7 @@ def test_a_point_leads_to_the_time_that_is_shown_there(
     call: Call, length: float, share: float, down: float
 ) -> None:
     roll, seconds = layout(length), length * share
-    point = call("placeOf", roll.shares(), seconds)
+    point = call("positionOf", roll.shares(), seconds)
     y = point["y"] + down * roll.shares()["step"]
     assert call("secondsAt", roll.shares(), point["x"], y) == pytest.approx(seconds, abs=1e-6)
 
@@ -95,7 +95,7 @@ def test_the_clock(call: Call, seconds: float, text: str) -> None:
     ],
 )
 def test_keys(call: Call, key: str, at: float, then: float | None) -> None:
-    assert call("movedBy", key, at, 30) == then
+    assert call("seekByKey", key, at, 30) == then
 
 
 class Elements(HTMLParser):

@@ -87,10 +87,10 @@ def faults(*arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (["--slurm", "cpu"], "--slurm and --time: must stand together"),
-        (["--time", "1:00"], "--slurm and --time: must stand together"),
-        (["--machine", "1/2", "--join"], "--machine and --join: must not stand together"),
-        (["--sbatch", "qos=high"], "--sbatch: is for --slurm only"),
+        (["--slurm", "cpu"], "--slurm and --time: must be given together"),
+        (["--time", "1:00"], "--slurm and --time: must be given together"),
+        (["--machine", "1/2", "--join"], "--machine and --join: must not be combined"),
+        (["--sbatch", "qos=high"], "--sbatch: needs --slurm"),
     ],
 )
 def test_options_that_do_not_fit(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coma_gen.tracking.client import Metric, Param
-from coma_gen.tracking.flatten import MAX_PARAM, MAX_TAG, flat_metrics, flat_params, shortened
+from coma_gen.tracking.flatten import MAX_PARAM, MAX_TAG, flat_metrics, flat_params, shorten
 
 
 def test_params_read_as_in_the_file() -> None:
@@ -51,10 +51,10 @@ def test_names_that_mlflow_refuses_are_mended_and_stay_apart() -> None:
 
 def test_long_text_is_cut_to_the_limit_and_stays_different() -> None:
     texts = ["x" * 9000 + end for end in "ab"]
-    cut = [shortened(text, MAX_PARAM) for text in texts]
+    cut = [shorten(text, MAX_PARAM) for text in texts]
     assert [len(text) for text in cut] == [MAX_PARAM, MAX_PARAM]
     assert cut[0] != cut[1]
-    assert shortened("x" * MAX_TAG, MAX_TAG) == "x" * MAX_TAG
+    assert shorten("x" * MAX_TAG, MAX_TAG) == "x" * MAX_TAG
 
 
 TREES: Any = st.recursive(

@@ -271,7 +271,7 @@ def test_two_followers_do_not_write_to_one_run(
 
 
 def test_a_parent_that_is_gone_is_noticed() -> None:
-    assert Parent(os.getppid()).is_there()
+    assert Parent(os.getppid()).is_alive()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    assert not Parent(ended.pid).is_there()
+    assert not Parent(ended.pid).is_alive()

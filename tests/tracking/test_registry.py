@@ -75,7 +75,7 @@ def test_an_interrupted_registration_is_taken_up_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("coma_gen.tracking.registry._new_version", interrupted)
+        patch.setattr("coma_gen.tracking.registry._create_version", interrupted)
         with pytest.raises(KeyboardInterrupt):
             register(b"one")
     assert register(b"one").version == 1

@@ -195,13 +195,13 @@ def test_a_folder_is_served_too(folder: Path, own_code: dict[str, str], tmp_path
 
 def test_what_is_served_where_nothing_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace.here(tmp_path)
-    assert serve._default(workspace) == "pretrained"
+    assert serve._choose_default(workspace) == "pretrained"
     with monkeypatch.context() as named:
         named.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-        assert serve._default(workspace) == serve.CHAMPION, "a store that was named is not passed over"
+        assert serve._choose_default(workspace) == serve.CHAMPION, "a store that was named is not passed over"
         named.setenv("MLFLOW_TRACKING_URI", "http://")
         with pytest.raises(UserError, match="must name a host"):
-            serve._default(workspace)
+            serve._choose_default(workspace)
     monkeypatch.setattr(pretrained, "CANDIDATES", (tmp_path / "nowhere",))
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / name).touch()

@@ -30,8 +30,8 @@ PAGE = "#/experiments/1/runs/abc"
 def test_a_run_says_all_of_it() -> None:
     note = run_note(STORY, FIGURES, PAGE)
     assert note.splitlines()[0] == (
-        "**21.27 bits per note** on the test split of maestro-mini, 5.47 fewer than the best n-gram's 26.74; "
-        "17.87 on validation."
+        "**21.27 bits per note** on the test split of maestro-mini, "
+        "5.47 fewer than the best n-gram model (26.74); 17.87 on validation."
     )
     for piece in (
         "Changed in params.yaml: `train.learning_rate=0.001 train.clip_norm=null`.",
@@ -59,8 +59,8 @@ def test_without_git_nothing_is_said_of_changes() -> None:
 def test_an_interval_and_a_worse_model_are_told() -> None:
     figures = {**FIGURES, "bits": 30.0, "low": 29.5, "high": 30.25}
     note = run_note(STORY, figures, PAGE)
-    assert note.startswith("**30.00 bits per note** (95%: 29.50 to 30.25) on the test split")
-    assert "3.26 more than the best n-gram's 26.74" in note
+    assert note.startswith("**30.00 bits per note** (95% CI 29.50 to 30.25) on the test split")
+    assert "3.26 more than the best n-gram model (26.74)" in note
 
 
 def test_long_settings_are_cut() -> None:

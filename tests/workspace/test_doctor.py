@@ -260,7 +260,7 @@ def test_other_versions_and_an_old_python(workspace: Workspace, monkeypatch: pyt
 def test_a_full_disk_and_one_that_cannot_be_written(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment_checks, "LEAST_FREE", 2**60)
+    monkeypatch.setattr(environment_checks, "MIN_FREE_BYTES", 2**60)
     monkeypatch.setattr(environment_checks.os, "access", lambda *_: False)
     assert [each.what for each in environment_checks.disk(workspace)] == ["disk", "disk"]
 

@@ -51,5 +51,5 @@ def test_without_the_package_nothing_is_written(checkout: Path, monkeypatch: pyt
 
 @pytest.mark.usefixtures("scripts")
 def test_where_dvc_is_not(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\.dvc: must be there"):
+    with pytest.raises(UserError, match=r"\.dvc: must exist"):
         write_page(tmp_path)

@@ -164,4 +164,4 @@ def test_a_tree_with_other_params_is_no_clean_one(
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == status
-    assert "must leave as they are:\n  params.yaml" in capsys.readouterr().out
+    assert "must not change these files:\n  params.yaml" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""The sub-commands of `coma-gen`, one a file: its options, and a call or two of the library."""
+"""The sub-commands of `coma-gen`, one per file: command-line options and calls of the library."""

@@ -1,4 +1,4 @@
-"""`coma-gen ablation`: queue every cell of an ablation as DVC experiments, and print their table."""
+"""`coma-gen ablation`: queue every cell of an ablation as DVC experiments, and print the result table."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from coma_gen.workspace.paths import Workspace
 
 FIGURES = ("fit_tokenizer", "shard", "train", "evaluate")
 EXAMPLES = """examples:
-  coma-gen ablation queue model     every cell with every seed, as experiments of DVC's queue
-  dvc queue start -j 1              let one worker run them; dvc queue status, dvc queue logs NAME
-  coma-gen ablation table model     what came out so far, and what is missing
+  coma-gen ablation queue model     queue every cell with every seed as a DVC experiment
+  dvc queue start -j 1              run them with one worker; see dvc queue status, dvc queue logs NAME
+  coma-gen ablation table model     results so far, and what is missing
 
-presets/ablations/ has the ablations; docs/ablations.md says how to read the table.
+The ablations are in presets/ablations/; docs/ablations.md explains the table.
 """
 
 
@@ -29,16 +29,16 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = ablation.add_subparsers(dest="action", required=True, metavar="ACTION")
-    queue = actions.add_parser("queue", help="every cell with every seed, as experiments of DVC's queue")
-    table = actions.add_parser("table", help="what came out so far, and what is missing, as markdown")
+    queue = actions.add_parser("queue", help="queue every cell with every seed as a DVC experiment")
+    table = actions.add_parser("table", help="print the results so far, and what is missing, as Markdown")
     for action, run in ((queue, _queue), (table, _table)):
-        action.add_argument("name", help="a file of presets/ablations/, such as model")
+        action.add_argument("name", help="name of a file in presets/ablations/, such as model")
         action.set_defaults(run=run)
-    table.add_argument("--json", action="store_true", help="the table for programs")
+    table.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Queues what is neither there nor waiting; every cell's params are checked before anything is queued."""
+    """Queues the experiments that neither exist nor wait; validates the params of all cells first."""
     from coma_gen.config.load import check_params
     from coma_gen.core.cores import available_cores
     from coma_gen.experiments.ablation import FOLDER, read_ablation
@@ -54,7 +54,7 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
     queued = 0
     for run in ablation.runs:
         if run.name in done or run.name in waiting:
-            print(f"{run.name}: {'is there' if run.name in done else 'waits already'}")
+            print(f"{run.name}: {'already done' if run.name in done else 'already queued'}")
             continue
         enqueue(root, run)
         queued += 1
@@ -62,14 +62,16 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
     runtime = check_params(ablation.runs[0].params).runtime
     workers, cores = carried_experiments(runtime), available_cores()
     print(f"\n{queued} queued, {len(ablation.runs) - queued} skipped.")
-    print(f"Start them: dvc queue start -j {workers}")
+    print(f"To run them: dvc queue start -j {workers}")
     each = f"{chosen_processes(runtime)} processes of {runtime.threads} threads"
-    print(f"({cores} cores carry {workers} at a time, of {each} each, at full speed; more share them fairly)")
+    print(
+        f"({cores} cores run {workers} at a time at full speed, with {each} each; more would share the cores)"
+    )
     return 0
 
 
 def _table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Prints the table of the experiments that there are."""
+    """Prints the table of the finished experiments."""
     from coma_gen.experiments import ablation_table
     from coma_gen.experiments.ablation import read_ablation
     from coma_gen.experiments.dvc_experiments import find_experiments, queue_statuses
@@ -93,7 +95,7 @@ def _table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
         if run.name in done
     }
     statuses = {
-        run: "has run, with other settings or removed since" if status == "Success" else status.lower()
+        run: "ran with other settings, or was removed" if status == "Success" else status.lower()
         for run, status in queue_statuses(workspace.root).items()
     }
     rows = ablation_table.rows(ablation, results, statuses)

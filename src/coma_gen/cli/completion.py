@@ -1,4 +1,4 @@
-"""`coma-gen completion`: the script by which a shell completes the command line."""
+"""`coma-gen completion`: print a shell completion script."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ EXAMPLES = """examples:
   coma-gen completion zsh > ~/.zfunc/_coma-gen                     with ~/.zfunc in fpath, before compinit
 """
 PATHS = {"FILE": "file", "FILES": "file", "FOLDER": "directory", "MODEL": "directory"}
-"""Placeholders (or names, where there is none) of arguments that are completed as paths."""
+"""Metavar (or name, if it has none) of an argument -> kind of path that completes it."""
 
 
 def add_command(commands: Any, build_parser: Callable[[], argparse.ArgumentParser]) -> None:
-    """Adds `completion` to the sub-commands of an argparse parser, which `build_parser` builds again."""
+    """Adds `completion` to the sub-commands of an argparse parser; `build_parser` builds the whole parser."""
     parser = commands.add_parser(
         "completion",
-        help="print the script that completes this command in bash, zsh or tcsh",
+        help="print a completion script for bash, zsh or tcsh",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,7 +43,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """All arguments of a parser and of its sub-commands."""
+    """Yields all arguments of a parser and of its sub-commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

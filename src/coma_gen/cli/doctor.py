@@ -1,4 +1,4 @@
-"""`coma-gen doctor`: what is wrong with this checkout, and what to type."""
+"""`coma-gen doctor`: diagnose problems of this checkout and suggest fixes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
-  coma-gen doctor             look at everything; exits with 1 when something is wrong
-  coma-gen doctor --json      the same for a program
-  coma-gen doctor --sweep     remove checkpoints that nobody came back to for a week, then look
+  coma-gen doctor             check everything; exits with status 1 if something is wrong
+  coma-gen doctor --json      print JSON
+  coma-gen doctor --sweep     first remove checkpoints that were not used for a week
 """
 
 
@@ -23,12 +23,12 @@ def add_command(commands: Any) -> None:
     """Adds the command to the parser."""
     doctor = commands.add_parser(
         "doctor",
-        help="what is wrong with this checkout, and what to type",
-        description="Looks at Python, git, DVC, disk, params, archives, data, cache, checkpoints, MLflow.",
+        help="diagnose problems of this checkout and suggest fixes",
+        description="Check Python, git, DVC, disk, params, archives, data, cache, checkpoints and MLflow.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    doctor.add_argument("--json", action="store_true", help="a list of findings as JSON")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--sweep", action="store_true", help="remove abandoned checkpoints")
     doctor.set_defaults(run=_doctor)
 

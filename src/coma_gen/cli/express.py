@@ -1,4 +1,4 @@
-"""`coma-gen express`: a stiff MIDI file, as notation programs write them, played with a touch."""
+"""`coma-gen express`: add expression to a mechanical MIDI file, as exported by notation programs."""
 
 from __future__ import annotations
 
@@ -16,53 +16,57 @@ from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.pretrained import MODEL_HELP, name_of_model
 
 EXAMPLES = """examples:
-  coma-gen express my.mid                      my-expressed.mid beside it; another touch each time
-  coma-gen express my.mid --seed 7             the same seed gives the same touch again
-  coma-gen express my.mid --num 4              four touches to choose from
+  coma-gen express my.mid                      write my-expressed.mid beside it, with a random seed
+  coma-gen express my.mid --seed 7             the same seed gives the same result
+  coma-gen express my.mid --num 4              four versions to choose from
   coma-gen express my.mid --temperature 0.7    more even
-  coma-gen express my.mid --timing 0           every onset stays where it is
-  coma-gen express my.mid --keep-lengths       notes last as they are written
+  coma-gen express my.mid --timing 0           keep all onsets
+  coma-gen express my.mid --keep-lengths       keep all note lengths
 
-The model draws how hard and how long each note is played, and whether it comes a little early or late. Every
-pitch stays, and so do pedals, drums, tempi and texts. Nothing is overwritten: a second try takes the next
-free name.
+The model samples the velocity, length and exact onset of each note. Pitches, pedals, drums, tempi and texts
+are preserved. Existing files are not overwritten: the next free name is used.
 """
 SEEDS = 1_000_000
-"""A seed that nobody gave is one of so many: short enough to be typed."""
-LONGEST_STEM = 200
-"""Bytes of the file's name that the new one begins with."""
+"""Random seeds are below this, so that they are short to type."""
+MAX_STEM_BYTES = 200
+"""Longer file names are truncated to this when they name the output."""
 
 
 def add_command(commands: Any) -> None:
     """Adds `express` to the sub-commands of an argparse parser."""
     parser = commands.add_parser(
         "express",
-        help="play a stiff MIDI file with a touch: velocities, lengths and timing by the model",
-        description="Draws velocities, lengths and small delays for the notes of a MIDI file.",
+        help="add expression to a MIDI file: velocities, lengths and timing from the model",
+        description="Sample velocities, lengths and small timing offsets for the notes of a MIDI file.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("file", help="a MIDI file")
-    add("--out", metavar="FOLDER", help="where to write (default: beside the file)")
-    add("--num", type=int, default=1, metavar="N", help="how many touches (default: 1)")
-    add("--seed", type=int, metavar="N", help="the same seed, the same touch (default: another each time)")
+    add("--out", metavar="FOLDER", help="output folder (default: that of the file)")
+    add("--num", type=int, default=1, metavar="N", help="number of versions (default: 1)")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="random seed; the same seed gives the same result (default: random)",
+    )
     add("--temperature", type=float, default=1.0, metavar="T", help="lower is more even (default: 1)")
-    add("--top-p", type=float, default=0.95, metavar="P", help="as for generate (default: 0.95)")
+    add("--top-p", type=float, default=0.95, metavar="P", help="nucleus sampling probability (default: 0.95)")
     add(
         "--timing",
         type=float,
         default=25.0,
         metavar="MS",
-        help="an onset moves by at most so many milliseconds, in steps of the model's grid (default: 25)",
+        help="maximum shift of an onset in milliseconds, in steps of the model's grid (default: 25)",
     )
-    add("--keep-lengths", action="store_true", help="notes last as written; the rest is drawn")
+    add("--keep-lengths", action="store_true", help="keep the written note lengths")
     add("--model", metavar="MODEL", help=MODEL_HELP)
     parser.set_defaults(run=run, anywhere=True)
 
 
 def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Writes the file and tells what stayed as it was."""
+    """Writes the files and prints a summary."""
     if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
         from coma_gen.core.seeding import pin_cpu
 
@@ -99,17 +103,17 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
         with tempfile.TemporaryDirectory(prefix=".express.", dir=folder) as temporary:
             made = Path(temporary) / "piece.mid"
             made.write_bytes(played.midi)
-            (written,) = move_files([made], folder, f"{_short(source.stem)}-expressed")
+            (written,) = move_files([made], folder, f"{_shorten(source.stem)}-expressed")
         print(f"{written}: {len(played.notes):,} notes")
     if played.unheard:
-        print(f"as it was: {played.unheard:,} notes of pitches that the model does not know")
+        print(f"unchanged: {played.unheard:,} notes outside of the model's pitch range")
     if played.endless:
         print(f"left out: {played.endless:,} notes without an end")
-    print(f"--seed {seed} makes {'it' if request.num == 1 else 'them'} again")
+    print(f"to reproduce {'it' if request.num == 1 else 'them'}: --seed {seed}")
     return 0
 
 
-def _short(stem: str) -> str:
-    while len(os.fsencode(stem)) > LONGEST_STEM:
+def _shorten(stem: str) -> str:
+    while len(os.fsencode(stem)) > MAX_STEM_BYTES:
         stem = stem[:-1]
     return stem

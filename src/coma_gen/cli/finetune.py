@@ -1,7 +1,8 @@
-"""`coma-gen finetune`: one's own music, from a trained model on, as one DVC experiment.
+"""`coma-gen finetune`: fine-tune a trained model on your own music, as a DVC experiment.
 
-The model to start from is copied out of data/, which DVC empties before it trains, to a folder named by its
-digest below .downloads; the rest is a preset. What is run is printed, so that it can be typed by itself.
+DVC deletes data/model before it trains, so the initial model is first copied to a folder below .downloads
+that is named by its digest; everything else is a preset. The `dvc exp run` command is printed before it is
+run.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ EXAMPLES = """examples:
   coma-gen finetune /music/midi -n mine -S train.steps=600
   coma-gen finetune /music/midi --model models:/coma-gen/3
 
-It is `dvc exp run` with presets/finetune.yaml: what follows the folder goes to that. Figures of the new model
-are on your music's own test split; docs/walkthrough.md says how many files it takes and what to look at.
+This calls `dvc exp run` with presets/finetune.yaml; further arguments are passed to it. The new model is
+evaluated on a test split of your own music. docs/walkthrough.md says how many files are needed and how to
+judge the result.
 """
 
 
@@ -36,21 +38,25 @@ def add_command(commands: Any) -> None:
     """Adds `finetune` to the sub-commands of an argparse parser."""
     parser = commands.add_parser(
         "finetune",
-        help="train a model further on a folder of your own MIDI files",
-        description="Trains a model further on your own MIDI files, as a DVC experiment.",
+        help="fine-tune a model on a folder of your own MIDI files",
+        description="Fine-tune a model on your own MIDI files, as a DVC experiment.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", metavar="FOLDER", help="where the .mid and .midi files are, at any depth")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="folder of .mid and .midi files, searched recursively"
+    )
     parser.add_argument("--model", metavar="MODEL", help=MODEL_HELP)
     parser.set_defaults(run=run, takes_more=True)
 
 
 def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
-    """Keeps the model, and runs the experiment."""
+    """Copies the initial model, and runs the experiment."""
     from coma_gen.tracking.model_store import named_model
 
-    music = Path(options.folder).expanduser().resolve()  # a word on a command line starts where one is
+    music = (
+        Path(options.folder).expanduser().resolve()
+    )  # relative to the current directory, not to the checkout
     if not music.is_dir():
         got = "a file" if music.exists() else "nothing there"
         raise UserError(Fault(str(music), "must be a folder of MIDI files", got))
@@ -63,7 +69,7 @@ def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> i
     flags = [*finetune_flags(workspace, music, copied), *rest]
     print(shlex.join(["dvc", "exp", "run", *flags]), flush=True)
     command = [sys.executable, "-m", "dvc", "exp", "run", *flags]
-    elsewhere = {"--queue", "--temp"}  # then the figures here are not of this run
+    elsewhere = {"--queue", "--temp"}  # with these, the metrics in this checkout are not of this run
     status = subprocess.run(command, cwd=workspace.root, check=False).returncode
     if status == 0 and not elsewhere.intersection(rest):
         for line in unreadable_files(workspace):
@@ -72,10 +78,10 @@ def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> i
 
 
 def unreadable_files(workspace: Workspace) -> Iterator[str]:
-    """What the split of the last run left out because it could not be read, and why."""
+    """Lists the files that the last run skipped because they could not be read, and why."""
     found = read_json(workspace.root / "metrics" / "split.json")["unreadable"]
     if files := found.get("files"):
-        yield f"left out, as they cannot be read: {len(files):,} files"
+        yield f"skipped {len(files):,} unreadable files:"
         yield from (f"  {line}" for line in files)
 
 
@@ -88,7 +94,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def keep(workspace: Workspace, folder: Path, manifest: Manifest) -> Path:
-    """Copies a model to where no stage writes; once for the same one."""
+    """Copies a model, once, to a folder that no stage writes to."""
     copied = workspace.downloads / "models" / manifest.digest[:16]
     if not copied.exists():
         with atomic_dir(copied) as building:
@@ -98,7 +104,7 @@ def keep(workspace: Workspace, folder: Path, manifest: Manifest) -> Path:
 
 
 def finetune_flags(workspace: Workspace, music: Path, model: Path) -> list[str]:
-    """The `-S` flags: the preset, the music, the model and its shape."""
+    """The `-S` flags that set the preset, the music, and the initial model with its shape."""
     from coma_gen.config.load import load_params
     from coma_gen.workspace.presets import as_flags, preset_flags
 
@@ -112,10 +118,10 @@ def finetune_flags(workspace: Workspace, music: Path, model: Path) -> list[str]:
 
 
 def _check_tokens(workspace: Workspace, model: Path) -> None:
-    """Whether params.yaml makes the tokens that the model knows.
+    """Checks that params.yaml defines the tokenizer of the model.
 
     Raises:
-        UserError: it does not, or nothing can: byte pairs learned from other music are others.
+        UserError: If it does not, or if the tokenizer uses byte-pair encoding, which depends on the corpus.
     """
     from coma_gen.config.load import load_params
     from coma_gen.tokenizer.remi import Tokenizer
@@ -123,10 +129,10 @@ def _check_tokens(workspace: Workspace, model: Path) -> None:
     theirs = Tokenizer.load(model / "tokenizer").vocabulary
     ours = Tokenizer.build(load_params(workspace.params).tokenizer).vocabulary
     if theirs.learned:
-        rule = "must be a model without byte pairs (tokenizer.vocab_size: null): other music makes others"
+        rule = "must be a model without byte-pair encoding (tokenizer.vocab_size: null)"
         raise UserError(Fault("--model", rule, f"one of {len(theirs):,} tokens"))
     if theirs != ours:
-        remedy = "put the tokenizer section that it was trained with into params.yaml"
+        remedy = "copy the tokenizer section that it was trained with into params.yaml"
         raise UserError(
-            Fault("params.yaml: tokenizer", "must make the tokens that the model knows", "others", remedy)
+            Fault("params.yaml: tokenizer", "must match the model's tokenizer", "another vocabulary", remedy)
         )

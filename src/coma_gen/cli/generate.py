@@ -1,4 +1,4 @@
-"""`coma-gen generate`: music from a trained model, from nothing or going on where a MIDI file ends."""
+"""`coma-gen generate`: continue a MIDI file with a trained model, or generate music without a prompt."""
 
 from __future__ import annotations
 
@@ -24,96 +24,95 @@ if TYPE_CHECKING:
     from coma_gen.midi.prompt import Prompt
 
 EXAMPLES = """examples:
-  coma-gen generate my.mid                           30 s more of my.mid, other music each time
-  coma-gen generate my.mid --from 1:30               go on from there instead of from its end
-  coma-gen generate my.mid --num 4 --only-new        four ways to go on, without what is there already
-  coma-gen generate my.mid --seconds 60 --seed 7     a minute; the same seed gives the same music again
-  coma-gen generate my.mid --instrument violin       the new notes on another instrument (General MIDI)
-  coma-gen generate my.mid --audio mp3               another kind of sound file
+  coma-gen generate my.mid                           continue my.mid by 30 s, with a random seed
+  coma-gen generate my.mid --from 1:30               continue from 1:30 instead of from the end
+  coma-gen generate my.mid --num 4 --only-new        four continuations, without the prompt
+  coma-gen generate my.mid --seconds 60 --seed 7     one minute; the same seed gives the same music
+  coma-gen generate my.mid --instrument violin       play the new notes on another General MIDI instrument
+  coma-gen generate my.mid --audio mp3               another audio format
   coma-gen generate my.mid --temperature 0.9 --top-p 0.9
-                                                     more predictable; above 1 is less so
-  coma-gen generate                                  from nothing, by the model that `dvc repro` trained
+                                                     more predictable music
+  coma-gen generate                                  no prompt; the model that `dvc repro` trained
   coma-gen generate --model models:/coma-gen@champion
                                                      the best model in MLflow's registry
 
-Each piece comes as MIDI, picture and sound, with a page to hear them (index.html) and settings.json, which
-says how to repeat them: the same command with the same seed gives the same bytes. The prompt's tracks, drums,
-tempi and bars stay as they are in its file. Nothing is overwritten: a second try takes the next free name.
+Each piece is written as MIDI, piano roll and audio, with a page to listen to them (index.html) and
+settings.json, which records how to reproduce them: the same command and seed give the same bytes. The tracks,
+drums, tempi and bars of the prompt are preserved. Existing files are not overwritten: the next free name is
+used.
 """
-LONGEST_STEM = 200
-"""Bytes of the prompt's name that pieces are named by."""
+MAX_STEM_BYTES = 200
+"""Longer prompt names are truncated to this when they name the output."""
 SEEDS = 1_000_000
-"""A seed that nobody gave is one of so many: short enough to be typed."""
+"""Random seeds are below this, so that they are short to type."""
 
 
 def add_command(commands: Any) -> None:
     """Adds `generate` to the sub-commands of an argparse parser."""
     parser = commands.add_parser(
         "generate",
-        help="make music: from nothing, or going on with your MIDI file",
-        description="Makes music with a trained model.",
+        help="continue a MIDI file, or generate music without a prompt",
+        description="Generate music with a trained model.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("prompt", nargs="?", metavar="FILE", help="a MIDI file to go on with; without it, music from nothing")
-    add("--prompt", dest="named_prompt", metavar="FILE", help="the same by name, as earlier commands have it")
+    add("prompt", nargs="?", metavar="FILE", help="MIDI file to continue (default: start without a prompt)")
+    add("--prompt", dest="named_prompt", metavar="FILE", help="same as FILE; kept for older commands")
     add(
         "--from",
         dest="until_second",
         type=_seconds,
         metavar="TIME",
-        help="go on from this time of the file, such as 1:30 or 90 (default: its end)",
+        help="continue from this time of the file, such as 1:30 or 90 (default: its end)",
     )
-    add("--from-second", type=float, metavar="S", help="the prompt begins at this second of the file")
+    add("--from-second", type=float, metavar="S", help="start of the prompt in seconds of the file")
     add(
         "--prompt-seconds",
         type=float,
         metavar="S",
-        help="it lasts so long, from its first note; with --from, so long before that (default: all)",
+        help="length of the prompt from its first note, or before --from (default: all)",
     )
-    add("--only-new", action="store_true", help="leave the prompt out of MIDI, picture and sound")
+    add("--only-new", action="store_true", help="omit the prompt from MIDI, piano roll and audio")
     add(
         "--instrument",
         metavar="NAME",
-        help="that plays the new notes: a General MIDI program, by name or from 0 (default: the prompt's)",
+        help="General MIDI instrument of the new notes, by name or number from 0 (default: the prompt's)",
     )
-    add("--seconds", type=float, metavar="S", help="of new music (default: 30, without --tokens)")
-    add("--tokens", type=int, metavar="N", help="at most so many new tokens a piece")
-    add("--num", type=int, metavar="N", help="how many pieces (default: 1)")
-    add("--best-of", type=int, metavar="N", help="draw N, and keep the --num that are most like the prompt")
-    add("--seed", type=int, metavar="N", help="the same seed, the same music (default: another each time)")
-    add("--temperature", type=float, metavar="T", help="lower is more predictable, higher less (default: 1)")
-    add("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens (default: all)")
-    add("--top-p", type=float, metavar="P", help="from the likeliest that make up this share (default: 0.85)")
-    add("--min-p", type=float, metavar="P", help="from those at least P times as likely as the likeliest")
+    add("--seconds", type=float, metavar="S", help="seconds of new music (default: 30, without --tokens)")
+    add("--tokens", type=int, metavar="N", help="maximum number of new tokens per piece")
+    add("--num", type=int, metavar="N", help="number of pieces (default: 1)")
+    add("--best-of", type=int, metavar="N", help="generate N and keep the --num most similar to the prompt")
+    add("--seed", type=int, metavar="N", help="the same seed gives the same music (default: random)")
+    add("--temperature", type=float, metavar="T", help="0 to 5; lower is more predictable (default: 1)")
+    add("--top-k", type=int, metavar="K", help="sample from the K most likely tokens (default: all)")
+    add("--top-p", type=float, metavar="P", help="nucleus sampling: cumulative probability (default: 0.85)")
+    add("--min-p", type=float, metavar="P", help="minimum probability relative to the most likely token")
     add(
         "--truncate",
         metavar="TYPES",
-        help="tokens that these three cut, such as pitch,position (default: pitch)",
+        help="token types that top-k, top-p and min-p apply to, such as pitch,position (default: pitch)",
     )
-    add(
-        "--max-empty-bars", type=int, metavar="N", help="bars of 2 s without an event, in a row (default: 20)"
-    )
-    add("--max-rewinds", type=int, metavar="N", help="go back so often where a piece is stuck (default: 4)")
-    add("--density", type=float, metavar="X", help="more notes a second (above 0) or fewer (below): -3 to 3")
+    add("--max-empty-bars", type=int, metavar="N", help="maximum consecutive empty bars of 2 s (default: 20)")
+    add("--max-rewinds", type=int, metavar="N", help="how often to backtrack when stuck (default: 4)")
+    add("--density", type=float, metavar="X", help="more (> 0) or fewer (< 0) notes per second: -3 to 3")
     add("--loudness", type=float, metavar="X", help="louder or softer notes: -3 to 3")
     add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
-    add("--polyphony", type=float, metavar="X", help="more notes at once or fewer: -3 to 3")
+    add("--polyphony", type=float, metavar="X", help="more or fewer simultaneous notes: -3 to 3")
     add("--target", metavar="VALUES", help="such as density=5,loudness=60; needs a model with conditions")
-    add("--no-follow", dest="follow", action="store_const", const=False, help="need not be like FILE")
-    add("--key", metavar="KEY", help='mostly notes of it: such as "C major", "f# minor", or prompt')
+    add("--no-follow", dest="follow", action="store_const", const=False, help="ignore FILE's style")
+    add("--key", metavar="KEY", help='prefer notes of a key: "C major", "f# minor", or prompt')
     add("--model", metavar="MODEL", help=MODEL_HELP)
-    add("--out", metavar="FOLDER", help="a new folder (default: generated/<prompt>, or the next free name)")
+    add("--out", metavar="FOLDER", help="output folder (default: generated/<prompt>, or the next free name)")
     add("--force", action="store_true", help="replace pieces that were generated there before")
-    add("--audio", choices=(*AUDIO_WRITERS, "none"), default="flac", help="kind of sound (default: flac)")
+    add("--audio", choices=(*AUDIO_WRITERS, "none"), default="flac", help="audio format (default: flac)")
     add("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="(default: cpu)")
-    add("--threads", type=int, default=1, metavar="N", help="of the CPU; results depend on it (default: 1)")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads; results depend on it (default: 1)")
     parser.set_defaults(run=run, anywhere=True)
 
 
 def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Generates, writes and tells what came out."""
+    """Generates the pieces, writes them and prints a summary."""
     if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
         from coma_gen.core.seeding import pin_cpu
 
@@ -126,10 +125,10 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
         if options.prompt is not None:
             raise UserError(Fault("--prompt", "must not be given beside another file", options.named_prompt))
         options.prompt = options.named_prompt
-    request = requested(options)
-    out = _folder(options)
+    request = parse_request(options)
+    out = _choose_folder(options)
     check_destination(out, replace=options.force)
-    prompt = _prompt(options, request, open_pedal=False)  # first, as a model takes seconds to load
+    prompt = _read_prompt(options, request, open_pedal=False)  # before the model, which takes seconds to load
     with named_model(options.model, workspace) as folder:
         options.model = name_of_model(options.model, folder)
         print(f"model: {options.model or 'data/model'}")
@@ -137,15 +136,16 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
 
         composer = MusicGenerator.load(folder, device=options.device)
     if composer.writes_pedal:
-        prompt = _prompt(options, request, open_pedal=True)
-    return _written(out, options, request, composer, prompt, _pieces(composer, prompt, options, request))
+        prompt = _read_prompt(options, request, open_pedal=True)
+    pieces = _generate(composer, prompt, options, request)
+    return _write(out, options, request, composer, prompt, pieces)
 
 
-def requested(options: argparse.Namespace) -> Request:
-    """What the options ask for.
+def parse_request(options: argparse.Namespace) -> Request:
+    """Builds the request from the options.
 
     Raises:
-        UserError: one fault for each option that is out of range.
+        UserError: With one fault for each option that is out of range.
     """
     from coma_gen.generation.request import PROMPT_SETTINGS, Request
     from coma_gen.generation.settings import read_instrument
@@ -171,7 +171,7 @@ def requested(options: argparse.Namespace) -> Request:
 
 
 def _seconds(text: str) -> float:
-    """A time such as 90, 1:30 or 1:02:03.5 in seconds."""
+    """Parses a time such as 90, 1:30 or 1:02:03.5 to seconds."""
     seconds = 0.0
     for index, part in enumerate(text.split(":")):
         if not re.fullmatch(r"\d+(\.\d*)?", part) or (index and float(part) >= 60):
@@ -181,19 +181,19 @@ def _seconds(text: str) -> float:
 
 
 def _stem(options: argparse.Namespace) -> str:
-    """What pieces are named by: the prompt's name, in plain characters."""
+    """The base name of the output: the prompt's name in portable characters."""
     name = "" if options.prompt is None else Path(options.prompt).stem
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-    while len(os.fsencode(stem)) > LONGEST_STEM:
+    while len(os.fsencode(stem)) > MAX_STEM_BYTES:
         stem = stem[:-1]
     return stem or "from-nothing"
 
 
-def _folder(options: argparse.Namespace) -> Path:
-    """Where to write, or beside it.
+def _choose_folder(options: argparse.Namespace) -> Path:
+    """The requested output folder; a free name beside it is used if it exists.
 
     Raises:
-        UserError: it has no name.
+        UserError: If `--out` has no name.
     """
     if options.out is None:
         return Path("generated") / _stem(options)
@@ -203,7 +203,7 @@ def _folder(options: argparse.Namespace) -> Path:
     return out
 
 
-def _prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) -> Prompt | None:
+def _read_prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) -> Prompt | None:
     from coma_gen.core.io import check_file
     from coma_gen.midi.prompt import read_prompt
 
@@ -216,7 +216,7 @@ def _prompt(options: argparse.Namespace, request: Request, *, open_pedal: bool) 
     return read_prompt(path, name=options.prompt, open_pedal=open_pedal, **request.passage)
 
 
-def _pieces(
+def _generate(
     composer: MusicGenerator, prompt: Prompt | None, options: argparse.Namespace, request: Request
 ) -> list[Continuation]:
     from coma_gen.generation.generate import generate_request
@@ -226,7 +226,7 @@ def _pieces(
         return generate_request(composer, prompt, request)
 
 
-def _written(
+def _write(
     out: Path,
     options: argparse.Namespace,
     request: Request,
@@ -253,46 +253,46 @@ def _written(
         settings=piece_settings(options, request, composer, prompt),
         replace=options.force,
     )
-    for line in _told(folder, composer, prompt, request, described):
+    for line in _summarize(folder, composer, prompt, request, described):
         print(line)
     return 0
 
 
-def _told(
+def _summarize(
     folder: Path,
     composer: MusicGenerator,
     prompt: Prompt | None,
     request: Request,
     described: list[dict[str, Any]],
 ) -> list[str]:
-    """What came out, and what was left out on the way, as lines."""
+    """Summarizes the pieces and the notes that were dropped, as lines."""
     from coma_gen.midi.instruments import INSTRUMENTS
     from coma_gen.report.export import SETTINGS
     from coma_gen.report.page import PAGE
 
-    lines = _told_of_prompt(composer, prompt) if prompt is not None else []
+    lines = _summarize_prompt(composer, prompt) if prompt is not None else []
     for piece in described:
         minutes, seconds = divmod(round(piece["seconds"]), 60)
         line = f"{folder / piece['files'][0]}: {piece['new_notes']:,} new notes, {minutes}:{seconds:02d}"
-        out_of = piece["left_out"]
-        lines.append(line + (f" ({out_of} left out: the prompt still holds their key)" if out_of else ""))
+        dropped = piece["left_out"]
+        lines.append(line + (f" ({dropped} left out: the prompt still holds their key)" if dropped else ""))
     if request.instrument is not None:
         lines.append(f"the new notes are played by {INSTRUMENTS[request.instrument]}")
     lines.append(f"to hear and see them: {folder / PAGE}")
-    lines.append(f"--seed {request.seed} makes them again, as {folder / SETTINGS} says")
+    lines.append(f"to reproduce them: --seed {request.seed} (all settings: {folder / SETTINGS})")
     return lines
 
 
-def _told_of_prompt(composer: MusicGenerator, prompt: Prompt) -> list[str]:
-    """What the model heard of the prompt, and what not."""
+def _summarize_prompt(composer: MusicGenerator, prompt: Prompt) -> list[str]:
+    """Summarizes the prompt and the notes of it that the model does not see."""
     vocabulary = composer.tokenizer.vocabulary
     low, high = vocabulary.pitch_range
     outside = vocabulary.count_outside(prompt.notes.pitch)
     lines = [f"prompt: {len(prompt.notes):,} notes, {prompt.notes.end:.1f} s"]
     if prompt.drum_notes:
-        lines.append(f"  not heard by the model: {prompt.drum_notes:,} notes of drums (they stay there)")
+        lines.append(f"  ignored by the model: {prompt.drum_notes:,} notes of drums (they stay in the file)")
     if outside:
-        lines.append(f"  not heard by the model: {outside:,} notes outside of pitch {low} to {high}")
+        lines.append(f"  ignored by the model: {outside:,} notes outside of pitch {low} to {high}")
     if prompt.endless_notes:
         lines.append(f"  left out: {prompt.endless_notes:,} notes without an end")
     return lines

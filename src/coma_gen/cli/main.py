@@ -1,6 +1,6 @@
-"""The `coma-gen` command: what a person types beside `dvc`.
+"""The `coma-gen` command.
 
-Each sub-command imports what it needs when it runs, so that `--help` answers at once.
+Each sub-command imports its dependencies when it runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -40,30 +40,28 @@ from coma_gen.core.errors import Fault, UserError, memory_fault
 from coma_gen.core.extras import require_extra
 from coma_gen.workspace.paths import Workspace
 
-EXAMPLES = """examples (most commands have more in their own --help):
-  coma-gen play                                            continue MIDI files on a page in your browser
-  coma-gen generate my.mid                                 the same in the terminal
-  coma-gen experiment maestro -S model.num_layers=2        all of MAESTRO, as a DVC experiment
-  coma-gen experiment maestro shard                        only its data stages
-  coma-gen experiments                                     which run is best, by how much, and why
-  coma-gen finetune /music/midi                            go on training with your own music
-  coma-gen serve --port 5002                               continue MIDI files for other programs, over HTTP
+EXAMPLES = """examples (see also coma-gen COMMAND --help):
+  coma-gen play                                            continue MIDI files on a web page, locally
+  coma-gen generate my.mid                                 continue a MIDI file in the terminal
+  coma-gen experiment maestro -S model.num_layers=2        train on all of MAESTRO, as a DVC experiment
+  coma-gen experiment maestro shard                        run only its data stages
+  coma-gen experiments                                     compare all runs, best first
+  coma-gen finetune /music/midi                            fine-tune a model on your own music
+  coma-gen serve --port 5002                               continue MIDI files over HTTP
 """
 EXTRAS = {"serve": "serve"}
-"""Command -> the extra of pyproject.toml that it needs; the others in a checkout need `pipeline`."""
-
-
+"""Command -> extra of pyproject.toml that it needs; other commands in a checkout need `pipeline`."""
 QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
-"""For MLflow's UI, whose twenty lines at the start would hide the address."""
+"""Environment of MLflow's UI, whose twenty log lines at startup would hide the address."""
 UNKNOWN = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
-"""What argparse says of a command that there is not."""
+"""The message of argparse for an unknown command."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the options."""
+    """An argument parser with one-line error messages."""
 
     def error(self, message: str) -> NoReturn:
-        """Exits with 2; of an unknown command it names the one that is spelled most like it."""
+        """Exits with status 2; for an unknown command, suggests the most similar one."""
         if unknown := UNKNOWN.fullmatch(message):
             close = get_close_matches(unknown[1], re.findall(r"[\w-]+", unknown[2]), n=1)
             message = f"there is no command {unknown[1]!r}"
@@ -72,27 +70,27 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; exits with 1 and the faults where the input is at fault."""
-    _write_any_text()
-    parser = _parser()
+    """Runs the command line; exits with status 1 and a list of faults if the input is invalid."""
+    _escape_unprintable()
+    parser = _build_parser()
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words:
         parser.print_help()
         sys.exit(2)
     options, rest = parser.parse_known_args(words)
     if rest and not getattr(options, "takes_more", False):
-        parser.error(f"there is no {' '.join(rest)} in coma-gen {options.command}")
+        parser.error(f"coma-gen {options.command} does not accept {' '.join(rest)}")
     try:
         is_anywhere = getattr(options, "anywhere", False)
-        workspace = _checkout(needed=not is_anywhere)
+        workspace = _find_checkout(required=not is_anywhere)
         if extra := EXTRAS.get(options.command, "" if is_anywhere else "pipeline"):
             require_extra(extra, where=f"coma-gen {options.command}")
         status = options.run(workspace, options, rest)
         if sys.stdout is not None:
-            sys.stdout.flush()  # here, where it can be told that nobody reads it
+            sys.stdout.flush()  # so that a broken pipe raises here and is handled
         sys.exit(status)
     except BrokenPipeError:
-        if not _is_unread():
+        if not _is_stdout_closed():
             raise
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
@@ -109,29 +107,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"coma-gen: {fault}")
 
 
-def _write_any_text() -> None:
-    """Lets a name be printed that the terminal's encoding lacks, or whose bytes are no text at all."""
+def _escape_unprintable() -> None:
+    """Prints backslash escapes for characters (as in file names) that the terminal cannot encode."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _is_unread() -> bool:
-    """Whether nobody reads what is printed any more, as behind `| head`; then nothing more is."""
+def _is_stdout_closed() -> bool:
+    """Whether the reader of stdout is gone, as with `| head`; if so, discards all further output."""
     if sys.stdout is None:
         return False
     output = sys.stdout.fileno()
-    asked = select.poll()
-    asked.register(output, 0)
-    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+    poll = select.poll()
+    poll.register(output, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for what is flushed at the end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # for the flush at interpreter exit
     return True
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="coma-gen",
-        description="Makes music, and works on the coma-gen checkout that you are in.",
+        description="Continue piano music with a trained model, and manage the pipeline of this checkout.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -140,37 +138,39 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, express, play, render, inspect):
         command.add_command(commands)
-    experiment = commands.add_parser("experiment", help="run a preset of presets/ through `dvc exp run`")
-    experiment.add_argument("preset", help="its name, such as maestro; what follows goes to `dvc exp run`")
+    experiment = commands.add_parser("experiment", help="run a preset of presets/ as a DVC experiment")
+    experiment.add_argument(
+        "preset", help="name of the preset, such as maestro; further arguments are passed to `dvc exp run`"
+    )
     experiment.set_defaults(run=_experiment, takes_more=True)
     for name, run, text in (
-        ("summary", _summary, "what came out, and where it is"),
-        ("figures", _figures, "performances, hours and notes of each split"),
+        ("summary", _summary, "print the results of the pipeline and where they are"),
+        ("figures", _figures, "print the performances, hours and notes of each split"),
     ):
         commands.add_parser(name, help=text).set_defaults(run=run)
-    verify = commands.add_parser("verify", help="hold this build against the committed one")
+    verify = commands.add_parser("verify", help="compare this build with the committed results")
     verify.add_argument(
         "--tree",
         action="store_true",
-        help="fail, too, on any changed or new file that a build does not explain (for CI)",
+        help="also fail if any file was changed or added that a build does not write (for CI)",
     )
     verify.set_defaults(run=_verify)
     for command in (experiments, ablation, result, listen, shard, doctor, finetune, serve):
         command.add_command(commands)
-    ui = commands.add_parser("ui", help="the MLflow UI, on this machine only")
-    ui.add_argument("--port", type=int, default=5000, help="where it listens on 127.0.0.1 (default: 5000)")
+    ui = commands.add_parser("ui", help="open the MLflow UI (on 127.0.0.1)")
+    ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.set_defaults(run=_ui)
-    completion.add_command(commands, _parser)
+    completion.add_command(commands, _build_parser)
     return parser
 
 
-def _checkout(*, needed: bool) -> Workspace | None:
-    """The checkout that one is in; None where there is none and none is needed."""
+def _find_checkout(*, required: bool) -> Workspace | None:
+    """Finds the checkout that contains the current directory; None if there is none and none is required."""
     here = Path.cwd().resolve()
     workspace = Workspace.around(here)
-    if workspace is not None or not needed:
+    if workspace is not None or not required:
         return workspace
-    remedy = "go to the folder that you cloned coma-gen into"
+    remedy = "change to the folder that you cloned coma-gen into"
     raise UserError(
         Fault(str(here), "must be in a coma-gen checkout (with dvc.yaml and params.yaml)", "", remedy)
     )
@@ -205,15 +205,15 @@ def _verify(workspace: Workspace, options: argparse.Namespace, _rest: list[str])
         is_good = is_good and all(row.good for row in rows)
         print("\n" + table(rows))
     else:
-        print("\nverify: params.yaml is not the committed one; there is no committed build of it")
+        print("\nverify: params.yaml was changed, so there are no committed results to compare with")
     if allowed:
         print(
-            f"\n`git status` shows {len(allowed)} changed files: the committed build is of a "
-            f"{committed_vendor(workspace.root)} processor, and this one ({vendor}) rounds the last bits "
-            "of sums otherwise. To put them back: git restore dvc.lock metrics"
+            f"\n`git status` shows {len(allowed)} changed files: the committed results are from a "
+            f"{committed_vendor(workspace.root)} processor, and the rounding of sums differs on this one "
+            f"({vendor}). To restore them: git restore dvc.lock metrics"
         )
     if options.tree and others:
-        print("\nverify: files changed that a build must leave as they are:\n  " + "\n  ".join(others))
+        print("\nverify: a build must not change these files:\n  " + "\n  ".join(others))
     return 0 if is_good else 1
 
 
@@ -237,14 +237,14 @@ def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
 
     words = shlex.split(ui_command(workspace.home, port=options.port))
     if words[0] != "mlflow":
-        print(f"the runs are kept by a server: open {words[0]}")
+        print(f"the runs are on a server: open {words[0]}")
     else:
         page = f"http://127.0.0.1:{options.port}/{RUNS_PAGE}"
-        print(f"{shlex.join(words)}\nopen {page} in some seconds\nstop with Ctrl-C", flush=True)
+        print(f"{shlex.join(words)}\nopen {page} in a few seconds\nstop with Ctrl-C", flush=True)
         os.chdir(workspace.home)
         os.environ |= QUIET | os.environ
         command = [sys.executable, "-m", *words, "--uvicorn-opts", "--log-level warning"]
-        os.execv(sys.executable, command)  # noqa: S606 - MLflow as this process, which ends when it is told to
+        os.execv(sys.executable, command)  # noqa: S606 - replaces this process, so that signals reach MLflow
     return 0
 
 

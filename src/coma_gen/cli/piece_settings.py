@@ -1,4 +1,4 @@
-"""What repeats generated pieces: settings.json beside them, without dates and paths of this machine."""
+"""The content of settings.json, which reproduces generated pieces; contains no dates or machine paths."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from coma_gen.midi.prompt import Prompt
 
 VERSIONS = ("coma-gen", "torch", "numpy", "symusic", "matplotlib", "soundfile")
-"""Packages that the bytes depend on."""
+"""Packages that the output bytes depend on."""
 PULLS = ("density", "loudness", "register", "polyphony")
-"""Settings that 0 leaves as they are."""
+"""Settings for which 0 means off."""
 OPTIONS = {"until_second": "--from", "follow": "--no-follow"}
-"""Options that are not called as their settings are."""
+"""Options whose names differ from their settings."""
 
 
 def option_of(setting: str) -> str:
-    """The option that says a setting on the command line."""
+    """The command-line option of a setting."""
     return OPTIONS.get(setting, f"--{setting.replace('_', '-')}")
 
 
 def piece_settings(
     options: argparse.Namespace, request: Request, composer: MusicGenerator, prompt: Prompt | None
 ) -> dict[str, Any]:
-    """The command that repeats the pieces, and all that they depend on."""
+    """Collects the command that reproduces the pieces, and everything that they depend on."""
     from coma_gen.core.io import shown_name
     from coma_gen.generation.request import Request
     from coma_gen.tracking.model_store import is_uri
@@ -45,7 +45,7 @@ def piece_settings(
     }
     words = ["coma-gen", "generate"]
     if prompt is not None:
-        words.append(_not_an_option(Path(options.prompt).name))
+        words.append(_escape_dash(Path(options.prompt).name))
     if options.model is not None and (is_uri(options.model) or options.model == PRETRAINED):
         words += ["--model", options.model]
     for name, value in settings.items():
@@ -57,7 +57,7 @@ def piece_settings(
             words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
     manifest = composer.loaded.manifest
     return {
-        "command": " ".join(map(_typed, words)),
+        "command": " ".join(map(_quote, words)),
         "model": {"digest": manifest.digest, "tokenizer": composer.tokenizer.digest},
         "prompt": prompt and {"file": shown_name(Path(options.prompt)), "sha256": prompt.digest},
         "settings": settings,
@@ -65,12 +65,12 @@ def piece_settings(
     }
 
 
-def _not_an_option(name: str) -> str:
+def _escape_dash(name: str) -> str:
     return f"./{name}" if name.startswith("-") else name
 
 
-def _typed(word: str) -> str:
-    """A word as one types it in a shell; by its bytes where they are not UTF-8."""
+def _quote(word: str) -> str:
+    """Quotes a word for the shell; a word that is not valid UTF-8 is quoted by its bytes."""
     try:
         word.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""`coma-gen play`: a page on this machine on which one tries the model."""
+"""`coma-gen play`: try a model on a local web page."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from coma_gen.workspace.pretrained import MODEL_HELP, name_of_model
 EXAMPLES = """examples:
   coma-gen play                                 the model that `dvc repro` trained
   coma-gen play --model models:/coma-gen@champion
-  coma-gen play --no-browser --port 8000        at http://127.0.0.1:8000, which you open yourself
+  coma-gen play --no-browser --port 8000        only serve the page, at http://127.0.0.1:8000
 
-Only this machine can open the page, and it loads nothing from anywhere. docs/play.md shows it.
+The page can be opened on this machine only, and sends no data anywhere else. See docs/play.md.
 """
 
 
@@ -26,23 +26,23 @@ def add_command(commands: Any) -> None:
     """Adds `play` to the sub-commands of an argparse parser."""
     parser = commands.add_parser(
         "play",
-        help="try the model on a page in your browser",
-        description="Opens a page on which the model continues your MIDI files, until Ctrl-C.",
+        help="continue MIDI files on a local web page",
+        description="Open a local web page on which a model continues your MIDI files. Stop with Ctrl-C.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--no-browser", action="store_true", help="only print the address")
-    add("--port", type=int, default=0, metavar="N", help="of 127.0.0.1 (default: any that is free)")
+    add("--port", type=int, default=0, metavar="N", help="port on 127.0.0.1 (default: any free port)")
     add("--device", choices=("cpu", "cuda", "mps", "auto"), default="cpu", help="(default: cpu)")
-    add("--threads", type=int, default=1, metavar="N", help="of the CPU; results depend on it (default: 1)")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads; results depend on it (default: 1)")
     add_limits(parser)
     parser.set_defaults(run=run, anywhere=True)
 
 
 def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Loads the model, then answers until Ctrl-C."""
+    """Loads the model and serves the page until Ctrl-C."""
     if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
         from coma_gen.core.seeding import pin_cpu
 
@@ -75,5 +75,5 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
 
 
 def _has_screen() -> bool:
-    """Whether a browser can open a window; one within the terminal would take its place."""
+    """Whether there is a display; without one, `webbrowser` might start a text browser in this terminal."""
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

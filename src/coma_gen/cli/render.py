@@ -1,4 +1,4 @@
-"""`coma-gen render`: a MIDI file as a picture and as sound."""
+"""`coma-gen render`: render a MIDI file as piano roll and audio."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
-  coma-gen render my.mid                       my.png and my.flac beside it
-  coma-gen render my.mid --out pictures        into the folder pictures/
-  coma-gen render my.mid --audio none          the picture alone
-  coma-gen render my.mid --soundfont piano.sf2 every instrument of the file, as loud as the built-in piano
+  coma-gen render my.mid                       write my.png and my.flac beside it
+  coma-gen render my.mid --out pictures        write to the folder pictures/
+  coma-gen render my.mid --audio none          piano roll only
+  coma-gen render my.mid --soundfont piano.sf2 play all instruments with FluidSynth
 
-Without a SoundFont a built-in piano plays all notes but drums, and honors the pedal; the same file gives the
-same bytes on every machine.
+Without a SoundFont, a built-in piano plays all notes except drums, with the sustain pedal; the same file
+gives the same bytes on every machine.
 """
 
 
@@ -27,23 +27,23 @@ def add_command(commands: Any) -> None:
     """Adds `render` to the sub-commands of an argparse parser."""
     parser = commands.add_parser(
         "render",
-        help="see and hear a MIDI file",
-        description="Makes a piano roll and a sound file of a MIDI file.",
+        help="render a MIDI file as piano roll and audio",
+        description="Render a MIDI file as piano roll and audio.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", help="a MIDI file")
-    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: beside the file)")
-    parser.add_argument("--soundfont", metavar="FILE", help="play it with FluidSynth and this .sf2 file")
+    parser.add_argument("--out", metavar="FOLDER", help="output folder (default: that of the file)")
+    parser.add_argument("--soundfont", metavar="FILE", help="play with FluidSynth and this .sf2 file")
     parser.add_argument("--audio", choices=(*AUDIO_WRITERS, "none"), default="flac", help="(default: flac)")
     parser.add_argument(
-        "--force", action="store_true", help="replace files that are there (else: the next free name)"
+        "--force", action="store_true", help="replace existing files (default: use the next free name)"
     )
     parser.set_defaults(run=run, anywhere=True)
 
 
 def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Writes the picture and the sound: both, or neither."""
+    """Writes the piano roll and the audio: both, or neither."""
     from coma_gen.audio.soundfont import check_soundfont, write_soundfont_sound
     from coma_gen.audio.synth import write_sound
     from coma_gen.core.free_names import move_files
@@ -67,7 +67,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
         if options.audio == "none":
             raise UserError(Fault("--soundfont", "makes sound, and --audio none asks for none"))
         check_soundfont(soundfont)
-    targets = _targets(source, options)
+    targets = _choose_targets(source, options)
     folder = targets[0].parent
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".render.", dir=folder) as temporary:
@@ -88,11 +88,11 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     return 0
 
 
-def _targets(source: Path, options: argparse.Namespace) -> list[Path]:
-    """The files to write, where their names are free: the picture, and the sound where one is wanted.
+def _choose_targets(source: Path, options: argparse.Namespace) -> list[Path]:
+    """The preferred paths of the piano roll and, if requested, the audio.
 
     Raises:
-        UserError: their names are too long, or folders have them that were to be replaced.
+        UserError: If a name is too long, or if a path to replace is a folder.
     """
     from coma_gen.core.free_names import LONGEST_NAME
     from coma_gen.core.io import shown_name

@@ -1,4 +1,4 @@
-"""`coma-gen result`: finished runs side by side, as markdown."""
+"""`coma-gen result`: tables of finished runs in Markdown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from coma_gen.workspace.paths import Workspace
 
 EXAMPLES = """examples:
-  coma-gen result                                  what lies in this checkout
-  coma-gen result maestro-cpu maestro-cpu-plain    two experiments, by their names in `dvc exp show`
+  coma-gen result                                  the results in this checkout
+  coma-gen result maestro-cpu maestro-cpu-plain    two experiments, named as in `dvc exp show`
 
-The runs must be scored on the same test performances. Of several experiments of a name, one that began at
-this checkout's commit counts, else the newest.
+The runs must be scored on the same test performances. If several experiments have the same name, the one
+based on the commit of this checkout is used, else the newest.
 """
 
 
@@ -20,11 +20,11 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     """Adds `result` to the command line."""
     result = commands.add_parser(
         "result",
-        help="likelihood, music and memorization of finished runs, as tables for a page",
+        help="print likelihood, music measures and memorization of finished runs as Markdown tables",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("names", nargs="*", metavar="NAME", help="an experiment (default: this checkout)")
+    result.add_argument("names", nargs="*", metavar="NAME", help="experiment (default: this checkout)")
     result.set_defaults(run=_result)
 
 

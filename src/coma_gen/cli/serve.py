@@ -1,4 +1,4 @@
-"""`coma-gen serve`: a model behind an address of this machine, for other programs."""
+"""`coma-gen serve`: serve a model over HTTP on this machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from coma_gen.serving.schema import Limits
 
 EXAMPLES = """examples:
-  coma-gen serve                               the best model of MLflow's registry, at 127.0.0.1:5001;
-                                               the pretrained one where nothing was trained
-  coma-gen serve --model models:/coma-gen/3    its version 3; or a model's folder, or pretrained
+  coma-gen serve                               the best model of MLflow's registry, at 127.0.0.1:5001,
+                                               or the pretrained one if there is none
+  coma-gen serve --model models:/coma-gen/3    version 3; or a model folder, or pretrained
   coma-gen serve --max-seconds 600 --at-once 4
 
-It says what to type to continue a MIDI file; docs/serving.md has the settings and the answers.
+It prints an example request; docs/serving.md describes requests and responses.
 """
 CHAMPION = "models:/coma-gen@champion"
 LIBRARY = Path(__file__).parents[1]
@@ -37,8 +37,8 @@ def add_command(commands: Any) -> None:
     """Adds `serve` to the sub-commands of an argparse parser."""
     parser = commands.add_parser(
         "serve",
-        help="continue MIDI files for other programs, over HTTP on this machine",
-        description="Serves a model, until Ctrl-C.",
+        help="continue MIDI files over HTTP",
+        description="Serve a model over HTTP on this machine. Stop with Ctrl-C.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,35 +46,42 @@ def add_command(commands: Any) -> None:
     add(
         "--model",
         metavar="MODEL",
-        help=f"an MLflow URI, a folder, or pretrained (default: {CHAMPION}, or else pretrained)",
+        help=f"MLflow URI, model folder, or pretrained (default: {CHAMPION}, or else pretrained)",
     )
-    add("--port", type=int, default=5001, metavar="N", help="of 127.0.0.1; 0 = any (default: 5001)")
+    add("--port", type=int, default=5001, metavar="N", help="port on 127.0.0.1; 0 for any (default: 5001)")
     add(
         "--threads",
         type=int,
         default=1,
         metavar="N",
-        help="of one request; results depend on it (default: 1)",
+        help="CPU threads per request; results depend on it (default: 1)",
     )
     add_limits(parser)
-    add("--at-once", type=int, metavar="N", help="requests worked on at a time; others wait (default: 2)")
+    add("--at-once", type=int, metavar="N", help="maximum concurrent requests; others wait (default: 2)")
     parser.set_defaults(run=run)
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that bound one request."""
+    """Adds the options that limit one request."""
     add = parser.add_argument
-    add("--max-seconds", type=float, metavar="S", help="of new music in a piece (default: 300)")
-    add("--max-tokens", type=int, metavar="N", help="new ones in a piece (default: 20000)")
-    add("--max-pieces", type=int, metavar="N", help="of a request (default: 16)")
-    add("--max-prompt-bytes", type=int, metavar="N", help="of a prompt's MIDI file (default: 1048576)")
+    add(
+        "--max-seconds",
+        type=float,
+        metavar="S",
+        help="limit on seconds of new music per piece (default: 300)",
+    )
+    add("--max-tokens", type=int, metavar="N", help="limit on new tokens per piece (default: 20000)")
+    add("--max-pieces", type=int, metavar="N", help="limit on pieces per request (default: 16)")
+    add(
+        "--max-prompt-bytes", type=int, metavar="N", help="limit on the MIDI file in bytes (default: 1048576)"
+    )
 
 
 def requested_limits(options: argparse.Namespace) -> tuple[dict[str, Any], Limits]:
-    """The limits that the options set, and all of them.
+    """Returns the limits that the options set, and all limits including defaults.
 
     Raises:
-        UserError: one fault for each option that is out of range, those of port and threads too.
+        UserError: With one fault for each option that is out of range, including port and threads.
     """
     from coma_gen.serving.schema import Limits
 
@@ -94,19 +101,19 @@ def requested_limits(options: argparse.Namespace) -> tuple[dict[str, Any], Limit
 
 
 def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Becomes the server, so that there is one process, which ends when it is told to."""
+    """Replaces this process with the server, so that signals reach it directly."""
     from coma_gen.core.seeding import pin_cpu
     from coma_gen.tracking.model_store import find_model_store, is_uri
 
     given, limits = requested_limits(options)
-    named = options.model or _default(workspace)
+    named = options.model or _choose_default(workspace)
     environment = QUIET | {"SERVING_MODEL_CONFIG": json.dumps(given)}
     words = ["--port", str(options.port), "--max-body-bytes", str(limits.max_body_bytes), "--name", named]
     if is_uri(named):
         environment["MLFLOW_TRACKING_URI"] = find_model_store(named, workspace.home).uri
         served = named
     else:
-        served = str(_packed(workspace, named))
+        served = str(_pack(workspace, named))
     pin_cpu(pin=True, threads=options.threads)
     os.environ |= environment
     program = LIBRARY / "serving" / "app.py"
@@ -114,10 +121,8 @@ def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> 
     os.execv(sys.executable, [sys.executable, "-P", str(program), served, *words])  # noqa: S606 - no shell
 
 
-def _default(workspace: Workspace) -> str:
-    """The best model of the registry; the one that comes with the project where nothing was tracked yet, and
-    no other store is named.
-    """
+def _choose_default(workspace: Workspace) -> str:
+    """The best model of the registry, or the pretrained model if no store is named and none exists."""
     from coma_gen.tracking.uri import SQLITE, URI, check_address
     from coma_gen.workspace.pretrained import NAME, find_pretrained
 
@@ -126,11 +131,11 @@ def _default(workspace: Workspace) -> str:
     return NAME if is_new and find_pretrained() else CHAMPION
 
 
-def _packed(workspace: Workspace, named: str) -> Path:
-    """A model's folder as MLflow serves it. It is packed once for each state of model and code.
+def _pack(workspace: Workspace, named: str) -> Path:
+    """Packs a model folder as an MLflow model, once for each version of model and code.
 
     Raises:
-        UserError: there is no such folder, or it is not whole.
+        UserError: If there is no such folder, or it is damaged.
     """
     from coma_gen.core.artifact import verify_artifact
     from coma_gen.core.io import atomic_dir, sha256_bytes, without_links

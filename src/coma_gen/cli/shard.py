@@ -1,7 +1,7 @@
-"""`coma-gen shard`: the shard stage in parts, for corpora of many files and for more than one machine.
+"""`coma-gen shard`: the shard stage in parts, for large corpora and for several machines.
 
-It leaves data/shards and metrics/shard.json as `dvc repro shard` would, to the byte, and `dvc commit` then
-tells DVC that they are there.
+It writes the same data/shards and metrics/shard.json as `dvc repro shard`, to the byte; `dvc commit` then
+records them in DVC.
 """
 
 from __future__ import annotations
@@ -20,51 +20,57 @@ if TYPE_CHECKING:
     from coma_gen.shards.tasks import Parts
 
 EXAMPLES = """examples:
-  coma-gen shard --workers 8                  on this machine; killed and started again, it goes on
+  coma-gen shard --workers 8                  on this machine; an interrupted run can be resumed
   coma-gen shard --machine 2/4                the second quarter, on the second of four machines that share
                                               this folder; when all four are done, on one of them:
   coma-gen shard --join
   coma-gen shard --slurm cpu --time 2:00:00 --workers 200 --sbatch account=music
-                                              as jobs of a cluster, in its partition "cpu"; then --join
+                                              as SLURM jobs in the partition "cpu"; then --join
 then, in each case: dvc commit -f shard
 """
-NEXT = "now tell DVC, and go on from there:  dvc commit -f shard && dvc repro"
+NEXT = "to record them in DVC and run the next stages:  dvc commit -f shard && dvc repro"
 
 
 def add_command(commands: Any) -> None:
     """Adds `shard` to the sub-commands of an argparse parser."""
     parser = commands.add_parser(
         "shard",
-        help="write the shards in parts: many workers, many machines, and it goes on after a kill",
-        description="Does what the stage 'shard' does, in parts: see docs/scaling.md.",
+        help="write the shards in parts: with many workers or machines, resumable",
+        description="Run the stage 'shard' in parts; see docs/scaling.md.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--workers", type=_count, metavar="N", help="processes, or jobs at the same time (default: the CPUs)"
+        "--workers",
+        type=_parse_count,
+        metavar="N",
+        help="concurrent processes or jobs (default: one per CPU)",
     )
     parser.add_argument(
-        "--files-per-task", type=_count, metavar="N", help="performances of one task (default: 256)"
+        "--files-per-task", type=_parse_count, metavar="N", help="performances per task (default: 256)"
     )
     parser.add_argument(
-        "--machine", type=_share, metavar="K/N", help="only the K-th of N equal shares, without joining"
+        "--machine",
+        type=_parse_share,
+        metavar="K/N",
+        help="write only the K-th of N equal parts, without joining",
     )
-    parser.add_argument("--join", action="store_true", help="only join the parts, all of which are there")
-    parser.add_argument("--slurm", metavar="PARTITION", help="send the tasks to a SLURM cluster, and return")
-    parser.add_argument("--time", metavar="H:MM:SS", help="with --slurm: what a task may take at most")
+    parser.add_argument("--join", action="store_true", help="only join the parts, once all are written")
+    parser.add_argument("--slurm", metavar="PARTITION", help="submit the tasks to a SLURM cluster and return")
+    parser.add_argument("--time", metavar="H:MM:SS", help="with --slurm: time limit per task")
     parser.add_argument(
         "--sbatch",
         action="append",
         default=[],
-        type=_option,
+        type=_parse_option,
         metavar="KEY=VALUE",
-        help="with --slurm: an option of sbatch, such as account=music; may stand several times",
+        help="with --slurm: an option of sbatch, such as account=music; may be repeated",
     )
     parser.set_defaults(run=run)
 
 
 def run(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    """Writes the parts, or hands them to a cluster, or joins them."""
+    """Writes the parts, submits them to a cluster, or joins them."""
     from filelock import FileLock, Timeout
 
     from coma_gen.config.load import load_params
@@ -99,11 +105,11 @@ def _check(options: argparse.Namespace) -> None:
     ways = [name for name in ("slurm", "machine", "join") if getattr(options, name)]
     faults = []
     if len(ways) > 1:
-        faults.append(Fault(" and ".join(f"--{name}" for name in ways), "must not stand together"))
+        faults.append(Fault(" and ".join(f"--{name}" for name in ways), "must not be combined"))
     if bool(options.slurm) != bool(options.time):
-        faults.append(Fault("--slurm and --time", "must stand together"))
+        faults.append(Fault("--slurm and --time", "must be given together"))
     if options.sbatch and not options.slurm:
-        faults.append(Fault("--sbatch", "is for --slurm only"))
+        faults.append(Fault("--sbatch", "needs --slurm"))
     if not options.join and find_spec("datatrove") is None:
         faults.append(
             Fault("coma-gen shard", "needs datatrove", "", "install it: pip install 'coma-gen[scale]'")
@@ -118,7 +124,7 @@ def _work(workspace: Workspace, options: argparse.Namespace, parts: Parts) -> in
     if options.machine:
         number, machines = options.machine
         _write(options, parts, range(len(parts) * (number - 1) // machines, len(parts) * number // machines))
-        print("This machine's parts are done; when those of all machines are: coma-gen shard --join")
+        print("The parts of this machine are done. When all machines are done: coma-gen shard --join")
         return 0
     if not options.join:
         _write(options, parts, range(len(parts)))
@@ -148,20 +154,20 @@ def _submit(options: argparse.Namespace, parts: Parts) -> int:
     return 0
 
 
-def _count(text: str) -> int:
+def _parse_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
     return int(text)
 
 
-def _share(text: str) -> tuple[int, int]:
+def _parse_share(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"must be K/N with K from 1 to N, such as 2/4, got {text!r}")
     return int(match[1]), int(match[2])
 
 
-def _option(text: str) -> tuple[str, str]:
+def _parse_option(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not re.fullmatch(r"[a-z][a-z-]*", name) or not equals or "\n" in value:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as account=music, got {text!r}")

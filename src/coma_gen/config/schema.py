@@ -196,7 +196,7 @@ class SampleParams(Section):
     max_empty_bars: Annotated[StrictInt, Field(ge=0, le=18_000)]
     max_rewinds: Annotated[StrictInt, Field(ge=0, le=100)]
     excerpts: Annotated[StrictInt, Field(ge=2, le=10_000)]
-    temperature: Annotated[Float, Field(ge=0, le=100)]
+    temperature: Annotated[Float, Field(ge=0, le=5)]
     top_k: Count | None
     top_p: Annotated[Float, Field(gt=0, le=1)] | None
     min_p: Annotated[Float, Field(ge=0, le=1)] | None

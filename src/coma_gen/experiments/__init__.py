@@ -1,1 +1,1 @@
-"""Ablations: one thing changed at a time, as DVC experiments, and the table of what it cost."""
+"""DVC experiments: ablations, and tables that compare finished runs."""

@@ -1,12 +1,11 @@
-"""What an ablation is to run: `presets/ablations/<name>.yaml`, every cell with every seed.
+"""Ablations: `presets/ablations/<name>.yaml` defines runs of every cell with every seed.
 
-    preset: of presets/; what all cells share, on top of params.yaml
-    base:   sections; what they share besides
+    preset: preset of presets/ that all cells use, on top of params.yaml
+    base:   sections of further settings that all cells use
     seeds:  values of train.seed
-    cells:  name -> why (a word), and sections: what this cell changes of the base
+    cells:  name -> why (short description), and sections with the changes from the base
 
-The first cell is the one that the others are compared with. A run is a DVC experiment called
-<ablation>-<cell>-<seed>.
+The first cell is the reference. A run is a DVC experiment named <ablation>-<cell>-<seed>.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from coma_gen.workspace.presets import Settings, as_flags, merged, read_preset
 
 FOLDER = Path("presets") / "ablations"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-"""A cell's name is a part of an experiment's, which is a git reference."""
+"""Cell names are parts of git references."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,11 @@ class Run:
     """One cell with one seed.
 
     Attributes:
-        name: of the experiment.
-        cell: of the ablation.
-        seed: train.seed.
-        params: all settings, as they stand in the experiment's params.yaml.
-        flags: what `dvc exp run` is given to set them.
+        name: Name of the experiment.
+        cell: Name of the cell.
+        seed: Value of train.seed.
+        params: All settings of the experiment.
+        flags: The `-S` flags of `dvc exp run`.
     """
 
     name: str
@@ -48,12 +47,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Ablation:
-    """All runs of one question.
+    """All runs of one ablation.
 
     Attributes:
-        name: of the file.
-        cells: name -> why it is there; the first is the reference.
-        runs: seed by seed, so that two at a time are of different cells, and a table can be made early.
+        name: Name of the file.
+        cells: Name -> description; the first cell is the reference.
+        runs: Runs ordered by seed, so that results for all cells are available early.
     """
 
     name: str
@@ -67,15 +66,14 @@ class Ablation:
 
 
 def read_ablation(root: Path, name: str) -> Ablation:
-    """Reads an ablation and checks the params of every cell.
+    """Reads an ablation and validates the params of every cell.
 
     Args:
-        root: the checkout.
-        name: of its file, without `.yaml`.
+        root: The checkout.
+        name: File name without `.yaml`.
 
     Raises:
-        UserError: there is no such file, it is not of the form above, or cells are not valid; all faults at
-            once.
+        UserError: If there is no such file, it is malformed, or cells are invalid; lists all faults.
     """
     path = root / FOLDER / f"{name}.yaml"
     if not path.exists():
@@ -109,7 +107,7 @@ def _run(ablation: str, cell: str, seed: int, params: Settings, changes: Setting
 
 
 def _check_form(content: Any, where: str) -> None:
-    """Refuses what is not of the form: four parts, named cells, each with a word why."""
+    """Checks the structure of the file: four keys, and named cells with a description each."""
     if not isinstance(content, dict) or set(content) != {"preset", "base", "seeds", "cells"}:
         raise UserError(Fault(where, "must have preset, base, seeds and cells, and nothing else"))
     base, seeds, cells = content["base"], content["seeds"], content["cells"]
@@ -124,7 +122,7 @@ def _check_form(content: Any, where: str) -> None:
     for cell, settings in cells.items():
         at = f"{where}: {cell}"
         if not isinstance(cell, str) or not NAME.fullmatch(cell):
-            faults.append(Fault(at, "must be called in small letters, digits and single hyphens"))
+            faults.append(Fault(at, "must be named with lower-case letters, digits and single hyphens"))
         if not isinstance(settings, dict) or not isinstance(settings.get("why"), str):
             faults.append(Fault(at, "must say why it is there, under `why`"))
         elif not all(isinstance(keys, dict) for keys in _sections(settings).values()):

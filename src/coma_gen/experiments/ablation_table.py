@@ -1,4 +1,4 @@
-"""The table of an ablation: a row a cell, each beside the reference cell, with confidence."""
+"""The table of an ablation: one row per cell, compared with the reference cell, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Scored:
     """The figures of one run.
 
     Attributes:
-        seed: of its training.
-        parameters, tokens: of the model; that it saw.
-        onset_error, duration_error: RMS in milliseconds of the way into tokens and back, on validation,
-            as `fidelity` has them.
-        tokens_per_note: of the train split.
-        tokens_per_cpu_second: while training; None where it is not known.
-        validation, test, windowed: bits per note at 10 ms: both splits by the reference protocol, test by
-            the windowed one.
-        performances: the evaluate stage's row for each performance of both splits.
+        seed: Training seed.
+        parameters, tokens: Size of the model; training tokens.
+        onset_error, duration_error: Round-trip errors of the tokenizer on validation, RMS in milliseconds.
+        tokens_per_note: Tokens per note in the train split.
+        tokens_per_cpu_second: Training speed, or None if unknown.
+        validation, test, windowed: Bits per note at 10 ms: both splits by the reference protocol, and the
+        test
+            split by the windowed protocol.
+        performances: Evaluation results by performance of both splits.
     """
 
     seed: int
@@ -65,7 +65,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the seeds: mean, and standard deviation; None of a single seed."""
+    """Mean and standard deviation over the seeds; the deviation of a single seed is None."""
 
     mean: float
     deviation: float | None
@@ -73,17 +73,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell of the table.
+    """A row of the table.
 
     Attributes:
-        cell, why: as the ablation has them.
-        seeds: that have run.
-        missing: seed -> what became of it.
-        figures: name -> mean and spread; empty where no seed has run.
-        is_comparable: whether it writes the same music down as the reference: another treatment of the pedal
-            does not, and bits do not rank it.
-        difference: of test to the reference cell's; None for the reference, where it is not comparable, and
-            where no seed is shared.
+        cell, why: Name and description of the cell.
+        seeds: Seeds that have run.
+        missing: Seed -> status of each run without results.
+        figures: Name -> mean and deviation; empty if no seed has run.
+        is_comparable: Whether bits are comparable with the reference; they are not if the tokenizer treats
+            the pedal differently, since it then encodes other music.
+        difference: Difference in test bits to the reference cell; None for the reference, if not comparable,
+            or if there is no common seed.
     """
 
     cell: str
@@ -98,13 +98,13 @@ class Row:
 def scored(
     seed: int, metrics: Mapping[str, Mapping[str, Any]], performances: pd.DataFrame, speed: float | None
 ) -> Scored:
-    """The figures of one run.
+    """Collects the figures of one run.
 
     Args:
-        seed: of its training.
-        metrics: of the stages fit_tokenizer, shard, train and evaluate.
-        performances: as `Scored` has them.
-        speed: tokens a second, where it is known.
+        seed: Training seed.
+        metrics: Metrics of the stages fit_tokenizer, shard, train and evaluate.
+        performances: Evaluation results by performance.
+        speed: Tokens per CPU second, or None if unknown.
     """
     train, shard, evaluate = metrics["train"], metrics["shard"]["train"], metrics["evaluate"]
     errors = metrics["fit_tokenizer"]["fidelity"]["validation"]
@@ -130,18 +130,18 @@ def rows(
     *,
     resamples: int = RESAMPLES,
 ) -> list[Row]:
-    """A row for every cell, in the ablation's order.
+    """Builds a row for every cell, in the order of the ablation.
 
     Args:
-        ablation: what was to be run.
-        results: name of a run -> its figures, of those that there are.
-        statuses: name of a run -> what became of the others, where it is known.
-        resamples: draws of the confidence.
+        ablation: The ablation.
+        results: Name of a run -> its figures, for finished runs.
+        statuses: Name of a run -> status, for other runs.
+        resamples: Number of bootstrap resamples.
     """
-    return [_row(ablation, cell, results, statuses, resamples) for cell in ablation.cells]
+    return [_build_row(ablation, cell, results, statuses, resamples) for cell in ablation.cells]
 
 
-def _row(
+def _build_row(
     ablation: Ablation,
     cell: str,
     results: Mapping[str, Scored],
@@ -208,12 +208,12 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Diff
 
 
 def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the test split, in the order of their file names."""
+    """Selects the rows of the test split, sorted by file name."""
     return table[table["split"] == "test"].sort_values("midi_filename", ignore_index=True)
 
 
 def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Bits of each performance at the common resolution."""
+    """The bits of each performance at the common resolution."""
     nats, open_bits = (table[name].to_numpy(np.float64) for name in ("nats", "resolution_bits"))
     bits: npt.NDArray[np.float64] = nats / np.log(2) + open_bits
     return bits
@@ -230,7 +230,7 @@ def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
 
 
 def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
-    """The table as markdown, what its columns are, and what is missing."""
+    """Formats the table as Markdown, with a description of its columns and the missing runs."""
     lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_cells(row) for row in table)]
     column = HEAD.index(ERRORS)
     if len({line[column] for line in lines[2:]} - {""}) < 2:
@@ -241,12 +241,12 @@ def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
     ]
     seeds = len({run.seed for run in ablation.runs})
     notes = [
-        f"Bits per note at 10 ms, less is better: mean ± standard deviation over {seeds} seeds; in brackets",
-        f"the 95% confidence of the difference to {ablation.reference}, by a paired bootstrap over",
+        f"Bits per note at 10 ms, lower is better: mean ± standard deviation over {seeds} seeds; in brackets",
+        f"the 95% confidence interval of the difference to {ablation.reference}, by a paired bootstrap over",
         "compositions and seeds.",
     ]
     if not all(row.is_comparable for row in table):
-        notes += ["Other music: another treatment of the pedal writes other music down; bits do not rank it."]
+        notes += ["Other music: the pedal is treated differently, so bits per note are not comparable."]
     missing = [f"\nMissing, {len(gaps)} of {len(ablation.runs)} runs:", *gaps] if gaps else []
     return "\n".join([text, "", *notes, *missing])
 
@@ -273,7 +273,7 @@ def _spread(figure: Spread) -> str:
 
 
 def shown_difference(difference: Difference | None) -> str:
-    """A difference with its interval in brackets, where it has one."""
+    """Formats a difference with its confidence interval, if it has one."""
     if difference is None:
         return ""
     if difference.low is None or difference.high is None:
@@ -282,5 +282,5 @@ def shown_difference(difference: Difference | None) -> str:
 
 
 def as_json(table: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows as plain values."""
+    """Converts the rows to JSON-compatible values."""
     return [asdict(row) for row in table]

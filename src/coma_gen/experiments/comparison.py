@@ -1,4 +1,4 @@
-"""Two runs on one page: gathers what `report.comparison` shows of them."""
+"""Collects the content of the page that compares two runs (`report.comparison`)."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ from coma_gen.experiments.dvc_experiments import has_run
 from coma_gen.experiments.overview import NEEDED, Standing, chosen, row_of, standings
 from coma_gen.report.comparison import Comparison, Side, build_comparison
 from coma_gen.report.stage import read_content
-from coma_gen.report.tables import Table, shown
+from coma_gen.report.tables import Table, format_value
 
 FILES = ("metrics/curve.csv", "metrics/download.json")
 SAMPLES = "data/samples"
-MOST_SAMPLES = 2
-"""Of music from nothing and of continuations each: a page with sound is large."""
+MAX_SAMPLES = 2
+"""Maximum number of unprompted samples and of continuations, since a page with sound is large."""
 
 
 def write_comparison(
     root: Path, first: str, second: str, destination: Path, *, audio: bool = True, resamples: int = RESAMPLES
 ) -> None:
-    """Writes a page about two runs of a checkout, the first being the baseline.
+    """Writes a page that compares two runs of a checkout.
 
     Args:
-        root: the checkout.
-        first: a run, as `overview` names it.
-        second: the run that is held against it.
-        destination: the HTML file.
-        audio: whether samples are put into the page as sound too.
-        resamples: draws of the confidence.
+        root: The checkout.
+        first: Name of the baseline run, as in `overview`.
+        second: Name of the run to compare with it.
+        destination: HTML file to write.
+        audio: Whether to render samples as sound.
+        resamples: Number of bootstrap resamples.
 
     Raises:
-        UserError: a run is not there, was not scored, or lacks its samples.
+        UserError: If a run does not exist, was not scored, or lacks its samples.
     """
     found, left_out = standings(root)
     runs = [chosen(name, found, left_out) for name in (first, second)]
     row = row_of(runs[1], runs[0], resamples=resamples)
-    params = [(key, _written(runs[0].params.get(key)), _written(row.changes[key])) for key in row.changes]
+    params = [
+        (key, _format_param(runs[0].params.get(key)), _format_param(row.changes[key])) for key in row.changes
+    ]
     names = [name for name in ABOUT if any(name in run.figures for run in runs)]
-    figures = [(name, *(shown(run.figures.get(name)) for run in runs), ABOUT[name]) for name in names]
+    figures = [(name, *(format_value(run.figures.get(name)) for run in runs), ABOUT[name]) for name in names]
     build_comparison(
         destination,
         Comparison(
-            sides=(_side(runs[0], audio=audio), _side(runs[1], audio=audio)),
-            verdict=_verdict(first, second, row.difference, row.note),
-            params=Table("Of all params, those that differ.", ("param", first, second), params),
-            figures=Table("The headline.", ("figure", first, second, "what it is"), figures, [0]),
+            sides=(_read_side(runs[0], audio=audio), _read_side(runs[1], audio=audio)),
+            verdict=_compose_verdict(first, second, row.difference, row.note),
+            params=Table("Params that differ.", ("param", first, second), params),
+            figures=Table("Headline figures.", ("figure", first, second, "meaning"), figures, [0]),
         ),
     )
 
 
-def _side(run: Standing, *, audio: bool) -> Side:
-    """A run's curve and samples; none of the samples where the stage did not run under its params."""
+def _read_side(run: Standing, *, audio: bool) -> Side:
+    """Reads the curve and samples of a run; no samples if the stage did not run with its params."""
     with tempfile.TemporaryDirectory(prefix="coma-gen-run-") as temporary:
         folder = Path(temporary)
         for path in FILES:
@@ -71,21 +73,21 @@ def _side(run: Standing, *, audio: bool) -> Side:
             samples=folder / SAMPLES,
             evaluation=folder / "none",
             audio=audio,
-            max_samples=MOST_SAMPLES,
+            max_samples=MAX_SAMPLES,
         )
     return Side(run.name, content)
 
 
-def _verdict(first: str, second: str, difference: Difference | None, note: str) -> str:
+def _compose_verdict(first: str, second: str, difference: Difference | None, note: str) -> str:
     if difference is None:
-        return f"Their bits per note do not compare: {note or 'it is the same run'}."
-    text = f"{second} costs {shown_difference(difference)} bits per note against {first} on the test split"
+        return f"The scores are not comparable: {note or 'it is the same run'}."
+    text = f"{second} differs by {shown_difference(difference)} bits per note from {first} on the test split"
     if difference.low is None or difference.high is None:
-        return f"{text}; one composition, so there is no interval."
+        return f"{text}; with one composition, there is no confidence interval."
     if difference.low <= 0 <= difference.high:
-        return f"{text}: its 95% interval contains 0, so this music does not tell which is better."
-    return f"{text}, 95%: {'better' if difference.mean < 0 else 'worse'} on such music."
+        return f"{text}: the 95% interval contains 0, so this test split does not show which is better."
+    return f"{text}: significantly {'better' if difference.mean < 0 else 'worse'} at the 95% level."
 
 
-def _written(value: Any) -> str:
+def _format_param(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""The experiments that there are: those that have run, as git has them, and those that wait in DVC's queue.
+"""Reads DVC experiments from git, and adds experiments to DVC's queue.
 
-DVC keeps an experiment as a commit at refs/exps/<commit that it began at>/<name>. Its params, metrics and
-lock are files of that commit; what is in DVC's cache is read by way of the lock.
+DVC stores an experiment as a commit at refs/exps/<base commit>/<name>. Its params, metrics and dvc.lock are
+files of that commit; other outputs are in DVC's cache, addressed by dvc.lock.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ TASK = re.compile(r"^[0-9a-f]{7,}\s+(\S+)\s.*\s(\w+)$", re.MULTILINE)
 """A row of `dvc queue status`: task, name, when, status."""
 DVC = (sys.executable, "-m", "dvc")
 STAGES = ("download", "split", "fit_tokenizer", "shard", "train", "evaluate")
-"""What an ablation needs."""
+"""Stages that an ablation needs."""
 TARGET = "headline"
-"""Up to where an ablation's runs go: what `dvc exp show` lists of them is theirs."""
+"""Last stage of an ablation run, which writes the figures that `dvc exp show` lists."""
 UNRELATED = ("baseline", "sample", "report")
-"""Sections that change nothing that an ablation needs."""
+"""Sections of params.yaml that do not affect the results of an ablation."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One that has run.
+    """A finished experiment.
 
     Attributes:
-        commit: that holds its params and results.
-        began_at: the commit of the code.
-        root: the checkout.
+        commit: Commit that contains its params and results.
+        began_at: Base commit, that is, the commit of the code.
+        root: The checkout.
     """
 
     commit: str
@@ -49,10 +49,10 @@ class Experiment:
     root: Path
 
     def text(self, path: str) -> str:
-        """A file of it, as git has it.
+        """Reads a file of the experiment from git.
 
         Raises:
-            UserError: it has none, as where it did not run so far.
+            UserError: If there is no such file, for example because the experiment stopped earlier.
         """
         try:
             return _git(self.root, "show", f"{self.commit}:{path}")
@@ -63,31 +63,31 @@ class Experiment:
             ) from None
 
     def metrics(self, stage: str) -> dict[str, Any]:
-        """metrics/<stage>.json."""
+        """Reads metrics/<stage>.json."""
         found: dict[str, Any] = json.loads(self.text(f"metrics/{stage}.json"))
         return found
 
     def performances(self) -> pd.DataFrame:
-        """The evaluate stage's row for each performance, from git or DVC's cache.
+        """Reads the evaluation results by performance, from git or DVC's cache.
 
         Raises:
-            UserError: the cache does not have it.
+            UserError: If they are not in the cache.
         """
         content = io.BytesIO(self._read_all("data/evaluation/performances.parquet")[""])
         return pd.read_parquet(content, use_threads=False, pre_buffer=False)
 
     def copy_folder(self, path: str, destination: Path) -> None:
-        """Copies a folder of it, from git or DVC's cache.
+        """Copies a folder of the experiment, from git or DVC's cache.
 
         Raises:
-            UserError: the cache does not have it.
+            UserError: If it is not in the cache.
         """
         for name, content in self._read_all(path).items():
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             (destination / name).write_bytes(content)
 
     def _read_all(self, path: str) -> dict[str, bytes]:
-        """Name below a path -> content of each file; that of a file itself is empty."""
+        """Maps relative path -> content of each file below a path ("" if the path itself is a file)."""
         from dvc.api import DVCFileSystem
         from dvc_data.index import DataIndexDirError
 
@@ -105,20 +105,18 @@ class Experiment:
         return found
 
     def is_of(self, run: Run) -> bool:
-        """Whether it is a run's: with its settings, as far as they matter to its figures, and run so far.
+        """Whether the experiment has the relevant settings of a run, and ran all stages that are needed.
 
-        An experiment that ended at an earlier stage holds the figures of the commit that it began at.
+        An experiment that stopped at an earlier stage contains the metrics of its base commit.
         """
         params = parse_yaml(self.text("params.yaml"), name="params.yaml")
-        if _related(params) != _related(run.params):
+        if _select_related(params) != _select_related(run.params):
             return False
         return has_run(parse_yaml(self.text("dvc.lock"), name="dvc.lock"), params, STAGES)
 
 
 def has_run(lock: Any, params: Any, names: Sequence[str]) -> bool:
-    """Whether a lock says of every one of some stages that it ran under these params, on what the stages
-    before it made.
-    """
+    """Whether a lock shows that the named stages ran with these params and each other's current outputs."""
     locked = lock.get("stages") if isinstance(lock, dict) else None
     if not isinstance(locked, dict) or not set(names) <= set(locked):
         return False
@@ -127,14 +125,14 @@ def has_run(lock: Any, params: Any, names: Sequence[str]) -> bool:
     used = [each for stage in stages for each in stage["deps"] if each["path"] in made]
     read = [item for stage in stages for item in stage.get("params", {}).get("params.yaml", {}).items()]
     return all(made[each["path"]] == each["md5"] for each in used) and all(
-        _setting(params, name) == value for name, value in read
+        _find_setting(params, name) == value for name, value in read
     )
 
 
 def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
-    """Name -> the experiment of that name with the settings that the ablation asks for now.
+    """Finds the experiments with the names and current settings of an ablation's runs.
 
-    Of several, one that began at the checkout's own commit comes first, then the newest.
+    Among several, one based on the checkout's commit is preferred, then the newest.
     """
     runs = {run.name: run for run in ablation.runs}
     chosen: dict[str, Experiment] = {}
@@ -145,10 +143,10 @@ def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
 
 
 def experiment_of(root: Path, name: str) -> Experiment:
-    """The experiment of a name; of several, one that began at the checkout's own commit, then the newest.
+    """Finds an experiment by name; among several, one based on the checkout's commit, or else the newest.
 
     Raises:
-        UserError: there is none.
+        UserError: If there is none.
     """
     found = all_experiments(root)
     for other, experiment in found:
@@ -159,12 +157,12 @@ def experiment_of(root: Path, name: str) -> Experiment:
 
 
 def head(root: Path) -> str:
-    """The commit that a checkout is at."""
+    """The current commit of a checkout."""
     return _git(root, "rev-parse", "HEAD").strip()
 
 
 def all_experiments(root: Path) -> list[tuple[str, Experiment]]:
-    """All that git holds, with their names: those that began at the checkout's own commit come first."""
+    """Lists (name, experiment) of all experiments; those based on the checkout's commit come first."""
     listing, own, found = "%(refname) %(objectname) %(committerdate:unix)", head(root), []
     for line in _git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
         if match := REFERENCE.fullmatch(line):
@@ -174,40 +172,40 @@ def all_experiments(root: Path) -> list[tuple[str, Experiment]]:
 
 
 def queue_statuses(root: Path) -> dict[str, str]:
-    """Name -> what DVC's queue says of it: Queued, Running, Success, Failed."""
+    """Maps name -> status in DVC's queue: Queued, Running, Success or Failed."""
     return dict(TASK.findall(_dvc(root, "queue", "status")))
 
 
 def enqueue(root: Path, run: Run) -> None:
-    """Puts one run into DVC's queue; an experiment of that name at this commit, of other settings, gives way.
+    """Adds a run to DVC's queue, replacing an experiment of that name at this commit.
 
     Raises:
-        UserError: DVC refuses.
+        UserError: If DVC fails.
     """
     _dvc(root, "exp", "run", "--queue", "--force", "--name", run.name, *run.flags, TARGET)
 
 
-def _setting(params: Any, name: str) -> Any:
-    """What the lock names as a section, or as section.key; None where params have none."""
+def _find_setting(params: Any, name: str) -> Any:
+    """Looks up a section, or section.key, in the params; None if it does not exist."""
     part: Any = params
     for each in name.split("."):
         part = part.get(each) if isinstance(part, Mapping) else None
     return part
 
 
-def _related(params: Mapping[str, Any]) -> dict[str, Any]:
+def _select_related(params: Mapping[str, Any]) -> dict[str, Any]:
     return {section: keys for section, keys in params.items() if section not in UNRELATED}
 
 
 def _git(root: Path, *arguments: str) -> str:
-    return _output(root, ("git", *arguments))
+    return _run_command(root, ("git", *arguments))
 
 
 def _dvc(root: Path, *arguments: str) -> str:
-    return _output(root, (*DVC, *arguments))
+    return _run_command(root, (*DVC, *arguments))
 
 
-def _output(root: Path, command: tuple[str, ...]) -> str:
+def _run_command(root: Path, command: tuple[str, ...]) -> str:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         shown = " ".join(command[:1] if command[0] == "git" else command[2:3])

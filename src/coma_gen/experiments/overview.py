@@ -1,8 +1,8 @@
-"""All experiments in one short table, the best first: headline, what differs in params, and how sure it is
-that one is better than the baseline.
+"""The table of all experiments, best first: headline figures, differing params, and paired confidence
+intervals.
 
-Each figure is taken only from a stage that ran under the experiment's own params: an experiment that ended
-early still holds the files of the commit that it began at.
+Figures are read only from stages that ran with the params of the experiment: an experiment that stopped early
+still contains the files of its base commit.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from coma_gen.experiments.queue import Queue, read_queue
 from coma_gen.experiments.result_tables import Checkout, RunFiles, metrics_of
 
 COMMITTED, HERE = "HEAD", "workspace"
-"""What the rows of the committed results, and of what lies in the checkout, are called."""
+"""Row names of the committed results and of the results in the checkout."""
 NEEDED = {
     "train": STAGES[:5],
     "baseline": (*STAGES[:4], "baseline"),
     "evaluate": STAGES,
     "sample": (*STAGES[:5], "sample"),
 }
-"""Stage -> what must have run for its figures to be the run's own."""
+"""Stage -> stages that must have run for its figures to belong to the run."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A run and its figures.
+    """A scored run.
 
     Attributes:
-        name: of its row.
-        files: where its files are.
-        lock: the text of its dvc.lock.
+        name: Name of its row.
+        files: Access to its files.
+        lock: Content of its dvc.lock.
         params: section.key -> value.
-        figures: its headline.
+        figures: Headline figures.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: of the run.
-        is_here: whether these results lie in the checkout.
-        figures: its headline.
-        changes: section.key -> its value, of the params in which it differs from the baseline.
-        difference: of its test bits to the baseline's.
-        note: why there is no difference; empty where there is one, and for the baseline itself.
+        name: Name of the run.
+        is_here: Whether these results are in the checkout.
+        figures: Headline figures.
+        changes: section.key -> value of the params that differ from the baseline.
+        difference: Difference in test bits per note to the baseline.
+        note: Why there is no difference; empty if there is one, and for the baseline.
     """
 
     name: str
@@ -78,10 +78,10 @@ class Overview:
     """The table.
 
     Attributes:
-        baseline: the name of the run that the others are held against.
-        rows: of all runs that have been scored, the best first.
-        left_out: name -> why it has no row.
-        queue: what DVC's queue has.
+        baseline: Name of the run that the others are compared with.
+        rows: Rows of all scored runs, best first.
+        left_out: Name -> why the run has no row.
+        queue: State of DVC's queue.
     """
 
     baseline: str
@@ -93,19 +93,19 @@ class Overview:
 def overview(
     root: Path, names: Sequence[str] = (), *, baseline: str | None = None, resamples: int = RESAMPLES
 ) -> Overview:
-    """The experiments of a checkout, its committed results, and what lies in it where that is none of them.
+    """Builds the table of experiments, the committed results, and other results in the checkout.
 
-    Of several experiments of a name, one that began at the checkout's own commit counts, else the newest.
+    Among several experiments of the same name, one based on the checkout's commit is used, or else the
+    newest.
 
     Args:
-        root: the checkout.
-        names: of the runs to show; none shows all.
-        baseline: the run to hold the others against; None takes the committed results, or else what lies in
-            the checkout.
-        resamples: draws of the confidence.
+        root: The checkout.
+        names: Names of the runs to show; empty for all.
+        baseline: Run to compare with; None for the committed results, or else those in the checkout.
+        resamples: Number of bootstrap resamples.
 
     Raises:
-        UserError: a run that was named is not there or was not scored, or nothing was.
+        UserError: If a named run does not exist or was not scored, or there is no scored run.
     """
     found, left_out = standings(root)
     first = chosen(baseline, found, left_out)
@@ -120,7 +120,7 @@ def overview(
 
 
 def standings(root: Path) -> tuple[dict[str, Standing], dict[str, str]]:
-    """Name -> every run that was scored; and why others were not, as far as anybody began them."""
+    """Finds all scored runs by name, and the reasons why other runs were not scored."""
     commit = head(root)
     runs: dict[str, RunFiles] = {COMMITTED: Experiment(commit, commit, root)}
     for name, experiment in all_experiments(root):
@@ -136,7 +136,7 @@ def standings(root: Path) -> tuple[dict[str, Standing], dict[str, str]]:
 
 
 def _text_of(files: RunFiles) -> str | None:
-    """A run's dvc.lock, which tells it from others; None where there is none."""
+    """The content of a run's dvc.lock, which identifies it; None if there is none."""
     try:
         return files.text("dvc.lock")
     except UserError:
@@ -157,7 +157,7 @@ def _standing(name: str, files: RunFiles) -> Standing:
     """Reads a run.
 
     Raises:
-        UserError: it has not been scored, or a file of it is not what its lock says.
+        UserError: If it was not scored, or a file does not match its dvc.lock.
     """
     text = files.text("dvc.lock")
     lock, params = (
@@ -183,7 +183,7 @@ def _leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def chosen(name: str | None, found: Mapping[str, Standing], left_out: Mapping[str, str]) -> Standing:
-    """The run of a name; of none, that of the committed results, or else of the checkout."""
+    """Finds a run by name; without a name, the committed results, or else those in the checkout."""
     if name is None:
         name = COMMITTED if COMMITTED in found else HERE if HERE in found else next(iter(found), COMMITTED)
     if name in found:
@@ -195,8 +195,8 @@ def chosen(name: str | None, found: Mapping[str, Standing], left_out: Mapping[st
 
 
 def row_of(run: Standing, first: Standing, *, is_here: bool = False, resamples: int = RESAMPLES) -> Row:
-    """A run's row of the table, held against the first."""
-    difference, note = (None, "") if run is first else _against(run, first, resamples)
+    """Builds the row of a run, compared with the first."""
+    difference, note = (None, "") if run is first else _compare(run, first, resamples)
     unset = object()
     changes = {
         key: run.params.get(key)
@@ -206,7 +206,7 @@ def row_of(run: Standing, first: Standing, *, is_here: bool = False, resamples: 
     return Row(run.name, is_here, run.figures, changes, difference, note)
 
 
-def _against(run: Standing, first: Standing, resamples: int) -> tuple[Difference | None, str]:
+def _compare(run: Standing, first: Standing, resamples: int) -> tuple[Difference | None, str]:
     """The paired difference, or why there is none."""
     if run.params.get("tokenizer.pedal") != first.params.get("tokenizer.pedal"):
         return None, "other music: pedal"

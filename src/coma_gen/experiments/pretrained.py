@@ -1,13 +1,13 @@
-"""The weights that come with the project, made from a finished run.
+"""Creates the pretrained/ folder from a finished run.
 
 pretrained/
-  model/         a model as the train stage writes one, its best weights alone
-  figures.json   what it scores, and what it was made from
-  README.md      the model card; its table is written from figures.json
+  model/         a model folder as written by the train stage, with the best weights only
+  figures.json   scores and origin
+  README.md      the model card; its table is generated from figures.json
 
-`python -m coma_gen.experiments.pretrained` takes data/model and the metrics of this checkout, which is what
-`make pretrained` does after the run of its preset. No stage reads or writes any of it. Weights that are too
-large for a clone are rounded to float16, and the card says what that changes.
+`python -m coma_gen.experiments.pretrained` uses data/model and the metrics of this checkout; `make
+pretrained` calls it after running its preset. No stage reads or writes the folder. Large weights are rounded
+to float16, and the card reports the effect.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from coma_gen.generation.music_generator import MusicGenerator
 
 MAX_BYTES = 8_000_000
-"""Of the weights: they are part of every clone."""
+"""Maximum size of the weights, since they are part of every clone."""
 
 TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
 
 
 def write_pretrained(workspace: Workspace) -> dict[str, Any]:
-    """Makes pretrained/ from this checkout's model and metrics; returns the figures.
+    """Writes pretrained/ from the model and metrics of this checkout; returns the figures.
 
     Raises:
         UserError: a stage has not run, or the weights are larger than `MAX_BYTES` even in float16.
@@ -68,7 +68,7 @@ def write_pretrained(workspace: Workspace) -> dict[str, Any]:
 
 
 def score_prompts(generator: MusicGenerator, folder: Path) -> dict[str, float]:
-    """Bits per note at 10 ms of each MIDI file of a folder, by its name."""
+    """Computes bits per note at 10 ms of each MIDI file in a folder, by name."""
     from coma_gen.evaluation.midi_score import score_midi
 
     return {
@@ -78,12 +78,12 @@ def score_prompts(generator: MusicGenerator, folder: Path) -> dict[str, float]:
 
 
 def card_table(figures: dict[str, Any]) -> str:
-    """The figures as the markdown of the model card."""
+    """Formats the figures as the Markdown table of the model card."""
     return "\n".join(_rows(figures)) + "\n"
 
 
 def _figures(workspace: Workspace, trained: MusicGenerator, generator: MusicGenerator) -> dict[str, Any]:
-    """The figures of the run, and those of the prompts by the weights as they were trained and as stored."""
+    """Collects the figures of the run, and scores of the prompts with the original and the stored weights."""
     train, evaluate, baseline = (
         read_json(workspace.metrics(f"{name}.json")) for name in ("train", "evaluate", "baseline")
     )

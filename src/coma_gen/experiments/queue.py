@@ -1,4 +1,4 @@
-"""DVC's queue: how many experiments wait, run, have ended or failed, and why those failed."""
+"""The state of DVC's queue: the number of experiments by status, and why experiments failed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_REASON = 240
 
 @dataclass(frozen=True)
 class Queue:
-    """What there is of DVC's queue.
+    """The state of DVC's queue.
 
     Attributes:
-        counts: Queued, Running, Success, Failed -> how many.
-        failed: name -> why, in a line.
+        counts: Status (Queued, Running, Success, Failed) -> number of experiments.
+        failed: Name -> one-line reason.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -30,10 +30,10 @@ class Queue:
 
 
 def read_queue(root: Path) -> Queue:
-    """The queue of a checkout; an empty one where none was ever used.
+    """Reads the queue of a checkout; empty if it was never used.
 
     Raises:
-        UserError: DVC cannot read it.
+        UserError: If DVC cannot read it.
     """
     if not (root / ".dvc" / "tmp" / "exps" / "celery").exists():
         return Queue()
@@ -45,7 +45,7 @@ def read_queue(root: Path) -> Queue:
             queue = repo.experiments.celery_queue
             tasks = queue.status()
             logs = {
-                str(task["name"] or task["rev"][:7]): _log(queue.proc, task["rev"])
+                str(task["name"] or task["rev"][:7]): _read_log(queue.proc, task["rev"])
                 for task in tasks
                 if task["status"] == "Failed"
             }
@@ -55,8 +55,8 @@ def read_queue(root: Path) -> Queue:
     return Queue(counts, {name: reason(text) for name, text in logs.items()})
 
 
-def _log(processes: Mapping[str, object], revision: str) -> str:
-    """What an experiment of the queue wrote; nothing where it did not start."""
+def _read_log(processes: Mapping[str, object], revision: str) -> str:
+    """Reads the log of a queued experiment; empty if it did not start."""
     try:
         return Path(getattr(processes[revision], "stdout", "")).read_text(encoding="utf-8", errors="replace")
     except (KeyError, OSError):
@@ -64,19 +64,19 @@ def _log(processes: Mapping[str, object], revision: str) -> str:
 
 
 def reason(log: str) -> str:
-    """Why an experiment failed, in a line: its stage, and what that said last.
+    """Extracts why an experiment failed: the stage and its error message, in one line.
 
-    A stage ends with an empty line and what is wrong; an error of the program, with a traceback whose last
-    line says what it is.
+    A stage prints an empty line before its error message; an unexpected exception ends with a traceback,
+    whose last line is the message.
 
     Args:
-        log: what `dvc queue logs` shows.
+        log: Output of `dvc queue logs`.
     """
-    said = log.partition(ENDED)[0]
-    stages = list(STAGE.finditer(said))
+    output = log.partition(ENDED)[0]
+    stages = list(STAGE.finditer(output))
     if stages:
-        said = said[stages[-1].end() :]
-    parts = [part.strip() for part in re.split(r"\n\s*\n", said) if part.strip()]
+        output = output[stages[-1].end() :]
+    parts = [part.strip() for part in re.split(r"\n\s*\n", output) if part.strip()]
     if not parts:
         return UNKNOWN
     lines = parts[-1].splitlines()

@@ -1,4 +1,4 @@
-"""Finished runs side by side, as tables for a page: likelihood, music, memorization, and their origin."""
+"""Markdown tables that compare finished runs: likelihood, music measures, memorization, and origin."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ BASELINES = {
     "bigram": "bigram",
     "kneser_ney": "Kneser-Ney {}-gram",
 }
-LIKELIHOOD = """Test: {notes:,} notes; performances: {performances:,}. Less is better; in brackets, where
-there are two compositions or more, the 95% confidence by a bootstrap over compositions (not over training
-seeds). Nats per token compare models of one tokenizer only.
+LIKELIHOOD = """Test: {notes:,} notes; performances: {performances:,}. Lower is better; brackets are 95%
+confidence intervals from a bootstrap over compositions (not over training seeds), if there are at least two.
+Nats per token are comparable only between models with the same tokenizer.
 """
-MUSIC = """Music: overlap of the distributions of samples and test excerpts; 1 is the same. Real is train
-against test, in brackets the 5th percentile of draws of so few: only less than that, or a divergence (not
-shown) above the 95th percentile of theirs, tells samples from music.
+MUSIC = """Music: overlap of the distributions of samples and test excerpts; 1 is identical. Real is train
+against test, with the 5th percentile of equally small draws in brackets: samples are distinguishable from
+real music only if their overlap is below that, or their divergence (not shown) above the 95th percentile.
 Samples: {samples}; excerpts: {train} of train and {test} of test; each of {seconds:g} s.
 """
-MEMORIZATION = """Memorization: the longest passage of a piece that the train split has too, at any pitch, in
-notes; of the test excerpts the longest to be expected of as many as there are samples in the row below.
+MEMORIZATION = """Memorization: the longest passage, in notes, that also occurs in the train split in any
+transposition; for test excerpts, the expected longest among as many as there are samples in the row below.
 """
-ORIGIN = """Made from: the commit that the run began at, SHA-256 of its dvc.lock, MD5 of the model in that.
+ORIGIN = """Made from: base commit of the run, SHA-256 of its dvc.lock, MD5 of the model in dvc.lock.
 """
 SCORED = ("train", "baseline", "evaluate", "sample")
 """The stages whose metrics are shown."""
 
 
 class RunFiles(Protocol):
-    """Where a run's files are: a checkout, or an experiment in git and DVC's cache."""
+    """Access to the files of a run: a checkout, or an experiment in git and DVC's cache."""
 
     @property
     def began_at(self) -> str:
@@ -63,21 +63,21 @@ class RunFiles(Protocol):
 
 @dataclass(frozen=True)
 class Checkout:
-    """What lies in a checkout now.
+    """The current results in a checkout.
 
     Attributes:
-        root: the checkout.
-        began_at: its commit.
+        root: The checkout.
+        began_at: Its commit.
     """
 
     root: Path
     began_at: str
 
     def text(self, path: str) -> str:
-        """A file of it.
+        """Reads a file.
 
         Raises:
-            UserError: it is not there, or not text.
+            UserError: If it does not exist, or is not text.
         """
         try:
             return (self.root / path).read_text(encoding="utf-8")
@@ -86,10 +86,10 @@ class Checkout:
             raise UserError(Fault(path, "must be there to be read", reason, "run `dvc repro`")) from None
 
     def performances(self) -> pd.DataFrame:
-        """The evaluate stage's row for each performance.
+        """Reads the evaluation results by performance.
 
         Raises:
-            UserError: they are not there, or damaged.
+            UserError: If they are missing or damaged.
         """
         path = "data/evaluation/performances.parquet"
         try:
@@ -100,10 +100,10 @@ class Checkout:
             raise UserError(Fault(path, "must be there to be read", reason, remedy)) from None
 
     def copy_folder(self, path: str, destination: Path) -> None:
-        """Copies a folder of it.
+        """Copies a folder.
 
         Raises:
-            UserError: it is not there.
+            UserError: If it does not exist.
         """
         try:
             shutil.copytree(self.root / path, destination)
@@ -114,15 +114,15 @@ class Checkout:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that went through all stages.
+    """A run that completed all stages.
 
     Attributes:
-        name: of its row.
-        params: all settings.
-        metrics: of the stages `SCORED`.
-        files: where its files are.
+        name: Name of its row.
+        params: All settings.
+        metrics: Metrics of the stages `SCORED`.
+        files: Access to its files.
         lock: SHA-256 of dvc.lock.
-        weights: MD5 that dvc.lock has of data/model.
+        weights: MD5 of data/model in dvc.lock.
     """
 
     name: str
@@ -134,15 +134,15 @@ class FinishedRun:
 
 
 def finished(name: str, files: RunFiles) -> FinishedRun:
-    """Reads a run.
+    """Reads a finished run.
 
     Args:
-        name: what its rows are to be called.
-        files: where its files are.
+        name: Name of its rows.
+        files: Access to its files.
 
     Raises:
-        UserError: a file of it is missing, as where it did not run to the end; or the stages did not run on
-            one another under the params that are there, as after `dvc repro train` alone.
+        UserError: If a file is missing, or if the stages did not run with the current params and each other's
+            current outputs, as after `dvc repro train` alone.
     """
     text = files.text("dvc.lock")
     lock = parse_yaml(text, name=f"{name}: dvc.lock")
@@ -163,7 +163,7 @@ def finished(name: str, files: RunFiles) -> FinishedRun:
 
 
 def outs_of(lock: Mapping[str, Any]) -> dict[str, str]:
-    """Path -> digest of everything that a lock says was written."""
+    """Maps path -> digest of all outputs in a dvc.lock."""
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
@@ -183,14 +183,14 @@ def metrics_of(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: st
 
 
 def markdown(runs: Sequence[FinishedRun], *, resamples: int = RESAMPLES) -> str:
-    """The tables of runs that were scored on the same music; the baselines are those of the first.
+    """Formats the tables of runs that were scored on the same music, with the baselines of the first run.
 
     Raises:
-        UserError: they were scored on different music, or their samples held against different music.
+        UserError: If they were scored on different music, or their samples compared with different music.
     """
     for run in runs[1:]:
         if _found(run, "sample", "excerpts") != _found(runs[0], "sample", "excerpts"):
-            rule = f"must be held against the same music, in the same numbers, as those of {runs[0].name}"
+            rule = f"must be compared with the same number of the same excerpts as those of {runs[0].name}"
             remedy = "name runs with the same sample section"
             raise UserError(Fault(f"{run.name}: samples", rule, "others", remedy))
     parts = (_likelihood(runs, resamples), _music(runs), _memorization(runs), _origin(runs))
@@ -198,7 +198,7 @@ def markdown(runs: Sequence[FinishedRun], *, resamples: int = RESAMPLES) -> str:
 
 
 def _found(run: FinishedRun, *path: str) -> Any:
-    """A part of the metrics; None where it is not there, as where too few samples have notes."""
+    """Looks up a metric; None if it is missing, for example because too few samples have notes."""
     part: Any = run.metrics
     for name in path:
         part = part.get(name) if isinstance(part, Mapping) else None
@@ -239,7 +239,7 @@ def _scores(validation: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[str
 
 
 def _difference(run: FinishedRun, first: FinishedRun, resamples: int) -> str:
-    """What a run's test costs more, with its interval: the same compositions are drawn for both."""
+    """The difference in test bits per note, with the interval of a paired bootstrap."""
     if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
         return "another treatment of the pedal writes other music down, which bits do not rank"
     difference = between(run.files.performances(), first.files.performances(), resamples=resamples)
@@ -268,9 +268,9 @@ def _overlap(run: FinishedRun, measure: str) -> Mapping[str, Any]:
 
 
 def _telling(run: FinishedRun, measures: Sequence[str]) -> str:
-    """How many measures find samples farther from the test music than nearly all draws of real music are."""
-    told, of = count_telling({name: _found(run, "sample", "music", name) or {} for name in measures})
-    return f"{told} of {of}" if of else ""
+    """Counts the measures by which samples are distinguishable from real music."""
+    count, total = count_telling({name: _found(run, "sample", "music", name) or {} for name in measures})
+    return f"{count} of {total}" if total else ""
 
 
 def _memorization(runs: Sequence[FinishedRun]) -> Iterator[str]:

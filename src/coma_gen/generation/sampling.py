@@ -74,7 +74,7 @@ class SamplingParams:
     def faults(self) -> list[Fault]:
         """Lists the parameters that are out of range."""
         ranges = {
-            "temperature": (0 <= self.temperature <= 100, "between 0 and 100"),
+            "temperature": (0 <= self.temperature <= 5, "between 0 and 5"),
             "top_k": (self.top_k is None or self.top_k >= 1, "at least 1"),
             "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
             "min_p": (self.min_p is None or 0 <= self.min_p <= 1, "between 0 and 1"),

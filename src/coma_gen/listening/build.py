@@ -11,7 +11,7 @@ from coma_gen.core.artifact import read_manifest
 from coma_gen.core.io import sha256_bytes
 from coma_gen.listening.answer_key import ANSWERS, AnswerKey
 from coma_gen.listening.trials import make_trials
-from coma_gen.report.listening_page import hear_trial, listening_page
+from coma_gen.report.listening_page import listening_page, render_trial
 
 
 def build_page(
@@ -29,7 +29,7 @@ def build_page(
         models, sources, data, count=count, prompt_seconds=prompt_seconds, seconds=seconds, seed=seed
     )
     played = [
-        hear_trial(trial.passage.prompt, trial.new, seconds=seconds)
+        render_trial(trial.passage.prompt, trial.new, seconds=seconds)
         for trial in tqdm(trials, desc="sound", unit="trial", disable=None)
     ]
     key = AnswerKey(

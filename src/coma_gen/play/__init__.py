@@ -1,1 +1,1 @@
-"""`coma-gen play`: the local page on which pianists try a model."""
+"""`coma-gen play`: a local web page to try a model."""

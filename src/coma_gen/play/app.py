@@ -1,15 +1,15 @@
-"""The page of `coma-gen play` and what it asks for, as an app behind the request guard of `serving.app`.
+"""The web app of `coma-gen play`, behind the request guard of `serving.app`.
 
-GET  /          the page; its parts beside it; /about says what model plays and what its limits are
+GET  /          the page; its scripts and styles are beside it; /about describes the model and the limits
 POST /look      {midi, name} -> its notes
 POST /continue  {midi, name, settings of Request} -> a line of JSON for each event (newline-delimited JSON):
                 {"waiting": n}, {"begun": ...}, {"progress": [...]}, and {"pieces": [...]} or {"error": text}
 POST /express  {midi, name, settings of TouchRequest} -> the same lines
 POST /sound     {midi, name, from, to, kind} -> FLAC or WAV
-POST /archive   {pieces, command} -> everything as a ZIP file
+POST /archive   {pieces, command} -> a ZIP file
 
-Nothing is kept between requests: the page holds the pieces. Pieces are made one at a time, sounds too; who
-closes the connection ends its work.
+The server is stateless: the page holds the pieces. Pieces are generated one at a time, and so are sounds.
+Closing the connection stops the job.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from coma_gen.core.errors import UserError
 from coma_gen.midi.io import midi_bytes
 from coma_gen.play.jobs import Event, JobQueue, Work
 from coma_gen.play.prompts import PROMPTS
-from coma_gen.play.sounds import KINDS, LONGEST_SOUND, archive_of, parse_archive, parse_sound, sound_of
+from coma_gen.play.sounds import KINDS, MAX_SOUND_SECONDS, archive_of, parse_archive, parse_sound, sound_of
 from coma_gen.play.studio import Studio, parse_body
 from coma_gen.play.touch import touch_work
 from coma_gen.report.page import SCRIPT, STYLE
@@ -39,7 +39,7 @@ from coma_gen.report.theme import css_variables
 from coma_gen.serving.app import App, RefusedError, RequestGuard
 
 HERE = Path(__file__).parent
-MOST_WAITING = 16
+MAX_WAITING = 16
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -54,15 +54,15 @@ HEADERS = {
 
 
 def build_app(studio: Studio) -> App:
-    """The app, behind its request guard.
+    """Builds the app with its request guard.
 
     Args:
-        studio: the model, and what it may be asked for.
+        studio: The model and its limits.
     """
     page = PlayPage(studio)
     posts = {
         "/look": page.look,
-        "/continue": page.go_on,
+        "/continue": page.continue_prompt,
         "/express": page.express,
         "/sound": page.sound,
         "/archive": page.archive,
@@ -78,12 +78,12 @@ def build_app(studio: Studio) -> App:
 
 
 class PlayPage:
-    """What is answered, path by path."""
+    """The request handlers."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
-        self.pieces = JobQueue(most=MOST_WAITING, name="music")
-        self.sounds = JobQueue(most=MOST_WAITING * studio.limits.max_pieces, name="sound")
+        self.pieces = JobQueue(most=MAX_WAITING, name="music")
+        self.sounds = JobQueue(most=MAX_WAITING * studio.limits.max_pieces, name="sound")
         style = css_variables() + STYLE.read_text(encoding="utf-8")
         scripts = {
             name: (HERE / name).read_text(encoding="utf-8")
@@ -98,29 +98,29 @@ class PlayPage:
         }
 
     async def send_file(self, request: HttpRequest) -> Response:
-        """A part of the page."""
+        """Sends a static file."""
         kind, content = self.files[request.url.path]
         return Response(content, media_type=kind, headers=HEADERS)
 
     async def about(self, _request: HttpRequest) -> Response:
-        """The model and the limits."""
-        limits = asdict(self._studio.limits) | {"longest_sound": LONGEST_SOUND}
+        """Describes the model and the limits."""
+        limits = asdict(self._studio.limits) | {"longest_sound": MAX_SOUND_SECONDS}
         return _json({"model": self._studio.facts, "limits": limits, "sounds": list(KINDS)})
 
     async def look(self, request: HttpRequest) -> Response:
-        """The notes of a file, as the model would go on with it."""
+        """Reads the notes of a file."""
         row, name = parse_body(await request.json())
         return await _answer(lambda: self._studio.look(row, name))
 
-    async def go_on(self, request: HttpRequest) -> Response:
-        """Ways to go on, while they are made."""
-        return await self._streamed(request, self._studio.work_on)
+    async def continue_prompt(self, request: HttpRequest) -> Response:
+        """Streams continuations while they are generated."""
+        return await self._stream(request, self._studio.work_on)
 
     async def express(self, request: HttpRequest) -> Response:
-        """The notes of a file with a touch, while they are played."""
-        return await self._streamed(request, lambda row, name: touch_work(self._studio, row, name))
+        """Streams expressive versions of a file while they are generated."""
+        return await self._stream(request, lambda row, name: touch_work(self._studio, row, name))
 
-    async def _streamed(
+    async def _stream(
         self, request: HttpRequest, work_of: Callable[[Mapping[str, Any], str], Work]
     ) -> Response:
         try:
@@ -142,14 +142,18 @@ class PlayPage:
             yield _line({"error": str(error)})
 
     async def sound(self, request: HttpRequest) -> Response:
-        """Music as sound."""
-        return await self._file(request, lambda body: sound_of(parse_sound(body, self._studio.limits)))
+        """Renders an excerpt as audio."""
+        return await self._send_result(request, lambda body: sound_of(parse_sound(body, self._studio.limits)))
 
     async def archive(self, request: HttpRequest) -> Response:
-        """Pieces with their sounds and pictures."""
-        return await self._file(request, lambda body: archive_of(parse_archive(body, self._studio.limits)))
+        """Packs pieces with their audio and piano rolls."""
+        return await self._send_result(
+            request, lambda body: archive_of(parse_archive(body, self._studio.limits))
+        )
 
-    async def _file(self, request: HttpRequest, work_of: Callable[[Mapping[str, Any]], Work]) -> Response:
+    async def _send_result(
+        self, request: HttpRequest, work_of: Callable[[Mapping[str, Any]], Work]
+    ) -> Response:
         try:
             work = work_of(await request.json())
             async with aclosing(self.sounds.add(work).events()) as events:
@@ -162,7 +166,7 @@ class PlayPage:
                         break
         except UserError as error:
             return _json({"error": str(error)}, 400)
-        return Response(status_code=204)  # nobody reads it
+        return Response(status_code=204)  # the client has disconnected
 
 
 async def _answer(find: Callable[[], Event]) -> Response:

@@ -1,4 +1,4 @@
-// What the person presses, types and drops.
+// Event handlers of the controls, the keyboard, and drag and drop.
 "use strict";
 
 function placeUnder(event) {
@@ -38,7 +38,7 @@ function offerVariants(most) {
   }
 }
 
-/** Space plays what was played last, or the newest take, wherever no field or button takes it. */
+/** Space plays the last played sound, or the newest take, unless a field or button has the focus. */
 function playByKey(event) {
   if (event.key !== " " || event.defaultPrevented || event.target !== document.body) return;
   event.preventDefault();
@@ -63,7 +63,7 @@ $("nothing").addEventListener("click", () => open({ name: "", midi: null }));
 for (const button of document.querySelectorAll("[data-prompt]")) {
   button.addEventListener("click", async () => {
     const name = `${button.dataset.prompt}.mid`;
-    say("");
+    showMessage("");
     await openMidi(name, new Uint8Array(await (await fetch(`/prompts/${name}`)).arrayBuffer()));
   });
 }
@@ -74,7 +74,7 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     if (kind !== "drop") return;
     const [file] = event.dataTransfer.files;
     if (file) openFile(file);
-    else say("That is no file.");
+    else showMessage("This is not a file.");
   });
 }
 
@@ -85,7 +85,7 @@ $("roll").addEventListener("pointerdown", (event) => {
 $("roll").addEventListener("pointermove", (event) => event.buttons && moveSplice(placeUnder(event)));
 $("roll").addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
-  const seconds = movedBy(event.key, here().splice, here().end);
+  const seconds = seekByKey(event.key, here().splice, here().end);
   if (event.key === " ") togglePreview();
   else if (seconds === null) return;
   else moveSplice(seconds);
@@ -101,7 +101,7 @@ for (const field of [...SLIDERS, $("follow")]) field.addEventListener("input", s
 for (const radio of document.querySelectorAll("input[name=mode]")) radio.addEventListener("change", showMode);
 $("settings").addEventListener("submit", (event) => {
   event.preventDefault();
-  go();
+  generate();
 });
 addEventListener("popstate", (event) => {
   show(Math.min(event.state?.depth ?? 0, trail.length));
@@ -117,9 +117,9 @@ async function start() {
   $("seconds").min = Math.min(5, about.limits.max_seconds);
   $("polyphony-field").hidden = !about.model.conditions.includes("polyphony");
   offerKeys();
-  offerVariants(Math.min(MOST_VARIANTS, about.limits.max_pieces));
+  offerVariants(Math.min(MAX_VARIANTS, about.limits.max_pieces));
   showSettings();
   document.documentElement.dataset.ready = "";
 }
 
-start().catch(() => say("The server does not answer. Does `coma-gen play` still run?"));
+start().catch(() => showMessage("The server does not answer. Is `coma-gen play` still running?"));

@@ -1,6 +1,6 @@
-"""One piece of work at a time, in the order they came.
+"""A queue of jobs that run one at a time, in order.
 
-Whoever asked sees its position and what comes out, and can end it at any time.
+The client of a job reads its queue position and its events, and can stop it at any time.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from coma_gen.core.errors import Fault, UserError, memory_fault
 
 Event = dict[str, Any]
 Report = Callable[[Event], None]
-"""Tells whoever asked; raises StoppedError once nobody waits for the work any more."""
+"""Sends an event to the client; raises StoppedError if the job was stopped."""
 Work = Callable[[Report], Event]
-"""Does the work, reports on the way, and returns what came out."""
-PULSE = 0.25
-"""Seconds after which a reader hears something, whatever the work does: so its absence is noticed."""
+"""Does the work, reports progress, and returns the result."""
+HEARTBEAT_SECONDS = 0.25
+"""An empty event is sent after this time without events, so that a closed connection is detected."""
 
 
 class StoppedError(Exception):
-    """Nobody waits for this work any more."""
+    """The job was stopped."""
 
 
 class Job:
-    """One piece of work; its events can be read once."""
+    """One job; its events can be read once."""
 
     def __init__(self, work: Work, queue: JobQueue) -> None:
         self._work, self._queue = work, queue
@@ -37,17 +37,17 @@ class Job:
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """Ends the work where it is; one that has not begun does not begin."""
+        """Stops the job, or prevents it from starting."""
         self._stop.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether it was asked to end."""
+        """Whether the job was stopped."""
         return self._stop.is_set()
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """{"waiting": n} as its position in the queue changes, {} as a pulse, what the work reports, and
-        at the end its result or {"error": text}.
+        """Yields {"waiting": n} when the queue position changes, {} as a heartbeat, the events that the work
+        reports, and finally its result or {"error": text}.
         """
         position = None
         try:
@@ -56,7 +56,7 @@ class Job:
                     position = now
                     yield {"waiting": position}
                 try:
-                    event = await asyncio.wait_for(self._events.get(), PULSE)
+                    event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
                     yield {}
                     continue
@@ -67,7 +67,7 @@ class Job:
             self.stop()
 
     def run(self) -> None:
-        """Does the work, in a thread of its own."""
+        """Does the work; called in the thread of the queue."""
         try:
             self._tell(self._work(self._report))
         except StoppedError:
@@ -77,8 +77,8 @@ class Job:
         except Exception as error:
             fault = memory_fault(error, where="the piece", remedy="ask for fewer seconds or variants")
             if fault is None:
-                logging.getLogger(__name__).exception("a piece could not be made")
-            self._tell({"error": str(fault or "the server failed; what it wrote on its terminal says why")})
+                logging.getLogger(__name__).exception("a piece could not be generated")
+            self._tell({"error": str(fault or "internal error; see the terminal of the server")})
         finally:
             self._tell(None)
 
@@ -94,11 +94,11 @@ class Job:
 
 
 class JobQueue:
-    """Work that is done one after another.
+    """Runs jobs one after another.
 
     Args:
-        most: jobs that may wait; more are refused.
-        name: of its thread.
+        most: Maximum number of waiting jobs; more are refused.
+        name: Name of the thread.
     """
 
     def __init__(self, *, most: int, name: str) -> None:
@@ -107,14 +107,14 @@ class JobQueue:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def add(self, work: Work) -> Job:
-        """Adds work at the end, from within an event loop.
+        """Adds a job; must be called within an event loop.
 
         Raises:
-            UserError: too many wait already.
+            UserError: If too many jobs are waiting.
         """
         with self._lock:
             if sum(not job.stopped for job in self._jobs) > self._most:
-                rule = f"at most {self._most} may wait for their turn"
+                rule = f"at most {self._most} requests may wait"
                 raise UserError(Fault("the server", rule, "one more", "try again in a minute"))
             job = Job(work, self)
             self._jobs.append(job)
@@ -122,14 +122,14 @@ class JobQueue:
         return job
 
     def queue_position(self, job: Job) -> int | None:
-        """How many are before it; None once it is done."""
+        """The number of jobs before this one; None once it is done."""
         with self._lock:
             before = [each for each in self._jobs if each is job or not each.stopped]
             return before.index(job) if job in before else None
 
     @property
     def busy(self) -> bool:
-        """Whether any work is under way or waits."""
+        """Whether any job is running or waiting."""
         with self._lock:
             return bool(self._jobs)
 

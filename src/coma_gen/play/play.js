@@ -1,51 +1,51 @@
-// The page: choose a file, choose where the new music begins, ask, keep one way and go on from it.
+// The main script of the page: choose a file and a splice, generate variants, and continue from one of them.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const MOST_VARIANTS = 4;
-/** Where the whole file is longer before the new music, this many seconds are used at first. */
-const [ALL_UP_TO, OTHERWISE] = [120, 60];
-/** Seconds of the prompt that are heard at most, the last ones. */
-const HEARD = 120;
-/** Prompts, each kept from a take of the one before, and how many of them lead to the one that is shown. */
+const MAX_VARIANTS = 4;
+/** Prompts of up to the first number of seconds are used whole by default; of longer ones, the last seconds. */
+const [MAX_WHOLE_PROMPT, DEFAULT_PROMPT] = [120, 60];
+/** The preview plays at most this many seconds, the last ones of the prompt. */
+const MAX_PREVIEW = 120;
+/** History of prompts, each a variant generated from the one before, and the number of the shown one (from 1). */
 const trail = [];
 let depth = 0;
 const here = () => trail[depth - 1];
 let about = null;
 let running = null;
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-function say(text) {
+function showMessage(text) {
   $("message").textContent = text;
   $("message").hidden = !text;
   if (text) $("message").scrollIntoView({ block: "nearest" });
 }
 
 function temperatureWords(value) {
-  if (value === 1) return "as it learned";
+  if (value === 1) return "normal predictability";
   return value < 1 ? (value < 0.9 ? "much more predictable" : "more predictable") : value > 1.1 ? "much less predictable" : "less predictable";
 }
 
-/** Whether the new music keeps to what the prompt is like, in what is not asked for. */
+/** Whether settings that are not chosen follow the prompt. */
 const follows = () => Boolean(about.model.conditions.length && here()?.midi && !$("follow").value);
 
-/** How far a wish goes, in the words of its field: "sparser denser". */
+/** Describes the value of a control with the two words of its field, such as "sparser denser". */
 function pullWords(value, { id, dataset }) {
   const [less, more] = dataset.pull.split(" ");
-  const how = { 0.5: "a little ", 1: "", 1.5: "much ", 2: "very much " };
-  const rest = follows() && about.model.conditions.includes(id) ? "as the prompt" : "as it learned";
-  return value === 0 ? rest : how[Math.abs(value)] + (value < 0 ? less : more);
+  const degree = { 0.5: "a little ", 1: "", 1.5: "much ", 2: "very much " };
+  const neutral = follows() && about.model.conditions.includes(id) ? "like the prompt" : "model default";
+  return value === 0 ? neutral : degree[Math.abs(value)] + (value < 0 ? less : more);
 }
 
-/** What was asked for, in words. */
-function wishesOf(kind, request) {
+/** Describes the settings of a request. */
+function describeRequest(kind, request) {
   if (kind === "express") {
     const lengths = request.keep_lengths ? ["lengths as written"] : [];
     return ["with expression", temperatureWords(request.temperature), timingWords(request.timing), ...lengths];
   }
   const pulls = [...document.querySelectorAll("[data-pull]")].filter(({ id }) => request[id]);
   const words = pulls.map((field) => pullWords(request[field.id], field));
-  if (request.follow === false) words.push("free of the prompt");
+  if (request.follow === false) words.push("independent of the prompt");
   if (request.key) words.push(request.key === "prompt" ? "in the prompt's key" : `in ${request.key}`);
   return [`${request.seconds} s`, temperatureWords(request.temperature), ...words];
 }
@@ -53,12 +53,12 @@ function wishesOf(kind, request) {
 const timingWords = (value) => (value === 0 ? "exact timing" : `up to ${value} ms early or late`);
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
-/** Opens a file of the person's. */
+/** Opens a file of the user. */
 async function openFile(file) {
-  say("");
+  showMessage("");
   if (file.size > about.limits.max_prompt_bytes) {
     const most = about.limits.max_prompt_bytes.toLocaleString("en");
-    return say(`${file.name}: must be a MIDI file of at most ${most} bytes, got ${file.size.toLocaleString("en")}`);
+    return showMessage(`${file.name}: must be a MIDI file of at most ${most} bytes, got ${file.size.toLocaleString("en")}`);
   }
   await openMidi(file.name.slice(-120), new Uint8Array(await file.arrayBuffer()));
 }
@@ -69,30 +69,30 @@ async function openMidi(name, bytes) {
   try {
     open({ name, midi, ...(await (await ask("/look", { midi, name })).json()) });
   } catch (error) {
-    say(error.message);
+    showMessage(error.message);
   }
 }
 
-/** Shows a prompt as the first place of a new trail, or behind others of the present one. */
-function open(prompt, behind = 0) {
+/** Shows a prompt as the first of a new trail, or after `parents` prompts of the current trail. */
+function open(prompt, parents = 0) {
   const first = prompt.notes?.length ? prompt.notes[0][0] : 0;
   const place = { ...prompt, first, splice: prompt.end ?? 0, takes: document.createElement("div") };
-  place.use = place.splice <= ALL_UP_TO ? null : OTHERWISE;
-  trail.splice(behind, Infinity, place);
-  goTo(behind + 1);
+  place.use = place.splice <= MAX_WHOLE_PROMPT ? null : DEFAULT_PROMPT;
+  trail.splice(parents, Infinity, place);
+  goTo(parents + 1);
 }
 
-/** Goes to a place of the trail, or, at 0, to the choice of a file; what is behind it stays. */
+/** Goes to a prompt of the trail, or, at 0, to the choice of a file; later prompts remain in the trail. */
 function goTo(next) {
   history.pushState({ depth: next }, "");
   show(next);
 }
 
-/** Shows a place; what is being made is for another one, and ends. */
+/** Shows a prompt of the trail, and stops the generation that is running for another one. */
 function show(next) {
   running?.stopper.abort();
   for (const audio of document.querySelectorAll("audio")) audio.pause();
-  say("");
+  showMessage("");
   depth = next;
   const place = here();
   stopPreview();
@@ -101,7 +101,7 @@ function show(next) {
   $("lead").hidden = Boolean(place);
   if (!place) return;
   $("title").textContent = place.midi ? place.name : "Music from nothing";
-  $("facts").textContent = place.midi ? factsOf(place) : "The model begins by itself.";
+  $("facts").textContent = place.midi ? factsOf(place) : "The model starts without a prompt.";
   $("given").hidden = $("modes").hidden = !place.midi;
   $("key").querySelector("[value=prompt]").disabled = !place.midi;
   if (!place.midi && $("key").value === "prompt") $("key").value = "";
@@ -117,9 +117,9 @@ function show(next) {
 
 function factsOf({ notes, end, drums, endless, outside }) {
   const left = [
-    [drums, "of drums left out"],
-    [endless, "without an end left out"],
-    [outside, "too high or low for the model"],
+    [drums, "of drums ignored"],
+    [endless, "without an end ignored"],
+    [outside, "out of the model's pitch range"],
   ];
   const words = left.filter(([count]) => count).map(([count, what]) => `${plural(count, "note")} ${what}`);
   return [plural(notes.length, "note"), clock(Math.round(end)), ...words].join(" · ");
@@ -140,12 +140,12 @@ function showTrail() {
   $("trail").replaceChildren(other, ...parts);
 }
 
-/** What is to be made here: music from nothing continues nothing. */
+/** The mode: without a prompt, only "continue" is possible. */
 const modeOf = (place) => (place.midi ? document.querySelector("input[name=mode]:checked").value : "continue");
 
 const HINTS = {
-  continue: "Press the music where the new part is to begin.",
-  express: "Every pitch stays. How hard each note is played, how long, and when exactly, is drawn anew.",
+  continue: "Click the piano roll where the new music should begin.",
+  express: "All pitches stay. The model chooses how loud and how long each note is, and its exact timing.",
 };
 
 function showMode() {
@@ -163,7 +163,7 @@ function showMode() {
   if (place.midi) showChoice();
 }
 
-/** What of the file is used: [from, to] in seconds. */
+/** The part of the file that is used as the prompt: [from, to] in seconds. */
 function usedOf(place) {
   if (modeOf(place) === "express") return [0, place.end];
   const lastBefore = place.notes.findLast((note) => note[0] < place.splice)?.[0] ?? 0;
@@ -183,8 +183,8 @@ function showChoice() {
   $("choice").textContent = isWhole ? "" : `The new music begins ${atEnd ? "at the end" : `at ${clock(place.splice)}`}.`;
   const music = { notes: place.notes, seconds: place.end, splice: isWhole ? place.end : place.splice, used: [used[0], atEnd ? Infinity : used[1]] };
   keepDrawn($("roll"), () => music);
-  const told = { now: Math.floor(place.splice), max: Math.floor(place.end), text: `${clock(place.splice)} of ${clock(place.end)}` };
-  for (const [name, value] of Object.entries(told)) $("roll").setAttribute(`aria-value${name}`, value);
+  const values = { now: Math.floor(place.splice), max: Math.floor(place.end), text: `${clock(place.splice)} of ${clock(place.end)}` };
+  for (const [name, value] of Object.entries(values)) $("roll").setAttribute(`aria-value${name}`, value);
 }
 
 function moveSplice(seconds) {
@@ -197,7 +197,7 @@ function moveSplice(seconds) {
   showChoice();
 }
 
-/** What is asked for, in the words of the server. */
+/** The settings as the body of a request. */
 function requestOf(place) {
   const typed = $("seed").value.trim();
   const request = {
@@ -220,10 +220,10 @@ function requestOf(place) {
   return { midi: place.midi, ...request };
 }
 
-/** Makes a take at the present place. */
-async function go() {
+/** Generates a take for the shown prompt. */
+async function generate() {
   const place = here();
-  say("");
+  showMessage("");
   const take = new Take(modeOf(place), place.midi ? place.name : "", requestOf(place), (variant) => keep(variant));
   running?.stopper.abort();
   running = take;
@@ -232,31 +232,31 @@ async function go() {
   take.element.scrollIntoView({ block: "nearest" });
   try {
     await take.run();
-    $("status").textContent = `${plural(take.request.num, "variant")}, ready to be played`;
+    $("status").textContent = `${plural(take.request.num, "variant")}, ready to play`;
     release(take);
     await take.loadSounds();
   } catch (error) {
     if (!take.commandLine) take.element.remove();
     if (error.name === "AbortError") $("status").textContent = "Stopped";
-    else say(error.message);
+    else showMessage(error.message);
   }
   release(take);
 }
 
-/** Lets the next one be asked for. */
+/** Enables the next request. */
 function release(take) {
   if (running !== take) return;
   running = null;
   $("go").disabled = false;
 }
 
-/** Goes on from a variant: its piece is the prompt of the next place. */
+/** Continues from a variant: its piece becomes the next prompt of the trail. */
 async function keep(variant) {
-  const behind = depth;
+  const parents = depth;
   try {
     const found = await (await ask("/look", variant.file)).json();
-    open({ ...variant.file, ...found }, behind);
+    open({ ...variant.file, ...found }, parents);
   } catch (error) {
-    say(error.message);
+    showMessage(error.message);
   }
 }

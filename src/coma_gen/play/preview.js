@@ -1,7 +1,7 @@
-// The prompt as one hears it before anything is asked for.
+// Plays the selected part of the prompt before anything is generated.
 "use strict";
 
-/** Plays what of the prompt is used. */
+/** The player; `key` identifies the part that is loaded. */
 const preview = { audio: document.createElement("audio"), from: 0, key: "" };
 document.body.append(preview.audio);
 
@@ -16,7 +16,7 @@ async function togglePreview() {
   const { audio } = preview;
   if (!audio.paused) return audio.pause();
   const [start, to] = usedOf(place);
-  const from = modeOf(place) === "express" ? start : Math.max(start, to - HEARD);
+  const from = modeOf(place) === "express" ? start : Math.max(start, to - MAX_PREVIEW);
   const atEnd = to >= place.end;
   const key = `${depth} ${from} ${to}`;
   if (preview.key !== key) {
@@ -27,7 +27,7 @@ async function togglePreview() {
       audio.src = URL.createObjectURL(await (await ask("/sound", body)).blob());
       Object.assign(preview, { key, from });
     } catch (error) {
-      return say(error.message);
+      return showMessage(error.message);
     } finally {
       $("hear").disabled = false;
       $("hear").querySelector(".word").textContent = "Play";
@@ -39,7 +39,7 @@ async function togglePreview() {
 function followPreview() {
   const head = $("roll").querySelector(".playhead");
   const roll = JSON.parse($("roll").dataset.roll);
-  const place = placeOf(roll, preview.from + preview.audio.currentTime);
+  const place = positionOf(roll, preview.from + preview.audio.currentTime);
   Object.assign(head.style, { left: `${100 * place.x}%`, top: `${100 * place.y}%`, height: `${100 * roll.height}%` });
   head.hidden = false;
   if (!preview.audio.paused) requestAnimationFrame(followPreview);

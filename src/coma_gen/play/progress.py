@@ -1,4 +1,4 @@
-"""What the page is told of music while it is made."""
+"""Progress events of a generation."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from coma_gen.midi.notes import Notes
 from coma_gen.play.jobs import Report
 
-BETWEEN_REPORTS = 0.2
-"""Seconds between two looks at the music while it is made."""
+REPORT_SECONDS = 0.2
+"""Minimum interval between progress events."""
 Look = Callable[[], Sequence[Notes]]
 
 
 def follow(report: Report, *, start: float, prompt_end: float = 0.0) -> Callable[[Look], None]:
-    """Reports what is new in each piece, now and then; ends the work when nobody reads any more.
+    """Returns a callback that reports the new notes of each piece, and raises if the job was stopped.
 
     Args:
-        report: to whoever asked.
-        start: second of the pieces that is shown as 0.
-        prompt_end: second from which new music is counted.
+        report: Sends an event to the client.
+        start: Time of the pieces that the page shows as 0 s.
+        prompt_end: Time from which new seconds are counted.
     """
     due = 0.0
     sent: list[float] = []
@@ -34,14 +34,14 @@ def follow(report: Report, *, start: float, prompt_end: float = 0.0) -> Callable
         sent.extend([0.0] * (len(made) - len(sent)))
         progress = []
         for number, notes in enumerate(made):
-            # Music grows in the order of time: what begins after what was sent is new, and nothing before.
+            # Notes are generated in order of onset: all notes after the last sent onset are new.
             again = notes.between(sent[number], math.inf)
             sent[number] = max(sent[number], notes.end_of_onsets)
             begins = round(float(again.onset.min(initial=math.inf)) - start, 4) if len(again) else None
             seconds = round(max(0.0, sent[number] - prompt_end), 2)
             progress.append({"from": begins, "notes": rows(again.shifted(-start)), "seconds": seconds})
         report({"progress": progress})
-        due = time.monotonic() + BETWEEN_REPORTS
+        due = time.monotonic() + REPORT_SECONDS
 
     return watch
 

@@ -1,7 +1,7 @@
-"""Three prompts of our own: openings of about ten seconds, to be continued.
+"""Three example prompts of about ten seconds.
 
-The music was made up for this purpose and is free to use. Its timing and loudness follow phrases, since the
-models were trained on performances, not on scores. The same notes come out on every machine.
+The music was written for this project and is free to use. Timing and loudness follow phrases, since the
+models were trained on performances, not on scores. The notes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from coma_gen.midi.notes import Notes
 
 
 class Stroke(NamedTuple):
-    """One note of a score: begin and length in beats, pitch, and loudness within its phrase from -1 to 1."""
+    """One note of a score: onset and length in beats, pitch, and emphasis from -1 to 1."""
 
     beat: float
     length: float
@@ -22,19 +22,19 @@ class Stroke(NamedTuple):
 
 
 def play(strokes: list[Stroke], *, seconds_per_beat: float, loudness: float, phrase: float) -> Notes:
-    """Performs a score.
+    """Renders a score as a performance.
 
     Args:
-        strokes: the notes.
-        seconds_per_beat: of the middle of a phrase; its ends are 10% slower.
-        loudness: velocity of the accompaniment at the ends of a phrase.
-        phrase: its length in beats.
+        strokes: Notes of the score.
+        seconds_per_beat: Average tempo of a phrase, which is faster in the middle and slower at its ends.
+        loudness: Velocity of the accompaniment at the ends of a phrase.
+        phrase: Length of a phrase in beats.
     """
 
     def second(beat: float) -> float:
         number, rest = divmod(beat, phrase)
         x = rest / phrase
-        warped = x + 0.1 * x * (1 - x) * (1 - 2 * x) * 2  # its slope is 1.2 at both ends, 0.9 in the middle
+        warped = x + 0.1 * x * (1 - x) * (1 - 2 * x) * 2  # slope 1.2 at both ends, 0.9 in the middle
         return seconds_per_beat * phrase * (number + warped)
 
     def velocity(stroke: Stroke) -> int:
@@ -42,7 +42,8 @@ def play(strokes: list[Stroke], *, seconds_per_beat: float, loudness: float, phr
         return round(loudness + 48 * x * (1 - x) + 14 * stroke.emphasis)
 
     ordered = sorted(strokes)
-    # Notes of a chord are not struck at exactly one time: higher ones a little later, the melody first.
+    # The notes of a chord are slightly spread: the melody comes first, and higher notes later than lower
+    # ones.
     delays = [0.0 if stroke.emphasis > 0 else 0.008 + 0.0002 * stroke.pitch for stroke in ordered]
     onsets = [second(stroke.beat) + delay for stroke, delay in zip(ordered, delays, strict=True)]
     ends = [second(stroke.beat + stroke.length) for stroke in ordered]
@@ -55,7 +56,7 @@ def play(strokes: list[Stroke], *, seconds_per_beat: float, loudness: float, phr
 
 
 def waltz() -> Notes:
-    """A slow waltz in A minor, eight bars: bass, two chords, and a melody."""
+    """A slow waltz in A minor, eight bars: bass, two chords per bar, and a melody."""
     harmony = [
         (45, (57, 60, 64)),
         (45, (57, 60, 64)),
@@ -134,4 +135,4 @@ def chorale() -> Notes:
 
 
 PROMPTS: dict[str, Callable[[], Notes]] = {"waltz": waltz, "prelude": prelude, "chorale": chorale}
-"""Name of its file, without the ending -> what writes it."""
+"""File name without extension -> function that creates the notes."""

@@ -1,16 +1,16 @@
-// Piano rolls that are drawn in the page, as notes arrive; report.js finds moments in them and plays them.
+// Draws piano rolls on canvases while notes arrive; report.js maps positions in them to times and plays them.
 "use strict";
 
 const SIDE = { left: 30, right: 10, top: 16, ticks: 20 };
 const BLACK_KEYS = new Set([1, 3, 6, 8, 10]);
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
-const MOST_LINES = 12;
+const MAX_LINES = 12;
 /** Velocities of the palest and the deepest color, as in report/piano_roll.py. */
 const [SOFTEST, LOUDEST] = [24, 108];
 
 /**
- * Where music is in a picture so many pixels wide: what report.js's players need (lines, line_seconds; left,
- * width, top, step and height as shares), and the pixels.
+ * The layout of music in a roll of a given width: what the players of report.js need (lines, line_seconds; left,
+ * width, top, step and height as fractions), and the same in pixels.
  */
 function layoutOf(music, width) {
   const [lowest, highest] = music.range ?? rangeOf(music.notes);
@@ -18,7 +18,7 @@ function layoutOf(music, width) {
   while (high - low < 36) [low, high] = [Math.max(0, low - 12), Math.min(132, high + 12)];
   const seconds = Math.max(1, music.seconds);
   const across = Math.max(100, width - SIDE.left - SIDE.right);
-  const lines = kept(Math.ceil(seconds / Math.max(24, across / 11)), 1, MOST_LINES);
+  const lines = clamp(Math.ceil(seconds / Math.max(24, across / 11)), 1, MAX_LINES);
   const lineSeconds = lines > 1 ? Math.ceil(seconds / lines) : seconds;
   const row = lines === 1 ? 4 : lines <= 4 ? 3 : 2;
   const keys = (high - low + 1) * row;
@@ -31,13 +31,13 @@ function layoutOf(music, width) {
   };
 }
 
-/** The lowest and the highest pitch of notes; at least the octave of middle C. */
+/** The lowest and the highest pitch of notes; includes at least the octave of middle C. */
 function rangeOf(notes) {
   const pitches = notes.map((note) => note[2]);
   return [Math.min(60, ...chunked(pitches, Math.min)), Math.max(71, ...chunked(pitches, Math.max))];
 }
 
-/** The extreme of every 10,000 values: a call takes only so many arguments. */
+/** The extreme of every 10,000 values, since the number of arguments of a call is limited. */
 function chunked(values, extreme) {
   const found = [];
   for (let at = 0; at < values.length; at += 10000) found.push(extreme(...values.slice(at, at + 10000)));
@@ -58,10 +58,10 @@ function rampOf(soft, loud) {
 }
 
 /**
- * Draws music into the canvas of a `.roll`, as wide as it is, and leaves the layout in its data-roll.
+ * Draws music into the canvas of a `.roll` at its width, and stores the layout in its data-roll.
  *
  * music: {notes: [[onset, duration, pitch, velocity]], seconds, splice, used: [from, to], range}. Notes after
- * `splice` are the model's, where it is null all; those outside of `used` are pale; `range` is of the pitches shown.
+ * `splice` (all notes if it is null) are generated; notes outside `used` are gray; `range` is the pitch range.
  */
 function drawRoll(frame, music) {
   frame.drawnWidth = frame.clientWidth;
@@ -115,13 +115,13 @@ function drawNotes(pen, layout, music, color) {
   const made = rampOf(color("made-soft"), color("made"));
   const [from, to] = music.used ?? [0, Infinity];
   for (const [onset, duration, pitch, velocity] of [...music.notes].sort((a, b) => a[3] - b[3])) {
-    const depth = Math.round(7 * kept((velocity - SOFTEST) / (LOUDEST - SOFTEST), 0, 1));
+    const depth = Math.round(7 * clamp((velocity - SOFTEST) / (LOUDEST - SOFTEST), 0, 1));
     const isMade = music.splice === null || onset > music.splice + 0.001;
     pen.fillStyle = music.used && (onset < from || onset >= to) ? color("plain-soft") : (isMade ? made : given)[depth];
-    const last = kept(Math.floor((onset + duration) / layout.line_seconds), 0, layout.lines - 1);
-    for (let line = kept(Math.floor(onset / layout.line_seconds), 0, layout.lines - 1); line <= last; line++) {
+    const last = clamp(Math.floor((onset + duration) / layout.line_seconds), 0, layout.lines - 1);
+    for (let line = clamp(Math.floor(onset / layout.line_seconds), 0, layout.lines - 1); line <= last; line++) {
       const [x, end] = [onset, onset + duration].map(
-        (time) => SIDE.left + kept(time / layout.line_seconds - line, 0, 1) * across,
+        (time) => SIDE.left + clamp(time / layout.line_seconds - line, 0, 1) * across,
       );
       pen.fillRect(x, SIDE.top + line * step + (high - pitch) * row, Math.max(2, end - x - 0.5), row - 0.5);
     }
@@ -130,7 +130,7 @@ function drawNotes(pen, layout, music, color) {
 
 /** The line where the new music begins. */
 function drawSplice(pen, layout, seconds, ink) {
-  const place = placeOf(layout, seconds);
+  const place = positionOf(layout, seconds);
   const { width, total, keys } = layout.pixels;
   const [x, y] = [place.x * width, place.y * total];
   pen.fillStyle = ink;
@@ -147,7 +147,7 @@ const resized = new ResizeObserver((entries) => {
   for (const { target } of entries) if (target.clientWidth !== target.drawnWidth) requestAnimationFrame(drawn.get(target));
 });
 
-/** Draws music now, and again when the size or the colors change; `music` is asked for each time. */
+/** Draws music now, and again when the size or the colors change; `music` is called each time. */
 function keepDrawn(frame, music) {
   const draw = () => frame.clientWidth && drawRoll(frame, music());
   const isNew = !drawn.has(frame);
@@ -156,7 +156,7 @@ function keepDrawn(frame, music) {
   draw();
 }
 
-/** Draws everything that is shown anew. */
+/** Redraws all visible rolls. */
 function redraw() {
   for (const frame of document.querySelectorAll(".roll")) drawn.get(frame)?.();
 }

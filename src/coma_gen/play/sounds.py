@@ -1,4 +1,4 @@
-"""Pieces as sound, and everything of a try as a ZIP file."""
+"""Renders pieces as audio, and packs them as ZIP files."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from coma_gen.report.gallery import file_names
 from coma_gen.serving.schema import Limits
 
 KINDS = {"flac": "audio/flac", "wav": "audio/wav"}
-LONGEST_SOUND = 1800.0
-"""Seconds that are heard at a time: they are held in memory."""
+MAX_SOUND_SECONDS = 1800.0
+"""Maximum length of a sound, since it is held in memory."""
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Music to be heard.
+    """Part of a MIDI file to render as audio.
 
     Attributes:
-        name: of its file.
-        midi: the file.
-        start: what begins before this second is left out.
-        end: what begins at or after it, too.
-        kind: of `KINDS`.
+        name: File name.
+        midi: Content of the MIDI file.
+        start: Notes that begin before this second are omitted.
+        end: Notes that begin at or after this second are omitted.
+        kind: Audio format, one of `KINDS`.
     """
 
     name: str
@@ -47,27 +47,27 @@ class Excerpt:
     kind: str = "flac"
 
     def notes(self) -> Notes:
-        """What is heard, from second 0.
+        """Reads the notes of the excerpt, shifted to start at 0 s.
 
         Raises:
-            UserError: it is no MIDI file, or too long.
+            UserError: If it is not a MIDI file, or too long.
         """
         all_notes = read_sounding_notes(self.midi, name=self.name)
         notes = all_notes.between(self.start, self.end).shifted(-self.start)
-        if notes.end > LONGEST_SOUND:
-            rule = f"must last at most {LONGEST_SOUND:,.0f} s to be heard here"
+        if notes.end > MAX_SOUND_SECONDS:
+            rule = f"must last at most {MAX_SOUND_SECONDS:,.0f} s to be played here"
             remedy = "save its MIDI file and run `coma-gen render` on it"
             raise UserError(Fault(self.name, rule, f"{notes.end:,.0f}", remedy))
         return notes
 
 
 def parse_sound(body: Mapping[str, Any], limits: Limits) -> Excerpt:
-    """Understands {midi, name, from, to, kind}.
+    """Parses a request {midi, name, from, to, kind}.
 
     Raises:
-        UserError: something of it is no such thing.
+        UserError: If a value is invalid.
     """
-    name = _name(body.get("name"))
+    name = _parse_name(body.get("name"))
     start, end = body.get("from") or 0.0, body.get("to")
     times = [start, *([] if end is None else [end])]
     if not all(isinstance(time, int | float) and 0 <= time < 1e6 for time in times):
@@ -76,19 +76,19 @@ def parse_sound(body: Mapping[str, Any], limits: Limits) -> Excerpt:
     if kind not in KINDS:
         raise UserError(Fault("kind", f"must be one of {', '.join(KINDS)}"))
     end = float("inf") if end is None else float(end)
-    return Excerpt(name, _midi(body.get("midi"), name, limits), float(start), end, kind)
+    return Excerpt(name, _parse_midi(body.get("midi"), name, limits), float(start), end, kind)
 
 
 def sound_of(excerpt: Excerpt) -> Work:
-    """Plays an excerpt: {"type", "content"}."""
+    """Creates a job that renders an excerpt and returns {"type", "content"}."""
 
     def work(report: Report) -> Event:
-        return {"type": KINDS[excerpt.kind], "content": _sound(excerpt, report)}
+        return {"type": KINDS[excerpt.kind], "content": _render(excerpt, report)}
 
     return work
 
 
-def _sound(excerpt: Excerpt, report: Report) -> bytes:
+def _render(excerpt: Excerpt, report: Report) -> bytes:
     def blocks() -> Iterator[Pcm]:
         for block in sound_blocks(excerpt.notes()):
             report({})
@@ -102,12 +102,12 @@ def _sound(excerpt: Excerpt, report: Report) -> bytes:
 
 @dataclass(frozen=True)
 class Archive:
-    """What a ZIP file is to hold.
+    """The content of a ZIP file.
 
     Attributes:
-        pieces: the music.
-        prompt_ends: where each one's prompt ends; None for music from nothing.
-        command: what makes the same pieces.
+        pieces: The pieces.
+        prompt_ends: Time of the splice of each piece; None for unprompted music.
+        command: Command that reproduces the pieces.
     """
 
     pieces: Sequence[Excerpt]
@@ -116,10 +116,10 @@ class Archive:
 
 
 def parse_archive(body: Mapping[str, Any], limits: Limits) -> Archive:
-    """Understands {pieces: [{midi, name, splice}], command}.
+    """Parses a request {pieces: [{midi, name, splice}], command}.
 
     Raises:
-        UserError: something of it is no such thing.
+        UserError: If a value is invalid.
     """
     rows, command = body.get("pieces"), body.get("command") or ""
     if not isinstance(rows, list) or not 1 <= len(rows) <= limits.max_pieces:
@@ -133,10 +133,10 @@ def parse_archive(body: Mapping[str, Any], limits: Limits) -> Archive:
 
 
 def archive_of(archive: Archive) -> Work:
-    """Packs pieces as MIDI, picture and sound, and the command: {"type", "content"}."""
+    """Creates a job that packs MIDI, piano roll and audio of all pieces and returns {"type", "content"}."""
 
     def work(report: Report) -> Event:
-        from coma_gen.report.piano_roll import roll_png  # brings matplotlib
+        from coma_gen.report.piano_roll import roll_png  # imports matplotlib
 
         buffer = io.BytesIO()
         stems = file_names([re.sub(r"\.midi?$", "", piece.name, flags=re.I) for piece in archive.pieces])
@@ -146,7 +146,7 @@ def archive_of(archive: Archive) -> Work:
                 notes = read_notes(piece.midi, name=piece.name)
                 _store(file, f"{stem}.mid", piece.midi)
                 _store(file, f"{stem}.png", roll_png(notes, title=stem, prompt_seconds=prompt_end))
-                _store(file, f"{stem}.flac", _sound(piece, report))
+                _store(file, f"{stem}.flac", _render(piece, report))
             _store(file, "command.txt", archive.command.encode(errors="backslashreplace") + b"\n")
         return {"type": "application/zip", "content": buffer.getvalue()}
 
@@ -154,20 +154,20 @@ def archive_of(archive: Archive) -> Work:
 
 
 def _store(file: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """Adds a file without the time of day: the same pieces give the same bytes."""
+    """Adds a file without a timestamp, so that the same pieces give the same bytes."""
     entry = zipfile.ZipInfo(name)
     entry.compress_type = zipfile.ZIP_STORED if name.endswith((".flac", ".png")) else zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
     file.writestr(entry, content)
 
 
-def _name(value: object) -> str:
+def _parse_name(value: object) -> str:
     if value is not None and not (isinstance(value, str) and len(value) <= 120):
         raise UserError(Fault("name", "must be a text of at most 120 characters"))
     return value or "the piece"
 
 
-def _midi(text: object, name: str, limits: Limits) -> bytes:
+def _parse_midi(text: object, name: str, limits: Limits) -> bytes:
     rule = "must be a MIDI file as base64 text"
     if not isinstance(text, str) or len(text) > limits.max_body_bytes:
         raise UserError(Fault(name, rule))

@@ -1,7 +1,7 @@
-"""A model, and what the page asks of it: to look at a file, and to go on with it.
+"""The model behind the page: reads prompts and continues them.
 
-The pieces are those of `coma-gen generate` with the same settings, to the byte; `command_of` writes that
-command.
+The pieces are identical to those of `coma-gen generate` with the same settings, to the byte; `command_of`
+writes that command.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from coma_gen.play.jobs import Event, Report, Work
 from coma_gen.play.progress import follow, rows
 from coma_gen.serving.schema import Limits, ParsedRequest, parse_row
 
-LONGEST_NAME = 120
+MAX_NAME_LENGTH = 120
 SHOWN_WHOLE, SHOWN_BEFORE = 20.0, 10.0
-"""Seconds: a prompt up to the one is shown and heard from its beginning, a longer one from the other before
-the new music."""
+"""Prompts of up to the first number of seconds are shown whole; of longer ones, the last seconds only."""
 
 
 @dataclass(frozen=True)
 class Studio:
-    """A model that plays for a page.
+    """A model with the settings of the server.
 
     Attributes:
-        composer: the model.
-        model: how the person named it; None for the checkout's own.
-        limits: of one request.
-        threads: of the CPU; results depend on it.
+        composer: The model.
+        model: Name of the model as given on the command line; None for the checkout's own.
+        limits: Limits of one request.
+        threads: CPU threads; results depend on it.
         device: cpu, cuda, mps or auto.
     """
 
@@ -49,7 +48,7 @@ class Studio:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What model it is."""
+        """Name, digest, size and conditions of the model."""
         loaded = self.composer.loaded
         return {
             "name": self.model or "data/model",
@@ -59,12 +58,12 @@ class Studio:
         }
 
     def warm_up(self) -> None:
-        """Makes a few notes, so that the first request does not wait for what is set up once."""
+        """Generates a few tokens, so that the first request does not wait for one-time setup."""
         with deterministic(self.threads):
             generate_request(self.composer, None, Request(seconds=0.1, tokens=8), watch=lambda _pieces: None)
 
     def look(self, row: Mapping[str, Any], name: str) -> Event:
-        """The notes of a file, and how many there are that the model does not go on from."""
+        """Reads the notes of a file, and counts those that the model ignores."""
         parsed = parse_row(row, self.limits, name=name)
         prompt = self._prompt(parsed)
         if prompt is None:
@@ -80,10 +79,10 @@ class Studio:
         }
 
     def work_on(self, row: Mapping[str, Any], name: str) -> Work:
-        """Makes what a row asks for.
+        """Creates the job of a request.
 
         Raises:
-            UserError: it asks for something else than it may.
+            UserError: If the request is invalid.
         """
         parsed = parse_row(row, self.limits, name=name)
 
@@ -126,21 +125,21 @@ class Studio:
 
 
 def shown_from(prompt_end: float) -> float:
-    """The second that a piece is shown and heard from, by the second at which its prompt ends."""
+    """The time from which a piece is shown and played, given the end of its prompt."""
     return 0.0 if prompt_end <= SHOWN_WHOLE else float(math.floor(prompt_end - SHOWN_BEFORE))
 
 
 def parse_body(body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The row of a request's body, and the name of its file, which faults call it by."""
+    """Splits the body of a request into its row and the name of its file, for error messages."""
     row = dict(body)
     name = row.pop("name", None) or "the prompt"
-    if not isinstance(name, str) or len(name) > LONGEST_NAME:
-        raise UserError(Fault("name", f"must be a text of at most {LONGEST_NAME} characters"))
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+        raise UserError(Fault("name", f"must be a text of at most {MAX_NAME_LENGTH} characters"))
     return row, name
 
 
-def _option(name: str, value: object) -> list[str]:
-    """A setting of a request as `coma-gen generate` takes it."""
+def _format_option(name: str, value: object) -> list[str]:
+    """Formats a setting as an option of `coma-gen generate`."""
     named = {"until_second": "--from", "follow": "--no-follow"}
     option = named.get(name, f"--{name.replace('_', '-')}")
     if isinstance(value, bool):
@@ -151,13 +150,13 @@ def _option(name: str, value: object) -> list[str]:
 
 
 def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: bool) -> str:
-    """The `coma-gen generate` that makes the same pieces: what is not by default, and the seed.
+    """Composes the `coma-gen generate` command that reproduces the pieces: the seed and non-default settings.
 
     Args:
-        studio: whose model made them.
-        parsed: what was asked for.
-        name: of the prompt's file.
-        reached: whether all have their seconds; else the bound on tokens ended one, and is named.
+        studio: The model.
+        parsed: The request.
+        name: File name of the prompt.
+        reached: Whether all pieces reached their length; if the token limit ended one, it is included.
     """
     words = ["coma-gen", "generate"]
     if parsed.midi is not None:
@@ -165,11 +164,11 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
     plain = Request()
     for field in fields(Request):
         value = getattr(parsed.request, field.name)
-        unsaid = value is None or value == getattr(plain, field.name)
+        is_default = value is None or value == getattr(plain, field.name)
         if field.name == "tokens":
-            unsaid = reached and value == studio.limits.max_tokens
-        if not unsaid or field.name == "seed":
-            words += _option(field.name, value)
+            is_default = reached and value == studio.limits.max_tokens
+        if not is_default or field.name == "seed":
+            words += _format_option(field.name, value)
     for option, value, usual in (("device", studio.device, "cpu"), ("threads", studio.threads, 1)):
         if value != usual:
             words += [f"--{option}", str(value)]
@@ -177,12 +176,12 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
 
 
 def no_option(name: str) -> str:
-    """A file's name that no command takes for an option."""
+    """Prefixes a file name that would be parsed as an option."""
     return f"./{name}" if name.startswith("-") else name
 
 
 def typed(words: Sequence[str], studio: Studio) -> str:
-    """A command as one types it, with the model."""
+    """Quotes a command for the shell, with the model option."""
     model = [] if studio.model is None else ["--model", studio.model]
     return " ".join(map(shlex.quote, [*words, *model]))
 

@@ -1,4 +1,4 @@
-"""A stiff file that is played with a touch for the page: the pieces of `coma-gen express`, to the byte."""
+"""Adds expression to a file for the page; the results are those of `coma-gen express`, to the byte."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SETTINGS = tuple(field.name for field in fields(TouchRequest))
 
 
 def parse_touch(row: Mapping[str, Any], limits: Limits, *, name: str) -> tuple[bytes, TouchRequest]:
-    """Understands {midi, and settings of `TouchRequest`}.
+    """Parses a request {midi, settings of `TouchRequest`}.
 
     Raises:
-        UserError: with every fault of it.
+        UserError: With every fault of the request.
     """
     known = ("midi", *SETTINGS)
     faults = [Fault(key, f"must be one of {', '.join(known)}") for key in row if key not in known]
@@ -53,10 +53,10 @@ def parse_touch(row: Mapping[str, Any], limits: Limits, *, name: str) -> tuple[b
 
 
 def touch_work(studio: Studio, row: Mapping[str, Any], name: str) -> Work:
-    """Plays what a row asks for.
+    """Creates the job of a request.
 
     Raises:
-        UserError: it asks for something else than it may.
+        UserError: If the request is invalid.
     """
     midi, request = parse_touch(row, studio.limits, name=name)
 
@@ -78,7 +78,7 @@ def touch_work(studio: Studio, row: Mapping[str, Any], name: str) -> Work:
 
 
 def command_of(studio: Studio, request: TouchRequest, name: str) -> str:
-    """The `coma-gen express` that makes the same files: what is not by default, and the seed."""
+    """Composes the `coma-gen express` command that reproduces the files: seed and non-default settings."""
     plain = TouchRequest()
     words = ["coma-gen", "express", no_option(name)]
     for setting in SETTINGS:

@@ -1,1 +1,1 @@
-"""Music and metrics to look at and listen to: piano rolls, charts, sound, the report page."""
+"""HTML pages of music and metrics: piano rolls, charts, sample players, the report."""

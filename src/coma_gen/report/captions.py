@@ -1,4 +1,4 @@
-"""The charts of the report, each with its heading, its caption, and the words for who cannot see it."""
+"""The charts of the report with their headings, captions and text alternatives."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from coma_gen.report import charts
 from coma_gen.report.content import (
-    FEWEST_TOKENS,
-    MOST_COMPOSERS,
+    MAX_COMPOSERS,
+    MIN_TOKENS,
     ReportContent,
     composer_bars,
     context_curves,
@@ -24,7 +24,7 @@ from coma_gen.report.svg import Drawing
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart: its file's name, heading, picture, and the words for who cannot see it."""
+    """One chart: file name, heading, caption, drawing, and a description for screen readers."""
 
     file: str
     heading: str
@@ -34,13 +34,13 @@ class Chart:
 
     @property
     def svg(self) -> Markup:
-        """The picture as part of the page; `svg.Drawing` escapes every text in it."""
+        """The drawing as inline SVG; `svg.Drawing` escapes all text."""
         return Markup(self.drawing.to_svg(self.description))  # noqa: S704
 
 
 def captioned_charts(content: ReportContent) -> list[Chart]:
-    """The charts that there are figures for."""
-    wanted = (
+    """Draws every chart whose figures are available."""
+    charts = (
         _learning(content),
         _comparison(content),
         _difficulty(content),
@@ -48,7 +48,7 @@ def captioned_charts(content: ReportContent) -> list[Chart]:
         _windows(content),
         _composers(content),
     )
-    return [chart for chart in wanted if chart is not None]
+    return [chart for chart in charts if chart is not None]
 
 
 def _learning(content: ReportContent) -> Chart | None:
@@ -63,10 +63,10 @@ def _learning(content: ReportContent) -> Chart | None:
     ends = (
         f"{name} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in curves.items() if points
     )
-    caption = f"Loss while training on {content.corpus_phrase}. The ring marks the best validation"
-    caption += "; dashes are baselines on the validation split." if references else "."
-    spoken = "Learning curve in nats per token: " + ", ".join(ends)
-    return None if drawing is None else Chart("learning-curve.svg", "Learning", caption, drawing, spoken)
+    caption = f"Loss during training on {content.corpus_phrase}. The ring marks the best validation loss"
+    caption += "; dashed lines are baselines on the validation split." if references else "."
+    text = "Learning curve in nats per token: " + ", ".join(ends)
+    return None if drawing is None else Chart("learning-curve.svg", "Learning curve", caption, drawing, text)
 
 
 def _comparison(content: ReportContent) -> Chart | None:
@@ -75,60 +75,62 @@ def _comparison(content: ReportContent) -> Chart | None:
     has_interval = any(bar.low is not None for bar in bars)
     caption = (
         f"Code length of held-out music of {content.corpus_phrase} at a common resolution of 10 ms. "
-        f"Shorter is better{'; whiskers are 95% confidence' if has_interval else ''}."
+        f"Lower is better{'; whiskers are 95% confidence intervals' if has_interval else ''}."
     )
-    told = (f"{bar.model}, {bar.split}: {bar.value:.2f}" for bar in bars)
-    spoken = "Bits per note at 10 ms: " + "; ".join(told)
-    return None if drawing is None else Chart("bits-per-note.svg", "Bits per note", caption, drawing, spoken)
+    values = (f"{bar.model}, {bar.split}: {bar.value:.2f}" for bar in bars)
+    text = "Bits per note at 10 ms: " + "; ".join(values)
+    return None if drawing is None else Chart("bits-per-note.svg", "Bits per note", caption, drawing, text)
 
 
 def _difficulty(content: ReportContent) -> Chart | None:
     split, types = token_types(content)
     drawing = charts.nll_by_type(types)
     caption = (
-        "Nats per token by token type, and what each type adds to the bits of a note; "
+        "Nats per token by token type, and the contribution of each type to bits per note; "
         f"{split} split of {content.corpus_phrase}."
     )
-    told = (f"{name}: {row['nll_per_token']:.3f}" for name, row in types.items())
-    spoken = "Nats per token by type: " + "; ".join(told)
-    return None if drawing is None else Chart("nll-by-type.svg", "What is hard", caption, drawing, spoken)
+    values = (f"{name}: {row['nll_per_token']:.3f}" for name, row in types.items())
+    text = "Nats per token by type: " + "; ".join(values)
+    return None if drawing is None else Chart("nll-by-type.svg", "Loss by token type", caption, drawing, text)
 
 
 def _context(content: ReportContent) -> Chart | None:
     split, curves = context_curves(content)
     drawing = nll_by_context(curves)
     caption = (
-        "Nats per token by how many tokens the model saw before: carried, since the start of the performance "
-        "(beginnings are unlike middles); windowed, within windows that start anywhere. Places with fewer "
-        f"than {FEWEST_TOKENS} tokens are left out. {split.capitalize()} split of {content.corpus_phrase}."
+        "Nats per token by context length. Carried: context since the start of the performance (beginnings "
+        "differ from middles); windowed: context within windows that start anywhere. Bins of fewer than "
+        f"{MIN_TOKENS} tokens are omitted. {split.capitalize()} split of {content.corpus_phrase}."
     )
-    told = (f"{name}, {before:.0f}: {nats:.3f}" for name, curve in curves.items() for before, nats in curve)
-    spoken = "Nats per token by tokens before: " + "; ".join(told)
-    return None if drawing is None else Chart("nll-by-context.svg", "Context", caption, drawing, spoken)
+    values = (f"{name}, {before:.0f}: {nats:.3f}" for name, curve in curves.items() for before, nats in curve)
+    text = "Nats per token by context tokens: " + "; ".join(values)
+    return None if drawing is None else Chart("nll-by-context.svg", "Context length", caption, drawing, text)
 
 
 def _composers(content: ReportContent) -> Chart | None:
-    split, bars, told = composer_bars(content)
-    drawing = charts.bits_by_composer(bars, told)
-    most = f", of the {MOST_COMPOSERS} with the most notes" if len(bars) == MOST_COMPOSERS else ""
+    split, bars, counts = composer_bars(content)
+    drawing = charts.bits_by_composer(bars, counts)
+    most = f" (the {MAX_COMPOSERS} with the most notes)" if len(bars) == MAX_COMPOSERS else ""
     caption = (
-        f"What a note of each composer costs{most}; {split} split of {content.corpus_phrase}. "
-        "Whiskers are 95% confidence over compositions, where there is more than one."
+        f"Bits per note by composer{most}; {split} split of {content.corpus_phrase}. "
+        "Whiskers are 95% confidence intervals over compositions, where there is more than one."
     )
-    spoken = "Bits per note at 10 ms: " + "; ".join(f"{bar.model}: {bar.value:.2f}" for bar in bars)
-    return None if drawing is None else Chart("bits-by-composer.svg", "Composers", caption, drawing, spoken)
+    text = "Bits per note at 10 ms: " + "; ".join(f"{bar.model}: {bar.value:.2f}" for bar in bars)
+    return None if drawing is None else Chart("bits-by-composer.svg", "Composers", caption, drawing, text)
 
 
 def _windows(content: ReportContent) -> Chart | None:
     shares = window_shares(content)
     drawing = charts.window_shares(shares)
     caption = (
-        "How much each layer of the model listens to each of its windows: the softmax of its scale weights. "
-        "Dashes are equal shares, which training starts from. "
-        f"A window is so many tokens before the current one. Trained on {content.corpus_phrase}."
+        "Weight of each attention window in each layer: the softmax of the learned window logits. "
+        "Dashed lines are the equal weights at initialization. "
+        f"A window of n covers the n tokens before the current one. Trained on {content.corpus_phrase}."
     )
-    told = (
+    values = (
         f"{layer}, {name} tokens: {share:.0%}" for layer, row in shares.items() for name, share in row.items()
     )
-    spoken = "Share of each window: " + "; ".join(told)
-    return None if drawing is None else Chart("window-shares.svg", "Windows", caption, drawing, spoken)
+    text = "Weight of each window: " + "; ".join(values)
+    return (
+        None if drawing is None else Chart("window-shares.svg", "Attention windows", caption, drawing, text)
+    )

@@ -1,6 +1,6 @@
-"""The bar charts of the report: how good it is, what it finds hard, and which windows it listens to.
+"""The bar charts of the report: bits per note, loss by token type, and attention window weights.
 
-Each function takes plain numbers and returns a `Drawing`, or None where there is nothing to draw.
+Each function takes plain numbers and returns a `Drawing`, or None if there is nothing to draw.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from coma_gen.report.svg import Drawing, ticks
 
 WIDTH = 460.0
 ROW = 19.0
-MOST_LETTERS = 24
-"""Of a composer's name."""
+MAX_NAME_LENGTH = 24
+"""Longer composer names are truncated to this many characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One figure of the bits-per-note chart.
+    """One bar of a bits-per-note chart.
 
     Attributes:
-        model: whose figure it is.
-        split: on what it was measured.
-        value: bits per note at 10 ms.
-        low: lower end of the 95% confidence interval, or None.
-        high: upper end.
-        is_ours: whether it is the model that the report is about.
+        model: Name of the model.
+        split: Split that the value was measured on.
+        value: Bits per note at 10 ms.
+        low: Lower end of the 95% confidence interval, or None.
+        high: Upper end of the 95% confidence interval, or None.
+        is_ours: Whether the model is the one that the report is about.
     """
 
     model: str
@@ -38,11 +38,10 @@ class Bar:
 
 
 def bits_per_note(bars: Sequence[Bar]) -> Drawing | None:
-    """Bits per note at 10 ms: a group for each model, a bar for each split; the shorter the better.
+    """Draws bits per note at 10 ms: a group of bars for each model, a bar for each split.
 
     Args:
-        bars: in the order they are drawn; equal models side by side. Bars of the last split are the strong
-            ones.
+        bars: Bars in drawing order, those of a model consecutive. Bars of the last split are emphasized.
     """
     if not bars:
         return None
@@ -73,7 +72,7 @@ def bits_per_note(bars: Sequence[Bar]) -> Drawing | None:
 def _bits_axis(
     drawing: Drawing, levels: Sequence[float], *, left: float, right: float, top: float, bottom: float
 ) -> Callable[[float], float]:
-    """Draws a horizontal axis of bits per note from 0, with its grid; returns where on it a value lies."""
+    """Draws a horizontal axis of bits per note from 0 with its grid, and returns its mapping to pixels."""
 
     def x_of(value: float) -> float:
         return left + value / levels[-1] * (right - left)
@@ -86,7 +85,7 @@ def _bits_axis(
 
 
 def _legend(drawing: Drawing, left: float, splits: Sequence[str]) -> None:
-    """Which shade is which split."""
+    """Draws the color of each split."""
     at = left
     for split in splits:
         drawing.bar(at, 6.0, 12.0, 12.0, "plain" if split == splits[-1] else "plain-soft")
@@ -95,7 +94,7 @@ def _legend(drawing: Drawing, left: float, splits: Sequence[str]) -> None:
 
 
 def _whisker(drawing: Drawing, bar: Bar, x_of: Callable[[float], float], y: float) -> float:
-    """Draws the confidence interval, where there is one, and returns its right end."""
+    """Draws the confidence interval, if there is one, and returns its right end (else 0)."""
     if bar.low is None or bar.high is None:
         return 0.0
     low, high = x_of(bar.low), x_of(bar.high)
@@ -106,11 +105,10 @@ def _whisker(drawing: Drawing, bar: Bar, x_of: Callable[[float], float], y: floa
 
 
 def nll_by_type(types: Mapping[str, Mapping[str, float]]) -> Drawing | None:
-    """Nats per token of each token type, and what it adds to a note's bits.
+    """Draws nats per token of each token type, with its contribution to bits per note.
 
     Args:
-        types: token type -> its figures, of which nll_per_token is drawn and bits_per_note, where it is
-            there, told.
+        types: Token type -> figures: `nll_per_token` is drawn; `bits_per_note` is printed if present.
     """
     rows = [(name, row["nll_per_token"], row.get("bits_per_note")) for name, row in types.items()]
     if not rows:
@@ -137,12 +135,12 @@ def nll_by_type(types: Mapping[str, Mapping[str, float]]) -> Drawing | None:
     return drawing
 
 
-def bits_by_composer(bars: Sequence[Bar], told: Sequence[str]) -> Drawing | None:
-    """Bits per note at 10 ms of each composer's music, the cheapest first.
+def bits_by_composer(bars: Sequence[Bar], remarks: Sequence[str]) -> Drawing | None:
+    """Draws bits per note at 10 ms by composer, lowest first.
 
     Args:
-        bars: one a composer, whose name is the bar's `model`.
-        told: what is said of each bar at its right.
+        bars: One bar per composer, whose name is the bar's `model`.
+        remarks: Text at the right of each bar.
     """
     if not bars:
         return None
@@ -155,22 +153,24 @@ def bits_by_composer(bars: Sequence[Bar], told: Sequence[str]) -> Drawing | None
     order = sorted(range(len(bars)), key=lambda index: (bars[index].value, bars[index].model))
     for row, index in enumerate(order):
         bar, y = bars[index], top + row * group + 4.0
-        name = bar.model if len(bar.model) <= MOST_LETTERS else bar.model[: MOST_LETTERS - 1].rstrip() + "…"
+        is_short = len(bar.model) <= MAX_NAME_LENGTH
+        name = bar.model if is_short else bar.model[: MAX_NAME_LENGTH - 1].rstrip() + "…"
         drawing.text((left - 10, y + 13), name, "name", anchor="end")
         drawing.bar(left, y, x_of(bar.value) - left, group - 8.0, "made")
         end = max(x_of(bar.value), _whisker(drawing, bar, x_of, y + group / 2 - 4.0))
         drawing.text((end + 7, y + 13), f"{bar.value:.1f}", "value")
-        drawing.text((WIDTH, y + 13), told[index], "lesser", anchor="end")
+        drawing.text((WIDTH, y + 13), remarks[index], "lesser", anchor="end")
     drawing.line((left, top), (left, bottom), "axis")
     return drawing
 
 
 def window_shares(shares: Mapping[str, Mapping[str, float]]) -> Drawing | None:
-    """How much each layer listens to each window: a row for each layer, a column for each window.
+    """Draws the attention window weights: a row for each layer, a column for each window.
+
+    A dashed line marks the equal weights at initialization, if all layers have the same number of windows.
 
     Args:
-        shares: layer -> window, in tokens -> share; they add up to 1 over a layer. Dashed is what an
-            untrained layer gives each of its windows, if all have the same number of them.
+        shares: Layer -> window in tokens -> weight; the weights of a layer add up to 1.
     """
     windows = list(dict.fromkeys(window for row in shares.values() for window in row))
     if not windows:

@@ -1,4 +1,4 @@
-"""Two runs on one page: what differs, the headline, both losses over each other, and their music in pairs."""
+"""A page that compares two runs: differing settings, headline figures, loss curves and paired samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOSSES = {"Validation loss": "validation_nll", "Training loss": "train_loss"}
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs; of its content, the curve and the samples are shown."""
+    """One of the two runs; the page shows the curve and the samples of its content."""
 
     name: str
     content: ReportContent
@@ -31,13 +31,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
-        sides: the baseline, and the run that is held against it.
-        verdict: which is better, and how sure that is, in a sentence.
-        params: the settings that differ.
-        figures: the headline of both.
+        sides: The baseline, and the run compared with it.
+        verdict: One sentence on which run is better, and with what confidence.
+        params: Settings that differ.
+        figures: Headline figures of both runs.
     """
 
     sides: tuple[Side, Side]
@@ -47,23 +47,23 @@ class Comparison:
 
 
 def build_comparison(path: Path, comparison: Comparison) -> None:
-    """Writes the page; it holds all of its pictures and sounds, and loads nothing."""
+    """Writes the page, with all images and sounds embedded."""
     with tempfile.TemporaryDirectory(prefix="coma-gen-comparison-") as folder:
-        pairs = _pairs(comparison.sides, Path(folder))
+        pairs = _render_pairs(comparison.sides, Path(folder))
     page = render_page(
         "comparison.html.j2",
         sheets=(CHART_STYLE, STYLE, HERE / "comparison.css"),
         has_script=True,
         title=" and ".join(side.name for side in comparison.sides),
         comparison=comparison,
-        charts=list(_charts(comparison.sides)),
+        charts=list(_draw_losses(comparison.sides)),
         pairs=pairs,
     )
     write_atomic(path, page)
 
 
-def _charts(sides: tuple[Side, Side]) -> Iterator[tuple[str, Markup]]:
-    """A chart for each loss, with a line for each run."""
+def _draw_losses(sides: tuple[Side, Side]) -> Iterator[tuple[str, Markup]]:
+    """Draws a chart for each loss with a line for each run."""
     first, second = sides
     for heading, column in LOSSES.items():
         points = [curve_points(side.content, column) for side in sides]
@@ -75,15 +75,15 @@ def _charts(sides: tuple[Side, Side]) -> Iterator[tuple[str, Markup]]:
             yield heading, Markup(drawing.to_svg(f"{heading} in nats per token, at the end: {ends}"))  # noqa: S704
 
 
-def _pairs(sides: tuple[Side, Side], folder: Path) -> list[Sequence[Card]]:
-    """The samples that both runs have by name, each of both runs."""
+def _render_pairs(sides: tuple[Side, Side], folder: Path) -> list[Sequence[Card]]:
+    """Renders the samples whose names occur in both runs, in pairs."""
     samples = [{sample.name: sample for sample in side.content.samples} for side in sides]
     names = [name for name in samples[0] if name in samples[1]]
     files = iter(file_names([f"{side.name}-{name}" for name in names for side in sides]))
     return [
         [
-            render_sample(folder, side.content, replace(of[name], name=f"{side.name}: {name}"), next(files))
-            for side, of in zip(sides, samples, strict=True)
+            render_sample(folder, side.content, replace(own[name], name=f"{side.name}: {name}"), next(files))
+            for side, own in zip(sides, samples, strict=True)
         ]
         for name in names
     ]

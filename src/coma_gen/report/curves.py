@@ -1,6 +1,6 @@
-"""The line charts of the report: how it learned, and what context is worth.
+"""The line charts of the report: the learning curve and loss by context length.
 
-Each function takes plain numbers and returns a `Drawing`, or None where there is nothing to draw.
+Each function takes plain numbers and returns a `Drawing`, or None if there is nothing to draw.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from coma_gen.report.charts import WIDTH
 from coma_gen.report.svg import Drawing, Point, spread, ticks
 
 KINDS = ("made", "given")
-"""How the first line of a chart is drawn, and the second."""
+"""CSS classes of the first and the second line of a chart."""
 
 
 def learning_curve(
@@ -21,13 +21,13 @@ def learning_curve(
     references: Mapping[str, float],
     names: tuple[str, str] = ("training", "validation"),
 ) -> Drawing | None:
-    """Nats per token against optimizer steps.
+    """Draws nats per token against optimizer steps.
 
     Args:
         train: (step, training loss).
-        validation: (step, loss over the whole validation split); the best is ringed.
-        references: name -> validation nats per token of a baseline, drawn as a dashed line.
-        names: what the two lines are called, which may also be the same loss of two runs.
+        validation: (step, loss over the whole validation split); a ring marks the best.
+        references: Name -> validation nats per token of a baseline, drawn as a dashed line.
+        names: Labels of the two lines, which may also be the same loss of two runs.
     """
     if not train and not validation:
         return None
@@ -69,10 +69,10 @@ def learning_curve(
 
 
 def nll_by_context(curves: Mapping[str, Sequence[Point]]) -> Drawing | None:
-    """Nats per token against how many tokens the model saw before, on an axis that doubles.
+    """Draws nats per token against context length in tokens, on a logarithmic axis.
 
     Args:
-        curves: name -> (tokens before, nats per token), rising; the first curve is the strong one.
+        curves: Name -> points (context tokens, nats per token), ascending. The first curve is emphasized.
     """
     points = [point for curve in curves.values() for point in curve]
     if not points:
@@ -94,7 +94,7 @@ def nll_by_context(curves: Mapping[str, Sequence[Point]]) -> Drawing | None:
     for power in range(0, int(doublings) + 1, 1 + int(doublings) // 7):
         drawing.text((to_point((2**power, levels[0]))[0], bottom + 19), f"{2**power:,}", anchor="middle")
     drawing.line((left, bottom), (right, bottom), "axis")
-    drawing.text(((left + right) / 2, bottom + 40), "tokens before", anchor="middle")
+    drawing.text(((left + right) / 2, bottom + 40), "context tokens", anchor="middle")
     drawn = {
         name: (list(map(to_point, curve)), kind)
         for (name, curve), kind in zip(curves.items(), KINDS, strict=False)

@@ -1,8 +1,8 @@
-"""Generated pieces as a folder for people: each as MIDI, picture and sound, a page that plays them, and the
-settings that repeat them.
+"""Exports generated pieces to a folder: MIDI, piano roll and audio of each, a page that plays them, and the
+settings that reproduce them.
 
-The folder is complete or absent, and takes the first free name. One that is there already is replaced only
-when asked for, and only when it holds nothing but what was written here before: nobody's own files go.
+The folder is written atomically under the first free name. An existing folder is replaced only on request,
+and only if it contains nothing but an earlier export, so that no user's file is ever deleted.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class PieceStyle:
-    """How pieces are written.
+    """How pieces are exported.
 
     Attributes:
-        stem: what the names of their files begin with; a number follows.
-        title: of the page and the pictures.
-        audio: ending of the sound files, such as "flac", or None for no sound.
-        only_new: whether the prompt is left out of picture and sound, as it is of the MIDI files.
+        stem: Prefix of the file names, followed by a number.
+        title: Title of the page and the piano rolls.
+        audio: Extension of the audio files, such as "flac", or None for no audio.
+        only_new: Whether the prompt is omitted from piano roll and audio, as it is from the MIDI files.
     """
 
     stem: str
@@ -51,14 +51,14 @@ class PieceStyle:
 
 
 def check_destination(folder: Path, *, replace: bool) -> None:
-    """Refuses a folder that must not be written.
+    """Checks that a folder may be written.
 
     Args:
-        folder: where the pieces are to be, or beside it, where it is taken.
-        replace: whether pieces that were written there before must go.
+        folder: The destination; if it exists and `replace` is false, a free name beside it is used.
+        replace: Whether to replace an earlier export.
 
     Raises:
-        UserError: it is a file, is in one, or holds something else and was to be replaced.
+        UserError: If the path is a file or inside one, or if a folder to replace contains other files.
     """
     if not folder.exists():
         above = next(parent for parent in folder.absolute().parents if parent.exists())
@@ -70,15 +70,15 @@ def check_destination(folder: Path, *, replace: bool) -> None:
     if not replace:
         return
     present = {path.name for path in folder.iterdir()}
-    ours = _ours(folder / SETTINGS) if SETTINGS in present else set()
-    if present - ours:
-        strange = sorted(present - ours)[0]
-        rule = "must hold nothing but generated pieces, to be replaced"
-        raise UserError(Fault(str(folder), rule, f"{strange} in it", "leave --force out for a new folder"))
+    exported = _list_exported(folder / SETTINGS) if SETTINGS in present else set()
+    if present - exported:
+        other = sorted(present - exported)[0]
+        rule = "must contain nothing but generated pieces to be replaced"
+        raise UserError(Fault(str(folder), rule, f"{other} in it", "omit --force to write a new folder"))
 
 
-def _ours(path: Path) -> set[str]:
-    """The files of a folder that were written here, by what its settings say; none where they are others."""
+def _list_exported(path: Path) -> set[str]:
+    """Lists the files of an earlier export by its settings file; empty if that is not ours."""
     content = read_json(path)
     if not isinstance(content, dict) or not {"command", "pieces"} <= set(content):
         return set()
@@ -97,27 +97,27 @@ def write_pieces(
     replace: bool = False,
     play: Callable[[Path, bytes], None] | None = None,
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Writes each piece as MIDI, picture and sound, `settings.json` and `index.html`.
+    """Writes MIDI, piano roll and audio of each piece, `settings.json` and `index.html`.
 
     Args:
-        folder: as `check_destination` accepts it.
-        pieces: the music.
-        midi: each piece as a MIDI file.
-        style: how they are written.
-        settings: plain data that repeats the pieces, with their `command`.
-        replace: whether they take the place of what is there; otherwise they take the first free name.
-        play: writes the sound of a MIDI file; the built-in piano does by default.
+        folder: Destination accepted by `check_destination`.
+        pieces: The music.
+        midi: The MIDI file of each piece.
+        style: How to export the pieces.
+        settings: JSON-compatible settings that reproduce the pieces, including their `command`.
+        replace: Whether to replace an existing folder; otherwise the first free name is used.
+        play: Renders a MIDI file to an audio file; the built-in piano by default.
 
     Returns:
-        The folder, and what each piece is: its files, and figures.
+        The folder, and the files and figures of each piece.
     """
     described, views = [], []
-    with _destination(folder, replace) as paths:
+    with _open_destination(folder, replace) as paths:
         building = paths[0]
         numbered = list(enumerate(zip(pieces, midi, strict=True), start=1))
         for number, (piece, content) in tqdm(numbered, desc="pictures, sound", disable=None):
             title = f"{style.title} ({number} of {len(pieces)})" if len(pieces) > 1 else style.title
-            view = _view(piece, title, f"{style.stem}-{number:02d}", style)
+            view = _make_view(piece, title, f"{style.stem}-{number:02d}", style)
             files = view.files
             write_atomic(building / files["midi"], content)
             picture = building / files["picture"]
@@ -128,7 +128,7 @@ def write_pieces(
                     write_sound(building / sound, sounding)
                 else:
                     play(building / sound, content)
-            described.append({"files": list(files.values()), **_figures(piece, sounding)})
+            described.append({"files": list(files.values()), **_measure(piece, sounding)})
             views.append(view)
         write_pieces_page(building, views, title=style.title, command=settings["command"])
         text = json.dumps({**settings, "pieces": described}, indent=2, ensure_ascii=False, allow_nan=False)
@@ -137,8 +137,8 @@ def write_pieces(
 
 
 @contextmanager
-def _destination(folder: Path, replace: bool) -> Iterator[list[Path]]:
-    """As `free_folder`; or `folder` itself, whatever is there."""
+def _open_destination(folder: Path, replace: bool) -> Iterator[list[Path]]:
+    """Like `free_folder`, but replaces `folder` itself if `replace` is true."""
     if not replace:
         with free_folder(folder) as paths:
             yield paths
@@ -149,7 +149,7 @@ def _destination(folder: Path, replace: bool) -> Iterator[list[Path]]:
     paths.append(folder)
 
 
-def _view(piece: Continuation, title: str, stem: str, style: PieceStyle) -> PieceView:
+def _make_view(piece: Continuation, title: str, stem: str, style: PieceStyle) -> PieceView:
     files = {"midi": f"{stem}.mid", "picture": f"{stem}.png"}
     if style.audio is not None:
         files["sound"] = f"{stem}.{style.audio}"
@@ -162,17 +162,16 @@ def _view(piece: Continuation, title: str, stem: str, style: PieceStyle) -> Piec
     )
 
 
-def _figures(piece: Continuation, sounding: Notes) -> dict[str, Any]:
-    given = 0 if piece.prompt is None else len(piece.prompt)
+def _measure(piece: Continuation, sounding: Notes) -> dict[str, Any]:
     figures: dict[str, Any] = rounded(
         {
-            "prompt_notes": given,
+            "prompt_notes": 0 if piece.prompt is None else len(piece.prompt),
             "new_notes": len(piece.added),
             "left_out": piece.left_out,
             "tokens": piece.tokens,
             "rewinds": piece.rewinds,
             "tokens_redrawn": piece.redrawn,
-            **({} if piece.draw is None else _ranked(piece)),
+            **({} if piece.draw is None else _describe_draw(piece)),
             "reached_its_seconds": piece.reached,
             "splice_seconds": piece.prompt_end,
             "seconds": sounding.end,
@@ -181,8 +180,8 @@ def _figures(piece: Continuation, sounding: Notes) -> dict[str, Any]:
     return figures
 
 
-def _ranked(piece: Continuation) -> dict[str, Any]:
-    """Which draw a piece is, where the nearest to the prompt were kept, and what all of them cost."""
+def _describe_draw(piece: Continuation) -> dict[str, Any]:
+    """The index and distance of a draw selected for closeness to the prompt, and the tokens of all draws."""
     distance = piece.distance if piece.distance is not None and isfinite(piece.distance) else None
     return {
         "draw": piece.draw,

@@ -1,4 +1,4 @@
-"""The head of the report: what was trained on what, and the few figures to know."""
+"""The head of the report: a one-sentence summary and the headline figures."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Tile:
 
 
 def summary(content: ReportContent) -> str:
-    """What was trained on what, in a sentence."""
+    """Describes the model and its training corpus in one sentence."""
     parameters = content.number("train", "parameters")
-    size = f" of {_rounded(parameters)} parameters" if parameters is not None else ""
+    size = f" of {_abbreviate(parameters)} parameters" if parameters is not None else ""
     performances, hours = (
         sum(content.number("split", split, key) or 0.0 for split in ("train", "validation", "test"))
         for key in ("performances", "hours")
@@ -31,7 +31,7 @@ def summary(content: ReportContent) -> str:
     return f"A model{size} that continues piano music, trained on {corpus}."
 
 
-def _rounded(number: float) -> str:
+def _abbreviate(number: float) -> str:
     for unit, name in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
         if number >= 0.9995 * unit:
             return f"{number / unit:.3g}{name}"
@@ -39,21 +39,21 @@ def _rounded(number: float) -> str:
 
 
 def headline(content: ReportContent) -> list[Tile]:
-    """The headline's figures, those that are there."""
+    """Collects the headline figures that are available."""
     tiles = []
     value, low, high = (content.number("evaluate", "test", RESOLVED + end) for end in ("", "_low", "_high"))
     corpus = f"test split, {content.corpus_name}"
     if value is not None:
-        interval = f"95%: {low:.1f} to {high:.1f}; " if low is not None and high is not None else ""
+        interval = f"95% CI {low:.1f} to {high:.1f}; " if low is not None and high is not None else ""
         tiles.append(Tile(f"{value:.1f}", "bits per note at 10 ms", interval + corpus))
     bigram = content.number("baseline", "test", "bigram", RESOLVED)
     if bigram is not None:
-        tiles.append(Tile(f"{bigram:.1f}", "the same for a bigram", corpus))
+        tiles.append(Tile(f"{bigram:.1f}", "bits per note, bigram baseline", corpus))
     nats = content.number("evaluate", "test", "nll_per_token")
     if nats is not None:
         tiles.append(Tile(f"{nats:.3f}", "nats per token", corpus))
     illegal = content.number("sample", "illegal_probability")
     if illegal is not None:
-        label = "of the probability falls on tokens that cannot follow"
-        tiles.append(Tile(f"{illegal:.1%}", label, "generated music, before the grammar forbids them"))
+        label = "of the probability is on invalid tokens"
+        tiles.append(Tile(f"{illegal:.1%}", label, "generated music, before the grammar masks them"))
     return tiles

@@ -1,24 +1,24 @@
-// Leads through the trials of a listening test. The players are those of report.js.
+// Steps through the trials of a listening test. The players are those of report.js.
 
 const test = document.querySelector("#main");
 const trials = [...document.querySelectorAll(".trial")];
 const [welcome, done, listener, save] = ["#welcome", "#done", "#listener", "#save"].map((id) => test.querySelector(id));
-const keptAs = `coma-gen listen ${test.dataset.page}`;
+const storageKey = `coma-gen listen ${test.dataset.page}`;
 let state = { listener: "", answers: {} };
 let shown = welcome;
 
 try {
-  state = JSON.parse(localStorage.getItem(keptAs)) ?? state;
-} catch { /* a browser may keep nothing for files, and then only this visit counts */ }
+  state = JSON.parse(localStorage.getItem(storageKey)) ?? state;
+} catch { /* some browsers have no storage for file: pages; then the state lasts until the page is closed */ }
 
-function keep() {
+function store() {
   try {
-    localStorage.setItem(keptAs, JSON.stringify(state));
+    localStorage.setItem(storageKey, JSON.stringify(state));
   } catch { /* as above */ }
 }
 
-/** Seconds of a continuation that were played, wherever the player was moved to. */
-function heard(card) {
+/** Seconds of a continuation that were played, regardless of seeking. */
+function playedSeconds(card) {
   const { played } = card.querySelector("audio");
   const splice = Number(card.dataset.splice);
   let seconds = 0;
@@ -30,10 +30,10 @@ function heard(card) {
 
 const cards = (section) => [...section.querySelectorAll(".card")];
 
-/** Lets a trial be answered once both continuations were heard, or it was answered before. */
-function allow(section) {
+/** Enables the answers of a trial once enough of both continuations was played, or if it was answered before. */
+function updateChoices(section) {
   const answered = state.answers[section.dataset.trial];
-  const enough = answered || cards(section).every((card) => heard(card) >= Number(test.dataset.least));
+  const enough = answered || cards(section).every((card) => playedSeconds(card) >= Number(test.dataset.least));
   section.querySelector("fieldset").disabled = !enough;
   section.querySelector(".wait").hidden = Boolean(enough);
   for (const button of section.querySelectorAll("[data-choice]")) {
@@ -47,31 +47,31 @@ function show(section) {
   for (const audio of document.querySelectorAll("audio")) audio.pause();
   for (const each of [welcome, ...trials, done]) each.hidden = each !== section;
   shown = section;
-  if (section === done) offer();
-  else if (section !== welcome) allow(section);
+  if (section === done) prepareDownload();
+  else if (section !== welcome) updateChoices(section);
   section.querySelector("h2, input")?.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
 
-/** The first trial without an answer, or the end. */
+/** The first unanswered trial, or the last section. */
 const next = () => trials.find((section) => !state.answers[section.dataset.trial]) ?? done;
 
 function answer(section, button) {
   const { choice, clearly } = button.dataset;
   const before = state.answers[section.dataset.trial];
-  const seconds = cards(section).map((card) => Math.round(heard(card) * 10) / 10);
+  const seconds = cards(section).map((card) => Math.round(playedSeconds(card) * 10) / 10);
   state.answers[section.dataset.trial] = {
     trial: Number(section.dataset.trial),
     choice,
     clearly: Boolean(clearly),
     heard: before ? seconds.map((each, side) => Math.max(each, before.heard[side])) : seconds,
   };
-  keep();
+  store();
   show(next());
 }
 
-/** Makes the file of the answers. */
-function offer() {
+/** Prepares the download of the answers. */
+function prepareDownload() {
   const content = {
     kind: test.dataset.kind,
     page: test.dataset.page,
@@ -87,7 +87,7 @@ function offer() {
 for (const section of trials) {
   for (const card of cards(section)) {
     for (const event of ["timeupdate", "pause", "ended"]) {
-      card.querySelector("audio").addEventListener(event, () => allow(section));
+      card.querySelector("audio").addEventListener(event, () => updateChoices(section));
     }
   }
   for (const button of section.querySelectorAll("[data-choice]")) {
@@ -99,7 +99,7 @@ for (const back of document.querySelectorAll(".back")) {
 }
 test.querySelector("#start").addEventListener("click", () => {
   state.listener = listener.value.trim();
-  keep();
+  store();
   show(next());
 });
 document.addEventListener("keydown", (event) => {
@@ -107,7 +107,7 @@ document.addEventListener("keydown", (event) => {
   const key = event.key.toLowerCase();
   const side = ["a", "b"].indexOf(key);
   if (side >= 0) cards(shown)[side].querySelector(".toggle").click();
-  if (/^[1-4]$/.test(key)) shown.querySelectorAll("[data-choice]")[Number(key) - 1].click(); // nothing while disabled
+  if (/^[1-4]$/.test(key)) shown.querySelectorAll("[data-choice]")[Number(key) - 1].click(); // no effect while disabled
 });
 listener.addEventListener("keydown", (event) => event.key === "Enter" && test.querySelector("#start").click());
 listener.value = state.listener;

@@ -1,8 +1,8 @@
-"""The page of a listening test: one file that plays trials, keeps the answers and loads nothing.
+"""The page of a listening test: a single offline HTML file that plays trials and collects the answers.
 
-The sounds of both sides of a trial are equally long, fade out alike, and have no picture: who listens is not
-to see how dense the music is. The page tells nothing of where a sound is from but in a hidden form, which is
-read again when the answers are counted.
+Both sounds of a trial have the same length and fade-out and no piano roll, so that listeners cannot see how
+dense the music is. The page reveals the source of a sound only in sealed form, which is decoded when the
+answers are counted.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from coma_gen.report.page import HERE, SCRIPT, STYLE, render_page
 
 SAMPLE_RATE = 16_000
 FADE_SECONDS = 1.5
-LEAST_PLAYED = 5.0
-"""Seconds of each continuation that must have been played before a trial can be answered."""
+MIN_PLAYED_SECONDS = 5.0
+"""Seconds of each continuation that must be played before a trial can be answered."""
 
 
 @dataclass(frozen=True)
-class PlayedTrial:
-    """What the page plays.
+class TrialAudio:
+    """The audio of one trial.
 
     Attributes:
-        sounds: of sides A and B, as Ogg Vorbis.
-        splice: seconds at which the prompt's last note begins.
-        seconds: of both sounds.
+        sounds: Sounds of sides A and B, as Ogg Vorbis.
+        splice: Onset of the prompt's last note in seconds.
+        seconds: Length of each sound.
     """
 
     sounds: tuple[bytes, bytes]
@@ -40,21 +40,21 @@ class PlayedTrial:
     seconds: float
 
 
-def hear_trial(prompt: Notes, continuations: tuple[Notes, Notes], *, seconds: float) -> PlayedTrial:
-    """Plays a prompt with each of two continuations.
+def render_trial(prompt: Notes, continuations: tuple[Notes, Notes], *, seconds: float) -> TrialAudio:
+    """Renders a prompt with each of two continuations.
 
     Args:
-        prompt: from 0 s on.
-        continuations: their times counted from the prompt's last onset.
-        seconds: of each that is heard.
+        prompt: Prompt, starting at 0 s.
+        continuations: Continuations, with times relative to the prompt's last onset.
+        seconds: Seconds of each continuation to include.
     """
     splice = prompt.end_of_onsets
-    first, second = (_ogg(prompt.joined(new.shifted(splice)), splice + seconds) for new in continuations)
-    return PlayedTrial((first, second), splice, splice + seconds)
+    first, second = (_encode(prompt.joined(new.shifted(splice)), splice + seconds) for new in continuations)
+    return TrialAudio((first, second), splice, splice + seconds)
 
 
-def _ogg(notes: Notes, seconds: float) -> bytes:
-    """The first seconds of some music, which fades out, as a sound file."""
+def _encode(notes: Notes, seconds: float) -> bytes:
+    """Renders the first seconds of some music with a fade-out as Ogg Vorbis."""
     samples = round(seconds * SAMPLE_RATE)
     signal = np.zeros((samples, 1))
     played = sound(notes, sample_rate=SAMPLE_RATE, channels=1)[:samples]
@@ -64,14 +64,14 @@ def _ogg(notes: Notes, seconds: float) -> bytes:
     return small_ogg(np.rint(signal).astype(np.int16), sample_rate=SAMPLE_RATE)
 
 
-def listening_page(trials: Sequence[PlayedTrial], *, sealed: str, digest: str, kind: str) -> str:
-    """The page as HTML.
+def listening_page(trials: Sequence[TrialAudio], *, sealed: str, digest: str, kind: str) -> str:
+    """Renders the page as HTML.
 
     Args:
-        trials: in their order.
-        sealed: the hidden form of the sources.
-        digest: names the page in the answers.
-        kind: what the answers say that they are.
+        trials: Trials in order.
+        sealed: The sources of all sounds in sealed form.
+        digest: Identifier of the page in the answers file.
+        kind: Type identifier of the answers file.
     """
     sides = [
         [
@@ -89,5 +89,5 @@ def listening_page(trials: Sequence[PlayedTrial], *, sealed: str, digest: str, k
         sealed=sealed,
         page=digest,
         kind=kind,
-        least=min([LEAST_PLAYED, *(0.5 * (trial.seconds - trial.splice) for trial in trials)]),
+        least=min([MIN_PLAYED_SECONDS, *(0.5 * (trial.seconds - trial.splice) for trial in trials)]),
     )

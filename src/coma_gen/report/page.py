@@ -1,9 +1,9 @@
-"""The report: one page that holds its pictures, sounds and MIDI files, and needs no network.
+"""The report: a single HTML page with embedded images, sounds and MIDI files that works offline.
 
-The page loads nothing: its content security policy allows data URIs, its own style sheet and its own script,
-both by digest. Without the script it says the same, and browsers play its sounds with their own controls; a
-page without sounds has no script. Beside it lie the same pictures, sounds and MIDI files. The same content
-gives the same bytes.
+The page loads nothing: its content security policy allows only data URIs and, by digest, its own style sheet
+and script. Without JavaScript the content is the same and sounds use the browser's controls; a page without
+sounds has no script. The images, sounds and MIDI files are also saved beside the page. The same content gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ STYLE, SCRIPT = HERE / "report.css", HERE / "report.js"
 
 
 def build_report(destination: Path, *, content: ReportContent) -> None:
-    """Writes the report: `destination`/index.html, and every chart, piano roll and sound beside it.
+    """Writes `destination`/index.html, and every chart, piano roll and sound beside it.
 
-    The folder is replaced as a whole, so that nothing of an earlier report is left in it.
+    The folder is replaced as a whole, so that no file of an earlier report remains.
 
     Raises:
-        UserError: when `destination` holds something else than a report.
+        UserError: If `destination` contains something other than a report.
     """
     if destination.exists() and not _may_replace(destination):
         rule = f"must be absent, empty or a report (with {PAGE}): it is replaced as a whole"
@@ -50,15 +50,15 @@ def build_report(destination: Path, *, content: ReportContent) -> None:
             write_atomic(folder / chart.file, chart.drawing.to_file(chart.description))
         files = file_names([sample.name for sample in content.samples])
         cards = [render_sample(folder, content, *pair) for pair in zip(content.samples, files, strict=True)]
-        write_atomic(folder / PAGE, _page(content, charts, cards))
+        write_atomic(folder / PAGE, _render_report(content, charts, cards))
 
 
 def _may_replace(destination: Path) -> bool:
     return destination.is_dir() and ((destination / PAGE).exists() or not any(destination.iterdir()))
 
 
-def _page(content: ReportContent, charts: Sequence[Chart], cards: Sequence[Card]) -> str:
-    """The page as HTML."""
+def _render_report(content: ReportContent, charts: Sequence[Chart], cards: Sequence[Card]) -> str:
+    """Renders the report page as HTML."""
     return render_page(
         "report.html.j2",
         sheets=(CHART_STYLE, STYLE),
@@ -86,14 +86,14 @@ def render_page(
     scripts: Sequence[Path] = (SCRIPT,),
     **values: Any,
 ) -> str:
-    """A template of this folder as HTML that loads nothing.
+    """Renders a template of this folder as HTML that loads no external resources.
 
     Args:
-        template: its file.
-        sheets: style sheets, in their order.
-        has_script: whether the page has sounds, which the script makes players of.
-        scripts: that it then has, in their order.
-        values: what the template shows.
+        template: File name of the template.
+        sheets: Style sheets, in order.
+        has_script: Whether to include the scripts, which add players to the sounds of the page.
+        scripts: Scripts, in order.
+        values: Variables of the template.
     """
     style = css_variables() + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     script = "".join(path.read_text(encoding="utf-8") for path in scripts)
@@ -113,5 +113,5 @@ def render_page(
 
 
 def _digest(text: str) -> str:
-    """How a content security policy names a text that it allows."""
+    """The hash source by which a content security policy allows an inline style sheet or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -1,9 +1,9 @@
-"""Music as a picture: a piano roll, pitch by seconds.
+"""Draws a piano roll: pitch over seconds.
 
-Color says who played (blue: the prompt; vermilion: what the model made) and how hard (pale to deep); the
-band under each line is the sustain pedal. The picture is drawn in pixels that `layout` fixes beforehand, with
-a font that matplotlib brings along and without metadata, so that the same notes give the same bytes; and line
-by line, so that an hour takes the memory of a minute.
+Hue distinguishes the prompt (blue) from generated notes (vermilion), pale to deep shows velocity, and the
+band under each line is the sustain pedal. `layout` fixes all pixel coordinates beforehand, the font is the
+one that matplotlib ships, and no metadata is written, so that the same notes give the same bytes. The image
+is drawn line by line, so that an hour of music needs no more memory than a minute.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from coma_gen.report.layout import (
     TICKS_HEIGHT,
     WIDTH,
     RollLayout,
-    layout_of,
+    compute_layout,
 )
-from coma_gen.report.png import png_of
+from coma_gen.report.png import encode_png
 from coma_gen.report.theme import LIGHT, Theme, blend
 
 BLACK_KEYS = frozenset((1, 3, 6, 8, 10))
 DPI = 144
 GAP = 32.0
-"""Pixels between the heading and the legend, at least."""
-MOST_CHARACTERS = 300
-"""More of a heading is never tried to fit."""
+"""Minimum distance between the heading and the legend in pixels."""
+MAX_CHARACTERS = 300
+"""Longer headings are truncated to this before they are fitted to the width."""
 MIN_NOTE_WIDTH = 3.5
-"""Pixels: a note is never drawn narrower."""
+"""Minimum width of a note in pixels."""
 ROUNDING_SECONDS = 0.001
-"""A prompt's last note may begin this much after the splice: ticks and JSON round times."""
+"""The prompt's last note may begin this much after the splice, since ticks and JSON round times."""
 SOFTEST, LOUDEST = 24, 108
 """Velocities of the palest and the deepest color: the range that pianists use."""
 
@@ -64,43 +64,44 @@ def roll_png(
     theme: Theme = LIGHT,
     detail: tuple[str, str] | None = None,
 ) -> bytes:
-    """A piano roll as PNG.
+    """Draws a piano roll as PNG.
 
     Args:
-        notes: the music.
-        title: a heading, shortened to one line; None where the picture stands under one.
-        prompt_seconds: the splice; notes that begin no later are the prompt's. None where nothing was given.
-        theme: the colors.
-        detail: a lesser line under the heading: what may be shortened, and the end, which may not; None tells
+        notes: The music.
+        title: Heading, truncated to one line; None to draw no heading.
+        prompt_seconds: Time of the splice: notes that begin no later belong to the prompt. None for
+            unprompted music.
+        theme: Colors.
+        detail: Second line of the heading in two parts, of which only the first may be truncated; None for
             the number of notes and the length.
 
     Returns:
-        The picture, `layout.WIDTH` pixels wide, byte-stable.
+        The image, `layout.WIDTH` pixels wide and deterministic to the byte.
     """
-    layout = layout_of(notes, prompt_seconds=prompt_seconds, heading=title is not None)
+    layout = compute_layout(notes, prompt_seconds=prompt_seconds, heading=title is not None)
 
-    bars = _bars(layout, notes, prompt_seconds, theme)
+    bars = _lay_out_notes(layout, notes, prompt_seconds, theme)
     canvas = _Canvas(theme)
 
-    def head(axes: Axes) -> None:
+    def draw_head(axes: Axes) -> None:
         legend = _draw_legend(axes, layout, prompt_seconds, theme)
         if title is not None:
             _draw_heading(axes, title, detail or ("", _describe(notes)), theme, right=legend)
 
-    def line(axes: Axes, system: int) -> None:
+    def draw_line(axes: Axes, system: int) -> None:
         _draw_keyboard(axes, layout, system, theme)
         _draw_time(axes, layout, system, theme)
         _draw_pedal(axes, layout, system, notes, theme)
-        _rectangles(axes, *bars[system], order=4)
+        _draw_rectangles(axes, *bars[system], order=4)
         if prompt_seconds is not None and layout.system_of(prompt_seconds) == system:
             _draw_prompt_end(axes, layout, prompt_seconds, theme)
 
     def bands() -> Iterator[NDArray[np.uint8]]:
-        yield canvas.rows(0, layout.band(0)[0], head)
+        yield canvas.draw_rows(0, layout.band(0)[0], draw_head)
         for system in range(layout.systems):
-            yield canvas.rows(*layout.band(system), partial(line, system=system))
+            yield canvas.draw_rows(*layout.band(system), partial(draw_line, system=system))
 
-    return png_of(bands(), width=WIDTH, height=layout.height, dpi=DPI)
+    return encode_png(bands(), width=WIDTH, height=layout.height, dpi=DPI)
 
 
 def write_roll(
@@ -111,17 +112,17 @@ def write_roll(
 
 
 class _Canvas:
-    """Draws some rows of the picture at a time, in the picture's own pixels, and keeps only the last ones."""
+    """Draws the image some rows at a time on one reused figure, in pixel coordinates of the whole image."""
 
     def __init__(self, theme: Theme) -> None:
-        with matplotlib.rc_context(_own_style()):
+        with matplotlib.rc_context(_default_style()):
             self._figure = Figure(dpi=DPI, facecolor=theme.panel)
         self._canvas = FigureCanvasAgg(self._figure)
 
-    def rows(self, top: int, bottom: int, draw: Callable[[Axes], None]) -> NDArray[np.uint8]:
-        """(bottom - top, WIDTH, 3) of what `draw` draws."""
-        with matplotlib.rc_context(_own_style()), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a title may use signs that the font lacks
+    def draw_rows(self, top: int, bottom: int, draw: Callable[[Axes], None]) -> NDArray[np.uint8]:
+        """Calls `draw` and returns the rows from top to bottom as RGB, (bottom - top, WIDTH, 3)."""
+        with matplotlib.rc_context(_default_style()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # a title may use glyphs that the font lacks
             self._figure.clear()
             self._figure.set_size_inches(WIDTH / DPI, (bottom - top) / DPI)
             axes = self._figure.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -133,10 +134,10 @@ class _Canvas:
         return np.asarray(self._canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
 
 
-def _own_style() -> Any:
-    """The settings that matplotlib comes with, whatever a matplotlibrc on this machine says."""
-    own = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key}
-    return own | {"font.family": ["DejaVu Sans"], "path.simplify": False, "text.parse_math": False}
+def _default_style() -> Any:
+    """The default settings of matplotlib, independent of any matplotlibrc on this machine."""
+    style = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key}
+    return style | {"font.family": ["DejaVu Sans"], "path.simplify": False, "text.parse_math": False}
 
 
 def _describe(notes: Notes) -> str:
@@ -144,7 +145,7 @@ def _describe(notes: Notes) -> str:
     return f"{len(notes):,} {'note' if len(notes) == 1 else 'notes'} · {minutes}:{seconds:02d}"
 
 
-def _rectangles(axes: Axes, rectangles: list[Rectangle], colors: list[str] | str, *, order: int) -> None:
+def _draw_rectangles(axes: Axes, rectangles: list[Rectangle], colors: list[str] | str, *, order: int) -> None:
     if not rectangles:
         return
     left, top, right, bottom = np.array(rectangles).T
@@ -154,40 +155,40 @@ def _rectangles(axes: Axes, rectangles: list[Rectangle], colors: list[str] | str
     )
 
 
-def _lines(axes: Axes, lines: list[Rectangle], color: str, *, order: int, width: float = 0.5) -> None:
-    """Straight lines; each runs from (left, top) to (right, bottom)."""
+def _draw_lines(axes: Axes, lines: list[Rectangle], color: str, *, order: int, width: float = 0.5) -> None:
+    """Draws straight lines, each from (left, top) to (right, bottom)."""
     segments = [((left, top), (right, bottom)) for left, top, right, bottom in lines]
     axes.add_collection(LineCollection(segments, colors=color, linewidths=width, zorder=order), autolim=False)
 
 
 def _draw_heading(axes: Axes, title: str, detail: tuple[str, str], theme: Theme, *, right: float) -> None:
-    """Title and detail above the left end of the music; the detail ends before the pixel `right`."""
+    """Draws title and detail above the left end of the music; the detail ends before the pixel `right`."""
     width = float(WIDTH - RIGHT - LEFT)
-    _write(axes, 40, title, "", width, fontsize=12.5, fontweight="bold", color=theme.ink)
-    _write(axes, 69, *detail, right - GAP - LEFT, fontsize=9.5, color=theme.muted)
+    _draw_fitted_text(axes, 40, title, "", width, fontsize=12.5, fontweight="bold", color=theme.ink)
+    _draw_fitted_text(axes, 69, *detail, right - GAP - LEFT, fontsize=9.5, color=theme.muted)
 
 
-def _write(axes: Axes, y: float, text: str, end: str, width: float, **style: Any) -> None:
-    """One line of so many pixels at most: a text, as much as fits, and its end."""
+def _draw_fitted_text(axes: Axes, y: float, text: str, end: str, width: float, **style: Any) -> None:
+    """Draws one line of at most `width` pixels: `text`, truncated if needed, followed by `end`."""
     text = " ".join(text.split())
     line = axes.text(LEFT, y, text + end, va="baseline", **style)
-    for length in range(min(len(text), MOST_CHARACTERS), -1, -1):
-        if _left_and_right(line)[1] - LEFT <= width:
+    for length in range(min(len(text), MAX_CHARACTERS), -1, -1):
+        if _measure_text(line)[1] - LEFT <= width:
             return
         line.set_text(text[:length].rstrip(" ,") + "…" + end)
 
 
-def _left_and_right(text: Text) -> tuple[float, float]:
-    """The pixels that it begins and ends at."""
+def _measure_text(text: Text) -> tuple[float, float]:
+    """Returns the left and right pixel of a text."""
     box = text.get_window_extent()
     return float(box.x0), float(box.x1)
 
 
 def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, theme: Theme) -> float:
-    """What the colors say, above the right end of the music: name, soft, a ramp of colors, loud.
+    """Draws the color legend above the right end of the music: name, soft, a color ramp, loud.
 
     Returns:
-        The pixel that it begins at.
+        The left pixel of the legend.
     """
     ramps = [("notes", theme.made_soft, theme.made)]
     if prompt_seconds is not None:
@@ -197,7 +198,7 @@ def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, t
         left = right - 46 - steps * step
         colors = [blend(soft, loud, index / (steps - 1)) for index in range(steps)]
         starts = [left + index * step for index in range(steps)]
-        _rectangles(
+        _draw_rectangles(
             axes, [(start, middle - 6, start + step, middle + 6) for start in starts], colors, order=2
         )
         for x, text, size, color in (
@@ -207,18 +208,18 @@ def _draw_legend(axes: Axes, layout: RollLayout, prompt_seconds: float | None, t
         ):
             drawn = axes.text(x, middle, text, fontsize=size, color=color, ha="right", va="center_baseline")
         right = left - 230
-    return _left_and_right(drawn)[0]
+    return _measure_text(drawn)[0]
 
 
 def _draw_keyboard(axes: Axes, layout: RollLayout, system: int, theme: Theme) -> None:
-    """The strips of white and black keys, a line under each C, and its name."""
+    """Draws the rows of the black keys, and a labeled line under each C."""
     left, right = float(LEFT), float(WIDTH - RIGHT)
     pitches = range(layout.low, layout.high + 1)
-    strips = [layout.y(pitch, system) for pitch in pitches if pitch % 12 in BLACK_KEYS]
-    _rectangles(axes, [(left, y, right, y + layout.pitch_height) for y in strips], theme.shade, order=1)
+    rows = [layout.y(pitch, system) for pitch in pitches if pitch % 12 in BLACK_KEYS]
+    _draw_rectangles(axes, [(left, y, right, y + layout.pitch_height) for y in rows], theme.shade, order=1)
     octaves = [pitch for pitch in pitches if pitch % 12 == 0]
     below = [layout.y(pitch, system) + layout.pitch_height for pitch in octaves]
-    _lines(axes, [(left, y, right, y) for y in below], theme.line, order=2, width=0.9)
+    _draw_lines(axes, [(left, y, right, y) for y in below], theme.line, order=2, width=0.9)
     for pitch, y in zip(octaves, below, strict=True):
         middle = y - layout.pitch_height / 2
         name = f"C{pitch // 12 - 1}"
@@ -227,47 +228,47 @@ def _draw_keyboard(axes: Axes, layout: RollLayout, system: int, theme: Theme) ->
 
 
 def _draw_time(axes: Axes, layout: RollLayout, system: int, theme: Theme) -> None:
-    """Vertical lines and their labels: seconds, or minutes and seconds where the music is that long."""
+    """Draws vertical grid lines labeled in seconds, or in minutes and seconds for long music."""
     begin = system * layout.system_seconds
     first = math.ceil(begin / layout.tick_seconds)
     last = math.floor((begin + layout.system_seconds) / layout.tick_seconds + 1e-9)
     top, bottom = layout.top(system), layout.top(system) + layout.system_height - TICKS_HEIGHT
-    clock = layout.systems * layout.system_seconds > 90
+    in_minutes = layout.systems * layout.system_seconds > 90
     for index in range(first, last + 1):
         seconds = index * layout.tick_seconds
         x = layout.x(seconds, system)
-        _lines(axes, [(x, top, x, bottom)], theme.line, order=2, width=0.6)
-        text = f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if clock else f"{seconds:g}"
-        text += " s" if index == last and not clock else ""
+        _draw_lines(axes, [(x, top, x, bottom)], theme.line, order=2, width=0.6)
+        text = f"{int(seconds) // 60}:{int(seconds) % 60:02d}" if in_minutes else f"{seconds:g}"
+        text += " s" if index == last and not in_minutes else ""
         axes.text(x, bottom + 7, text, fontsize=8.5, color=theme.muted, ha="center", va="top")
 
 
-def _spans(layout: RollLayout, start: float, end: float) -> list[tuple[int, float, float]]:
-    """A span of time as (line, left, right): one for each line it touches."""
+def _split_span(layout: RollLayout, start: float, end: float) -> list[tuple[int, float, float]]:
+    """Splits a time span into (line, left, right) for each line that it touches."""
     first, last = layout.system_of(start), layout.system_of(end)
     return [(line, layout.x(start, line), layout.x(end, line)) for line in range(first, last + 1)]
 
 
 def _draw_pedal(axes: Axes, layout: RollLayout, system: int, notes: Notes, theme: Theme) -> None:
-    """The pedal band under a line: filled while the pedal is down."""
+    """Draws the pedal band under a line, filled while the pedal is down."""
     if not layout.pedal:
         return
     top = layout.top(system) + layout.keys_height + PEDAL_GAP
     bottom = top + PEDAL_HEIGHT
-    _rectangles(axes, [(LEFT, top, WIDTH - RIGHT, bottom)], theme.shade, order=0)
+    _draw_rectangles(axes, [(LEFT, top, WIDTH - RIGHT, bottom)], theme.shade, order=0)
     middle = (top + bottom) / 2
     axes.text(LEFT - 12, middle, "pedal", fontsize=8, color=theme.muted, ha="right", va="center_baseline")
-    spans = [span for down, up in notes.pedal.tolist() for span in _spans(layout, down, up)]
+    spans = [span for down, up in notes.pedal.tolist() for span in _split_span(layout, down, up)]
     pressed: list[Rectangle] = [
         (left, top, max(left + 1, right - 1), bottom) for line, left, right in spans if line == system
     ]
-    _rectangles(axes, pressed, theme.plain_soft, order=3)
+    _draw_rectangles(axes, pressed, theme.plain_soft, order=3)
 
 
-def _bars(
+def _lay_out_notes(
     layout: RollLayout, notes: Notes, prompt_seconds: float | None, theme: Theme
 ) -> list[tuple[list[Rectangle], list[str]]]:
-    """Every note as a bar and its color, line by line: soft pale, loud deep, the loudest on top."""
+    """Computes rectangles and colors of the notes of each line, soft to loud: loud ones are drawn on top."""
     prompt_end = -1.0 if prompt_seconds is None else prompt_seconds + ROUNDING_SECONDS
     depths = [min(1.0, max(0.0, (velocity - SOFTEST) / (LOUDEST - SOFTEST))) for velocity in range(128)]
     made = [blend(theme.made_soft, theme.made, depth) for depth in depths]
@@ -276,7 +277,7 @@ def _bars(
     for index in np.argsort(notes.velocity, kind="stable").tolist():
         onset, pitch = float(notes.onset[index]), int(notes.pitch[index])
         color = (given if onset <= prompt_end else made)[int(notes.velocity[index])]
-        for system, left, right in _spans(layout, onset, onset + float(notes.duration[index])):
+        for system, left, right in _split_span(layout, onset, onset + float(notes.duration[index])):
             top = layout.y(pitch, system)
             rectangles, colors = bars[system]
             rectangles.append(
@@ -287,11 +288,11 @@ def _bars(
 
 
 def _draw_prompt_end(axes: Axes, layout: RollLayout, seconds: float, theme: Theme) -> None:
-    """The line where the prompt ends and the continuation begins."""
+    """Draws the splice marker, where the prompt ends and the continuation begins."""
     system = layout.system_of(seconds)
     x, top = layout.x(seconds, system), layout.top(system)
     bottom = top + layout.system_height - TICKS_HEIGHT
-    _lines(axes, [(x, top - 6, x, bottom)], theme.ink, order=6, width=1.1)
+    _draw_lines(axes, [(x, top - 6, x, bottom)], theme.ink, order=6, width=1.1)
     triangle = PolyCollection(
         [[(x - 6, top - 12), (x + 6, top - 12), (x, top - 2)]], facecolors=theme.ink, zorder=6
     )

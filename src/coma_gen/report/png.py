@@ -1,4 +1,4 @@
-"""PNG files written row by row, so that a tall picture needs the memory of one of its bands.
+"""PNG encoding band by band, so that a tall image needs memory for only one band.
 
 Source: ISO/IEC 15948, Portable Network Graphics.
 """
@@ -19,20 +19,20 @@ COMPRESSION = 6
 METERS_PER_INCH = 0.0254
 
 
-def png_of(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, dpi: float) -> bytes:
-    """A picture as PNG, from bands that follow each other downwards.
+def encode_png(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, dpi: float) -> bytes:
+    """Encodes an image as PNG from consecutive horizontal bands, top to bottom.
 
     Args:
-        bands: (rows, width, 3), red, green and blue; together `height` rows.
-        width: pixels of a row.
-        height: rows.
-        dpi: pixels an inch, for printing.
+        bands: RGB arrays (rows, width, 3) with `height` rows in total.
+        width: Width in pixels.
+        height: Height in pixels.
+        dpi: Pixels per inch, for printing.
 
     Returns:
-        The file: true color, without metadata but for `dpi`.
+        The PNG file: true color, with no metadata except `dpi`.
 
     Raises:
-        ValueError: the bands are not as high or as wide together as was said.
+        ValueError: If the bands do not add up to `width` by `height` pixels.
     """
     file = io.BytesIO()
     file.write(SIGNATURE)

@@ -1,80 +1,80 @@
-// The players of the gallery, and of the page of `coma-gen play`. Without this script each sample keeps the
-// browser's own controls.
+// Audio players with a playhead on the piano roll, for the report, the listening test and `coma-gen play`.
+// Without this script each sample has the browser's own controls.
 "use strict";
 
-/** Seconds that a key moves by. */
+/** Key -> seconds to seek by. */
 const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 
-const kept = (value, low, high) => Math.max(low, Math.min(high, value));
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 
-/** Seconds as people write them: 1:07. */
+/** Formats seconds as minutes and seconds, such as 1:07. */
 function clock(seconds) {
   const whole = Math.floor(seconds);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-/** Where a moment is in a picture: its line, and the share of the picture's width and height. */
-function placeOf(roll, seconds) {
-  const line = kept(Math.floor(seconds / roll.line_seconds), 0, roll.lines - 1);
-  const share = kept(seconds / roll.line_seconds - line, 0, 1);
-  return { line, x: roll.left + share * roll.width, y: roll.top + line * roll.step };
+/** Position of a time in a piano roll: its line, and x and y as fractions of the image's width and height. */
+function positionOf(roll, seconds) {
+  const line = clamp(Math.floor(seconds / roll.line_seconds), 0, roll.lines - 1);
+  const fraction = clamp(seconds / roll.line_seconds - line, 0, 1);
+  return { line, x: roll.left + fraction * roll.width, y: roll.top + line * roll.step };
 }
 
-/** The moment at a point of a picture, given as shares of its width and height. */
+/** The time at a point of a piano roll, given as fractions of its width and height. */
 function secondsAt(roll, x, y) {
-  const line = kept(Math.floor((y - roll.top) / roll.step), 0, roll.lines - 1);
-  return (line + kept((x - roll.left) / roll.width, 0, 1)) * roll.line_seconds;
+  const line = clamp(Math.floor((y - roll.top) / roll.step), 0, roll.lines - 1);
+  return (line + clamp((x - roll.left) / roll.width, 0, 1)) * roll.line_seconds;
 }
 
-/** Where a key leads to from a moment, or null for a key that leads nowhere. */
-function movedBy(key, seconds, total) {
+/** The time that a key seeks to, or null if the key does not seek. */
+function seekByKey(key, seconds, total) {
   if (key === "Home") return 0;
   if (key === "End") return total;
-  return Object.hasOwn(STEPS, key) ? kept(seconds + STEPS[key], 0, total) : null;
+  return Object.hasOwn(STEPS, key) ? clamp(seconds + STEPS[key], 0, total) : null;
 }
 
-/** The sound of a data URI as an address that can be saved, however long it is; other addresses can be. */
-function savable(uri) {
+/** Converts a data URI of a sound to a blob URL, since browsers limit the length of data URIs to download. */
+function toDownloadUrl(uri) {
   if (!uri.startsWith("data:")) return uri;
   const bytes = Uint8Array.from(atob(uri.slice(uri.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
   return URL.createObjectURL(new Blob([bytes], { type: "audio/flac" }));
 }
 
-/** Puts the page's own player in place of the browser's. */
+/** Replaces the browser's audio controls with the page's own player. */
 function startPlayer(card) {
   const part = (name) => card.querySelector(name);
   const [audio, button, time, picture, playhead] =
     ["audio", ".toggle", ".clock", ".roll", ".playhead"].map(part);
   const frame = picture.parentElement;
-  const roll = () => JSON.parse(picture.dataset.roll); // a picture may be drawn anew at another size
-  const still = matchMedia("(prefers-reduced-motion: reduce)");
-  let drawn = 0;
-  let told = "";
+  const roll = () => JSON.parse(picture.dataset.roll); // read each time: the roll may be redrawn at another size
+  const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+  let frameRequest = 0;
+  let shownTime = "";
 
   const total = () => (Number.isFinite(audio.duration) ? audio.duration : roll().seconds);
 
   function show() {
-    const place = placeOf(roll(), audio.currentTime);
-    playhead.style.left = `${100 * place.x}%`;
-    playhead.style.top = `${100 * place.y}%`;
+    const position = positionOf(roll(), audio.currentTime);
+    playhead.style.left = `${100 * position.x}%`;
+    playhead.style.top = `${100 * position.y}%`;
     const now = `${clock(audio.currentTime)} / ${clock(total())}`;
-    if (told === now) return;
-    time.textContent = told = now;
+    if (shownTime === now) return;
+    time.textContent = shownTime = now;
     picture.setAttribute("aria-valuenow", Math.floor(audio.currentTime));
     picture.setAttribute("aria-valuemax", Math.floor(total()));
-    picture.setAttribute("aria-valuetext", told.replace("/", "of"));
+    picture.setAttribute("aria-valuetext", now.replace("/", "of"));
   }
 
-  function keepInSight() {
-    const x = placeOf(roll(), audio.currentTime).x * picture.offsetWidth - frame.scrollLeft;
+  function scrollToPlayhead() {
+    const x = positionOf(roll(), audio.currentTime).x * picture.offsetWidth - frame.scrollLeft;
     if (x < 0 || x > frame.clientWidth - 24) frame.scrollLeft += x - frame.clientWidth / 6;
   }
 
   function draw() {
     show();
-    keepInSight();
-    cancelAnimationFrame(drawn);
-    if (!audio.paused && !still.matches) drawn = requestAnimationFrame(draw);
+    scrollToPlayhead();
+    cancelAnimationFrame(frameRequest);
+    if (!audio.paused && !reducedMotion.matches) frameRequest = requestAnimationFrame(draw);
   }
 
   function toggle() {
@@ -82,8 +82,8 @@ function startPlayer(card) {
     else audio.pause();
   }
 
-  function moveTo(seconds) {
-    audio.currentTime = kept(seconds, 0, total());
+  function seek(seconds) {
+    audio.currentTime = clamp(seconds, 0, total());
     show();
   }
 
@@ -99,21 +99,21 @@ function startPlayer(card) {
   });
   audio.addEventListener("pause", () => setPlaying(false));
   for (const event of ["loadedmetadata", "timeupdate", "seeked", "pause"]) audio.addEventListener(event, show);
-  audio.addEventListener("timeupdate", () => audio.paused || keepInSight());
+  audio.addEventListener("timeupdate", () => audio.paused || scrollToPlayhead());
   audio.addEventListener("error", () => (audio.controls = true));
   button.addEventListener("click", toggle);
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();
-    moveTo(secondsAt(roll(), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height));
+    seek(secondsAt(roll(), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height));
   });
   picture.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const seconds = movedBy(event.key, audio.currentTime, total());
+    const seconds = seekByKey(event.key, audio.currentTime, total());
     if (event.key === " ") toggle();
     else if (seconds === null) return;
-    else moveTo(seconds);
+    else seek(seconds);
     event.preventDefault();
-    keepInSight();
+    scrollToPlayhead();
   });
 
   audio.controls = false;
@@ -128,11 +128,11 @@ function startPlayer(card) {
   for (const [name, value] of Object.entries(slider)) picture.setAttribute(name, value);
   playhead.style.height = `${100 * roll().height}%`;
   for (const save of card.querySelectorAll(".save")) {
-    save.querySelector("a").href = savable(audio.src);
+    save.querySelector("a").href = toDownloadUrl(audio.src);
     save.hidden = false;
   }
   for (const shown of [button, time, playhead]) shown.hidden = false;
-  if (roll().start) audio.addEventListener("loadedmetadata", () => moveTo(roll().start), { once: true });
+  if (roll().start) audio.addEventListener("loadedmetadata", () => seek(roll().start), { once: true });
   show();
 }
 

@@ -1,4 +1,4 @@
-"""The stage `report`: reads what the other stages wrote, and builds the page of it."""
+"""The `report` stage: read the outputs of the other stages and build the report page."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def write_report(
     destination: Path,
     model_digest: str | None = None,
 ) -> None:
-    """Writes `destination`/index.html with every picture and sound, inside it and beside it.
+    """Writes `destination`/index.html; images and sounds are embedded in the page and also saved beside it.
 
-    What is not there is left out of the page; nothing is read but the files named here.
+    Missing files are omitted from the page. Only the files listed here are read.
 
     Args:
-        params: the report section.
-        metrics: the folder of <stage>.json for each of `STAGES` and of the curve.
-        samples: what the sample stage wrote: <name>.mid and `SAMPLES`.
-        evaluation: what the evaluate stage wrote: its tables.
-        destination: the folder to replace.
-        model_digest: of the model that all this is about, by which MLflow finds its runs.
+        params: The `report` section of params.yaml.
+        metrics: Folder with <stage>.json for each of `STAGES`, and the learning curve.
+        samples: Output folder of the sample stage: <name>.mid and `SAMPLES`.
+        evaluation: Output folder of the evaluate stage: parquet tables.
+        destination: Folder to replace.
+        model_digest: Digest of the evaluated model, by which its MLflow runs are tagged.
 
     Raises:
-        UserError: when a file is damaged, or `destination` holds something else than a report.
+        UserError: If a file is damaged, or `destination` contains something other than a report.
     """
     content = read_content(
         metrics=metrics,
@@ -66,21 +66,21 @@ def read_content(
     max_samples: int,
     model_digest: str | None = None,
 ) -> ReportContent:
-    """What a report shows, of what there is of it in these folders.
+    """Collects the content of a report from the files that exist in these folders.
 
     Raises:
-        UserError: when a file is damaged.
+        UserError: If a file is damaged.
     """
     paths = {stage: metrics / f"{stage}.json" for stage in STAGES}
     figures = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
     download = figures.get("download")
     corpus = download.get("corpus") if isinstance(download, dict) else None
-    listed, views = _samples(samples, max_samples)
+    listed, views = _read_samples(samples, max_samples)
     return ReportContent(
         title=TITLE,
         corpus=str(corpus or "unnamed"),
         metrics=figures,
-        curve=_rows(metrics / CURVE),
+        curve=_read_csv(metrics / CURVE),
         samples=views,
         audio=audio,
         model_digest=model_digest,
@@ -92,8 +92,8 @@ def read_content(
     )
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, or none where there is no file."""
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file; an empty list if the file does not exist."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -101,7 +101,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a parquet file, or none where there is no file."""
+    """Reads the rows of a parquet file; an empty list if the file does not exist."""
     if not path.exists():
         return []
     try:
@@ -112,8 +112,8 @@ def _table(path: Path) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-def _samples(folder: Path, most: int) -> tuple[int, list[SampleView]]:
-    """How many samples are listed; and the first of them, as many from nothing and as many continuations."""
+def _read_samples(folder: Path, max_samples: int) -> tuple[int, list[SampleView]]:
+    """Reads up to `max_samples` unprompted samples and as many continuations; also returns the total."""
     path = folder / SAMPLES
     content = read_json(path) if path.exists() else {"settings": {}, "samples": []}
     views, of_kind = list[SampleView](), Counter[bool]()
@@ -121,25 +121,25 @@ def _samples(folder: Path, most: int) -> tuple[int, list[SampleView]]:
         for entry in content["samples"]:
             kind = entry.get("prompt_seconds") is None
             of_kind[kind] += 1
-            if of_kind[kind] <= most:
-                views.append(_sample(folder, entry, content["settings"]))
+            if of_kind[kind] <= max_samples:
+                views.append(_read_sample(folder, entry, content["settings"]))
     except (KeyError, TypeError, AttributeError):
         rule = "must list settings, and samples with a name each"
         raise UserError(Fault(str(path), rule, "something else", "run `dvc repro` to sample again")) from None
     return of_kind.total(), views
 
 
-def _sample(folder: Path, entry: dict[str, Any], settings: dict[str, Any]) -> SampleView:
+def _read_sample(folder: Path, entry: dict[str, Any], settings: dict[str, Any]) -> SampleView:
     path = folder / f"{entry['name']}.mid"
     if not path.is_file():
         raise UserError(Fault(str(path), f"is named in {SAMPLES} and must exist", "no such file"))
     source = ", ".join(str(entry[key]) for key in ("composer", "title") if entry.get(key))
-    told = {key: value for key, value in entry.items() if key not in ("name", "composer", "title")}
+    own_settings = {key: value for key, value in entry.items() if key not in ("name", "composer", "title")}
     return SampleView(
         name=str(entry["name"]),
         notes=read_notes(path),
         midi=path.read_bytes(),
         prompt_seconds=entry.get("prompt_seconds"),
-        settings=told | settings,
+        settings=own_settings | settings,
         source=source,
     )

@@ -1,7 +1,7 @@
-"""The colors that the piano rolls, the charts and the page share, by day and by night.
+"""The light and dark color themes shared by the piano rolls, the charts and the pages.
 
-Vermilion is what the model made, blue is what it was given, grays are everything else: the same three in
-every picture. Vermilion and blue stay apart under the common color-vision deficiencies.
+In every picture, vermilion is generated music, blue is the prompt, and everything else is gray. Vermilion and
+blue remain distinguishable under the common color-vision deficiencies.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ class Theme:
     """One set of colors, each as #rrggbb.
 
     Attributes:
-        paper: behind everything.
-        panel: behind a table, a chart or a sample.
-        ink: text.
-        muted: lesser text, axis labels; at least 4.5:1 on paper and panel.
-        line: rules and grid lines.
-        shade: behind the black keys of a piano roll.
-        made: what the model made.
-        made_soft: the same for a note hardly touched.
-        given: what the model was given.
-        given_soft: the same for a note hardly touched.
-        plain: the baselines' bars.
-        plain_soft: the same for the lesser of two.
+        paper: Page background.
+        panel: Background of tables, charts and samples.
+        ink: Text.
+        muted: Secondary text and axis labels; contrast of at least 4.5:1 on paper and panel.
+        line: Rules and grid lines.
+        shade: Rows of the black keys in a piano roll.
+        made: Generated notes at full velocity, and figures of the model.
+        made_soft: Generated notes at the lowest velocity.
+        given: Prompt notes at full velocity.
+        given_soft: Prompt notes at the lowest velocity.
+        plain: Bars of baselines.
+        plain_soft: Bars of baselines on the secondary split.
     """
 
     paper: str
@@ -74,7 +74,7 @@ DARK = Theme(
 
 
 def css_variables() -> str:
-    """Both themes as CSS custom properties (`--ink` and so on); the reader's system chooses."""
+    """Both themes as CSS custom properties (`--ink` etc.), selected by the system's color scheme."""
     light, dark = (
         "".join(f"--{field.name.replace('_', '-')}:{getattr(theme, field.name)};" for field in fields(Theme))
         for theme in (LIGHT, DARK)
@@ -84,7 +84,7 @@ def css_variables() -> str:
     )
 
 
-def blend(soft: str, loud: str, share: float) -> str:
-    """The color `share` of the way from `soft` to `loud`, 0 to 1."""
+def blend(soft: str, loud: str, weight: float) -> str:
+    """Interpolates linearly between two colors; `weight` 0 gives `soft`, 1 gives `loud`."""
     pairs = ((int(soft[i : i + 2], 16), int(loud[i : i + 2], 16)) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
+    return "#" + "".join(f"{round(a + (b - a) * weight):02x}" for a, b in pairs)

@@ -1,1 +1,1 @@
-"""The model over HTTP."""
+"""Serving a model over HTTP."""

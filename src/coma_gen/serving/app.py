@@ -1,14 +1,14 @@
-"""The program that serves a model: MLflow's scoring app behind a guard that bounds what may come in.
+"""The server program of `coma-gen serve`: MLflow's scoring app behind a request guard.
 
-`coma-gen play` puts its own app behind the same guard, and listens in the same way.
+`coma-gen play` uses the same guard and socket setup for its own app.
 
-`coma-gen serve` becomes this program (`python server.py ...`). It imports nothing of the library, so that the
-copy of the library that was registered with the weights is the one that runs them.
+`coma-gen serve` replaces itself with this program (`python app.py ...`). It imports nothing of the library,
+so that the copy of the library that was registered with the weights is the one that runs them.
 
-MLflow's app takes bodies of any size, echoes them in its refusals, answers some of what is not JSON with
-status 500, and passes over keys that it does not know. The guard reads a request first. What is for another
-host than this machine (403: no web page can ask by a name of its own), not JSON (415), of too many bytes
-(413) or not {"inputs": [{...}, ...]} (400) does not come through; and of a refusal only the reason goes out.
+MLflow's app accepts bodies of any size, echoes them in error messages, answers some invalid JSON with status
+500, and ignores unknown keys. The guard validates requests first and rejects those for other hosts (403,
+against DNS rebinding), of another content type than JSON (415), too large (413) or not {"inputs": [{...},
+...]} (400). Error responses are reduced to their reason.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ HOST = "127.0.0.1"
 NAMES = frozenset({HOST, "localhost"})
 INVOCATIONS = "/invocations"
 PATIENCE = 3600
-"""Seconds that a request may take: MLflow answers 504 after them, but the work goes on to its end."""
+"""Timeout of a request in seconds: MLflow then answers 504, although generation continues to its end."""
 GRACE = 3
-"""Seconds that requests have to finish once the server was asked to end."""
+"""Seconds that running requests have to finish at shutdown."""
 DRAINED = 16
-"""Of a body that is too long so many times the bound are read and dropped: a client that is still sending
-does not hear why it was refused."""
+"""Bodies that are too long are read and discarded up to this multiple of the limit, since a client that is
+still
+sending does not read the error response."""
 WAITING = 64
-"""Requests that may wait for their turn; more are answered 503 at once."""
+"""Maximum number of waiting requests; more are answered with 503."""
 
 
 class RefusedError(Exception):
-    """A request that does not come through."""
+    """A request that the guard rejects."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -53,12 +54,12 @@ class RefusedError(Exception):
 
 
 class RequestGuard:
-    """An ASGI app before another one.
+    """ASGI middleware that validates requests.
 
     Args:
-        app: MLflow's, or that of `coma-gen play`.
-        max_body_bytes: of one request.
-        checks: what a POST to a path must hold, by path: JSON, and what its check does not raise for.
+        app: The wrapped app: MLflow's, or that of `coma-gen play`.
+        max_body_bytes: Maximum size of a request body.
+        checks: Path -> function that validates the JSON body of a POST, or raises `RefusedError`.
     """
 
     def __init__(self, app: App, *, max_body_bytes: int, checks: Mapping[str, Check] | None = None) -> None:
@@ -66,11 +67,11 @@ class RequestGuard:
         self._checks = {INVOCATIONS: _check_content} if checks is None else checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets a request through, or refuses it."""
+        """Passes a request to the app, or rejects it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send)
+        answer = _ErrorFilter(send)
         try:
             headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in scope["headers"]}
             _check_host(headers)
@@ -78,13 +79,13 @@ class RequestGuard:
             if check is not None and scope["method"] == "POST":
                 body = await self._body(headers, receive)
                 check(body)
-                receive = _again(body, receive)
+                receive = _replay(body, receive)
             await self._app(scope, receive, answer.take)
         except RefusedError as error:
             await answer.refuse(error.status, str(error))
         except Exception:
             logging.getLogger(__name__).exception("a request could not be answered")
-            await answer.refuse(500, "the server failed; what it wrote on its terminal says why")
+            await answer.refuse(500, "internal error; see the terminal of the server")
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         kind = headers.get("content-type", "none").partition(";")[0].strip().lower()
@@ -102,31 +103,31 @@ class RequestGuard:
         return bytes(body)
 
 
-class _Answer:
-    """What goes back: as it is, or, where it refuses, its reason alone."""
+class _ErrorFilter:
+    """Passes responses on; error responses are reduced to their reason."""
 
     def __init__(self, send: Send) -> None:
         self._send, self._status = send, 0
         self._body = bytearray()
 
     async def take(self, message: Message) -> None:
-        """A part of the app's answer."""
+        """Handles one message of the app's response."""
         if message["type"] == "http.response.start" and message["status"] >= 400:
             self._status = message["status"]
         elif self._status:
             self._body += message.get("body", b"")
             if not message.get("more_body", False):
-                await self.refuse(self._status, _reason(bytes(self._body)))
+                await self.refuse(self._status, _extract_reason(bytes(self._body)))
         else:
             await self._send(message)
 
     async def refuse(self, status: int, reason: str) -> None:
-        """The whole of a refusal."""
+        """Sends a complete error response."""
         body = json.dumps({"error": reason}).encode() + b"\n"
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),  # there may be more of a body than was read
+            (b"connection", b"close"),  # part of the request body may be unread
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
@@ -143,15 +144,15 @@ def _check_host(headers: Mapping[str, str]) -> None:
 def _check_content(body: bytes) -> None:
     try:
         content = json.loads(body)
-    except (ValueError, RecursionError):  # also whole numbers of thousands of digits, and what is no UTF-8
+    except (ValueError, RecursionError):  # includes huge integers and invalid UTF-8
         raise RefusedError(400, "the body must be JSON") from None
     rows = content.get("inputs") if isinstance(content, dict) and len(content) == 1 else None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise RefusedError(400, 'the body must be {"inputs": [{...}, ...]} and nothing else')
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives the body that was read to whoever reads it next."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Returns a `receive` that first returns the body that was already read."""
     parts = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def read() -> Message:
@@ -160,21 +161,21 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-def _reason(body: bytes) -> str:
-    """The reason of a refusal by MLflow, without the request that it repeats and without its traceback."""
+def _extract_reason(body: bytes) -> str:
+    """Extracts the reason from an error response of MLflow, without the echoed request and traceback."""
     try:
         content = json.loads(body)
     except ValueError:
         return body[:300].decode("utf-8", "replace").strip()
     if not isinstance(content, dict):
         return str(content)[:300]
-    told = [content[name] for name in ("message", "detail", "error") if name in content]
-    message = str(told[0] if told else content)
+    reasons = [content[name] for name in ("message", "detail", "error") if name in content]
+    message = str(reasons[0] if reasons else content)
     return message.rpartition("\nError: ")[2][:4000]
 
 
 def listen(port: int) -> socket.socket:
-    """A port of this machine; before the model is loaded, as that takes seconds."""
+    """Binds a port on 127.0.0.1; called before the model is loaded, to fail early."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -185,41 +186,41 @@ def listen(port: int) -> socket.socket:
     return listening
 
 
-def _loaded(model: str) -> Any:
-    """MLflow's app around the model."""
+def _load_app(model: str) -> Any:
+    """Creates MLflow's scoring app for the model."""
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc.scoring_server import init, load_model_with_mlflow_config
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     try:
         app = init(load_model_with_mlflow_config(model))  # type: ignore[no-untyped-call]
-        app.add_api_route("/", _tell_the_way)
+        app.add_api_route("/", _describe_endpoints)
         return app
     except (MlflowException, OSError) as error:
         sys.exit(f"coma-gen: {model}: must be a model that MLflow has, got {str(error).splitlines()[0]}")
-    except Exception as error:  # its own library's refusals, whose type is not of this process
+    except Exception as error:  # UserError of the packed library, whose class is unknown here
         sys.exit(f"coma-gen: {model}: {error}")
 
 
-def _tell_the_way() -> dict[str, str]:
-    """What a browser shows that is led here."""
+def _describe_endpoints() -> dict[str, str]:
+    """The response to a browser that opens the server's address."""
     return {"music": f"POST {INVOCATIONS}, see docs/serving.md", "a page for people": "coma-gen play"}
 
 
 def serve(model: str, *, name: str, port: int, max_body_bytes: int) -> None:
-    """Serves a model that MLflow finds, which people call by its name, until it is asked to end."""
+    """Serves an MLflow model, shown to users as `name`, until the process is stopped."""
     listening = listen(port)
-    app = RequestGuard(_loaded(model), max_body_bytes=max_body_bytes)
-    run_until_stopped(app, listening, lambda address: _tell_how_to_ask(name, address))
+    app = RequestGuard(_load_app(model), max_body_bytes=max_body_bytes)
+    run_until_stopped(app, listening, lambda address: _print_usage(name, address))
 
 
 def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], None]) -> NoReturn:
-    """Answers requests until it is asked to end; then ends the process.
+    """Serves an app until the process is stopped, then exits.
 
     Args:
-        app: what answers.
-        listening: where.
-        tell: called with the server's address once it answers.
+        app: The app.
+        listening: The bound socket.
+        tell: Called with the server's address once it accepts requests.
     """
     import uvicorn
 
@@ -241,7 +242,7 @@ def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], 
     except KeyboardInterrupt:
         sys.stdout.write("\nended\n")
     sys.stdout.flush()
-    os._exit(0)  # a piece that is still being made would hold the interpreter back
+    os._exit(0)  # a running generation thread would delay interpreter exit
 
 
 async def _tell_when_ready(server: Any, tell: Callable[[], None]) -> None:
@@ -251,11 +252,11 @@ async def _tell_when_ready(server: Any, tell: Callable[[], None]) -> None:
     sys.stdout.flush()
 
 
-def _tell_how_to_ask(model: str, server: str) -> None:
+def _print_usage(model: str, server: str) -> None:
     address = f"{server}{INVOCATIONS}"
     sys.stdout.write(
         f"{model} is served at {address}, on this machine only.\n"
-        "For 20 s more of my.mid, type in another terminal:\n\n"
+        "To continue my.mid by 20 s, run in another terminal:\n\n"
         """  printf '{"inputs": [{"midi": "%s", "seconds": 20}]}' "$(base64 < my.mid | tr -d '\\n')" \\\n"""
         f"    | curl -sS {address} -H 'Content-Type: application/json' -d @- \\\n"
         """    | sed 's/.*"midi": "//; s/".*//' | base64 -d > continued.mid\n\n"""
@@ -264,7 +265,7 @@ def _tell_how_to_ask(model: str, server: str) -> None:
 
 
 def main() -> None:
-    """Reads the command line that `coma-gen serve` made."""
+    """Parses the command line that `coma-gen serve` composes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--port", type=int, required=True)

@@ -1,14 +1,14 @@
-r"""The model as MLflow serves it: MIDI in, MIDI out, as base64 text in JSON.
+r"""The MLflow pyfunc model: MIDI in, MIDI out, as base64 text in JSON.
 
-MLflow keeps this file as code (models-from-code, no pickle) beside a copy of the library and of data/model,
-and runs it where the model is loaded: by `coma-gen serve`, by `mlflow models serve`, or in a program:
+MLflow stores this file as code (models-from-code, no pickle) beside a copy of the library and of data/model,
+and runs it when the model is loaded by `coma-gen serve`, `mlflow models serve`, or a program:
 
     model = mlflow.pyfunc.load_model("models:/coma-gen@champion")
     model.predict([{"midi": base64.b64encode(content).decode(), "seconds": 20.0, "seed": 1}])
 
-The weights are read once, when the model is loaded. Each piece is answered with {"midi": base64 text}: those
-of the first row, then of the second. A request that cannot be met is refused with status 400 and the reasons.
-Threads may ask at the same time: each request has a state of its own, and the weights are only read.
+The weights are read once, when the model is loaded. The response has {"midi": base64 text} for each piece, in
+the order of the rows. An invalid request is answered with status 400 and the reasons. The model is
+thread-safe: each request has its own state, and the weights are read-only.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Continuation(PythonModel):
     """Continues piano performances."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Reads the model, once.
+        """Loads the model.
 
         Raises:
-            UserError: its files are not whole, or a limit lets nothing through.
+            UserError: If its files are damaged, or a limit is not positive.
         """
         from coma_gen.core.errors import UserError
         from coma_gen.generation.music_generator import MusicGenerator
@@ -44,7 +44,7 @@ class Continuation(PythonModel):
         self._limits = Limits(**{name: value for name, value in config.items() if name in known})
         if faults := self._limits.faults():
             raise UserError(*faults)
-        _compute_as_the_command_line()
+        _use_portable_kernels()
         self._composer = MusicGenerator.load(Path(context.artifacts["model"]))
         self._turns = BoundedSemaphore(self._limits.at_once)
 
@@ -57,15 +57,15 @@ class Continuation(PythonModel):
         """Continues the prompt of each row.
 
         Args:
-            context: not used.
-            model_input: objects with `midi` (base64 text) and settings of `Request`, each optional.
-            params: not used.
+            context: Unused.
+            model_input: Objects with `midi` (base64 text) and settings of `Request`, all optional.
+            params: Unused.
 
         Returns:
             An object with `midi` for each piece.
 
         Raises:
-            MlflowException: when a row cannot be met; the server answers 400 with the reasons.
+            MlflowException: If a row is invalid; the server answers with status 400 and the reasons.
         """
         from coma_gen.core.errors import UserError
         from coma_gen.generation.generate import continue_midi
@@ -84,9 +84,10 @@ class Continuation(PythonModel):
         return [{"midi": base64.b64encode(piece).decode("ascii")} for piece in pieces]
 
 
-def _compute_as_the_command_line() -> None:
-    """Takes, for the rest of the process, the products that `deterministic` takes while a command runs:
-    answers are worked out side by side, so that none may put settings back under another.
+def _use_portable_kernels() -> None:
+    """Enables, for the whole process, the kernels that `deterministic` enables while a command runs.
+
+    Requests run concurrently, so that none may restore the settings while another is running.
     """
     import torch
 

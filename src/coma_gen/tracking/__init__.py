@@ -1,1 +1,1 @@
-"""MLflow as a replica of the files that the stages wrote; the only importers of mlflow."""
+"""MLflow tracking: replicates the stages' output files in MLflow. Only this package imports mlflow."""

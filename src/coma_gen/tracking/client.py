@@ -1,9 +1,8 @@
-"""The one import of MLflow: it is told to keep quiet before it is imported.
+"""The single import of MLflow, after the environment variables that configure it are set.
 
-MLflow reads these settings while it is imported, so this module sets them on import, and everything else
-takes MLflow's names from here. No telemetry; no retries of MLflow's own, which would go on for minutes
-(`store.Store.ask` has its own); no progress bars or log lines among a stage's own words, because what goes
-wrong comes back as an exception.
+MLflow reads these variables at import, so this module sets them at import and all other modules take MLflow's
+names from here. They disable telemetry, MLflow's own retries, which would take minutes (`store.Store.ask`
+retries instead), and progress bars and log lines; errors are reported as exceptions anyway.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""Rows of a CSV file that another process is writing.
+"""Reads a CSV file that another process is writing.
 
-The file may not exist yet, its last line may be half-written, and it may become shorter when training resumes
-from a checkpoint. A line counts once its newline is there.
+The file may not exist yet, its last line may be incomplete, and it may become shorter when training resumes
+from a checkpoint. Only lines that end with a newline are read.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Row:
     """One line.
 
     Attributes:
-        step: optimizer steps done.
-        values: column -> value, without the columns that are empty here.
+        step: Number of completed optimizer steps.
+        values: Column -> value, without empty cells.
     """
 
     step: int
@@ -28,13 +28,13 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Reads the whole lines of a CSV whose first column is `step`.
+    """Reads the complete lines of a CSV file whose first column is `step`.
 
     Returns:
-        The rows in the file's order; none when there is no file.
+        The rows in file order; an empty list if there is no file.
 
     Raises:
-        UserError: when a whole line is not a row of numbers.
+        UserError: If a complete line is not a row of numbers.
     """
     try:
         content = path.read_bytes()
@@ -46,10 +46,10 @@ def read_rows(path: Path) -> list[Row]:
     header = lines[0].split(",")
     if header[0] != "step":
         raise UserError(Fault(f"{path}:1", "the first column must be 'step'", repr(header[0])))
-    return [_row(path, number, header, line) for number, line in enumerate(lines[1:], start=2)]
+    return [_parse_row(path, number, header, line) for number, line in enumerate(lines[1:], start=2)]
 
 
-def _row(path: Path, number: int, header: list[str], line: str) -> Row:
+def _parse_row(path: Path, number: int, header: list[str], line: str) -> Row:
     cells = line.split(",")
     if len(cells) != len(header):
         raise UserError(Fault(f"{path}:{number}", f"must have {len(header)} cells", str(len(cells))))
@@ -61,7 +61,7 @@ def _row(path: Path, number: int, header: list[str], line: str) -> Row:
 
 
 def is_same(one: float, other: float) -> bool:
-    """Whether a store keeps two metrics alike: NaN equals NaN, and infinity the largest float."""
+    """Whether MLflow stores two values identically: NaN equals NaN, and infinity equals the largest float."""
     if math.isnan(one) or math.isnan(other):
         return math.isnan(one) and math.isnan(other)
     largest = 1.7976931348623157e308

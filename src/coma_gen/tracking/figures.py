@@ -1,7 +1,7 @@
-"""What MLflow has of a run's figures besides the headline: the speed of its machine, and all as one table.
+"""Figures of a run in MLflow besides the headline: training speed as metrics, and all figures as one table.
 
-A run has about 350 figures. MLflow draws a chart of each metric and lists them by name, so that those to
-compare runs by would be lost among them: only the headline and the speed are metrics.
+A run has about 350 figures. MLflow draws a chart for each metric and lists them by name, which would hide
+those that matter, so only the headline and the speed are metrics.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from coma_gen.tracking.csv_tail import Row
 from coma_gen.tracking.flatten import Measures
 
 MEASURED = ("tokens_per_second", "training_seconds")
-"""What depends on the machine, from speed.csv: the median, and the sum."""
+"""Figures that depend on the machine, from speed.csv: the median, and the sum."""
 TABLE = "figures.json"
 
 
 def measured(curve: Sequence[Row], speed: Sequence[Row]) -> dict[str, float]:
-    """How fast this machine trained, and for how long; nothing where it did not.
+    """Computes training speed and duration; empty if the model was not trained on this machine.
 
     Args:
-        curve: rows with the `tokens` seen so far.
-        speed: rows with `tokens_per_second` since the row before; of a step that ran twice, the first counts.
+        curve: Rows with cumulative `tokens`.
+        speed: Rows with `tokens_per_second` since the previous row; if a step ran twice, the first is used.
     """
     rates: dict[int, float] = {}
     for row in speed:
@@ -44,7 +44,7 @@ def measured(curve: Sequence[Row], speed: Sequence[Row]) -> dict[str, float]:
 
 
 def write_table(folder: Path, measures: Iterable[Measures]) -> None:
-    """Writes all figures as a table that MLflow shows: a row for each, with the numbers as they are."""
+    """Writes all figures as a table for MLflow, one row per figure."""
     rows: list[tuple[str, float | str]] = []
     for part in measures:
         rows += [(name, _plain(value)) for name, value in part.numbers.items()]
@@ -54,7 +54,7 @@ def write_table(folder: Path, measures: Iterable[Measures]) -> None:
 
 
 def _plain(value: float) -> float | str:
-    """A number as a table's cell: whole ones without a point, and none that JSON lacks."""
+    """Converts a number to a table cell: integers without decimal point, non-finite values as text."""
     if not math.isfinite(value):
         return str(value)
     return int(value) if value.is_integer() else value

@@ -1,8 +1,9 @@
-"""Trees of settings and measures as MLflow takes them: flat names, numbers as they are, text within limits.
+"""Flattens nested params and metrics to MLflow's flat names, within MLflow's length limits.
 
-A setting's name is its path joined by dots (`train.learning_rate`), as DVC writes it; a measure's is its
-stage and path joined by slashes (`evaluate/test/bits_per_note`), which MLflow's charts group by. Numbers pass
-through exactly. A list of settings is one setting; the items of a list of measures are measures, by position.
+A param is named by its path joined with dots (`train.learning_rate`), as in DVC. A metric is named by its
+stage and path joined with slashes (`evaluate/test/bits_per_note`), by which MLflow groups charts. Numbers are
+passed through exactly. A list of params is one param; each item of a list of metrics is a metric, named by
+its index.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from typing import Any
 MAX_NAME = 250
 MAX_PARAM = 6000
 MAX_TAG = 5000
-"""Characters that MLflow keeps of a name, a param and a tag."""
+"""Maximum lengths in MLflow of a name, a param and a tag."""
 Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Measures:
-    """A flat metrics file.
+    """A flattened metrics file.
 
     Attributes:
-        numbers: name -> value.
-        texts: name -> text of what is no number: strings, true and false. Nulls are nothing.
+        numbers: Name -> value.
+        texts: Name -> text of non-numbers: strings and booleans. Nulls are omitted.
     """
 
     numbers: Mapping[str, float]
@@ -36,27 +37,27 @@ class Measures:
 
 
 def flat_params(params: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as MLflow's params: text as it is, all else as JSON: null and [32, 128] read as in YAML."""
-    leaves = dict(_leaves(params, (), items_of_lists=False))
-    names = _names(list(leaves), separator=".")
-    return {names[path]: shortened(_written(value), MAX_PARAM) for path, value in leaves.items()}
+    """Flattens params for MLflow: strings unchanged, other values as JSON (such as null and [32, 128])."""
+    leaves = dict(_iterate_leaves(params, (), items_of_lists=False))
+    names = _choose_names(list(leaves), separator=".")
+    return {names[path]: shorten(_format_value(value), MAX_PARAM) for path, value in leaves.items()}
 
 
 def flat_metrics(stage: str, content: Any) -> Measures:
-    """What metrics/<stage>.json holds, prefixed by the stage."""
-    leaves = dict(_leaves(content, (stage,), items_of_lists=True))
-    names = _names(list(leaves), separator="/")
+    """Flattens the content of metrics/<stage>.json, with names prefixed by the stage."""
+    leaves = dict(_iterate_leaves(content, (stage,), items_of_lists=True))
+    names = _choose_names(list(leaves), separator="/")
     numbers = {names[path]: float(value) for path, value in leaves.items() if _is_number(value)}
     texts = {
-        names[path]: shortened(_written(value), MAX_TAG)
+        names[path]: shorten(_format_value(value), MAX_TAG)
         for path, value in leaves.items()
         if value is not None and not _is_number(value)
     }
     return Measures(numbers=numbers, texts=texts)
 
 
-def shortened(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters; a cut one ends in a digest, so that different texts stay so."""
+def shorten(text: str, limit: int) -> str:
+    """Truncates a text to `limit` characters; a digest at the end keeps different texts distinct."""
     if len(text) <= limit:
         return text
     end = f"... ({len(text)} characters, SHA-256 {_digest(text)})"
@@ -67,24 +68,24 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _leaves(value: Any, path: Keys, *, items_of_lists: bool) -> Iterator[tuple[Keys, Any]]:
+def _iterate_leaves(value: Any, path: Keys, *, items_of_lists: bool) -> Iterator[tuple[Keys, Any]]:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _leaves(item, (*path, str(key)), items_of_lists=items_of_lists)
+            yield from _iterate_leaves(item, (*path, str(key)), items_of_lists=items_of_lists)
     elif items_of_lists and isinstance(value, list | tuple):
         for position, item in enumerate(value):
-            yield from _leaves(item, (*path, str(position)), items_of_lists=True)
+            yield from _iterate_leaves(item, (*path, str(position)), items_of_lists=True)
     else:
         yield path, value
 
 
-def _names(paths: list[Keys], *, separator: str) -> dict[Keys, str]:
-    """A name for each path, of letters that MLflow takes; paths that would share a name get a digest each."""
-    plain = {path: separator.join(_allowed(part) for part in path) for path in paths}
+def _choose_names(paths: list[Keys], *, separator: str) -> dict[Keys, str]:
+    """Chooses a name with characters that MLflow allows for each path; name collisions get a digest each."""
+    plain = {path: separator.join(_sanitize(part) for part in path) for path in paths}
     shared = Counter(plain.values())
     names = {}
     for path, name in plain.items():
@@ -94,7 +95,7 @@ def _names(paths: list[Keys], *, separator: str) -> dict[Keys, str]:
     return names
 
 
-def _allowed(part: str) -> str:
+def _sanitize(part: str) -> str:
     clean = re.sub(r"[^\w.\- ]", "_", part)
     return "_" if clean in ("", ".", "..") else clean
 

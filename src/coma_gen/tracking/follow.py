@@ -1,11 +1,10 @@
-"""Follows a training from outside: sends its growing curve to MLflow, and ends soon after it.
+"""Follows a training run from another process: sends its growing curve to MLflow and exits soon after it.
 
     python -m coma_gen.tracking.follow --curve FILE --speed FILE --home DIR --key K --name N --params FILE
     --parent PID
 
-Whatever goes wrong is written down and tried again, and what is still missing in the end is sent by the track
-stage. It runs at a low priority, since it shares the machine with training, and imports MLflow only once that
-priority is set.
+Errors are logged and retried; the track stage later sends what is still missing. The process runs at low
+priority, since it shares the machine with training, and imports MLflow only after its priority is set.
 """
 
 from __future__ import annotations
@@ -30,27 +29,27 @@ if TYPE_CHECKING:
     from coma_gen.tracking.system import SystemMonitor
 
 ENDED_WELL = signal.SIGUSR1
-"""Says that training has ended well. SIGTERM does not: schedulers send that to every process of a job."""
+"""Signals that training has succeeded. SIGTERM is not used: schedulers send it to every process of a job."""
 NICENESS = 10
 POLL_SECONDS = 0.25
 PASS_SECONDS = 5.0
-LONGEST_PAUSE = 30.0
-"""Between two looks at the parent; two passes; two passes to a store that does not answer."""
+MAX_PAUSE = 30.0
+"""Intervals between checks of the parent; between passes; and, at most, between passes after errors."""
 LAST_PASS_SECONDS = 5.0
 PATIENCE = 1.0
 UNUSED = ("numpy", "pandas", "pyarrow", "scipy")
-"""What MLflow loads where it is there, and what mlflow-skinny does without."""
+"""Optional dependencies of MLflow, hidden from it to save memory; mlflow-skinny works without them."""
 
 
 class Parent:
-    """The training process, as far as whether it is there."""
+    """The training process."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.is_ours = os.getppid() == pid
 
-    def is_there(self) -> bool:
-        """Whether it runs. Who was started by it sees its end at once, whoever gets its number."""
+    def is_alive(self) -> bool:
+        """Whether it runs. A child process is reparented when it exits, so a reused pid does not matter."""
         if self.is_ours:
             return os.getppid() == self.pid
         try:
@@ -64,7 +63,7 @@ class Parent:
 
 @dataclass
 class Follower:
-    """What is followed, and how far it was sent."""
+    """Sends new rows of the curve and speed files."""
 
     curve: Path
     speed: Path
@@ -78,10 +77,10 @@ class Follower:
     _last_stamps: object = field(init=False, default=None)
 
     def send(self) -> None:
-        """Sends what is new; nothing where the files have not changed since this last succeeded.
+        """Sends new rows, if the files changed since the last success.
 
         Raises:
-            UserError: when the store does not answer, or a file is malformed.
+            UserError: If the store does not answer, or a file is malformed.
         """
         sync = self._sync or self._open()
         now = [_stamp(path) for path in (self.curve, self.speed)]
@@ -95,23 +94,23 @@ class Follower:
         self._last_stamps = now
 
     def mark(self, *, finished: bool) -> None:
-        """Says in the store how training ended. Later stages add to a run that is finished."""
+        """Sets the final status of the run; later stages still add to a finished run."""
         if self._sync is not None:
             self._sync.mark("FINISHED" if finished else "KILLED")
 
     def close(self) -> None:
-        """Lets others write to the run."""
+        """Releases the lock of the run."""
         self._held.close()
         self._sync = None
 
     def _open(self) -> RunSync:
-        gc.disable()  # a third of loading MLflow is looking for garbage
+        gc.disable()  # garbage collection is a third of MLflow's import time
         try:
-            return self._opened()
+            return self._connect()
         finally:
             gc.enable()
 
-    def _opened(self) -> RunSync:
+    def _connect(self) -> RunSync:
         from coma_gen.config.load import load_params
         from coma_gen.tracking.run_sync import RUNNING, open_run_sync
         from coma_gen.tracking.store import open_store
@@ -131,25 +130,25 @@ class Follower:
 
 
 def follow(follower: Follower, parent: Parent, ended_well: list[int]) -> None:
-    """Sends until the parent is gone or has ended well, and then once more.
+    """Sends until the parent has exited or signaled success, and then once more.
 
     Args:
-        follower: what to send.
-        parent: whose end to wait for.
-        ended_well: gets an item when the parent says that it has ended well.
+        follower: The follower.
+        parent: The training process.
+        ended_well: Receives an item when the parent signals success.
     """
     pause = PASS_SECONDS
     while True:
-        running = parent.is_there() and not ended_well
+        running = parent.is_alive() and not ended_well
         try:
             follower.send()
             pause = PASS_SECONDS
         except UserError as error:
-            _tell(error)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            _log(error)
+            pause = min(2 * pause, MAX_PAUSE)
         if not running:
             break
-        _wait(pause, lambda: parent.is_there() and not ended_well)
+        _wait(pause, lambda: parent.is_alive() and not ended_well)
     deadline = time.monotonic() + LAST_PASS_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -157,13 +156,13 @@ def follow(follower: Follower, parent: Parent, ended_well: list[int]) -> None:
             follower.mark(finished=bool(ended_well))
             return
         except UserError as error:
-            _tell(error)
+            _log(error)
             time.sleep(1.0)
 
 
-def _wait(seconds: float, may_go_on: Callable[[], bool]) -> None:
+def _wait(seconds: float, is_running: Callable[[], bool]) -> None:
     deadline = time.monotonic() + seconds
-    while may_go_on() and time.monotonic() < deadline:
+    while is_running() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
@@ -175,7 +174,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _tell(error: Exception) -> None:
+def _log(error: Exception) -> None:
     sys.stderr.write(f"{error}\n")
     sys.stderr.flush()
 
@@ -197,7 +196,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(_arguments(words))
     ended_well: list[int] = []
     signal.signal(ENDED_WELL, lambda signum, _frame: ended_well.append(signum))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its training, which was sent the same
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # training gets it too, and this process follows
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]
     parent = Parent(given.pop("parent"))
     with suppress(OSError):
@@ -211,4 +210,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())  # taking the interpreter down costs as much CPU as a minute of following
+    os._exit(main())  # interpreter shutdown takes as much CPU as a minute of following

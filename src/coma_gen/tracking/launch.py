@@ -1,7 +1,7 @@
-"""Starts the follower of a training, in a process of its own.
+"""Starts the follower of a training run in a separate process.
 
-Training knows no more of MLflow than this: a process is started, and told when training has ended well.
-Nothing here waits for it or can stop training.
+This is all that training knows of MLflow: it starts a process and signals it when training has succeeded.
+Nothing here waits for the follower or can interrupt training.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ NULL = os.devnull
 
 
 class Follower:
-    """A follower's process, or none where it could not be started."""
+    """A follower process; `pid` is None if it could not be started."""
 
     def __init__(self, pid: int | None) -> None:
         self.pid = pid
 
     def finish(self) -> None:
-        """Tells that training has ended well; the follower sends what is left, marks the run as finished, and
-        ends by itself.
+        """Signals that training has succeeded.
 
-        A follower whose training ends without this word marks the run as killed.
+        The follower then sends the remaining rows, marks the run as finished and exits. If training ends
+        without this signal, the follower marks the run as killed.
         """
         if self.pid is not None:
             try:
@@ -38,23 +38,23 @@ class Follower:
 
 
 def follow_training(workspace: Workspace, folder: Path) -> Follower:
-    """Starts the follower of a workspace's training.
+    """Starts the follower of the training in a workspace. Like `start_follower`, this never raises.
 
     Args:
-        workspace: where training runs.
-        folder: its resume folder, where it writes curve.csv and speed.csv.
+        workspace: The workspace that training runs in.
+        folder: Its resume folder, with curve.csv and speed.csv.
 
     Returns:
-        The follower; none where the corpus, which names the run, is not, as on a machine that only trains.
-        This never raises, as `start_follower`.
+        The follower. There is none without the corpus, from which the run key is computed, for example on a
+        machine that only trains.
     """
     if not workspace.data("corpus").exists():
-        return _none("no data/corpus here")
+        return _skip("no data/corpus here")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         name, key = identify(workspace.root)
     except (UserError, OSError) as error:
-        return _none(error)
+        return _skip(error)
     return start_follower(
         curve=folder / "curve.csv",
         speed=folder / "speed.csv",
@@ -69,20 +69,18 @@ def follow_training(workspace: Workspace, folder: Path) -> Follower:
 def start_follower(
     *, curve: Path, speed: Path, home: Path, key: str, name: str, params: Path, log: Path | None = None
 ) -> Follower:
-    """Starts a process that sends a growing curve to MLflow until this process is gone.
+    """Starts a process that sends a growing curve to MLflow until this process exits.
+
+    This never raises: a failure to start is reported on stderr, and the track stage sends everything later.
 
     Args:
-        curve: training's curve; need not exist yet.
-        speed: training's speeds; the same.
-        home: the checkout that lasts, with the store.
-        key: what tells the experiment from all others.
-        name: of the run.
-        params: params.yaml.
-        log: where the follower writes what went wrong; None drops it.
-
-    Returns:
-        The follower. This never raises: what could not be started is told on stderr, and `track` sends
-        everything later.
+        curve: Learning curve; need not exist yet.
+        speed: Training speeds; need not exist yet.
+        home: The permanent checkout, which contains the store.
+        key: Unique key of the experiment.
+        name: Name of the run.
+        params: Path of params.yaml.
+        log: File for the follower's errors; None discards them.
     """
     paths = {"--curve": curve, "--speed": speed, "--home": home, "--params": params}
     words = [text for option, path in paths.items() for text in (option, str(path.resolve()))]
@@ -105,10 +103,10 @@ def start_follower(
             setsid=True,
         )
     except (OSError, NotImplementedError, ValueError) as error:
-        return _none(error)
+        return _skip(error)
     return Follower(pid)
 
 
-def _none(reason: object) -> Follower:
+def _skip(reason: object) -> Follower:
     sys.stderr.write(f"No live MLflow logging ({reason}); the track stage sends everything.\n")
     return Follower(None)

@@ -1,4 +1,4 @@
-"""Where a trained model is: a folder that the train stage wrote, also one that MLflow keeps."""
+"""Resolves the name of a trained model to its folder: a local folder or a model in MLflow."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from coma_gen.workspace.pretrained import find_pretrained
 
 
 def is_uri(text: str) -> bool:
-    """Whether a model is named by an MLflow URI, such as models:/coma-gen@champion, not by a folder."""
+    """Whether the name of a model is an MLflow URI, such as models:/coma-gen@champion, and not a folder."""
     return re.match(r"[a-z][a-z0-9+.-]+:/", text) is not None
 
 
 @contextmanager
 def named_model(named: str | None, workspace: Workspace | None, *, option: str = "--model") -> Iterator[Path]:
-    """The folder of a model.
+    """Provides the folder of a model.
 
     Args:
-        named: a folder, an MLflow URI, or `pretrained` for the model that comes with the project. None for
-            the one that the checkout's train stage wrote, or that one where nothing was trained.
-        workspace: the checkout that one is in; None outside of any.
-        option: how the caller names a model, for the remedy of a fault.
+        named: A folder, an MLflow URI, or `pretrained` for the model that ships with the project. None for
+            the model that was trained in the checkout, or else the pretrained one.
+        workspace: The current checkout, or None outside of any.
+        option: The command-line option that names a model, for error messages.
 
     Raises:
-        UserError: there is none, or MLflow does not give it.
+        UserError: If there is no such model, or MLflow does not provide it.
     """
     if named is not None and is_uri(named):
         with fetched_model(named, workspace.home if workspace else Path.cwd()) as folder:
@@ -52,7 +52,7 @@ def named_model(named: str | None, workspace: Workspace | None, *, option: str =
 
 
 def _local_model(named: str | None, workspace: Workspace | None, option: str) -> Path:
-    """Where the model lies that is named by no URI."""
+    """Resolves a model name that is not a URI."""
     if named is not None and named != PRETRAINED:
         return Path(named)
     trained = None if named or workspace is None else workspace.data("model")
@@ -68,14 +68,15 @@ def _local_model(named: str | None, workspace: Workspace | None, option: str) ->
 
 @contextmanager
 def fetched_model(uri: str, home: Path) -> Iterator[Path]:
-    """The folder of a model that MLflow keeps; it is gone when the block ends.
+    """Downloads a model from MLflow to a temporary folder, which is deleted when the block ends.
 
     Args:
-        uri: whatever MLflow resolves: models:/coma-gen@champion, models:/coma-gen/3, runs:/...
-        home: the checkout that lasts.
+        uri: Any URI that MLflow resolves: models:/coma-gen@champion, models:/coma-gen/3, runs:/...
+        home: The permanent checkout.
 
     Raises:
-        UserError: no runs are kept, the store does not answer, it has no such model, or it is none of ours.
+        UserError: If there is no tracking store, it does not answer, it has no such model, or the model was
+            not registered by coma-gen.
     """
     find_model_store(uri, home)
     with tempfile.TemporaryDirectory(prefix="coma-gen-model-") as temporary:
@@ -88,10 +89,10 @@ def fetched_model(uri: str, home: Path) -> Iterator[Path]:
 
 
 def find_model_store(uri: str, home: Path) -> Address:
-    """The store that has a model, if any has.
+    """Locates the tracking store that a model would be in.
 
     Raises:
-        UserError: no runs are kept.
+        UserError: If there is no tracking store.
     """
     require_extra("serve", where=uri)
     address = check_address(home)

@@ -1,16 +1,17 @@
-"""The model in MLflow's registry: packed once for each set of weights, and the best one named `champion`.
+"""MLflow's model registry: one version per set of weights; the best has the alias `champion`.
 
-Every tracked run shows the model it made. A version of the registered model `coma-gen` is made for weights
-that have none yet, so that tracking again, or another experiment that ends with the same weights, adds
-nothing. MLflow's own alias `latest` (models:/coma-gen/latest) is the newest version; the alias `champion`
-(models:/coma-gen@champion) moves by rule:
+Every tracked run lists the model it trained. A new version of the registered model `coma-gen` is created only
+for weights that have none, so that tracking twice, or another experiment with the same weights, adds nothing.
+The alias `latest` of MLflow (models:/coma-gen/latest) is the newest version; the alias `champion`
+(models:/coma-gen@champion) is assigned by rule:
 
-    there is no champion yet           -> this model
-    both were tested on the same split -> the one with fewer test bits per note at 10 ms
-    on different splits                -> the one tested on more notes, as the demo's one test piece says less
-                                          than MAESTRO's 177; their figures cannot be compared
+    no champion yet            -> this model
+    same test split            -> the model with fewer test bits per note at 10 ms
+    different test splits      -> the model tested on more notes: scores on different splits are not
+    comparable,
+                                  and MAESTRO's 177 test pieces are more reliable than the demo's one
 
-A champion that a person named by hand, without a score, stays.
+A champion that was assigned by hand and has no score is never replaced.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 DESCRIPTION = (
-    "Continues piano performances: MIDI in, MIDI out. One version for each set of weights; `champion` is the "
-    "one with the fewest test bits per note. The versions' descriptions say how good each is, and its use."
+    "Continues piano performances: MIDI in, MIDI out. One version per set of weights; `champion` is the one "
+    "with the fewest test bits per note. The description of each version has its scores and how to use it."
 )
 DIGEST_TAG, ID_TAG = "model.digest", "model.id"
 BITS_TAG, SPLIT_TAG, NOTES_TAG = "test.bits_per_note_10ms", "test.split", "test.notes"
@@ -57,17 +58,17 @@ REQUIREMENTS = (
     "einops",
     "tqdm",
 )
-"""What continuing a prompt imports, besides the library itself, which is packed as code."""
+"""Packages that inference imports; this library itself is packed as code."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How good a model is.
+    """The test score of a model.
 
     Attributes:
-        bits_per_note: on the test split, at 10 ms.
-        split: digest of what it was tested on.
-        notes: of the test split.
+        bits_per_note: Bits per note at 10 ms on the test split.
+        split: Digest of the test split.
+        notes: Number of notes in the test split.
     """
 
     bits_per_note: float
@@ -80,9 +81,9 @@ class Registered:
     """A version of the registered model.
 
     Attributes:
-        version: its number.
-        is_new: whether it was made now.
-        is_champion: whether it has the alias.
+        version: Version number.
+        is_new: Whether it was created by this call.
+        is_champion: Whether it has the alias `champion`.
     """
 
     version: int
@@ -93,35 +94,36 @@ class Registered:
 def register_model(
     store: Store, run_id: str, *, folder: Path, score: Score | None, note: Callable[[int], str] | None = None
 ) -> Registered:
-    """Registers a run's model, unless its weights already have a version.
+    """Registers the model of a run, unless its weights already have a version.
 
     Args:
-        store: an open store.
-        run_id: the run that made it.
-        folder: the model's folder, complete for sampling.
-        score: how good it is; without one it never becomes the champion in another's place.
-        note: what describes a version, given its number; one that is described already stays so.
+        store: An open store.
+        run_id: The run that trained the model.
+        folder: Model folder.
+        score: Test score; a model without one never replaces a champion.
+        note: Composes the description of a version from its number; existing descriptions are not changed.
 
     Raises:
-        UserError: when the folder is no whole model, or the store does not answer.
+        UserError: If the folder is not a complete model, or the store does not answer.
     """
     digest = verify_artifact(folder, kind="model").digest
     with store.lock("registry"):
         version = store.ask(lambda: _version_of(store, digest))
         is_new = version is None
         if version is None:
-            version = _new_version(store, run_id, _packed(store, run_id, folder, digest), digest)
+            version = _create_version(store, run_id, _upload(store, run_id, folder, digest), digest)
         _link(store, run_id, version.tags[ID_TAG])
         number = int(version.version)
-        _score(store, number, score)
+        _tag_score(store, number, score)
         if note is not None and not version.description:
             text = note(number)
             store.ask(lambda: store.client.update_model_version(MODEL, str(number), description=text))
-        return Registered(version=number, is_new=is_new, is_champion=_crown(store, number, score))
+        is_champion = _update_champion(store, number, score)
+        return Registered(version=number, is_new=is_new, is_champion=is_champion)
 
 
 def requirements() -> list[str]:
-    """The packages that serving needs, at the versions installed here, without a build's own suffix."""
+    """Lists the packages that serving needs, pinned to the installed versions without local suffixes."""
     return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
 
 
@@ -130,14 +132,11 @@ def _version_of(store: Store, digest: str) -> ModelVersion | None:
     return versions[0] if versions else None
 
 
-def _packed(store: Store, run_id: str, folder: Path, digest: str) -> str:
-    """Packs the model and hands it to the store; returns MLflow's id of it.
-
-    A model that an interruption left half-sent is taken up again.
-    """
+def _upload(store: Store, run_id: str, folder: Path, digest: str) -> str:
+    """Packs and uploads the model, resuming an interrupted upload; returns MLflow's id of the model."""
     client, tags = store.client, {DIGEST_TAG: digest}
 
-    def found_or_made() -> str:
+    def find_or_create() -> str:
         query = f"tags.`{DIGEST_TAG}` = '{digest}'"
         known = client.search_logged_models([store.experiment_id], filter_string=query)
         if known:
@@ -147,7 +146,7 @@ def _packed(store: Store, run_id: str, folder: Path, digest: str) -> str:
         )
         return str(made.model_id)
 
-    model_id = store.ask(found_or_made)
+    model_id = store.ask(find_or_create)
     with tempfile.TemporaryDirectory() as temporary, without_links(folder) as plain:
         packed = Path(temporary) / "model"
         from mlflow.models import Model
@@ -160,11 +159,11 @@ def _packed(store: Store, run_id: str, folder: Path, digest: str) -> str:
 
 
 def pack_model(packed: Path, *, folder: Path, mlflow_model: Model | None = None) -> None:
-    """Writes an MLflow model: code, weights, requirements, limits; without torch or a network.
+    """Writes an MLflow model: code, weights, requirements, limits. Needs neither torch nor a network.
 
-    MLflow takes the signature from the type hints of `Continuation.predict`. It is given no example of a
-    request, since it would answer that here: with torch, and music of that length. It is kept from searching
-    the whole environment for packages that differ from the requirements, since those are read from there.
+    MLflow derives the signature from the type hints of `Continuation.predict`. No input example is given,
+    since MLflow would run it. Its check of requirements against the environment is disabled, since it is slow
+    and they are read from that environment.
     """
     import mlflow.pyfunc
     from mlflow.utils import environment
@@ -181,10 +180,10 @@ def pack_model(packed: Path, *, folder: Path, mlflow_model: Model | None = None)
     )
 
 
-def _new_version(store: Store, run_id: str, model_id: str, digest: str) -> ModelVersion:
+def _create_version(store: Store, run_id: str, model_id: str, digest: str) -> ModelVersion:
     client, tags = store.client, {DIGEST_TAG: digest, ID_TAG: model_id}
 
-    def found_or_made() -> ModelVersion:
+    def find_or_create() -> ModelVersion:
         try:
             client.create_registered_model(MODEL, description=DESCRIPTION)
         except MlflowException as error:
@@ -195,12 +194,12 @@ def _new_version(store: Store, run_id: str, model_id: str, digest: str) -> Model
         )
 
     with as_default(store.address):
-        return store.ask(found_or_made)
+        return store.ask(find_or_create)
 
 
 @contextmanager
 def as_default(address: Address) -> Iterator[None]:
-    """Makes a store MLflow's default: its registry looks there for the model that a version is made of."""
+    """Makes a store MLflow's default, where its registry looks for the model of a new version."""
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = address.uri
     try:
@@ -213,17 +212,17 @@ def as_default(address: Address) -> Iterator[None]:
 
 
 def _link(store: Store, run_id: str, model_id: str) -> None:
-    """Shows the model among the run's outputs, once."""
+    """Adds the model to the outputs of the run, once."""
 
-    def linked() -> None:
+    def add_output() -> None:
         outputs = store.client.get_run(run_id).outputs
         if outputs is None or all(output.model_id != model_id for output in outputs.model_outputs):
             store.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
-    store.ask(linked)
+    store.ask(add_output)
 
 
-def _score(store: Store, number: int, score: Score | None) -> None:
+def _tag_score(store: Store, number: int, score: Score | None) -> None:
     if score is None:
         return
     for name, value in (
@@ -234,8 +233,8 @@ def _score(store: Store, number: int, score: Score | None) -> None:
         store.ask(partial(store.client.set_model_version_tag, MODEL, str(number), name, value))
 
 
-def _crown(store: Store, number: int, score: Score | None) -> bool:
-    """Gives the alias to this version where the rule says so; whether it has it now."""
+def _update_champion(store: Store, number: int, score: Score | None) -> bool:
+    """Assigns the alias to this version by the rule above; returns whether it has it now."""
     client = store.client
     aliases = store.ask(lambda: client.get_registered_model(MODEL)).aliases
     if CHAMPION in aliases:

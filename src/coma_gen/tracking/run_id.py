@@ -1,4 +1,4 @@
-"""What an experiment is called, and the key that tells it from all others before anything has run."""
+"""The name of an experiment, and a unique key that is known before it runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ WORKSPACE = "workspace"
 
 
 def identify(root: Path) -> tuple[str, str]:
-    """An experiment's name and key.
+    """Computes the name and key of an experiment.
 
     Args:
-        root: the checkout that it runs in.
+        root: The checkout that it runs in.
 
     Returns:
-        DVC's name of the experiment, or "workspace" for `dvc repro`; and the name with the digest of all
-        params, the code and the corpus.
+        The name of the DVC experiment, or "workspace" for `dvc repro`; and the name followed by the digest of
+        all params, the code and the corpus.
 
     Raises:
-        UserError: when dvc.yaml, params.yaml or the corpus is missing.
+        UserError: If dvc.yaml, params.yaml or the corpus is missing.
     """
     name = os.environ.get("DVC_EXP_NAME") or WORKSPACE
     return name, f"{name}-{experiment_digest(root)}"

@@ -1,4 +1,4 @@
-"""A complete run: everything that the files say of one experiment, whatever part of it was sent before."""
+"""Completes the MLflow run of an experiment from its files, whatever was sent before."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from coma_gen.tracking.view import NOTE_TAG
 from coma_gen.tracking.words import Story, run_note
 
 TABLES = "metrics"
-"""Folder of the run's artifacts that has what metrics/ has, and all of it as one table."""
+"""Artifact folder with the files of metrics/ and one table of all figures."""
 TABLES_TAG = "mlflow.loggedArtifacts"
-"""Where MLflow reads which artifacts it can show as tables, of several runs side by side."""
+"""Tag that lists the artifacts that MLflow can compare between runs as tables."""
 HEADLINE = "headline"
 """The stage whose figures are a run's metrics in MLflow."""
 MAX_DATASET_DIGEST = 36
@@ -41,14 +41,14 @@ MAX_DATASET_DIGEST = 36
 
 @dataclass(frozen=True)
 class Lineage:
-    """Data that an experiment used.
+    """A dataset that an experiment used.
 
     Attributes:
-        name: such as "maestro-mini, train".
-        digest: SHA-256; MLflow shows its beginning, the whole stands in the profile.
-        source: where it came from: an address, or words.
-        profile: what there is of it, such as performances and hours.
-        context: what it was used for.
+        name: Name, such as "maestro-mini, train".
+        digest: SHA-256; MLflow shows its first characters, the profile contains all of it.
+        source: URL or description of the origin.
+        profile: Statistics, such as performances and hours.
+        context: Purpose, such as "training".
     """
 
     name: str
@@ -60,20 +60,20 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that the files say of one experiment.
+    """The files and facts of one experiment.
 
     Attributes:
-        key: what tells it from all others, known before training.
-        name: DVC's name of it, or "workspace".
-        params: settings, nested as in params.yaml.
-        metrics: stage -> its metrics file.
-        curve: training's curve; a file that is not there is an empty curve.
-        speed: training's speeds, where they are still there.
-        artifacts: folder within the run's artifacts -> a local file or folder.
-        datasets: what it was made from.
-        tags: more to say of it, such as digests.
-        git_commit: what the code was at, where there is one.
-        story: what to tell of it in words; None tells nothing.
+        key: Unique key, known before training.
+        name: Name of the DVC experiment, or "workspace".
+        params: Settings, nested as in params.yaml.
+        metrics: Stage -> metrics file.
+        curve: File of the learning curve.
+        speed: File of training speeds, if it still exists.
+        artifacts: Folder within the run's artifacts -> local file or folder.
+        datasets: Datasets that were used.
+        tags: Further tags, such as digests.
+        git_commit: Git commit of the code, if known.
+        story: Facts for the run's description; None for no description.
     """
 
     key: str
@@ -91,13 +91,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Tracked:
-    """What came of it.
+    """The result of a sync.
 
     Attributes:
-        run_id: the run.
-        sent: metric points that it still lacked.
-        page: of the run in MLflow, from `#` on.
-        figures: its headline.
+        run_id: MLflow's id of the run.
+        sent: Number of metric points that were missing and sent.
+        page: Fragment (from `#` on) of the run's page in MLflow.
+        figures: Headline figures.
     """
 
     run_id: str
@@ -107,10 +107,10 @@ class Tracked:
 
 
 def sync_complete(store: Store, experiment: Experiment) -> Tracked:
-    """Makes the experiment's run complete and marks it FINISHED; a run that is complete is left as it is.
+    """Completes the run of an experiment and marks it FINISHED; a complete run is not changed.
 
     Raises:
-        UserError: when a file is missing or malformed, or the store does not answer.
+        UserError: If a file is missing or malformed, or the store does not answer.
     """
     measures = {stage: flat_metrics(stage, read_json(path)) for stage, path in experiment.metrics.items()}
     missing = [path for path in (experiment.curve, *experiment.artifacts.values()) if not path.exists()]
@@ -137,7 +137,7 @@ def _page(sync: RunSync) -> str:
 
 @contextmanager
 def _with_tables(experiment: Experiment, measures: Iterable[Measures]) -> Iterator[Experiment]:
-    """The experiment with one more folder of artifacts: all figures, as they are and as a table."""
+    """Adds an artifact folder with all figures, as the original files and as one table."""
     with tempfile.TemporaryDirectory(prefix="coma-gen-tables-") as temporary:
         folder = Path(temporary)
         write_table(folder, measures)
@@ -169,7 +169,7 @@ def _send(
 
 
 def _headline(measures: Mapping[str, Measures]) -> dict[str, float]:
-    """The figures of metrics/headline.json, under the names that they have there."""
+    """The figures of metrics/headline.json, without the stage prefix."""
     numbers = measures[HEADLINE].numbers if HEADLINE in measures else {}
     return {name.removeprefix(f"{HEADLINE}/"): value for name, value in numbers.items()}
 
@@ -194,10 +194,10 @@ def _dataset_input(lineage: Lineage) -> DatasetInput:
 
 
 def _send_artifacts(sync: RunSync, artifacts: Mapping[str, Path]) -> None:
-    """Sends files unless the run has them.
+    """Sends the files that the run lacks.
 
     Raises:
-        ContradictionError: when the run has other files.
+        RunConflictError: If the run has other files.
     """
     client, digest = sync.store.client, _digest(artifacts)
     present = sync.run().data.tags.get(COMPLETE_TAG)
@@ -214,7 +214,7 @@ def _send_artifacts(sync: RunSync, artifacts: Mapping[str, Path]) -> None:
 
 
 def _digest(artifacts: Mapping[str, Path]) -> str:
-    """A digest of all files and the names they have in the run."""
+    """The digest of all files and their paths in the run."""
     files = {}
     for folder, path in artifacts.items():
         for file in [path] if path.is_file() else (item for item in path.rglob("*") if item.is_file()):

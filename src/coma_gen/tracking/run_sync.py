@@ -1,12 +1,12 @@
-"""Sync: one flat MLflow run for one experiment, and what the files say sent to it once.
+"""Synchronizes the files of an experiment with one MLflow run; repeated syncs are idempotent.
 
-A run is found by its tag `digest.key` or started, under a lock, so that a follower of training and the track
-stage never make two. What the store holds is read before anything is sent, and only what it lacks is sent: a
-sync that was interrupted, or is made twice, ends the same. One process at a time writes to a run.
+A run is found by its tag `digest.key` or else created, under a lock, so that the follower of training and the
+track stage never create two. The store is read first and only missing values are sent, so that an interrupted
+or repeated sync has the same result. Only one process at a time writes to a run.
 
-A store can add but not correct. Where a run contradicts the files (other values at the same steps: the same
-experiment was trained anew with another result) it is put away (`mlflow runs restore` brings it back) and the
-sync begins again.
+MLflow can add values but not change them. If a run conflicts with the files (other values at the same steps,
+because the experiment was trained again with another result), it is deleted (`mlflow runs restore` recovers
+it) and a new run is created.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ from typing import Any, TypeVar
 
 from coma_gen.tracking.client import Metric, Param, Run, RunTag
 from coma_gen.tracking.csv_tail import Row, is_same
-from coma_gen.tracking.flatten import MAX_TAG, flat_params, shortened
+from coma_gen.tracking.flatten import MAX_TAG, flat_params, shorten
 from coma_gen.tracking.store import Store, lock_name
 
 METRICS_A_BATCH = 1000
 NAMES_A_BATCH = 100
-"""What one request may hold: metrics; params or tags."""
+"""Limits of one request: metrics; params or tags."""
 NAME_TAG, COMMIT_TAG = "dvc.exp", "git.commit"
 KEY_TAG, EXPERIMENT_TAG, CHECKOUT_TAG = "digest.key", "digest.experiment", "digest.place"
 COMPLETE_TAG = "digest.artifacts"
-"""For people; and digests: the key, the key without a name, who began it, what only a complete run has."""
+"""Tags: name, commit; digests: key, key without name, the creating checkout, artifacts (of complete runs)."""
 CURVES = {
     "train_loss": "loss/train",
     "validation_nll": "loss/validation",
     "learning_rate": "optimizer/learning_rate",
     "grad_norm": "optimizer/grad_norm",
 }
-"""Column of the curve -> metric. MLflow sorts its charts by name and groups them by what stands before the
-slash: the losses come first."""
+"""Column of the curve -> metric. MLflow groups charts by the prefix and sorts them: the losses come first."""
 SPEED_PREFIX = "system/"
 RUNNING, FINISHED, KILLED = "RUNNING", "FINISHED", "KILLED"
 
@@ -53,28 +52,28 @@ class Point:
 
 
 class RunConflictError(Exception):
-    """The run holds something else than the files."""
+    """The values in the run conflict with the files."""
 
 
 def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) -> str:
-    """The id of the one run of an experiment.
+    """Returns the id of the run of an experiment, which is created if it does not exist.
 
-    `dvc exp run` without a name invents another one each time. So what was interrupted, and is gone on with
-    under another name, is found by the rest of its key, and gets that name.
+    Without a name, `dvc exp run` generates a new one each time. An interrupted experiment that is resumed
+    under another name is therefore found by the digest in its key, and renamed.
 
     Args:
-        store: where to look.
-        key: what tells this experiment from all others: the experiment's name with the digest of all params,
-            the code and the corpus.
-        name: what to call the run: DVC's name of the experiment, or "workspace".
-        adopt: whether to take an interrupted run of another name.
+        store: The store.
+        key: Unique key of the experiment: its name followed by the digest of all params, the code and the
+            corpus.
+        name: Name of the run: that of the DVC experiment, or "workspace".
+        adopt: Whether to adopt an interrupted run of another name.
 
     Raises:
-        UserError: when the store does not answer.
+        UserError: If the store does not answer.
     """
     digest = key.removeprefix(f"{name}-")
 
-    def found_or_started() -> str:
+    def find_or_create() -> str:
         quote = '"' if "'" in digest else "'"
         runs = store.client.search_runs(
             [store.experiment_id],
@@ -84,8 +83,8 @@ def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) 
         for run in runs:
             if run.data.tags.get(KEY_TAG) == key:
                 return str(run.info.run_id)
-        if adopt and (left := next((run for run in runs if _is_left(store, run)), None)):
-            return _adopted(store, left, key=key, name=name)
+        if adopt and (abandoned := next((run for run in runs if _is_abandoned(store, run)), None)):
+            return _adopt(store, abandoned, key=key, name=name)
         tags = {
             NAME_TAG: name,
             KEY_TAG: key,
@@ -97,17 +96,17 @@ def find_or_start_run(store: Store, *, key: str, name: str, adopt: bool = True) 
         return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
 
     with store.lock("runs"):
-        return store.ask(found_or_started)
+        return store.ask(find_or_create)
 
 
-def _is_left(store: Store, run: Run) -> bool:
-    """Whether a run of this checkout was interrupted: it never became complete, and nobody writes to it."""
+def _is_abandoned(store: Store, run: Run) -> bool:
+    """Whether a run of this checkout was interrupted: it is incomplete, and no process writes to it."""
     tags = run.data.tags
     is_ours = tags.get(CHECKOUT_TAG) == store.checkout_id
     return is_ours and COMPLETE_TAG not in tags and store.is_free(lock_name(tags[KEY_TAG]))
 
 
-def _adopted(store: Store, run: Run, *, key: str, name: str) -> str:
+def _adopt(store: Store, run: Run, *, key: str, name: str) -> str:
     run_id = str(run.info.run_id)
     store.client.update_run(run_id, name=name)
     store.client.log_batch(run_id, tags=[RunTag(NAME_TAG, name), RunTag(KEY_TAG, key)])
@@ -116,16 +115,16 @@ def _adopted(store: Store, run: Run, *, key: str, name: str) -> str:
 
 @contextmanager
 def open_run_sync(store: Store, *, key: str, name: str, params: Mapping[str, Any]) -> Iterator[RunSync]:
-    """Finds or starts a run, and keeps every other process of this machine from writing to it.
+    """Finds or creates a run, and locks it against other writers on this machine.
 
     Args:
-        store: where the run is.
-        key: as in `find_or_start_run`.
-        name: as in `find_or_start_run`.
-        params: the experiment's settings, nested as in params.yaml.
+        store: The store.
+        key: As in `find_or_start_run`.
+        name: As in `find_or_start_run`.
+        params: Settings of the experiment, nested as in params.yaml.
 
     Raises:
-        UserError: when the store does not answer, or another process goes on writing to the run.
+        UserError: If the store does not answer, or another process does not release the run.
     """
     with store.lock(lock_name(key)):
         yield RunSync(store, key=key, name=name, params=flat_params(params))
@@ -136,12 +135,12 @@ class RunSync:
     """A run that is being written to.
 
     Attributes:
-        store: where the run is.
-        key: what tells the experiment from all others.
-        name: of the run.
-        params: flat settings.
-        sent: metric points that went to the store so far.
-        run_id: MLflow's name of the run; another one after `begin_again`.
+        store: The store.
+        key: Unique key of the experiment.
+        name: Name of the run.
+        params: Flattened settings.
+        sent: Number of metric points sent so far.
+        run_id: MLflow's id of the run; `restart_run` changes it.
     """
 
     store: Store
@@ -161,9 +160,9 @@ class RunSync:
             self.restart_run()
 
     def sync_curve(self, rows: Sequence[Row]) -> None:
-        """Sends what the store lacks of the curve, under the names of `CURVES`.
+        """Sends the missing points of the curve, under the names of `CURVES`.
 
-        Rows beyond the end of a curve that became shorter stay: a resumed training writes them again.
+        If the curve became shorter, later points stay in the store: resumed training writes them again.
         """
         points = {
             (CURVES[column], row.step): value
@@ -179,10 +178,10 @@ class RunSync:
             self._send(curve)
 
     def verify_curve(self, rows: Sequence[Row]) -> None:
-        """Proves that the run holds no steps but those of a finished curve.
+        """Checks that the run has no steps other than those of a finished curve.
 
         Raises:
-            ContradictionError: when it holds others.
+            RunConflictError: If it has others.
         """
         steps = {row.step for row in rows}
         for name in CURVES.values():
@@ -190,22 +189,22 @@ class RunSync:
                 raise RunConflictError
 
     def sync_speed(self, rows: Sequence[Row]) -> None:
-        """Sends what is new of the speeds, as `system/<column>`; of a step that ran twice, the first."""
+        """Sends new speeds as `system/<column>`; if a step ran twice, the first speed is used."""
         points: dict[tuple[str, int], float] = {}
         for row, column in ((each, name) for each in rows for name in each.values):
             points.setdefault((SPEED_PREFIX + column, row.step), row.values[column])
         self._send_new([Point(name, step, value) for (name, step), value in points.items()])
 
     def sync_system(self, step: int, values: Mapping[str, float]) -> None:
-        """Sends how busy the machine was before a step, as `system/<name>`."""
+        """Sends the system metrics before a step as `system/<name>`."""
         self._send_new([Point(SPEED_PREFIX + name, step, value) for name, value in values.items()])
 
     def run(self) -> Run:
-        """The run as the store has it."""
+        """Reads the run from the store."""
         return self.store.ask(lambda: self.store.client.get_run(self.run_id))
 
     def mark(self, status: str) -> None:
-        """Sets the run's status; FINISHED and KILLED also its end."""
+        """Sets the status of the run; FINISHED and KILLED also set its end time."""
         client, run = self.store.client, self.run()
         if run.info.status == status:
             return
@@ -215,21 +214,21 @@ class RunSync:
             self.store.ask(lambda: client.set_terminated(self.run_id, status=status))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags that the run lacks or has otherwise."""
+        """Sets the tags that are missing or differ."""
         present = self.run().data.tags
-        new = [RunTag(name, shortened(text, MAX_TAG)) for name, text in tags.items()]
+        new = [RunTag(name, shorten(text, MAX_TAG)) for name, text in tags.items()]
         for some in _batches([tag for tag in new if present.get(tag.key) != tag.value], NAMES_A_BATCH):
             self._log(tags=some)
 
     def send_figures(self, figures: Mapping[str, float], measured: Mapping[str, float]) -> None:
-        """Sends what stands at the end, at step 0: MLflow draws a metric as bars unless a run has it later.
+        """Sends final figures at step 0; MLflow draws metrics that have no later step as bar charts.
 
         Args:
-            figures: what the files say.
-            measured: what this machine measured; what the run has of that stays.
+            figures: Figures from the files.
+            measured: Figures measured on this machine; existing values in the run are retained.
 
         Raises:
-            ContradictionError: when the run holds another value of a figure.
+            RunConflictError: If the run has another value of a figure.
         """
         present = self.run().data.metrics
         if any(name in present and not is_same(present[name], value) for name, value in figures.items()):
@@ -241,7 +240,7 @@ class RunSync:
             self._log_points(some)
 
     def restart_run(self) -> None:
-        """Puts the run away and starts another instead."""
+        """Deletes the run and creates a new one."""
         self.store.ask(lambda: self.store.client.delete_run(self.run_id))
         self._find(adopt=False)
         self._send_params()
@@ -259,7 +258,7 @@ class RunSync:
             self._log(params=some)
 
     def _steps(self, name: str) -> dict[int, list[float]]:
-        """The values that the store holds of a metric, by step."""
+        """The values of a metric in the store, by step."""
         if name not in self._held:
             steps: dict[int, list[float]] = {}
             for metric in self.store.ask(lambda: self.store.client.get_metric_history(self.run_id, name)):

@@ -1,7 +1,7 @@
-"""The stage `track`: makes the MLflow run of what lies in the workspace complete, wherever it was computed.
+"""The `track` stage: completes the MLflow run of the results in the workspace.
 
-DVC may have restored every file from its cache, with nothing trained here and nothing followed; the run comes
-from the files alone.
+The run is built from the files alone: DVC may have restored all of them from its cache without any training
+on this machine.
 """
 
 from __future__ import annotations
@@ -44,30 +44,30 @@ STAGES = (
     "sample",
     "headline",
 )
-"""Those that write metrics/<stage>.json."""
+"""The stages that write metrics/<stage>.json."""
 LOGGED_FOLDERS = ("samples", "report", "evaluation")
 SEALED_FOLDERS = ("corpus", "tokenizer", "model")
 SPLITS = {"train": "training", "validation": "validation", "test": "testing"}
-"""Split -> what MLflow calls its use."""
+"""Split -> MLflow's name of its purpose."""
 MINI_SOURCE = "ten performances of MAESTRO v3.0.0, from the source distribution of miditok 3.1.0"
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""dvc.lock is long; DVC has read it before."""
+"""The C parser, since dvc.lock is long."""
 TRAINER_LOCK = "trainer.lock"
-"""What a trainer holds of its resume folder."""
+"""Lock file of a trainer in its resume folder."""
 
 
 def track_workspace(params: Params, workspace: Workspace) -> None:
-    """Completes the run, registers the model, writes data/tracked.json, and lets the checkpoints go.
+    """Completes the run, registers the model, writes data/tracked.json, and deletes the checkpoints.
 
     Raises:
-        UserError: when something that a stage writes is missing or not whole, or the store does not answer;
-            all results stay.
+        UserError: If an output of a stage is missing or damaged, or the store does not answer. No results are
+            lost.
     """
     for kind in (*SEALED_FOLDERS, *LOGGED_FOLDERS):
         verify_artifact(workspace.data(kind), kind=kind)
     resume = workspace.resume / training_digest(workspace.root)
     name, key = identify(workspace.root)
-    story = tell(params, workspace, name)
+    story = collect_story(params, workspace, name)
     experiment = describe(params, workspace, story, key=key, speed=resume / "speed.csv")
     store = open_store(workspace.home)
     tracked = sync_complete(store, experiment)
@@ -78,7 +78,7 @@ def track_workspace(params: Params, workspace: Workspace) -> None:
 
 
 def describe(params: Params, workspace: Workspace, story: Story, *, key: str, speed: Path) -> Experiment:
-    """What the workspace's files say of its experiment."""
+    """Collects the files and facts of the experiment in a workspace."""
     digests = {kind: read_manifest(workspace.data(kind), kind=kind).digest for kind in SEALED_FOLDERS}
     lock = _lock_digest(workspace.root / "dvc.lock")
     tags = {CHANGED_TAG: story.changes()} if story.changed is not None else {}
@@ -100,7 +100,7 @@ def describe(params: Params, workspace: Workspace, story: Story, *, key: str, sp
 
 
 def _lineage(params: Params, workspace: Workspace, split: str, use: str) -> Lineage:
-    """One split of the corpus, as the model has met it."""
+    """Describes one split of the corpus as a dataset."""
     corpus = params.download.corpus
     sources = {"maestro": params.download.maestro_url, "maestro-mini": MINI_SOURCE}
     counts = read_json(workspace.metrics("split.json"))[split]
@@ -114,8 +114,8 @@ def _lineage(params: Params, workspace: Workspace, split: str, use: str) -> Line
     )
 
 
-def tell(params: Params, workspace: Workspace, name: str) -> Story:
-    """What is to be told of the workspace's experiment in words."""
+def collect_story(params: Params, workspace: Workspace, name: str) -> Story:
+    """Collects the facts for the description of the experiment in a workspace."""
     train = read_json(workspace.metrics("split.json"))["train"]
     try:
         settings, changed = params.model_dump(mode="json"), dict[str, dict[str, Any]]()
@@ -149,7 +149,7 @@ def _score(workspace: Workspace) -> Score:
 
 
 def _commit(root: Path) -> str | None:
-    """The commit that the experiment started from; none outside of git."""
+    """The commit that the experiment is based on; None outside of git."""
     baseline = os.environ.get("DVC_EXP_BASELINE_REV")
     if baseline:
         return baseline
@@ -162,7 +162,7 @@ def _commit(root: Path) -> str | None:
 
 
 def _lock_digest(path: Path) -> str | None:
-    """The digest of dvc.lock but for this stage, whose own entry is written after it has run."""
+    """The digest of dvc.lock without this stage, whose entry is written after it has run."""
     if not path.exists():
         return None
     lock = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)  # noqa: S506 - a safe loader
@@ -171,7 +171,7 @@ def _lock_digest(path: Path) -> str | None:
 
 
 def _content(experiment: Experiment) -> str:
-    """A digest of what was tracked: the same on every machine that has the same results."""
+    """The digest of what was tracked, which is the same on every machine with the same results."""
     digests = {kind: experiment.tags[f"digest.{kind}"] for kind in SEALED_FOLDERS}
     files = {stage: sha256_file(path) for stage, path in experiment.metrics.items()}
     content: list[Any] = [experiment.params, digests, files, sha256_file(experiment.curve)]
@@ -179,7 +179,7 @@ def _content(experiment: Experiment) -> str:
 
 
 def _delete_finished_checkpoints(resume: Path) -> None:
-    """Removes a finished run's checkpoints, unless a trainer is at work there."""
+    """Deletes the checkpoints of a finished run, unless a trainer is using them."""
     if not resume.exists():
         return
     try:

@@ -1,8 +1,8 @@
-"""The store of runs: opened under a lock, asked with patience.
+"""The MLflow store: opened under a file lock, with retries.
 
-Three processes that use a new SQLite store at once crash while each creates its tables, so a file lock lets
-one do it. A store that is locked, busy or away is asked again, at growing intervals, until the patience is
-spent; whatever is asked must therefore be harmless when asked twice.
+Concurrent processes crash when each creates the tables of a new SQLite store, so a file lock serializes that.
+Calls to a store that is locked, busy or unreachable are retried with exponential backoff until a timeout, so
+all calls must be idempotent.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from coma_gen.tracking.uri import ARTIFACTS, DATABASE, EXPERIMENT, LOCKS, Addres
 from coma_gen.tracking.view import experiment_tags
 
 PATIENCE = 90.0
-"""Seconds that a locked or unreachable store is asked again: more than a minute of others."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds to retry a locked or unreachable store: longer than a lock of one minute by another process."""
+FIRST_PAUSE, MAX_PAUSE = 0.1, 5.0
 SHOWN_CHARACTERS = 200
 
 Answer = TypeVar("Answer")
@@ -37,11 +37,11 @@ class Store:
     """An open store.
 
     Attributes:
-        address: where it is.
-        home: the checkout that lasts; the locks are there.
-        client: MLflow's own client.
-        experiment_id: of the experiment that all runs belong to.
-        patience: seconds to go on asking a store that does not answer.
+        address: Location of the store.
+        home: The permanent checkout, which contains the lock files.
+        client: MLflow's client.
+        experiment_id: Id of the experiment that contains all runs.
+        patience: Seconds to retry a store that does not answer.
     """
 
     address: Address
@@ -51,30 +51,30 @@ class Store:
     patience: float
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
-        """What `call` returns, asked again while the store is locked or away.
+        """Calls a function, with retries while the store is locked or unreachable, and returns its result.
 
         Raises:
-            UserError: when the store refuses, or the patience is spent.
+            UserError: If the store refuses the request, or the retries time out.
         """
         return _ask(call, address=self.address, patience=self.patience)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Lets one process of this machine at a time do what `name` names.
+        """Acquires a lock by name, between the processes of this machine.
 
         Raises:
-            UserError: when another one holds it for longer than the patience.
+            UserError: If another process holds it for longer than `patience`.
         """
         with _locked(self.home, name, patience=self.patience):
             yield
 
     @property
     def checkout_id(self) -> str:
-        """A digest of the machine and the checkout, which others that use the same server do not have."""
+        """A digest of machine and checkout, which identifies this checkout on a shared server."""
         return hashlib.sha256(f"{platform.node()}:{self.home.resolve()}".encode()).hexdigest()
 
     def is_free(self, name: str) -> bool:
-        """Whether no process of this machine does what `name` names."""
+        """Whether no process of this machine holds the lock `name`."""
         lock = FileLock(self.home / LOCKS / f"{name}.lock")
         try:
             with lock.acquire(timeout=0):
@@ -84,22 +84,22 @@ class Store:
 
 
 def open_store(home: Path, *, patience: float = PATIENCE) -> Store:
-    """Opens the store of a checkout, and makes it when there is none.
+    """Opens the store of a checkout, and creates it if there is none.
 
     Args:
-        home: the checkout that lasts.
-        patience: seconds to go on asking a store that does not answer.
+        home: The permanent checkout.
+        patience: Seconds to retry a store that does not answer.
 
     Raises:
-        UserError: when the store cannot be reached or used.
+        UserError: If the store cannot be reached or used.
     """
     address = check_address(home)
     with _locked(home, "store", patience=patience):
-        client, experiment_id = _ask(lambda: _opened(address), address=address, patience=patience)
+        client, experiment_id = _ask(lambda: _connect(address), address=address, patience=patience)
     return Store(address=address, home=home, client=client, experiment_id=experiment_id, patience=patience)
 
 
-def _opened(address: Address) -> tuple[MlflowClient, str]:
+def _connect(address: Address) -> tuple[MlflowClient, str]:
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or address.uri
     client = MlflowClient(tracking_uri=address.uri, registry_uri=registry)
     experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -130,15 +130,15 @@ def _ask(call: Callable[[], Answer], *, address: Address, patience: float) -> An
         try:
             return call()
         except (MlflowException, SQLAlchemyError, ConnectionError, TimeoutError) as error:
-            passing = _may_pass(error)
-            if not passing or time.monotonic() + pause > deadline:
-                raise UserError(_explained(error, address, patience if passing else None)) from error
+            is_transient = _is_transient(error)
+            if not is_transient or time.monotonic() + pause > deadline:
+                raise UserError(_explain(error, address, patience if is_transient else None)) from error
         time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, MAX_PAUSE)
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether asking again may help: a lock or an absence passes, a refusal does not."""
+def _is_transient(error: Exception) -> bool:
+    """Whether a retry may succeed: yes for locks and unreachable servers, no for refused requests."""
     if "sqlite3." in str(error):
         return "locked" in str(error) or "busy" in str(error)
     if isinstance(error, MlflowException):
@@ -147,7 +147,7 @@ def _may_pass(error: Exception) -> bool:
     return True
 
 
-def _explained(error: Exception, address: Address, patience: float | None) -> Fault:
+def _explain(error: Exception, address: Address, patience: float | None) -> Fault:
     got = str(error).replace(address.uri, address.shown).strip().splitlines()[0][:SHOWN_CHARACTERS]
     if patience is None:
         return Fault(f"MLflow at {address.shown}", "must accept what is sent", got)
@@ -175,5 +175,5 @@ def _locked(home: Path, name: str, *, patience: float) -> Iterator[None]:
 
 
 def lock_name(key: str) -> str:
-    """The name of a run's lock: only one process writes to a run."""
+    """The name of the lock of a run, which only one process may write to."""
     return f"run-{hashlib.sha256(key.encode('utf-8')).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""How busy the machine is: CPU, memory and, where there is one, GPU, by MLflow's own monitors."""
+"""System metrics (CPU, memory and, if present, GPU), read by MLflow's own monitors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 
 class SystemMonitor:
-    """Looks at the whole machine, whoever uses it."""
+    """Reads metrics of the whole machine, not only of this process."""
 
     def __init__(self) -> None:
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
         self._monitors: list[Any] = [CPUMonitor()]  # type: ignore[no-untyped-call]
-        with suppress(ImportError, RuntimeError):  # no nvidia-ml-py, or no GPU of NVIDIA's
+        with suppress(ImportError, RuntimeError):  # no nvidia-ml-py, or no NVIDIA GPU
             self._monitors.append(GPUMonitor())  # type: ignore[no-untyped-call]
         self.read()
 
     def read(self) -> dict[str, float]:
-        """MLflow's name of each measure -> its value; the CPU's is of the time since the last call."""
+        """Returns MLflow's metric names and values; CPU usage covers the time since the previous call."""
         found: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()

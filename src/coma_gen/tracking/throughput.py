@@ -1,4 +1,4 @@
-"""How fast experiments trained, as MLflow recorded it: no file of an experiment holds a time."""
+"""Training speeds of experiments, read from MLflow, since the outputs of an experiment contain no times."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ PATIENCE = 10.0
 
 
 def best_speeds(home: Path, names: Iterable[str]) -> dict[str, float]:
-    """Name of an experiment -> tokens a CPU second while training: the best of its newest run's rows.
+    """Maps each experiment to its best training speed, in tokens per CPU second, in its newest run.
 
-    The clock would say how busy the machine was; the best row is the one that other programs disturbed least.
-    What was restored from a cache never trained, and is not there; nor is anything where no store is.
+    CPU time, unlike wall time, does not depend on the load of the machine, and the best row is the one least
+    disturbed by other programs. Experiments restored from a cache have no speed and are omitted; the result
+    is empty if there is no store.
 
     Args:
-        home: the checkout that lasts.
-        names: of the experiments to look for.
+        home: The permanent checkout.
+        names: Names of the experiments.
 
     Raises:
-        UserError: when a store is there but does not answer.
+        UserError: If there is a store but it does not answer.
     """
     address = tracking_address(home)
     if address.artifacts is not None and not Path(address.uri.removeprefix(SQLITE)).exists():

@@ -1,4 +1,4 @@
-"""Where the runs are kept, and how to look at them; no MLflow is needed to say so."""
+"""The tracking URI: where MLflow runs are stored and how to view them. Needs no import of MLflow."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ALLOWED = f"{SQLITE}mlflow.db (in the checkout), a server's http://HOST:PORT, or
 
 @dataclass(frozen=True)
 class Address:
-    """Where MLflow keeps things.
+    """The location of MLflow's store.
 
     Attributes:
-        uri: the tracking address, absolute.
-        artifacts: the folder of the artifacts; None where a server decides.
+        uri: Absolute tracking URI.
+        artifacts: Artifact folder, or None if a server manages artifacts.
     """
 
     uri: str
@@ -38,15 +38,15 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The address without a user's name or password."""
+        """The URI without user name and password."""
         return re.sub(r"//[^/@]*@", "//", self.uri)
 
 
 def tracking_address(home: Path) -> Address:
-    """`MLFLOW_TRACKING_URI` where it is set, else mlflow.db in `home`; relative paths start at `home`.
+    """Returns `MLFLOW_TRACKING_URI` if set, else mlflow.db in `home`; relative paths are relative to `home`.
 
     Args:
-        home: the checkout that lasts, also for experiments run in a temporary copy.
+        home: The permanent checkout, also for experiments that run in a temporary copy.
     """
     uri = os.environ.get(URI) or f"{SQLITE}{DATABASE}"
     if not uri.startswith(SQLITE):
@@ -56,13 +56,13 @@ def tracking_address(home: Path) -> Address:
 
 
 def check_address(home: Path) -> Address:
-    """The address, where MLflow can keep runs there as far as its words tell: nothing is asked or opened.
+    """Validates the tracking URI by its syntax, without connecting or opening files, and returns it.
 
-    What is wrong with it shows late otherwise: after hours of training, or in files that lie elsewhere.
+    A bad URI would otherwise fail only after hours of training, or write files to an unexpected location.
 
     Raises:
-        UserError: the address is of no kind that MLflow keeps runs at, its driver is missing, or its path is
-            one that MLflow and SQLAlchemy read as another.
+        UserError: If MLflow supports no store of this kind, the database driver is missing, or MLflow and
+            SQLAlchemy would parse the path differently.
     """
     address = tracking_address(home)
     given = os.environ.get(URI, "")
@@ -94,7 +94,7 @@ def _check_path(address: Address, given: str) -> None:
 
 
 def _check_driver(address: Address) -> None:
-    """Whether the package that speaks to a database can be imported."""
+    """Checks that the driver of a database can be imported."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -116,14 +116,14 @@ def _host(uri: str) -> str | None:
 
 
 def _is_allowed_folder(scheme: str) -> bool:
-    """Whether files in a folder were asked for, of MLflow itself too."""
+    """Whether the URI is a folder and MLflow is configured to allow file stores."""
     return scheme in ("", "file") and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1")
 
 
 def ui_command(home: Path, *, port: int = 5000) -> str:
-    """The command that shows the runs in a browser, on this machine only; to be typed in `home`.
+    """The command that serves MLflow's web page on this machine only, to be run in `home`.
 
-    Where a server keeps the runs, its address is returned instead.
+    If the runs are on a server, its address is returned instead.
     """
     address = tracking_address(home)
     if address.artifacts is None:

@@ -1,9 +1,9 @@
-"""How MLflow's page shows the experiment: its description, its first figure, and a view with columns chosen.
+"""How MLflow's page shows the experiment: its description, primary metric, and a saved view with columns.
 
-MLflow keeps a view as a tag of the experiment, `mlflow.sharedViewState.<name>`, and opens it for a link that
-ends with `viewStateShareKey=<name>`; a link alone can sort and filter, but choose no columns. The view stands
-in MLflow's list of saved views, where people add their own. What is there already stays as it is, since
-anybody may have changed it.
+MLflow stores a view in the experiment tag `mlflow.sharedViewState.<name>` and opens it for links that end
+with `viewStateShareKey=<name>`; a link alone can sort and filter but not select columns. The view appears in
+MLflow's list of saved views, to which users add their own. Existing tags are not changed, since users may
+have edited them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from coma_gen.evaluation.headline import ABOUT, RANKED_BY
 
 VIEW = "coma-gen-3"
-"""Another number whenever the view changes: what a store has of the old one stays."""
+"""Increase the number when the view changes, since existing views in a store are not replaced."""
 RUNS_PAGE = f"#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
-"""Where MLflow lists the runs of a store's first experiment, which is ours in a store of our own."""
+"""MLflow's list of runs of experiment 1, which is ours in a store created by this project."""
 CHANGED_TAG, CORPUS_TAG = "changed", "corpus"
 NOTE_TAG = "mlflow.note.content"
 CREATED = 1767225600000
-"""1 January 2026, in milliseconds: the same tags wherever they are made."""
+"""1 January 2026 in milliseconds: a constant, so that the tags are the same everywhere."""
 COLUMNS = {
     "attributes.`Run Name`": 125,
     "runDateAndNestInfo": 135,
@@ -32,12 +32,12 @@ COLUMNS = {
     "metrics.`training_seconds`": 130,
     f"tags.`{CORPUS_TAG}`": 110,
 }
-"""Column of the runs table -> its width, in pixels, from left to right: all fit a window of 1440."""
+"""Column of the runs table -> width in pixels, from left to right; together they fit a window of 1440."""
 ALWAYS_SHOWN = 2
-"""The first of them, which MLflow shows whether or not they are chosen."""
+"""Number of leading columns that MLflow always shows."""
 RESULT = "Result"
 SECTIONS = {RESULT: True, "Model metrics": True, "loss": True, "optimizer": False, "System metrics": False}
-"""Section of charts -> whether it is open: ours first, then those that MLflow makes of the metrics' names."""
+"""Section of charts -> whether it is expanded: ours first, then those that MLflow derives from metrics."""
 LINE = {
     "type": "LINE",
     "lineSmoothness": 0,
@@ -58,11 +58,11 @@ CHARTS: dict[str, dict[str, Any]] = {
     "overlap": {"type": "BAR"},
     "training_seconds": {"type": "BAR"},
 }
-"""What stands in our section, three in a row."""
+"""The charts of our section, three per row."""
 
 
 def experiment_tags() -> dict[str, str]:
-    """What the experiment carries, for whoever opens MLflow."""
+    """The tags of the experiment: its description, primary metric and view."""
     return {
         NOTE_TAG: _note(),
         "mlflow.experimentKind": "custom_model_development",
@@ -78,21 +78,21 @@ def _note() -> str:
     rows = "\n".join(f"| `{name}` | {about} |" for name, about in ABOUT.items())
     return f"""Piano music, continued: each run is one `dvc repro` or `dvc exp run` of the pipeline.
 
-**Compare runs by `{RANKED_BY}`**: the bits that the model needs to write down a note of the test split. Fewer
-are better, and it holds across tokenizers. Only runs of one corpus can be compared. The tag `{CHANGED_TAG}`
-says what a run has otherwise than the committed params.yaml; its description, how to have it again.
+**Compare runs by `{RANKED_BY}`**: the bits that the model needs to encode a note of the test split. Lower is
+better, also across tokenizers. Only runs on the same corpus are comparable. The tag `{CHANGED_TAG}` lists the
+settings that differ from the committed params.yaml; the description of a run says how to reproduce it.
 
-| figure | what it says |
+| figure | meaning |
 |---|---|
 {rows}
-| `tokens_per_second`, `training_seconds` | of the machine that trained; none where a cache had the model |
+| `tokens_per_second`, `training_seconds` | on the training machine; absent if restored from a cache |
 
-The curves are `loss/...` and `optimizer/...`; all other figures lie in each run's artifacts, below metrics.
+The curves are `loss/...` and `optimizer/...`; all other figures are in the run's artifacts, in `metrics`.
 """
 
 
 def _state() -> dict[str, Any]:
-    """The view as MLflow 3.17 keeps it: figures side by side, the best run first, charts by what counts."""
+    """The view in the format of MLflow 3.17: best run first, and the columns and charts above."""
     return {
         "searchFilter": "",
         "orderByKey": f"metrics.`{RANKED_BY}`",

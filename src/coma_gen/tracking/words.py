@@ -1,4 +1,4 @@
-"""A run and a model version in words: what it is, how good, what is different, and how to have it again."""
+"""Markdown descriptions of runs and model versions: scores, changed settings, and how to reproduce them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from coma_gen.evaluation.headline import RANKED_BY
 
 NOTHING = "nothing"
 MAX_SHOWN = 60
-"""Characters of a changed setting's value."""
+"""Longer values of changed settings are truncated to this many characters."""
 Settings = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Story:
-    """What is told of an experiment besides its figures.
+    """What the description of an experiment says besides its figures.
 
     Attributes:
-        name: DVC's name of it, or "workspace".
-        corpus: such as maestro-mini.
-        model: what kind of model it is, such as "conformer".
-        performances: of the train split; None where that is unknown.
-        hours: the same.
-        changed: section -> key -> value of every setting that is not the committed one; None without git.
-        flags: the `-S` flags of `dvc exp run` that make these changes.
-        commit: what the code was at.
-        is_experiment: whether DVC has it as an experiment.
+        name: Name of the DVC experiment, or "workspace".
+        corpus: Name of the corpus, such as maestro-mini.
+        model: Type of the model, such as "conformer".
+        performances: Performances in the train split, or None if unknown.
+        hours: Hours of music in the train split, or None if unknown.
+        changed: Section -> key -> value of every setting that differs from the committed one; None without
+            git.
+        flags: The `-S` flags of `dvc exp run` that make these changes.
+        commit: Git commit of the code.
+        is_experiment: Whether the run is a DVC experiment.
     """
 
     name: str
@@ -42,10 +43,10 @@ class Story:
     is_experiment: bool = False
 
     def changes(self) -> str:
-        """All changed settings in a line; "nothing" where there are none."""
+        """All changed settings in one line, or "nothing"."""
         settings = self.changed or {}
         words = [
-            f"{section}.{key}={_short(value)}"
+            f"{section}.{key}={_shorten(value)}"
             for section, keys in settings.items()
             for key, value in keys.items()
         ]
@@ -53,54 +54,56 @@ class Story:
 
 
 def run_note(story: Story, figures: Mapping[str, float], page: str) -> str:
-    """A run's description, in Markdown.
+    """Composes the description of a run in Markdown.
 
     Args:
-        story: what to tell.
-        figures: the headline.
-        page: the run's own page in MLflow, from `#` on.
+        story: Facts about the experiment.
+        figures: Headline figures.
+        page: Fragment (from `#` on) of the run's page in MLflow.
     """
-    again = f"Again: `{_command(story)}`"
+    reproduce = f"To reproduce: `{_compose_command(story)}`"
     if story.changed is not None:
-        again = f"Changed in params.yaml: `{story.changes()}`. {again}"
-    lines = [f"Report, with pictures and sound: [index.html]({page}/artifacts/report/index.html)"]
+        reproduce = f"Changed in params.yaml: `{story.changes()}`. {reproduce}"
+    lines = [f"Report with piano rolls and sound: [index.html]({page}/artifacts/report/index.html)"]
     if story.is_experiment:
-        lines.append(f"Its files into the checkout: `dvc exp apply {shlex.quote(story.name)}`")
+        lines.append(f"To restore its files in the checkout: `dvc exp apply {shlex.quote(story.name)}`")
     bullets = "\n".join(f"- {line}" for line in lines)
-    return "\n\n".join([_result(story, figures), again, bullets, _made(story, figures)])
+    return "\n\n".join(
+        [_describe_result(story, figures), reproduce, bullets, _describe_model(story, figures)]
+    )
 
 
 def version_note(story: Story, figures: Mapping[str, float], page: str, version: int) -> str:
-    """A model version's description, in Markdown."""
+    """Composes the description of a model version in Markdown."""
     use = f"coma-gen generate --model models:/coma-gen/{version}"
     serve = f"coma-gen serve --model models:/coma-gen/{version}"
     return "\n\n".join(
         [
-            _result(story, figures),
-            _made(story, figures),
-            f"- Made by the run [{story.name}]({page})\n"
-            f"- Music from it: `{use} my.mid`\n"
-            f'- Over HTTP: `{serve}`, which answers `{{"inputs": [{{"seconds": 20, "seed": 1}}]}}`',
+            _describe_result(story, figures),
+            _describe_model(story, figures),
+            f"- Trained by the run [{story.name}]({page})\n"
+            f"- To generate music: `{use} my.mid`\n"
+            f'- To serve it over HTTP: `{serve}`; request: `{{"inputs": [{{"seconds": 20, "seed": 1}}]}}`',
         ]
     )
 
 
-def _result(story: Story, figures: Mapping[str, float]) -> str:
+def _describe_result(story: Story, figures: Mapping[str, float]) -> str:
     bits = figures.get(RANKED_BY)
     if bits is None:
         return f"A {story.model} on {story.corpus}, not scored."
     low, high = figures.get("low"), figures.get("high")
-    interval = f" (95%: {low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+    interval = f" (95% CI {low:.2f} to {high:.2f})" if low is not None and high is not None else ""
     text = f"**{bits:.2f} bits per note**{interval} on the test split of {story.corpus}"
     if (ngram := figures.get("ngram")) is not None:
         side = "fewer" if bits <= ngram else "more"
-        text += f", {abs(ngram - bits):.2f} {side} than the best n-gram's {ngram:.2f}"
+        text += f", {abs(ngram - bits):.2f} {side} than the best n-gram model ({ngram:.2f})"
     if (validation := figures.get("validation")) is not None:
         text += f"; {validation:.2f} on validation"
     return text + "."
 
 
-def _made(story: Story, figures: Mapping[str, float]) -> str:
+def _describe_model(story: Story, figures: Mapping[str, float]) -> str:
     text = f"A {story.model}"
     if (parameters := figures.get("parameters")) is not None:
         text += f" of {parameters:,.0f} parameters"
@@ -113,13 +116,13 @@ def _made(story: Story, figures: Mapping[str, float]) -> str:
     return text + "."
 
 
-def _command(story: Story) -> str:
+def _compose_command(story: Story) -> str:
     command = "dvc repro"
     if story.changed:
         command = shlex.join(["dvc", "exp", "run", *story.flags])
     return f"git checkout {story.commit[:8]} && {command}" if story.commit else command
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."

@@ -1,3 +1,1 @@
-"""Where things live in a checkout, and what is done to it: paths, resume folder, presets, verification,
-summary.
-"""
+"""The checkout: paths, stage runner, presets, doctor, verification, summary."""

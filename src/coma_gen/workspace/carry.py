@@ -1,13 +1,13 @@
-"""Brings home what a machine that only trains has learned: the best weights alone, in parts of a given size.
+"""Transfers a trained model from a training machine: the best weights, in parts of a given size.
 
-    there    PYTHONPATH=src python3 -m coma_gen.workspace.carry pack FOLDER --part-mb 15
-    here     .venv/bin/python -m coma_gen.workspace.carry unpack FOLDER
+    on the training machine   PYTHONPATH=src python3 -m coma_gen.workspace.carry pack FOLDER --part-mb 15
+    here                      .venv/bin/python -m coma_gen.workspace.carry unpack FOLDER
 
-    FOLDER/trained.json      what was trained, on what, its metrics and its curve, and a digest of each part
-           weights.000 ...   best.safetensors, cut
+    FOLDER/trained.json      config, params, digests of inputs, metrics, curve, and a digest of each part
+           weights.000 ...   best.safetensors, split
 
-Neither needs torch. The machine at home has the shards, the tokenizer and the params that training had; where
-one of them is another, nothing is written.
+Neither command needs torch. This machine must have the same shards, tokenizer and params as the training
+machine; otherwise nothing is written.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ FORMAT = 1
 BEST, CONFIG, CURVE = "best.safetensors", "config.json", "curve.csv"
 MEGABYTE = 2**20
 SECTIONS = ("model", "train")
-"""Of params.yaml, what must be the same on both machines."""
+"""Sections of params.yaml that must be equal on both machines."""
 
 
 def pack(workspace: Workspace, folder: Path, *, part_bytes: int) -> list[Path]:
-    """Writes the files to carry into `folder`, which it replaces as a whole; returns them.
+    """Writes the files to transfer into `folder`, replacing it as a whole; returns their paths.
 
     Raises:
-        UserError: there is no model of a finished training, or it was changed.
+        UserError: If there is no model of a finished training, or it was modified.
     """
     model = workspace.data("model")
     if not model.exists():
@@ -67,11 +67,10 @@ def pack(workspace: Workspace, folder: Path, *, part_bytes: int) -> list[Path]:
 
 
 def unpack(workspace: Workspace, folder: Path) -> str:
-    """Puts the packed model into data/model, and its metrics beside; returns the model's digest.
+    """Writes the packed model to data/model and its metrics to metrics/; returns the digest of the model.
 
     Raises:
-        UserError: a part is missing or changed, or the training was of other params, shards or another
-            tokenizer than those here.
+        UserError: If a part is missing or modified, or params, shards or tokenizer differ from those here.
     """
     trained = read_json(folder / TRAINED)
     if not isinstance(trained, dict) or trained.get("format") != FORMAT:
@@ -93,7 +92,7 @@ def unpack(workspace: Workspace, folder: Path) -> str:
 
 
 def _changed_parts(folder: Path, parts: dict[str, str]) -> list[Fault]:
-    """Parts that are not there as they were packed."""
+    """Lists a fault for each part that is missing or modified."""
     faults = []
     for name, digest in parts.items():
         path = folder / name
@@ -105,7 +104,7 @@ def _changed_parts(folder: Path, parts: dict[str, str]) -> list[Fault]:
 
 
 def _other_origin(workspace: Workspace, trained: dict[str, Any]) -> list[Fault]:
-    """What this checkout has that the training did not have."""
+    """Lists a fault for each input of the training that differs from this checkout."""
     faults = []
     for kind in ("shards", "tokenizer"):
         ours, theirs = read_manifest(workspace.data(kind), kind=kind).digest, trained["made_from"].get(kind)
@@ -131,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("what", choices=("pack", "unpack"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--part-mb", type=float, default=15.0, help="of each part of the weights, at most")
+    parser.add_argument("--part-mb", type=float, default=15.0, help="maximum size of a part of the weights")
     typed = parser.parse_args(arguments)
     if not 0 < typed.part_mb * MEGABYTE >= 1:
         parser.error("--part-mb: must be large enough for one byte")

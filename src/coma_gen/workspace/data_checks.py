@@ -1,4 +1,4 @@
-"""What lies in a checkout: settings, archives, what the stages wrote, DVC's cache, checkpoints, leftovers."""
+"""Checks of the data in a checkout: settings, archives, stage outputs, cache, checkpoints, leftovers."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.verify import has_committed_params
 
 KINDS = ("corpus", "split", "tokenizer", "shards", "model", "evaluation", "samples", "report")
-"""What stages write, in the order of the pipeline."""
+"""Kinds of stage outputs, in pipeline order."""
 PARTS_DIGITS = 16
-"""Of the digest, at the end of the name of a folder with parts of shards (see cli/shard.py)."""
+"""Number of digest characters in the name of a folder of shard parts (see cli/shard.py)."""
 
 LISTED = 8
-"""Damaged files of one folder that are named; the rest is counted."""
+"""Maximum number of damaged files listed per folder; further ones are counted."""
 
 ABANDONED_AFTER = 7 * 24 * 3600.0
-"""Seconds without a change after which nobody is expected to come back to a resume folder."""
+"""Seconds without a change after which a resume folder counts as abandoned."""
 
 
 def settings(workspace: Workspace) -> Iterator[Finding]:
-    """params.yaml."""
+    """Checks params.yaml."""
     try:
         load_params(workspace.params)
     except UserError as error:
@@ -48,14 +48,14 @@ def settings(workspace: Workspace) -> Iterator[Finding]:
     try:
         is_committed = has_committed_params(workspace.root)
     except UserError:
-        return  # nothing is committed to be compared with
+        return  # there is no committed file to compare with
     if not is_committed:
         problem = "params.yaml is not the committed one; `make demo` is of that one"
         yield Finding("params", problem, "git diff params.yaml; git restore params.yaml returns to it", False)
 
 
 def archives(workspace: Workspace) -> Iterator[Finding]:
-    """What the download stage needs, and has kept."""
+    """Checks the inputs and cached files of the download stage."""
     try:
         download = load_params(workspace.params).download
     except UserError:
@@ -119,7 +119,7 @@ def cache(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _cache_folder(home: Path) -> Path:
-    """Where DVC keeps its objects, as its settings say."""
+    """The cache folder from DVC's configuration."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     with suppress(configparser.Error, UnicodeDecodeError):
         parser.read([home / ".dvc" / "config", home / ".dvc" / "config.local"], encoding="utf-8")
@@ -127,7 +127,7 @@ def _cache_folder(home: Path) -> Path:
 
 
 def checkpoints(workspace: Workspace) -> Iterator[Finding]:
-    """Resume folders that nobody comes back to."""
+    """Reports abandoned resume folders."""
     for folder in abandoned(workspace):
         days = (time.time() - _last_change(folder)) / 86_400
         shown = f"{shell_path(folder, workspace.home)} ({size_of(_bytes(folder))}, {days:.0f} days old)"
@@ -136,7 +136,7 @@ def checkpoints(workspace: Workspace) -> Iterator[Finding]:
 
 
 def leftovers(workspace: Workspace) -> Iterator[Finding]:
-    """What a process that was killed had begun to write."""
+    """Reports incomplete files of killed processes."""
     folders = {workspace.root / "data", workspace.root / "metrics", workspace.downloads, workspace.root}
     for path in sorted(left for folder in folders for left in folder.glob(".*.partial")):
         shown = shell_path(path, workspace.home)
@@ -145,13 +145,13 @@ def leftovers(workspace: Workspace) -> Iterator[Finding]:
 
 
 def abandoned(workspace: Workspace) -> list[Path]:
-    """Resume folders that are not of the present params, data and code, that no process holds, and in which
-    nothing has changed for `ABANDONED_AFTER`; none where it cannot be told what is of the present ones.
+    """Lists resume folders of other params, data or code than the current ones, that no process has locked,
+    and that have not changed for `ABANDONED_AFTER`; empty if the current digests cannot be computed.
     """
     try:
         present = (training_digest(workspace.root), sharding_digest(workspace.root)[:PARTS_DIGITS])
     except (UserError, OSError, LookupError, TypeError, ImportError):
-        return []  # nobody can tell: stages have not run, or a library is missing
+        return []  # stages have not run, or a library is missing
     return [
         folder
         for folder in sorted(workspace.resume.glob("*"))
@@ -163,7 +163,7 @@ def abandoned(workspace: Workspace) -> list[Path]:
 
 
 def sweep(workspace: Workspace) -> list[tuple[Path, int]]:
-    """Removes the abandoned resume folders; returns them with their bytes."""
+    """Deletes the abandoned resume folders; returns them with their sizes in bytes."""
     removed = [(folder, _bytes(folder)) for folder in abandoned(workspace)]
     for folder, _ in removed:
         shutil.rmtree(folder)

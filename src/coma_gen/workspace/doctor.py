@@ -1,6 +1,6 @@
-"""What is wrong with a checkout, and what to type.
+"""Runs all checks of `coma-gen doctor` on a checkout.
 
-Nothing is changed here; `data_checks.sweep`, which is asked for by name, removes abandoned checkpoints.
+The checks change nothing; only `--sweep` (`data_checks.sweep`) removes abandoned checkpoints.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(workspace: Workspace) -> list[Finding]:
-    """Everything that the checks find, what is wrong first; a check that cannot be made is a finding too."""
+    """Runs all checks; returns errors first. A check that fails is reported as a finding."""
     found: list[Finding] = []
     for check in CHECKS:
         try:
@@ -45,7 +45,7 @@ def examine(workspace: Workspace) -> list[Finding]:
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """The findings as text: two lines each, and a count."""
+    """Formats the findings as text: two lines each, and a count."""
     wrong = sum(finding.is_wrong for finding in findings)
     lines = []
     for finding in findings:

@@ -1,4 +1,4 @@
-"""What a checkout stands in: Python and its packages, git, DVC's locks, the disk."""
+"""Checks of the environment: Python, packages, git, DVC's locks, disk space."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from coma_gen.workspace.finding import Finding, shell_path, size_of
 from coma_gen.workspace.paths import Workspace
 
 PYTHON = (3, 11)
-LEAST_FREE = 2 * 2**30
-"""Bytes: all of MAESTRO, with shards, a small model and its checkpoints, takes less."""
+MIN_FREE_BYTES = 2 * 2**30
+"""Enough for all of MAESTRO with shards, a small model and its checkpoints."""
 LISTED = 8
 
 
 def python(workspace: Workspace) -> Iterator[Finding]:
-    """The interpreter, here and of the stages."""
+    """Checks the Python interpreter of this process and of the stages."""
     if sys.version_info < PYTHON:
         found, needed = (".".join(map(str, each)) for each in (sys.version_info[:3], PYTHON))
         yield Finding(
@@ -45,7 +45,7 @@ def python(workspace: Workspace) -> Iterator[Finding]:
 
 
 def packages(workspace: Workspace) -> Iterator[Finding]:
-    """Installed versions against those that the committed results were made with."""
+    """Compares installed versions with those that made the committed results."""
     path = workspace.root / "constraints.txt"
     if not path.exists():
         return
@@ -67,7 +67,7 @@ def packages(workspace: Workspace) -> Iterator[Finding]:
 
 
 def git(workspace: Workspace) -> Iterator[Finding]:
-    """A repository that DVC can keep experiments in."""
+    """Checks that this is a git repository that DVC can store experiments in."""
     if _git(workspace, "rev-parse", "--git-dir") is None:
         yield Finding("git", "this is no git repository, which DVC needs", "git clone coma-gen again")
         return
@@ -86,7 +86,7 @@ def git(workspace: Workspace) -> Iterator[Finding]:
 
 
 def dvc_locks(workspace: Workspace) -> Iterator[Finding]:
-    """What a `dvc` that was ended may leave in the way of the next one."""
+    """Finds locks left by an interrupted `dvc`, which block the next one."""
     path = workspace.home / ".dvc" / "tmp" / "rwlock"
     try:
         held = json.loads(path.read_bytes() or b"?")
@@ -103,10 +103,10 @@ def dvc_locks(workspace: Workspace) -> Iterator[Finding]:
 
 
 def disk(workspace: Workspace) -> Iterator[Finding]:
-    """Room to work in."""
+    """Checks free disk space and write permission."""
     free = shutil.disk_usage(workspace.home).free
-    if free < LEAST_FREE:
-        problem = f"only {size_of(free)} are free; {size_of(LEAST_FREE)} should be"
+    if free < MIN_FREE_BYTES:
+        problem = f"only {size_of(free)} are free; {size_of(MIN_FREE_BYTES)} should be"
         yield Finding(
             "disk", problem, "make room; `dvc gc --workspace` removes what no longer belongs to anything"
         )
@@ -115,7 +115,7 @@ def disk(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _owners(entry: dict[str, Any]) -> list[tuple[int, str]]:
-    """Process and command of whoever reads or writes one path."""
+    """Lists (pid, command) of the processes that read or write one path."""
     owners = [*([entry["write"]] if entry.get("write") else []), *entry.get("read", [])]
     return [(int(owner["pid"]), str(owner["cmd"])) for owner in owners]
 
@@ -131,7 +131,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _git(workspace: Workspace, *arguments: str) -> str | None:
-    """What git says; None where it fails or is not there."""
+    """Runs git and returns its output; None if it fails or is not installed."""
     command = ["git", "-C", str(workspace.home), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Finding: one thing that a doctor sees, and what to type."""
+"""A finding of `coma-gen doctor`: a problem and its fix."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing about a checkout that somebody should know.
+    """A problem or note about a checkout.
 
     Attributes:
-        what: the part of it.
-        problem: what is the matter there.
-        todo: what to type or do.
-        is_wrong: something will fail, or has gone wrong; otherwise it is good to know.
+        what: Component, such as "git".
+        problem: Description of the problem.
+        todo: Command or action that fixes it.
+        is_wrong: Whether it is an error; otherwise it is a note.
     """
 
     what: str
@@ -26,7 +26,7 @@ class Finding:
 
 
 def size_of(count: float) -> str:
-    """So many bytes, as people say it."""
+    """Formats a number of bytes with a binary unit."""
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"
@@ -35,5 +35,5 @@ def size_of(count: float) -> str:
 
 
 def shell_path(path: Path, home: Path) -> str:
-    """A path as one types it in a shell at the top of the checkout."""
+    """Quotes a path, relative to the checkout, for the shell."""
     return shlex.quote(os.path.relpath(path, home))

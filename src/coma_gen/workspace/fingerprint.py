@@ -1,8 +1,8 @@
-"""Digests that name a run: what it is made of, known before it starts.
+"""Digests of the inputs of a run, which identify it before it starts.
 
-The experiment's (all params, all code, the corpus) is what MLflow's run is found by; the training's and the
-sharding's (only what the weights, or the shards, depend on) name their resume folders. All read the code of a
-stage from dvc.yaml, which lists the files and packages that it runs.
+The digest of an experiment (all params, all code, the corpus) identifies its MLflow run. The digests of
+training and sharding (only what weights or shards depend on) name their resume folders. The code of a stage
+is what its dependencies in dvc.yaml list.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ SPEED_ONLY = (
     ("train", "cuda_graphs"),
     ("train", "tensorboard"),
 )
-"""Settings (section, key) under whose other values a training may go on."""
+"""Settings (section, key) that may change when training is resumed."""
 LIBRARIES = ("torch", "numpy")
-"""A checkpoint of other versions of these is not gone on from."""
+"""Training is not resumed with other versions of these."""
 ENCODERS = ("miditok", "numpy", "pyarrow", "symusic", "tokenizers")
-"""Parts of shards that other versions of these wrote are not gone on from."""
+"""Sharding is not resumed with other versions of these."""
 CODE = ("src/coma_gen/", "stages/")
-"""Where dependencies of code lie; `src` as a whole, which `track` lists, is none of them."""
+"""Prefixes of code dependencies; `src` as a whole, which `track` lists, is not one."""
 PASSING = (".pyc", ".partial")
-"""Files that come and go beside code; .dvcignore names them for DVC."""
+"""Temporary files beside code, which .dvcignore excludes for DVC."""
 
 
 def _digest(content: Any) -> str:
     return sha256_bytes(json.dumps(content, sort_keys=True).encode("utf-8"))
 
 
-def _code(root: Path, dependencies: Iterable[Any]) -> dict[str, str]:
-    """Path -> digest of every file of code among a stage's dependencies, those of its packages included."""
+def _digest_code(root: Path, dependencies: Iterable[Any]) -> dict[str, str]:
+    """Maps path -> digest of every code file among the dependencies of a stage, including packages."""
     files: set[Path] = set()
     for name in map(str, dependencies):
         if name.startswith(CODE):
@@ -54,18 +54,16 @@ def _code(root: Path, dependencies: Iterable[Any]) -> dict[str, str]:
 
 
 def experiment_digest(root: Path) -> str:
-    """A digest of all params, the code of all stages and the corpus: the same before training and after the
-    report.
-    """
+    """The digest of all params, the code of all stages and the corpus, which is known before training."""
     stages = read_yaml(root / "dvc.yaml")["stages"]
-    code = _code(root, (name for stage in stages.values() for name in stage.get("deps", ())))
+    code = _digest_code(root, (name for stage in stages.values() for name in stage.get("deps", ())))
     corpus = read_manifest(root / "data" / "corpus", kind="corpus").digest
     return _digest([read_yaml(root / "params.yaml"), code, corpus])
 
 
 def training_digest(root: Path) -> str:
-    """A digest of everything the weights depend on: the train stage's params and code, the shards, the model
-    that it starts from, and the libraries that compute.
+    """The digest of everything the weights depend on: params and code of the train stage, the shards, the
+    initial model, and library versions.
     """
     stage = read_yaml(root / "dvc.yaml")["stages"]["train"]
     params = read_yaml(root / "params.yaml")
@@ -77,15 +75,15 @@ def training_digest(root: Path) -> str:
     start = params["train"]["init_from"]
     origin = read_manifest(Path(start), kind="model").digest if start else None
     libraries = [platform.machine(), *(version(name) for name in LIBRARIES)]
-    return _digest([chosen, _code(root, stage["deps"]), shards, origin, libraries])
+    return _digest([chosen, _digest_code(root, stage["deps"]), shards, origin, libraries])
 
 
 def sharding_digest(root: Path) -> str:
-    """A digest of everything the shards depend on: the shard stage's params and code, the split (and with it
-    the corpus), the tokenizer, and the libraries that encode.
+    """The digest of everything the shards depend on: params and code of the shard stage, the split (and thus
+    the corpus), the tokenizer, and library versions.
     """
     stage = read_yaml(root / "dvc.yaml")["stages"]["shard"]
     made_from = [read_manifest(root / "data" / kind, kind=kind).digest for kind in ("split", "tokenizer")]
     libraries = [version(name) for name in ENCODERS]
     params = read_yaml(root / "params.yaml")["shard"]
-    return _digest([params, _code(root, stage["deps"]), made_from, libraries])
+    return _digest([params, _digest_code(root, stage["deps"]), made_from, libraries])

@@ -1,8 +1,8 @@
-"""Where things live: the checkout that a stage runs in, and the home where what outlives a run is kept.
+"""The paths of a checkout: the root that a stage runs in, and the permanent home.
 
-Under `dvc exp run --temp` and `--queue` a stage runs in a temporary copy of the repository, while `DVC_ROOT`
-names the real one. What a stage writes belongs to the copy; downloads, the resume folder and the MLflow store
-belong to the home.
+With `dvc exp run --temp` and `--queue`, a stage runs in a temporary copy of the repository, and `DVC_ROOT` is
+the original. Outputs of stages are in the copy; downloads, the resume folder and the MLflow store are in the
+original.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Workspace:
     """The paths of one run.
 
     Attributes:
-        root: the checkout that the stage works in.
-        home: the checkout that lasts; the same, but for experiments run in a temporary copy.
+        root: The checkout that the stage runs in.
+        home: The permanent checkout; differs from `root` for experiments in a temporary copy.
     """
 
     root: Path
@@ -30,13 +30,13 @@ class Workspace:
 
     @classmethod
     def here(cls, root: Path) -> Workspace:
-        """The workspace at `root`, its home as DVC tells it."""
+        """The workspace at `root`, with the home that DVC sets."""
         resolved = root.resolve()
         return cls(root=resolved, home=Path(os.environ.get("DVC_ROOT") or resolved).resolve())
 
     @classmethod
     def around(cls, folder: Path) -> Workspace | None:
-        """The checkout that `folder` lies in; None outside of any."""
+        """The checkout that contains `folder`; None outside of any."""
         start = folder.resolve()
         for parent in (start, *start.parents):
             if (parent / "dvc.yaml").exists() and (parent / "params.yaml").exists():
@@ -45,17 +45,17 @@ class Workspace:
 
     @property
     def params(self) -> Path:
-        """The settings."""
+        """The path of params.yaml."""
         return self.root / "params.yaml"
 
     @property
     def downloads(self) -> Path:
-        """What was fetched, checked, and need not be fetched again."""
+        """Cache of verified downloads."""
         return self.home / ".downloads"
 
     @property
     def resume(self) -> Path:
-        """Checkpoints of unfinished training, a folder for each combination of params, data and code."""
+        """Checkpoints of unfinished training, in a folder per combination of params, data and code."""
         return self.home / ".resume"
 
     def data(self, name: str) -> Path:
@@ -75,6 +75,6 @@ class Workspace:
         return self.root / name / "model" if name == "pretrained" else Path(name)
 
     def own_folder(self, path: str) -> Path:
-        """A folder that the user named: `~` is their home, and a relative path starts at the checkout."""
+        """Resolves a folder named by the user: expands `~`; relative paths are relative to the checkout."""
         given = Path(path).expanduser()
         return given if given.is_absolute() else self.root / given

@@ -1,8 +1,8 @@
-"""The page that DVC's plots are put into, with Vega inside: it asks no other machine for anything.
+"""An offline HTML template for `dvc plots`, with Vega embedded.
 
-DVC's own page fetches Vega from a server. `make` writes this one at the installation, and tells DVC in
-.dvc/config.local, which belongs to the clone. Vega and its kin are taken out of vl-convert-python (all under
-BSD-3-Clause), so that nothing of theirs has to be kept here.
+The default template of DVC fetches Vega from a server. `make` writes this one at installation and configures
+it in .dvc/config.local, which is local to the clone. Vega comes from vl-convert-python (all BSD-3-Clause), so
+that it need not be vendored.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import write_atomic
 
 PAGE = "plots/page.html"
-"""Below .dvc; git leaves it alone."""
+"""Path below .dvc, ignored by git."""
 VEGA_LITE = "5.20"
-"""The schema that DVC's templates are written in is that of version 5."""
+"""DVC's templates use the schema of version 5."""
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
@@ -33,7 +33,7 @@ img { width: 44vw; min-width: 20rem; }
 </style>
 <script>SCRIPTS</script>
 <script>
-// DVC puts in a place without a drawing for every file of figures that it knows.
+// DVC adds an element without a plot for every metrics file that it knows.
 const draw = window.vegaEmbed;
 window.vegaEmbed = (place, spec) => {
   if (spec.data) draw(place, spec, { actions: false, renderer: "svg" });
@@ -49,10 +49,10 @@ window.vegaEmbed = (place, spec) => {
 
 
 def write_page(root: Path) -> Path:
-    """Writes the page into a checkout, and makes `dvc plots` use it there.
+    """Writes the template into a checkout, and configures `dvc plots` to use it.
 
     Raises:
-        UserError: vl-convert-python is not installed, this is no checkout, or DVC refuses.
+        UserError: If vl-convert-python is not installed, this is not a checkout, or DVC fails.
     """
     try:
         from vl_convert import javascript_bundle
@@ -60,7 +60,7 @@ def write_page(root: Path) -> Path:
         remedy = "make .venv/.installed, or `pip install vl-convert-python`"
         raise UserError(Fault("vl-convert-python", "must be installed", "", remedy)) from None
     if not (root / ".dvc").is_dir():
-        raise UserError(Fault(".dvc", "must be there", "", "go to the folder that you cloned coma-gen into"))
+        raise UserError(Fault(".dvc", "must exist", "", "change to the folder that you cloned coma-gen into"))
     scripts = javascript_bundle(SNIPPET, vl_version=VEGA_LITE).replace("</script", "<\\/script")
     path = root / ".dvc" / PAGE
     path.parent.mkdir(exist_ok=True)

@@ -1,6 +1,4 @@
-"""What a run stands on, looked at before any work: folders that can be written to, and those that settings
-name.
-"""
+"""Checks before a run: output folders are writable, and folders named in params.yaml exist."""
 
 from __future__ import annotations
 
@@ -16,10 +14,10 @@ from coma_gen.workspace.paths import Workspace
 
 
 def check_writable(workspace: Workspace) -> None:
-    """Proves that results can be written, with a file that is gone at once.
+    """Checks that the output folders are writable, by creating a temporary file.
 
     Raises:
-        UserError: one fault for each folder that takes no file.
+        UserError: With one fault for each folder that is not writable.
     """
     faults = []
     for folder in dict.fromkeys((workspace.root / "data", workspace.root / "metrics", workspace.home)):
@@ -35,10 +33,10 @@ def check_writable(workspace: Workspace) -> None:
 
 
 def check_paths(params: Params, workspace: Workspace) -> None:
-    """Looks for the folders that settings name.
+    """Checks that the folders named in the settings exist.
 
     Raises:
-        UserError: one fault for each setting that names nothing of use.
+        UserError: With one fault for each setting that names no usable folder.
     """
     faults = []
     if params.download.corpus == "folder":
@@ -64,14 +62,13 @@ def check_paths(params: Params, workspace: Workspace) -> None:
 
 
 def way_back(root: Path) -> str:
-    """How to have back what DVC removed before it ran this stage; empty where it did not, or cannot.
+    """Explains how to restore the outputs that DVC deleted before this stage; empty if there are none.
 
-    The stage `check` has no result that anyone could miss.
+    The stage `check` has no outputs worth restoring.
     """
     if os.environ.get("DVC_STAGE", "check") == "check" or not (root / "dvc.lock").exists():
         return ""
     return (
-        "Before it runs a stage, DVC removes what that had written before. Put the settings right "
-        "(`git restore params.yaml`, or edit it), and `dvc checkout` and `git restore metrics` bring it "
-        "back."
+        "Before it runs a stage, DVC deletes the stage's previous outputs. To restore them, correct the "
+        "settings (`git restore params.yaml`, or edit it), then run `dvc checkout` and `git restore metrics`."
     )

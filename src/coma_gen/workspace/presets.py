@@ -1,9 +1,9 @@
 """Presets: named overrides of params.yaml, run as experiments.
 
-`presets/maestro.yaml` holds only what differs from params.yaml; one that begins with `preset: maestro` holds
-what differs from that. Running it is `dvc exp run` with one `-S key=value` for each leaf, so that DVC sees a
-preset as it sees any change of params; flags of the user's own come after and win. `coma-gen experiment` and
-ablations run on the committed params.yaml alone, so that a preset is the same run wherever it is started.
+`presets/maestro.yaml` contains only the differences from params.yaml; a preset that begins with `preset:
+maestro` contains the differences from that one. A preset is run as `dvc exp run` with one `-S key=value` per
+setting; flags of the user come last and take precedence. `coma-gen experiment` and ablations require the
+committed params.yaml, so that a preset is the same run everywhere.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Settings = dict[str, dict[str, Any]]
 
 
 def preset_flags(root: Path, name: str) -> list[str]:
-    """The `-S` flags of one preset.
+    """Composes the `-S` flags of a preset.
 
     Args:
-        root: the checkout.
-        name: the preset's file name without `.yaml`.
+        root: The checkout.
+        name: File name of the preset without `.yaml`.
 
     Raises:
-        UserError: when there is no such preset, or params.yaml with it is not valid.
+        UserError: If there is no such preset, or params.yaml with it is invalid.
     """
     preset = read_preset(root, name)
     params = read_yaml(root / "params.yaml")
@@ -43,17 +43,17 @@ def preset_flags(root: Path, name: str) -> list[str]:
 
 
 def require_committed_params(root: Path, where: str, settings: Settings) -> None:
-    """Whether params.yaml is the committed one, but for what is set anyway.
+    """Checks that params.yaml is the committed one, except for settings that are overridden anyway.
 
-    An experiment leaves its settings in params.yaml; a preset on top of another's would be neither.
+    An experiment leaves its settings in params.yaml; a preset on top of those would be a mixture.
 
     Args:
-        root: the checkout.
-        where: the file of the settings.
-        settings: what it sets.
+        root: The checkout.
+        where: File of the settings.
+        settings: Settings that are overridden.
 
     Raises:
-        UserError: it is not, with the keys; or there is no committed one.
+        UserError: If other settings were changed (lists the keys), or there is no committed file.
     """
     changed = changed_params(root)
     stray = [f"{section}.{key}" for section, key in changed if key not in settings.get(section, {})]
@@ -64,15 +64,15 @@ def require_committed_params(root: Path, where: str, settings: Settings) -> None
 
 
 def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settings:
-    """The sections of a preset, on top of those of the preset that it names, if any.
+    """Reads the settings of a preset, merged with those of the preset that it extends, if any.
 
     Args:
-        root: the checkout.
-        name: the preset's file name without `.yaml`.
-        below: presets that stand on this one.
+        root: The checkout.
+        name: File name of the preset without `.yaml`.
+        below: Presets that extend this one.
 
     Raises:
-        UserError: when there is no such preset, it is not one, or it stands on itself.
+        UserError: If there is no such preset, it is malformed, or it extends itself.
     """
     path = root / "presets" / f"{name}.yaml"
     if NAME.fullmatch(name) is None or not path.exists():
@@ -80,24 +80,22 @@ def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settin
         raise UserError(Fault(f"preset '{name}'", "must be a file in presets/", "", f"there are: {known}"))
     preset = read_yaml(path)
     where = f"presets/{name}.yaml"
-    stands = isinstance(preset, dict) and "preset" in preset
-    first = preset.pop("preset") if stands else None
+    extends = isinstance(preset, dict) and "preset" in preset
+    first = preset.pop("preset") if extends else None
     if not isinstance(preset, dict) or not all(isinstance(keys, dict) for keys in preset.values()):
         raise UserError(Fault(where, "must map section names to settings", "something else"))
-    if not stands:
+    if not extends:
         return preset
     if not isinstance(first, str) or first in (name, *below):
         got = (
-            f"{first!r}"
-            if first == name or not isinstance(first, str)
-            else f"{first}, which stands on {name}"
+            f"{first!r}" if first == name or not isinstance(first, str) else f"{first}, which extends {name}"
         )
-        raise UserError(Fault(f"{where}: preset", "must name another preset, to stand on", got))
+        raise UserError(Fault(f"{where}: preset", "must name another preset to extend", got))
     return merged(read_preset(root, first, below=(name, *below)), preset)
 
 
 def merged(settings: Settings, *changes: Settings) -> Settings:
-    """Settings with changes on top, later ones winning; none of the arguments changes."""
+    """Merges changes into a copy of the settings; later changes take precedence."""
     whole = copy.deepcopy(settings)
     for change in changes:
         for section, keys in change.items():
@@ -106,17 +104,17 @@ def merged(settings: Settings, *changes: Settings) -> Settings:
 
 
 def as_flags(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The `-S` flags that make `dvc exp run` change these settings, section by section."""
+    """Composes the `-S` flags by which `dvc exp run` changes these settings."""
     changes = [
-        f"{section}.{key}={_written(value)}"
+        f"{section}.{key}={_format_value(value)}"
         for section, keys in settings.items()
         for key, value in keys.items()
     ]
     return [part for change in changes for part in ("-S", change)]
 
 
-def _written(value: Any) -> str:
-    """A value in the grammar of `dvc exp run -S`: JSON is a part of it. A plain word or path stands bare."""
+def _format_value(value: Any) -> str:
+    """Formats a value for `dvc exp run -S`: as JSON, or unquoted if it is a plain word or path."""
     is_word = isinstance(value, str) and re.fullmatch(r"[A-Za-z/][\w./-]*", value)
     if is_word and value.lower() not in ("null", "true", "false", "nan", "inf"):
         return str(value)

@@ -10,10 +10,8 @@ from coma_gen.core.artifact import MANIFEST
 NAME = "pretrained"
 """What `--model` and `load_model` call it."""
 
-MODEL_HELP = (
-    "a folder, pretrained, or an MLflow URI (default: data/model; pretrained where nothing was trained)"
-)
-"""What commands say of their option `--model`."""
+MODEL_HELP = "model folder, pretrained, or MLflow URI (default: data/model if trained, else pretrained)"
+"""Help text of the option `--model`."""
 
 CANDIDATES = (
     Path(__file__).parents[3] / NAME / "model",  # a checkout
@@ -22,15 +20,15 @@ CANDIDATES = (
 
 
 def find_pretrained() -> Path | None:
-    """The folder of the model that comes with the project; None where it was left out."""
+    """Finds the folder of the model that ships with the project; None if it was not installed."""
     return next((folder for folder in CANDIDATES if (folder / MANIFEST).is_file()), None)
 
 
 def name_of_model(named: str | None, folder: Path) -> str | None:
-    """How a command names the model that it was given, or found; None for the checkout's own.
+    """The display name of the model in use; None for the checkout's own.
 
     Args:
-        named: what was asked for; None for what there is.
-        folder: what was found.
+        named: The requested model, or None for the default.
+        folder: The folder that it was resolved to.
     """
     return NAME if named is None and folder == find_pretrained() else named

@@ -1,4 +1,4 @@
-"""What every stage does before and after its one library call: params, CPU, signals, and how faults end."""
+"""The stage runner: loads params, pins the CPU, handles signals, and reports faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from coma_gen.workspace.preflight import check_writable, way_back
 
 
 class Interrupted(KeyboardInterrupt):
-    """A stage was asked to end by a signal; `exit_status` is what shells make of that."""
+    """A stage was interrupted by a signal; `exit_status` follows the convention of shells."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(f"(by {number.name})")
@@ -30,17 +30,17 @@ class Interrupted(KeyboardInterrupt):
 Stage = Callable[[Params, Workspace], None]
 PARENT_POLL_SECONDS = 1.0
 ENDING = (signal.SIGINT, signal.SIGTERM)
-"""Signals that ask a stage to end."""
+"""Signals that interrupt a stage."""
 
 
 def run_stage(stage: Stage, root: Path, *, parent: int | None = None, by_dvc: bool = False) -> None:
-    """Runs one stage and exits: 0 when done, 1 with the faults of the input, 130 or 143 when interrupted.
+    """Runs one stage; exits with 1 if the input is invalid, and with 130 or 143 if interrupted.
 
     Args:
-        stage: what to run.
-        root: the checkout that it works in.
-        parent: the process that started this one, as the script's first line saw it; None asks now.
-        by_dvc: whether that was `dvc`.
+        stage: The stage.
+        root: The checkout.
+        parent: Parent process id, read in the first line of the script; None to read it now.
+        by_dvc: Whether the parent is `dvc`.
     """
     try:
         workspace = Workspace.here(root)
@@ -54,7 +54,7 @@ def run_stage(stage: Stage, root: Path, *, parent: int | None = None, by_dvc: bo
     except UserError as error:
         sys.exit("\n".join(["", str(error), *filter(None, [way_back(root)]), ""]))
     except KeyboardInterrupt as error:
-        for number in ENDING:  # it is ending: one more would only add a traceback
+        for number in ENDING:  # the process exits anyway; a second signal would only print a traceback
             signal.signal(number, signal.SIG_IGN)
         print("\nInterrupted.", *error.args, file=sys.stderr)  # noqa: T201
         sys.exit(getattr(error, "exit_status", 128 + signal.SIGINT))
@@ -73,14 +73,13 @@ def _interrupt(signum: int, _frame: object) -> None:
 
 
 def _end_with_parent(parent: int, dvc_root: Path | None) -> None:
-    """Ends this process, as SIGTERM would, soon after `dvc` has ended: a stage without it would run on
-    unseen.
+    """Terminates this process with SIGTERM soon after `dvc` has exited, so that it does not run on unnoticed.
 
-    What ended while this process was still starting shows in two ways: its parent is another one by now; or
-    it was already when the script's first line asked, and then it is not the one that DVC's lock names.
+    If `dvc` exited while this process was starting, either the parent has changed since the first line of the
+    script, or it had changed before that, and is then not the process that DVC's lock names.
 
-    Not where a signal came before: who stops the whole group, `dvc` with its stage, asks once, and a second
-    signal would cut off what the first one lets the stage save.
+    Nothing is sent after another signal: if the whole process group was interrupted, a second signal would
+    abort the saving of a checkpoint.
     """
     if os.getppid() != parent or (dvc_root is not None and _is_orphan(parent, dvc_root)):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -102,9 +101,9 @@ def _end_with_parent(parent: int, dvc_root: Path | None) -> None:
 
 
 def _is_orphan(parent: int, root: Path) -> bool:
-    """Whether `dvc`, which says in its lock which process writes what, is another process than our parent.
+    """Whether our parent is not the `dvc` process that DVC's lock names as the writer.
 
-    Where there is no lock to be read, nobody can tell.
+    Returns False if there is no readable lock.
     """
     try:
         held = json.loads((root / ".dvc" / "tmp" / "rwlock").read_bytes())["write"]

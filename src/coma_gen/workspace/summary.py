@@ -1,4 +1,4 @@
-"""What came out, in a few lines: for the end of `make demo`."""
+"""The summary of a finished run, printed at the end of `make demo`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BASELINES = ("uniform", "unigram", "bigram", "kneser_ney")
 
 
 def figures(workspace: Workspace) -> str:
-    """Performances, hours and notes of each split, and what was left out.
+    """Formats the number of performances, hours and notes of each split.
 
     Raises:
-        UserError: when the split stage has not run.
+        UserError: If the split stage has not run.
     """
     split = read_json(workspace.metrics("split.json"))
     lines = [f"  {'split':<12}{'performances':>14}{'hours':>10}{'notes':>12}"]
@@ -28,10 +28,10 @@ def figures(workspace: Workspace) -> str:
 
 
 def summary(workspace: Workspace) -> str:
-    """The figures of a finished run and where to look and listen.
+    """Formats the main figures of a finished run and the locations of its outputs.
 
     Raises:
-        UserError: when a stage has not run.
+        UserError: If a stage has not run.
     """
     metrics = {
         name: read_json(workspace.metrics(f"{name}.json"))

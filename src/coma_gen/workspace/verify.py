@@ -1,10 +1,10 @@
-"""Compares a build with the committed one, in two tiers.
+"""Compares a build with the committed results, in two tiers.
 
-The data tier (download to shard) is integer work and agrees bit for bit on every machine. The model tier is
-floating-point work: it agrees bit for bit on the kind of processor that the committed build was made on, and
-on any other kind it stays within `TOLERANCE` of the committed metrics; what follows from a model that differs
-may differ too. What was committed is read from git, so that the working tree's own dvc.lock and metrics can
-be compared with it.
+The data tier (download to shard) uses integer arithmetic and is bit-identical on every machine. The model
+tier uses floating-point arithmetic: it is bit-identical on processors of the vendor that the committed
+results were made on, and within `TOLERANCE` of the committed metrics on others; outputs that depend on a
+different model may differ too. The committed results are read from git, and compared with dvc.lock and
+metrics of the working tree.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ DATA, MODEL, IDENTICAL = "data", "model", "identical"
 DATA_TIER = ("check", "download", "split", "fit_tokenizer", "shard")
 UNCOMPARED = ("track",)
 PROCESSOR = ".dvc/processor.json"
-"""Committed beside dvc.lock: {"vendor": what `read_vendor` gave where the committed build was made}.
-Whoever commits a new dvc.lock commits this with it.
+"""{"vendor": result of `read_vendor`} of the machine that made the committed results.
+Must be committed together with dvc.lock.
 """
 LOCK, METRICS = "dvc.lock", "metrics/"
-"""What a build on another kind of processor may change of the tracked files."""
+"""Tracked files that a build on a processor of another vendor may change."""
 TOLERANCE = 0.05
-"""Relative difference that a likelihood of the model tier may show on another kind of processor."""
+"""Maximum relative difference of likelihoods of the model tier on a processor of another vendor."""
 TOLERATED_METRICS = {
     "train": ("best.validation_nll", "last.validation_nll"),
     "baseline": tuple(f"test.{name}.bits_per_note_10ms" for name in ("unigram", "bigram", "kneser_ney")),
@@ -40,7 +40,7 @@ TOLERATED_METRICS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One stage held against the commit."""
+    """The comparison of one stage with the committed results."""
 
     stage: str
     tier: str
@@ -56,7 +56,7 @@ def _committed(root: Path, name: str) -> str | None:
 
 
 def _outs(lock: dict[str, Any], stage: str) -> dict[str, str]:
-    """Path -> digest of a stage's outs; none when it has not run."""
+    """Maps path -> digest of the outputs of a stage; empty if it has not run."""
     return {out["path"]: out["md5"] for out in lock.get("stages", {}).get(stage, {}).get("outs", ())}
 
 
@@ -82,21 +82,21 @@ def _within_tolerance(root: Path, stage: str) -> tuple[str, bool]:
 
 
 def has_committed_params(root: Path) -> bool:
-    """Whether the checkout's params.yaml says what the committed one does.
+    """Whether params.yaml is equivalent to the committed one.
 
     Raises:
-        UserError: when there is no committed one.
+        UserError: If there is no committed one.
     """
-    return bool(_parsed(root, "params.yaml") == read_yaml(root / "params.yaml"))
+    return bool(_parse_committed(root, "params.yaml") == read_yaml(root / "params.yaml"))
 
 
 def changed_params(root: Path) -> list[tuple[str, str]]:
-    """Section and key of every setting of the checkout's params.yaml that is not the committed one.
+    """Lists (section, key) of every setting in params.yaml that differs from the committed one.
 
     Raises:
-        UserError: when there is no committed one.
+        UserError: If there is no committed one.
     """
-    committed, here = _parsed(root, "params.yaml"), read_yaml(root / "params.yaml")
+    committed, here = _parse_committed(root, "params.yaml"), read_yaml(root / "params.yaml")
     known = committed if isinstance(committed, dict) else {}
     return [
         (section, key)
@@ -106,7 +106,7 @@ def changed_params(root: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _parsed(root: Path, name: str) -> Any:
+def _parse_committed(root: Path, name: str) -> Any:
     text = _committed(root, name)
     if text is None:
         raise UserError(Fault(name, "must be committed to be compared with", "not in git's HEAD"))
@@ -114,9 +114,9 @@ def _parsed(root: Path, name: str) -> Any:
 
 
 def read_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The vendor of this machine's processor as it names itself, such as GenuineIntel or AuthenticAMD.
+    """The vendor of this machine's processor, such as GenuineIntel or AuthenticAMD.
 
-    Where the system does not say, the kind of machine (such as arm64) stands for it.
+    If the system does not report it, returns the machine type, such as arm64.
     """
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -127,10 +127,10 @@ def read_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def committed_vendor(root: Path) -> str | None:
-    """The vendor of the processor that the committed build was made on; None where the commit does not say.
+    """The vendor of the processor that made the committed results; None if it was not recorded.
 
     Raises:
-        UserError: when the committed record is not what it should be.
+        UserError: If the committed record is malformed.
     """
     text = _committed(root, PROCESSOR)
     if text is None:
@@ -143,11 +143,11 @@ def committed_vendor(root: Path) -> str | None:
 
 
 def changed_files(root: Path, vendor: str) -> tuple[list[str], list[str]]:
-    """Changed and new files of the checkout, as git sees them: what a build may change here, and the rest.
+    """Lists the changed and new files of the checkout: those that a build may change here, and the others.
 
     Args:
-        root: the checkout.
-        vendor: of this machine's processor. On the committed build's own kind no file may change.
+        root: The checkout.
+        vendor: Vendor of this processor; if it made the committed results, no file may change.
     """
     command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=all", "-z"]
     printed = subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace")
@@ -158,21 +158,21 @@ def changed_files(root: Path, vendor: str) -> tuple[list[str], list[str]]:
 
 
 def compare(root: Path, vendor: str) -> Iterator[Row]:
-    """One row a stage of dvc.yaml, in its order.
+    """Yields one row per stage, in the order of dvc.yaml.
 
     Args:
-        root: the checkout.
-        vendor: of this machine's processor, as `read_vendor`.
+        root: The checkout.
+        vendor: Vendor of this machine's processor, from `read_vendor`.
 
     Raises:
-        UserError: when there is nothing to compare with: no commit, or no lock in it.
+        UserError: If there is no commit, or no dvc.lock in it.
     """
-    before, now = _parsed(root, "dvc.lock"), read_yaml(root / "dvc.lock")
+    before, now = _parse_committed(root, "dvc.lock"), read_yaml(root / "dvc.lock")
     is_exact = vendor == committed_vendor(root)
     may_differ = False
     for stage in read_yaml(root / "dvc.yaml")["stages"]:
         if stage not in UNCOMPARED:
-            row = _row(
+            row = _compare_stage(
                 root,
                 stage,
                 _outs(before, stage),
@@ -184,18 +184,18 @@ def compare(root: Path, vendor: str) -> Iterator[Row]:
             yield row
 
 
-def _row(
+def _compare_stage(
     root: Path, stage: str, before: dict[str, str], now: dict[str, str], *, is_exact: bool, may_differ: bool
 ) -> Row:
-    """Compares one stage with the commit.
+    """Compares one stage with the committed results.
 
     Args:
-        root: the checkout.
-        stage: its name.
-        before: path -> digest of each committed out.
-        now: the same of this build.
-        is_exact: this is the committed build's own kind of processor, where every bit must agree.
-        may_differ: a stage of the model tier before this one differs.
+        root: The checkout.
+        stage: Name of the stage.
+        before: Path -> digest of the committed outputs.
+        now: Path -> digest of the outputs of this build.
+        is_exact: Whether the processor is of the same vendor, so that every bit must agree.
+        may_differ: Whether an earlier stage of the model tier differs.
     """
     tier = DATA if stage in DATA_TIER else MODEL
     if not now or not all((root / path).exists() for path in now):
@@ -216,7 +216,7 @@ def _row(
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as text."""
+    """Formats the rows as text."""
     lines = [f"  {'stage':<14}{'tier':<7}against the commit"]
     lines += [f"  {row.stage:<14}{row.tier:<7}{row.verdict}" for row in rows]
     return "\n".join(lines)
