@@ -23,7 +23,7 @@ from coma_gen.generation.told import MIDDLE, Told, bins_at_end, wanted_bins
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.conditions import ConditionTables
 
-TABLES = ConditionTables.of(vocabulary(), CONDITIONS)
+TABLES = ConditionTables.from_vocabulary(vocabulary(), CONDITIONS)
 FOLLOWED = np.array([6, 4, 7, 5])
 
 
@@ -77,7 +77,7 @@ def test_what_is_wanted_is_the_prompts_moved_or_a_target() -> None:
 def test_the_prompt_is_told_its_own_blocks_unless_nothing_is_wanted() -> None:
     read = [BOS, *bar(9) * 4, *bar(3, velocity=90) * 2]
     told = Told.of(Controls(target="register=70"), TABLES, read, note())
-    np.testing.assert_array_equal(told.of_prompt, TABLES.of_blocks(read))
+    np.testing.assert_array_equal(told.of_prompt, TABLES.compute_bins(read))
     assert (
         told.tail(5, 2)[:, 2].tolist() == [0, 0, 0, 12, 12]
         and told.tail(3, 9).tolist() == [[*told.wanted]] * 3

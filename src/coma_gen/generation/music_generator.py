@@ -50,4 +50,4 @@ class MusicGenerator:
     def conditions(self) -> ConditionTables | None:
         """What the model may be told of new music; None for one that was trained without."""
         names = self.loaded.model.params.conditions
-        return ConditionTables.of(self.tokenizer.vocabulary, names) if names else None
+        return ConditionTables.from_vocabulary(self.tokenizer.vocabulary, names) if names else None

@@ -16,7 +16,7 @@ import numpy as np
 from coma_gen.config.schema import CONDITION_BINS
 from coma_gen.generation.controls import Controls
 from coma_gen.tokenizer.codec import times_of
-from coma_gen.tokenizer.conditions import BLOCK_BARS, NOT_TOLD, Bins, ConditionTables
+from coma_gen.tokenizer.conditions import BLOCK_BARS, NULL_BIN, Bins, ConditionTables
 
 WISH_BINS = 2
 """A wish of 1 asks for so many bins more than the prompt has: half as dense again, 10 velocities louder."""
@@ -50,7 +50,7 @@ class Told:
         """
         base = np.concatenate([tables.vocabulary.expanded(read), np.asarray(spelled, np.uint16)])
         wanted = wanted_bins(controls, tables, bins_at_end(tables, base))
-        of_prompt = tables.of_blocks(read)
+        of_prompt = tables.compute_bins(read)
         return cls(of_prompt if wanted.any() else np.zeros_like(of_prompt), wanted)
 
     def tail(self, count: int, new: int) -> Bins:
@@ -77,19 +77,19 @@ def bins_at_end(tables: ConditionTables, base: Sequence[int] | Bins) -> Bins:
     first, last = (int(struck[0]), int(struck[-1])) if len(struck) else (0, 0)
     since = max(first, last - BLOCK_BARS * bar)
     if last - since < bar:
-        return np.full(len(tables.names), NOT_TOLD, np.int64)
+        return np.full(len(tables.names), NULL_BIN, np.int64)
     sums = tables.sums[ids[onsets > since]].sum(0)
-    bins: Bins = tables.bins(sums[None], np.array([last - since]))[0]
+    bins: Bins = tables.quantize_sums(sums[None], np.array([last - since]))[0]
     return bins
 
 
 def wanted_bins(controls: Controls, tables: ConditionTables, followed: Bins) -> Bins:
     """(F,) what new music is told: a target, or the prompt's bins (F,), moved by what is wished for."""
-    bins: Bins = followed.copy() if controls.follow else np.full_like(followed, NOT_TOLD)
+    bins: Bins = followed.copy() if controls.follow else np.full_like(followed, NULL_BIN)
     targets = controls.targets
     for column, name in enumerate(tables.names):
         if name in targets:
-            bins[column] = tables.bin_of(name, targets[name])
+            bins[column] = tables.find_bin(name, targets[name])
         elif wish := float(getattr(controls, name)):
             moved = (int(followed[column]) or MIDDLE) + round(WISH_BINS * wish)
             bins[column] = min(max(moved, 1), CONDITION_BINS)
