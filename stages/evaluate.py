@@ -13,7 +13,7 @@ def evaluate(params, workspace) -> None:
     """
     from coma_gen.core.artifact import read_manifest, write_manifest
     from coma_gen.evaluation.stage import score_model
-    from coma_gen.model.processes import chosen_processes
+    from coma_gen.model.processes import choose_processes
 
     metrics = score_model(
         params.evaluate,
@@ -22,7 +22,7 @@ def evaluate(params, workspace) -> None:
         workspace.data("evaluation"),
         device=params.runtime.device,
         threads=params.runtime.threads,
-        processes=chosen_processes(params.runtime),
+        processes=choose_processes(params.runtime),
     )
     made_from = {"model": read_manifest(workspace.data("model"), kind="model").digest}
     write_manifest(workspace.data("evaluation"), kind="evaluation", made_from=made_from, settings={})

@@ -13,7 +13,7 @@ def sample(params, workspace) -> None:
     from coma_gen.evaluation.calibration import calibrate_sampler
     from coma_gen.evaluation.sample_metrics import sample_metrics
     from coma_gen.generation.stage import write_samples
-    from coma_gen.model.processes import chosen_processes
+    from coma_gen.model.processes import choose_processes
 
     pieces = write_samples(
         params.sample,
@@ -23,7 +23,7 @@ def sample(params, workspace) -> None:
         workspace.data("samples"),
         device=params.runtime.device,
         threads=params.runtime.threads,
-        processes=chosen_processes(params.runtime),
+        processes=choose_processes(params.runtime),
     )
     metrics = sample_metrics(
         params.sample,

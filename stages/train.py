@@ -16,12 +16,12 @@ def train(params, workspace) -> None:
     MLflow follows from a process of its own. Its modules are named, not imported: nothing that training
     computes depends on them, so that an edit of them must not train again.
     """
-    from coma_gen.model.processes import chosen_ranks
+    from coma_gen.model.processes import choose_ranks
     from coma_gen.training.launch import is_first_rank, is_rank, launch_ranks
 
     if not is_rank() and workspace.data("corpus").exists():  # elsewhere nobody tells MLflow
         import_module("coma_gen.tracking.uri").check_address(workspace.home)
-    processes = 1 if is_rank() else chosen_ranks(params.runtime, params.train)
+    processes = 1 if is_rank() else choose_ranks(params.runtime, params.train)
     if processes > 1:
         launch_ranks([sys.executable, str(Path(__file__).resolve())], processes=processes)
         return

@@ -61,8 +61,8 @@ class DecodeEngine:
                 logits.append(read)
             rows.append(different[key])
         self.logits = np.concatenate(logits)[rows]
-        joined = DecodeCache.joined(states) if len(states) > 1 else states[0]
-        return joined if rows == list(range(len(states))) else joined.take(rows)
+        joined = DecodeCache.merge(states) if len(states) > 1 else states[0]
+        return joined if rows == list(range(len(states))) else joined.select_rows(rows)
 
     def _forward(self, tokens: Tokens, told: Tokens | None, state: DecodeCache) -> Reals:
         """(B, V) logits behind the last of tokens (B, T), which are told (B, T, F) or nothing."""
@@ -77,7 +77,7 @@ class DecodeEngine:
     def read(self, sequences: Sequence[SequenceState], rows: Sequence[int]) -> None:
         """Goes on with the rows named: the last token of each is read."""
         if len(rows) != self._state.batch:
-            self._state = self._state.take(rows)
+            self._state = self._state.select_rows(rows)
         if self._bound is not None and max(self._state.lengths) >= self._bound:
             self._state = self._primed(sequences, [self._bound // 2] * len(sequences))
             return
