@@ -251,7 +251,7 @@ class TestBounds:
         monkeypatch.setattr(yaml_reader, "MAX_VALUES", 29)
         assert parse_yaml(text, name="p.yaml")["c"] == [[[1, 1]] * 2] * 2
         monkeypatch.setattr(yaml_reader, "MAX_VALUES", 28)
-        assert "it stands for more than 28 values" in refusal(text)
+        assert "it expands to more than 28 values" in refusal(text)
         tally("aliases that stand for more values than the bound", "one clear line", 1)
 
     @pytest.mark.parametrize("of_mappings", [False, True])
