@@ -264,7 +264,7 @@ class TestBounds:
         else:
             node = yaml.SequenceNode("tag:yaml.org,2002:seq", [])
             node.value.append(node)
-        assert yaml_reader._values(node, {}) > yaml_reader.MAX_VALUES
+        assert yaml_reader._count_values(node, {}) > yaml_reader.MAX_VALUES
         tally("a list or mapping that holds itself", "counted as more values than the bound", 1)
 
     @pytest.mark.parametrize("digits", ["9" * 641, "0x" + "f" * 600])
