@@ -1,4 +1,4 @@
-"""evaluate: how likely the model finds the validation and test performances, each token scored once."""
+"""evaluate: computes the likelihood of the validation and test performances, each token scored once."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,9 @@ from _start import run
 
 
 def evaluate(params, workspace) -> None:
-    """Carries the state through whole performances, and through windows for comparison; writes the figures
-    of splits, performances and composers.
+    """Scores whole performances with the carried state, and windows for comparison.
+
+    Writes results by split, performance and composer.
     """
     from coma_gen.core.artifact import read_manifest, write_manifest
     from coma_gen.evaluation.stage import score_model
