@@ -70,10 +70,10 @@ def _summarize(round_trip: dict[str, Any], notes: Notes, pedal: str, *, drums: i
     )
     parts = [f"{retained}, moved by up to {round_trip['onset_error_ms']['max']:.0f} ms"]
     if len(notes.pedal):
-        fates = {"extend": "becomes longer notes", "tokens": "is heard", "ignore": "is not heard"}
+        fates = {"extend": "becomes longer notes", "tokens": "has its own tokens", "ignore": "is ignored"}
         parts.append(f"the pedal {fates[pedal]}")
     if drums:
-        parts.append("drums are not heard")
+        parts.append("drums are ignored")
     return "; ".join(parts)
 
 
