@@ -74,7 +74,7 @@ def _find_unknown_keys(content: dict[Any, Any], *, known: list[str], where: str)
         if key not in known:
             name = key if isinstance(key, str) else _format_value(key)
             near = difflib.get_close_matches(name[:MAX_NAME_LENGTH], known, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+            remedy = f"did you mean '{near[0]}'?" if near else f"known keys are {', '.join(known)}"
             faults.append(Fault(f"{where}{name[:MAX_NAME_LENGTH]}", "there is no such key", "", remedy))
     return faults
 

@@ -145,11 +145,9 @@ class Conformer(nn.Module):
             ValueError: if `input_ids` is not (B, T), or `state` or `conditions` do not match it.
         """
         if input_ids.dim() != 2 or input_ids.numel() == 0:
-            raise ValueError(
-                f"input_ids must be (batch, tokens), none of them 0, got {tuple(input_ids.shape)}"
-            )
+            raise ValueError(f"input_ids must be (batch, tokens) and not empty, got {tuple(input_ids.shape)}")
         if state is not None and state.batch != input_ids.shape[0]:
-            raise ValueError(f"the state is of {state.batch} rows, input_ids of {input_ids.shape[0]}")
+            raise ValueError(f"the state has {state.batch} rows, but input_ids has {input_ids.shape[0]}")
         embedded = self.embedding_dropout(self.embed(input_ids, state, conditions))
         if self.stream_dtype is not None:
             embedded = embedded.to(self.stream_dtype)
@@ -194,9 +192,9 @@ class Conformer(nn.Module):
             raise UserError(
                 Fault(
                     "model.max_seq_len",
-                    f"with a learned position embedding no row may pass {self.params.max_seq_len} tokens",
+                    f"a learned position embedding allows at most {self.params.max_seq_len} tokens per row",
                     f"{max(starts) + length} tokens",
-                    "prime an empty state with the last half window, or train with position_embedding: none",
+                    "prefill an empty state with the last half of them, or use position_embedding: none",
                 )
             )
         offsets = torch.arange(length, device=input_ids.device)
@@ -209,9 +207,7 @@ class Conformer(nn.Module):
 
     @property
     def room(self) -> int:
-        """Number of tokens that a state can take before it is compacted: at least a quarter of the longest
-        window.
-        """
+        """Number of tokens that a state can take before it is compacted."""
         attentions = [module for module in self.modules() if isinstance(module, MultiScaleAttention)]
         rotations = [rotation for attention in attentions for rotation in attention.rotations if rotation]
         bounds = [rotation.max_queries // 2 for rotation in rotations]

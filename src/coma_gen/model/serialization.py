@@ -182,8 +182,6 @@ def _refuse_misfits(path: Path, *, expected: Mapping[str, Tensor], found: Mappin
             rule = f"must have the shape {tuple(expected[name].shape)} under this {CONFIG}"
             faults.append(Fault(f"{path}: {name}", rule, str(tuple(found[name].shape))))
         elif not bool(torch.isfinite(found[name]).all()):
-            faults.append(
-                Fault(f"{path}: {name}", "must be finite", "NaN or infinity", "train again from before")
-            )
+            faults.append(Fault(f"{path}: {name}", "must be finite", "NaN or infinity", "train again"))
     if faults:
         raise UserError(*faults)

@@ -74,7 +74,7 @@ class Parts:
             write_json(folder / PLAN, {"files_per_task": size, "tasks": tasks})
         plan = read_json(folder / PLAN)
         if files_per_task not in (None, plan["files_per_task"]):
-            rule = f"must be {plan['files_per_task']}, which the parts in {folder} were begun with"
+            rule = f"must be {plan['files_per_task']}, as for the existing parts in {folder}"
             raise UserError(Fault("--files-per-task", rule, str(files_per_task), "or remove that folder"))
         return cls(source, folder, plan["tasks"])
 
@@ -114,7 +114,7 @@ class Parts:
         """
         if missing := self.unfinished():
             got = f"{len(self) - len(missing)}, the first missing is {missing[0]:05d}"
-            remedy = "write the others first, as you did these"
+            remedy = "write the missing parts first"
             raise UserError(Fault(str(self.folder), f"must hold all {len(self)} parts", got, remedy))
         return assemble(self.source, self._pieces(), destination)
 

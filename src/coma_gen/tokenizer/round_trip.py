@@ -110,11 +110,11 @@ def check(by_split: Mapping[str, Mapping[str, Any]], params: TokenizerParams) ->
     for split, measured in by_split.items():
         rms, drift = measured["onset_error_ms"]["rms"], measured["end_drift"]
         if rms > params.max_onset_rms_ms:
-            rule = f"onsets must come back within {params.max_onset_rms_ms:g} ms RMS"
+            rule = f"the RMS onset error must not exceed {params.max_onset_rms_ms:g} ms"
             got, remedy = f"{rms:.3g} ms on {split}", "raise tokenizer.positions_per_beat"
             faults.append(Fault("tokenizer.max_onset_rms_ms", rule, got, remedy))
         if drift > params.max_end_ratio_error:
-            rule = f"performances must keep their length within a share of {params.max_end_ratio_error:g}"
+            rule = f"the relative error of the length must not exceed {params.max_end_ratio_error:g}"
             faults.append(Fault("tokenizer.max_end_ratio_error", rule, f"{drift:.3g} on {split}"))
     if faults:
         raise UserError(*faults)

@@ -223,7 +223,7 @@ def init_distributed() -> Iterator[Distributed]:
         if meeting is not None:
             raise SystemExit(LOST) from None
         was_initialized = dist.is_initialized()
-        rule = "ended because another rank did" if was_initialized else "must meet the other ranks"
+        rule = "ended because another rank did" if was_initialized else "must reach the other ranks"
         remedy = "see their output; the same command resumes from the last checkpoint"
         got = "" if was_initialized else str(error).partition("\n")[0]
         raise UserError(Fault(f"rank {rank} of {size}", rule, got, remedy)) from None
