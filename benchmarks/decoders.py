@@ -41,7 +41,7 @@ class Ours:
 
     def __init__(self, model: Conformer, read: DecodeCache, *, batch: int, tokens: int) -> None:
         self.model, self.batch, self.tokens = model, batch, tokens
-        self.start, self.step = read.take([0] * batch), TokenDecoder(model)
+        self.start, self.step = read.select_rows([0] * batch), TokenDecoder(model)
         self.first = model.token_embedding.weight.new_zeros(batch, 1, dtype=torch.int64)
         self.state = self.start.copy()
 

@@ -1,10 +1,9 @@
-"""How every stage script starts: with an eye on who started it, in the project's environment, with this
-checkout's own code.
+"""Start-up of every stage script: records the parent process, enters the environment, imports this checkout.
 
-`dvc` runs whatever `python3` comes first on the path: the system's, or that of another environment that has
-the same packages in other versions. So a stage goes on in .venv where there is one, and otherwise only where
-coma-gen was installed. And an experiment in a temporary copy of the repository must import that copy's src/,
-not the installed one.
+`dvc` runs the first `python3` on the path, which may be the system's or that of another environment with
+other package versions. A stage therefore re-executes itself in .venv if there is one, and otherwise requires
+that coma-gen is installed. An experiment in a temporary copy of the repository must import that copy's src/,
+not the installed package.
 """
 
 import os
@@ -14,12 +13,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTED = "COMA_GEN_STARTED"
-"""Keeps, over a change of the interpreter, what the script's first lines saw."""
+"""Environment variable that preserves the parent process across the change of interpreter."""
 
 
-def _started_by() -> tuple[int, bool]:
-    """The process that started this one, asked before anything else, for it may end at any time; and
-    whether that is `dvc`, not a stage that shares its work among processes.
+def _find_parent() -> tuple[int, bool]:
+    """Returns the id of the parent process, and whether it is `dvc` rather than a stage that launched ranks.
+
+    It is called first, because the parent may exit at any time.
     """
     own, parent, by_dvc = [*os.environ.get(STARTED, "").split(), "", "", ""][:3]
     if own != str(os.getpid()):
@@ -29,11 +29,11 @@ def _started_by() -> tuple[int, bool]:
     return int(parent), by_dvc == "dvc"
 
 
-PARENT, BY_DVC = _started_by()
+PARENT, BY_DVC = _find_parent()
 
 
 def _enter_environment() -> None:
-    """Goes on under .venv's interpreter where there is one; ends where this one is nobody's choice."""
+    """Re-executes the script with .venv's interpreter if there is one; exits if `dvc` found a wrong one."""
     folder = Path(os.environ.get("DVC_ROOT", ROOT), ".venv")
     python = folder / "bin" / "python"
     again = "make .venv/.installed"
@@ -59,7 +59,7 @@ def _is_installed() -> bool:
 
 
 def run(stage) -> None:
-    """Runs `stage(params, workspace)` as the script's only work."""
+    """Runs `stage(params, workspace)`."""
     _enter_environment()
     sys.path.insert(0, str(ROOT / "src"))
     from coma_gen.workspace.stage import run_stage

@@ -1,4 +1,4 @@
-"""baseline: what models without any learning of their own cost on the same tokens; metrics only."""
+"""baseline: scores n-gram models on the same tokens as the model; writes metrics only."""
 
 import sys
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""check: refuses settings that cannot be used, while DVC has removed nothing yet.
+"""check: validates the settings before DVC removes any output.
 
-DVC removes what a stage had written before it runs that stage, so a value that only `train` looked at would
-cost the last model. Every stage stands on this one, which runs first whenever params.yaml has changed; what
-it writes is always the same, so that nothing else runs again for it.
+DVC removes the outputs of a stage before it runs the stage, so an invalid value that only `train` detects
+would cost the last model. All stages depend on this one, which runs first whenever params.yaml has changed.
+Its output is always the same, so it does not cause other stages to run again.
 """
 
 import sys
@@ -18,7 +18,7 @@ experiment, training is several times slower. Processes share cores without that
 
 
 def check(params, workspace) -> None:
-    """Looks at what no range of a key can say: folders that settings name, and the address of the runs."""
+    """Checks what the schema cannot: folders named in the settings and the MLflow tracking URI."""
     from coma_gen.tracking.uri import check_address
     from coma_gen.workspace.preflight import check_paths
 

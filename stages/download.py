@@ -1,4 +1,4 @@
-"""download: brings the corpus of `download.corpus` into data/corpus, in the shape of MAESTRO."""
+"""download: writes the corpus of `download.corpus` to data/corpus in the layout of MAESTRO."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from _start import run
 
 
 def download(params, workspace) -> None:
-    """Fetches or generates the performances, proves them, and lays them out beside their CSV."""
+    """Downloads or generates the performances, verifies them, and writes them with their CSV table."""
     from coma_gen.corpus.build import build_corpus
 
     metrics = build_corpus(

@@ -1,4 +1,4 @@
-"""evaluate: how likely the model finds the validation and test performances, each token scored once."""
+"""evaluate: computes the likelihood of the validation and test performances, each token scored once."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,13 @@ from _start import run
 
 
 def evaluate(params, workspace) -> None:
-    """Carries the state through whole performances, and through windows for comparison; writes the figures
-    of splits, performances and composers.
+    """Scores whole performances with the carried state, and windows for comparison.
+
+    Writes results by split, performance and composer.
     """
     from coma_gen.core.artifact import read_manifest, write_manifest
     from coma_gen.evaluation.stage import score_model
-    from coma_gen.model.processes import chosen_processes
+    from coma_gen.model.processes import choose_processes
 
     metrics = score_model(
         params.evaluate,
@@ -22,7 +23,7 @@ def evaluate(params, workspace) -> None:
         workspace.data("evaluation"),
         device=params.runtime.device,
         threads=params.runtime.threads,
-        processes=chosen_processes(params.runtime),
+        processes=choose_processes(params.runtime),
     )
     made_from = {"model": read_manifest(workspace.data("model"), kind="model").digest}
     write_manifest(workspace.data("evaluation"), kind="evaluation", made_from=made_from, settings={})

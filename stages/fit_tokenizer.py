@@ -1,4 +1,4 @@
-"""fit_tokenizer: builds the REMI tokenizer from the train split, and measures what a round trip loses."""
+"""fit_tokenizer: builds the REMI tokenizer from the train split and measures its round-trip errors."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from _start import run
 
 
 def fit_tokenizer(params, workspace) -> None:
-    """Trains byte-pair encoding where it is asked for; fails when the grid is too coarse for its limits."""
+    """Trains BPE if `tokenizer.vocab_size` is set; fails if round-trip errors exceed their limits."""
     from coma_gen.tokenizer.stage import fit_tokenizer as fit
 
     metrics = fit(

@@ -1,4 +1,4 @@
-"""headline: what runs are compared by, a few figures, and rows to draw, out of the other stages' results."""
+"""headline: collects the main metrics and the plot data of a run from the results of the other stages."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from _start import run
 
 
 def headline(_params, workspace) -> None:
-    """Writes what `dvc exp show`, `dvc metrics` and `dvc plots` show of a run."""
+    """Writes the files that `dvc exp show`, `dvc metrics` and `dvc plots` display."""
     import csv
 
     import pyarrow.parquet as pq

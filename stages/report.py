@@ -1,4 +1,4 @@
-"""report: one page that shows what came out: figures, curves, piano rolls and sound; it works offline."""
+"""report: writes one offline HTML page with metrics, curves, piano rolls and audio."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from _start import run
 
 
 def report(params, workspace) -> None:
-    """Draws every picture, renders every sound, and puts them into data/report/index.html."""
+    """Draws all figures, renders all audio, and embeds them in data/report/index.html."""
     from coma_gen.core.artifact import verify_artifact, write_manifest
     from coma_gen.report.stage import write_report
 

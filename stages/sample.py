@@ -1,4 +1,4 @@
-"""sample: music from nothing, and continuations of the first seconds of test performances, as MIDI."""
+"""sample: generates unprompted music and continuations of test performances as MIDI files."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,12 @@ from _start import run
 
 
 def sample(params, workspace) -> None:
-    """Draws every sample with its own seed, writes its settings beside it; holds them against real music."""
+    """Generates each sample with its own seed, writes its settings, and compares samples with real music."""
     from coma_gen.core.artifact import write_manifest
     from coma_gen.evaluation.calibration import calibrate_sampler
     from coma_gen.evaluation.sample_metrics import sample_metrics
     from coma_gen.generation.stage import write_samples
-    from coma_gen.model.processes import chosen_processes
+    from coma_gen.model.processes import choose_processes
 
     pieces = write_samples(
         params.sample,
@@ -23,7 +23,7 @@ def sample(params, workspace) -> None:
         workspace.data("samples"),
         device=params.runtime.device,
         threads=params.runtime.threads,
-        processes=chosen_processes(params.runtime),
+        processes=choose_processes(params.runtime),
     )
     metrics = sample_metrics(
         params.sample,

@@ -1,6 +1,4 @@
-"""shard: writes the tokens of every performance to memory-mapped files, with the tables that vary the train
-split.
-"""
+"""shard: writes the tokens of all performances to memory-mapped files, with tables for data augmentation."""
 
 import sys
 from pathlib import Path
@@ -10,7 +8,7 @@ from _start import run
 
 
 def shard(params, workspace) -> None:
-    """Encodes the three splits in worker processes; the bytes do not depend on how many there are."""
+    """Encodes the three splits in worker processes, whose number does not affect the result."""
     from coma_gen.shards.stage import write_shards
 
     metrics = write_shards(

@@ -8,9 +8,7 @@ from _start import run
 
 
 def split(params, workspace) -> None:
-    """Writes one CSV a split; what cannot be read is named and counted here, so that later stages meet good
-    files only.
-    """
+    """Writes one CSV per split; unreadable files are reported and counted here, and not passed on."""
     from coma_gen.corpus.split import split_corpus
 
     metrics = split_corpus(params.split, workspace.data("corpus"), workspace.data("split"))

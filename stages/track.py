@@ -1,4 +1,4 @@
-"""track: makes this run's record in MLflow complete, computed here or restored from a cache."""
+"""track: completes this run's record in MLflow, whether it was computed or restored from the DVC cache."""
 
 import gc
 import sys
@@ -9,9 +9,9 @@ from _start import run
 
 
 def track(params, workspace) -> None:
-    """Sends what the store lacks, then removes the checkpoints that a finished run no longer needs."""
-    gc.disable()  # a third of loading MLflow is looking for garbage
-    sys.modules["scipy"] = None  # MLflow loads it where it is there, and needs it for no model of ours
+    """Logs what MLflow lacks, then removes the checkpoints of the finished run."""
+    gc.disable()  # garbage collection takes a third of MLflow's import time
+    sys.modules["scipy"] = None  # MLflow imports it if it is installed, but our models do not need it
     from coma_gen.tracking.stage import track_workspace
 
     track_workspace(params, workspace)

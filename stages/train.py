@@ -1,4 +1,4 @@
-"""train: trains the conformer on the train split's shards; an interrupted run goes on where it was."""
+"""train: trains the conformer on the shards of the train split; interrupted runs are resumed."""
 
 import os
 import sys
@@ -10,18 +10,17 @@ from _start import run
 
 
 def train(params, workspace) -> None:
-    """Trains in the resume folder of this combination of params, data and code, in as many processes as asked
-    for.
+    """Trains in the resume folder of this combination of params, data and code.
 
-    MLflow follows from a process of its own. Its modules are named, not imported: nothing that training
-    computes depends on them, so that an edit of them must not train again.
+    A separate process logs to MLflow. The tracking modules are imported by name, so that they are not in the
+    stage's dependencies: editing them must not cause training to run again.
     """
-    from coma_gen.model.processes import chosen_ranks
+    from coma_gen.model.processes import choose_ranks
     from coma_gen.training.launch import is_first_rank, is_rank, launch_ranks
 
-    if not is_rank() and workspace.data("corpus").exists():  # elsewhere nobody tells MLflow
+    if not is_rank() and workspace.data("corpus").exists():  # without the corpus there is no MLflow logging
         import_module("coma_gen.tracking.uri").check_address(workspace.home)
-    processes = 1 if is_rank() else chosen_ranks(params.runtime, params.train)
+    processes = 1 if is_rank() else choose_ranks(params.runtime, params.train)
     if processes > 1:
         launch_ranks([sys.executable, str(Path(__file__).resolve())], processes=processes)
         return

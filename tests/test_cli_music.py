@@ -480,7 +480,7 @@ def test_inspect_says_what_the_tokenizer_sees(
     table = capfd.readouterr().out
     assert table.startswith(
         "band.mid: 75% of the notes survive, moved by up to 4 ms; the pedal becomes longer notes; "
-        "drums are not heard\n\nMIDI of format 1, "
+        "drums are ignored\n\nMIDI of format 1, "
     )
     for words in ("Kit", "drums", "not heard", "strings", "tempo", "100 a minute", "outside of pitches"):
         assert words in table

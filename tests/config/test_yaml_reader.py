@@ -102,7 +102,7 @@ def test_the_four_that_yaml_1_1_gets_wrong() -> None:
 
 
 def test_faults_name_file_and_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"p\.yaml, line 2: must be YAML, got the key 'a' stands twice"):
+    with pytest.raises(UserError, match=r"p\.yaml, line 2: must be YAML, got the duplicate key 'a'"):
         parse_yaml("a: 1\na: 2\n", name="p.yaml")
     with pytest.raises(UserError, match=r"p\.yaml, line 2"):
         parse_yaml("a: [1\n", name="p.yaml")

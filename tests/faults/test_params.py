@@ -253,7 +253,7 @@ class TestBounds:
         monkeypatch.setattr(yaml_reader, "MAX_VALUES", 29)
         assert parse_yaml(text, name="p.yaml")["c"] == [[[1, 1]] * 2] * 2
         monkeypatch.setattr(yaml_reader, "MAX_VALUES", 28)
-        assert "it stands for more than 28 values" in refusal(text)
+        assert "it expands to more than 28 values" in refusal(text)
         tally("aliases that stand for more values than the bound", "one clear line", 1)
 
     @pytest.mark.parametrize("of_mappings", [False, True])
@@ -266,7 +266,7 @@ class TestBounds:
         else:
             node = yaml.SequenceNode("tag:yaml.org,2002:seq", [])
             node.value.append(node)
-        assert yaml_reader._values(node, {}) > yaml_reader.MAX_VALUES
+        assert yaml_reader._count_values(node, {}) > yaml_reader.MAX_VALUES
         tally("a list or mapping that holds itself", "counted as more values than the bound", 1)
 
     @pytest.mark.parametrize("digits", ["9" * 641, "0x" + "f" * 600])

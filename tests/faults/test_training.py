@@ -305,7 +305,7 @@ class TestCheckpoints:
             damage(run / CHECKPOINTS / "step-00000010" / name)
             caplog.clear()
             result = trainer.train(run, shards=tmp_path / "run.shards")
-            assert "step-00000010 is damaged, removed; going on from step-00000008" in caplog.text
+            assert "step-00000010 is damaged, removed; resuming from step-00000008" in caplog.text
             assert trainer.digest(result) == whole, (name, damage)
             shutil.rmtree(run)
         tally(
@@ -348,14 +348,14 @@ class TestTwoAtOnce:
         command, pipe = [sys.executable, "-c", program, str(tmp_path / "run")], subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
             assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-            name = training_lock._holder
+            name = training_lock._describe_holder
 
             def named_and_killed(folder: Path) -> str:
                 named = name(folder)
                 holder.kill()
                 return named
 
-            monkeypatch.setattr(training_lock, "_holder", named_and_killed)
+            monkeypatch.setattr(training_lock, "_describe_holder", named_and_killed)
             assert trainer.train(tmp_path / "run").metrics["steps"] == 10, "a lock ends with its process"
         assert f"Waiting for process {holder.pid} on " in capfd.readouterr().err
         assert not (tmp_path / "run" / HOLDER).exists()

@@ -28,7 +28,7 @@ from coma_gen.generation.settings import build_request
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.conditions import ConditionTables
 
-TABLES = ConditionTables.of(vocabulary(), CONDITIONS)
+TABLES = ConditionTables.from_vocabulary(vocabulary(), CONDITIONS)
 FOLLOWED = np.array([6, 4, 7, 5])
 
 
@@ -87,7 +87,7 @@ def test_target_bins_are_the_prompts_shifted_or_a_target() -> None:
 def test_prompt_bins_are_those_of_its_blocks_unless_nothing_is_requested() -> None:
     prompt_ids = [BOS, *bar(9) * 4, *bar(3, velocity=90) * 2]
     bins = ConditionSequence.from_prompt(Controls(target="register=70"), TABLES, prompt_ids, note())
-    np.testing.assert_array_equal(bins.prompt_bins, TABLES.of_blocks(prompt_ids))
+    np.testing.assert_array_equal(bins.prompt_bins, TABLES.compute_bins(prompt_ids))
     assert (
         bins.tail(5, 2)[:, 2].tolist() == [0, 0, 0, 12, 12]
         and bins.tail(3, 9).tolist() == [[*bins.target_bins]] * 3

@@ -79,4 +79,4 @@ def test_scales_start_with_equal_shares() -> None:
     module = MultiScaleAttention(
         dim=DIM, num_heads=1, head_dim=4, window_sizes=(2, 3), position="none", qk_rmsnorm=True, dropout=0.0
     )
-    torch.testing.assert_close(module._out_weight(), module.out.weight / 2)
+    torch.testing.assert_close(module._fold_out_weight(), module.out.weight / 2)

@@ -131,13 +131,13 @@ def test_any_history_of_rows_equals_the_whole(
     for name, argument in operations:
         if name == "take":
             chosen = [index % len(rows) for index in argument]  # type: ignore[attr-defined]
-            rows, state = [rows[index] for index in chosen], state.take(chosen)
+            rows, state = [rows[index] for index in chosen], state.select_rows(chosen)
         elif name == "join":
             other, length = model.init_cache(1), int(argument)  # type: ignore[call-overload]
             rows.append(new(1, length)[0])
             if length:
                 in_chunks(model, rows[-1][None], [1] * min(length, 3) + [length - 3] * (length > 3), other)
-            state = DecodeCache.joined([state, other])
+            state = DecodeCache.merge([state, other])
         else:
             length = int(argument)  # type: ignore[call-overload]
             following = new(len(rows), length)
@@ -195,7 +195,7 @@ def test_rows_of_different_lengths_go_on_together(
     states = [model.init_cache(1) for _ in rows]
     for row, state in zip(rows, states, strict=True):
         in_chunks(model, row[:, :-80], [1] * (row.shape[1] - 80), state)
-    joined = DecodeCache.joined(states)
+    joined = DecodeCache.merge(states)
     assert joined.lengths == (1, 5, 30)
     following = torch.cat([row[:, -80:] for row in rows])
     together = in_chunks(model, following, [1, 1, 7, *[1] * 40, 25, 5, 1], joined)
@@ -212,7 +212,7 @@ def test_rows_can_be_taken_repeated_and_copied(
     model, ids = make_model(global_attention_layers=(0,)), some_ids(2, 60)
     state = model.init_cache(2)
     in_chunks(model, ids[:, :read], [1] * read, state)
-    taken, copied = state.take([1, 0, 1]), state.copy()
+    taken, copied = state.select_rows([1, 0, 1]), state.copy()
     ones = [1] * (60 - read)
     following = in_chunks(model, ids[[1, 0, 1], read:], ones, taken)
     again = in_chunks(model, ids[:, read:], ones, copied)
@@ -276,11 +276,11 @@ def test_keys_turn_back_and_move(decay_base: float | None) -> None:
     """Turning at a place and moving the origin is turning at the place that is then the key's."""
     rotation = Rotation(6, decay_base)
     keys = torch.randn(2, 1, 9, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    turned = rotation.turn(keys, first=-4)
+    turned = rotation.rotate_keys(keys, first=-4)
     assert not torch.allclose(turned, keys)
-    torch.testing.assert_close(rotation.turn_back(turned, first=-4), keys, rtol=1e-12, atol=1e-12)
-    moved = rotation.move(turned, shift=5)
-    torch.testing.assert_close(moved, rotation.turn(keys, first=-9), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(rotation.unrotate_keys(turned, first=-4), keys, rtol=1e-12, atol=1e-12)
+    moved = rotation.shift_origin(turned, shift=5)
+    torch.testing.assert_close(moved, rotation.rotate_keys(keys, first=-9), rtol=1e-9, atol=1e-12)
 
 
 def test_gradients_reach_the_own_chunk_and_no_earlier_one(
@@ -311,7 +311,7 @@ def test_a_state_passes_between_the_ways_of_turning_gradients_off(
         results += steps(ids[:, 10:12], state)
         results.append(model(ids[:, 12:20], state))
     with torch.inference_mode():
-        state = DecodeCache.joined([state.copy()])
+        state = DecodeCache.merge([state.copy()])
         results += steps(ids[:, 20:21], state)
         state = state.copy()
     results += steps(ids[:, 21:60], state)

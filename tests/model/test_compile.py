@@ -80,7 +80,7 @@ def test_without_a_compiler_one_line_says_so_and_the_plain_path_goes_on(
     assert all(parameter.grad is None for parameter in model.parameters()), "no gradient is left behind"
     (line,) = caplog.messages
     assert line == (
-        "train.compile: torch cannot compile here, going on without. RuntimeError: no C++ compiler"
+        "train.compile: torch cannot compile here, continuing without. RuntimeError: no C++ compiler"
     )
 
 
@@ -140,7 +140,9 @@ def test_on_a_gpu_blocks_are_compiled_and_one_line_says_what_is_slow(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bands: list[int] = []
-    monkeypatch.setattr(compiling, "_flex_band", lambda _attention, length, _device: bands.append(length))
+    monkeypatch.setattr(
+        compiling, "_build_flex_band", lambda _attention, length, _device: bands.append(length)
+    )
     gpu = torch.device("cuda")
     model = make_model(num_layers=2)
     assert compile_model(model, length=20, device=gpu, rehearse=list) and bands == [20, 20]

@@ -203,7 +203,7 @@ def test_a_learned_position_embedding_has_an_end(
     state = model.init_cache(1)
     model(ids[:, :20], state)
     before = state.copy()
-    with pytest.raises(UserError, match="Prime an empty state"):
+    with pytest.raises(UserError, match="Prefill an empty state"):
         model(ids[:, 20:], state)
     assert state.lengths == (20,) and state.fresh == before.fresh
     assert torch.equal(state.blocks[0][1][0].memory, before.blocks[0][1][0].memory)
@@ -217,7 +217,7 @@ def test_ids_and_states_of_the_wrong_shape_are_refused(
         model(some_ids(3))
     with pytest.raises(ValueError, match="batch, tokens"):
         model(some_ids(3, 0))
-    with pytest.raises(ValueError, match="of 2 rows"):
+    with pytest.raises(ValueError, match="state has 2 rows"):
         model(some_ids(3, 1), model.init_cache(2))
 
 

@@ -54,7 +54,7 @@ def test_one_serves_batches_of_any_size(
     state, step = model.init_cache(3), TokenDecoder(model)
     for token in ids[:, :10].split(1, dim=1):
         logits = step(token, state)
-    state = state.take([2, 0])
+    state = state.select_rows([2, 0])
     for token in ids[[2, 0], 10:].split(1, dim=1):
         logits = step(token, state)
     torch.testing.assert_close(logits, model(ids[[2, 0]])[:, -1].detach(), rtol=0, atol=1e-9)
@@ -137,13 +137,13 @@ class TestRecorded:
         with torch.inference_mode():
             starts = [model.init_cache(1), model.init_cache(1)]
             model(ids[:1, :5], starts[0])
-            state, other = DecodeCache.joined(starts), DecodeCache.joined(starts)
+            state, other = DecodeCache.merge(starts), DecodeCache.merge(starts)
             before = addresses(state)
             for token in ids[:, 5:150].split(1, dim=1):
                 assert torch.equal(replayed(token, state), plain(token, other))
             assert len(recorded) == state.room == 32, "one for each slot"
             assert addresses(state) == before
-            state, other = state.take([1]), other.take([1])
+            state, other = state.select_rows([1]), other.select_rows([1])
             for token in ids[1:, 150:].split(1, dim=1):
                 assert torch.equal(replayed(token, state), plain(token, other))
             assert len(recorded) > 32, "other rows lie elsewhere"

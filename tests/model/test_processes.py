@@ -7,7 +7,7 @@ from small_models import small_params
 
 from coma_gen.config.schema import RuntimeParams
 from coma_gen.model import processes as module
-from coma_gen.model.processes import carried_experiments, chosen_processes, chosen_ranks
+from coma_gen.model.processes import choose_processes, choose_ranks, max_concurrent_experiments
 
 
 def runtime(**changes: object) -> RuntimeParams:
@@ -31,7 +31,7 @@ def test_what_is_chosen(
     cores: int, changes: dict[str, object], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "available_cores", lambda: cores)
-    assert chosen_processes(runtime(**changes)) == expected
+    assert choose_processes(runtime(**changes)) == expected
 
 
 @pytest.mark.parametrize(("found", "expected"), [("cpu", 2), ("cuda", 1)])
@@ -42,14 +42,14 @@ def test_auto_looks_for_a_device(found: str, expected: int, monkeypatch: pytest.
 
     monkeypatch.setattr(module, "available_cores", lambda: 2)
     monkeypatch.setattr(device, "choose_device", lambda _name: torch.device(found))
-    assert chosen_processes(runtime(device="auto")) == expected
+    assert choose_processes(runtime(device="auto")) == expected
 
 
 def test_an_odd_number_of_micro_batches_is_left_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_cores", lambda: 2)
     for micro_batches, ranks in ((1, 1), (2, 2), (3, 1), (4, 2)):
         train = small_params().train.model_copy(update={"grad_accum_steps": micro_batches})
-        assert chosen_ranks(runtime(), train) == ranks
+        assert choose_ranks(runtime(), train) == ranks
 
 
 def test_how_many_experiments_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,4 +61,4 @@ def test_how_many_experiments_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, {"processes": 1}, 2),
     ):
         monkeypatch.setattr(module, "available_cores", lambda cores=cores: cores)
-        assert carried_experiments(runtime(**changes)) == expected
+        assert max_concurrent_experiments(runtime(**changes)) == expected

@@ -10,13 +10,13 @@ import pytest
 from tiny_music import PAD, bar, piece, vocabulary
 
 from coma_gen.core.artifact import Manifest
-from coma_gen.shards.conditions import UNTOLD_WINDOWS, WITHHELD, WindowConditions
+from coma_gen.shards.conditions import BIN_DROPOUT, WINDOW_DROPOUT, WindowConditions
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.shards.windows import draw_windows
 from coma_gen.tokenizer.conditions import ConditionTables
 
 NAMES = ("density", "loudness", "register", "polyphony")
-TOLD = WindowConditions(ConditionTables.of(vocabulary(), NAMES))
+TOLD = WindowConditions(ConditionTables.from_vocabulary(vocabulary(), NAMES))
 LENGTH = 80
 
 
@@ -51,13 +51,13 @@ def test_what_is_told_is_true_and_the_rest_is_withheld(split: ShardedSplit) -> N
     drawn = windows(split, 400)
     told = TOLD.draw(*drawn, seed=0, step=1)
     full = np.concatenate([drawn[0][:, :1], np.where(drawn[1] < 0, PAD, drawn[1])], axis=1)
-    true = np.stack([TOLD.tables.of_blocks(window)[:-1] for window in full])
+    true = np.stack([TOLD.tables.compute_bins(window)[:-1] for window in full])
     assert ((told == true) | (told == 0)).all()
     known = (true > 0).any((1, 2))
     nothing = (told == 0).all((1, 2))[known].mean()
-    assert UNTOLD_WINDOWS <= nothing < UNTOLD_WINDOWS + 0.06
+    assert WINDOW_DROPOUT <= nothing < WINDOW_DROPOUT + 0.06
     some = ~(told == 0).all((1, 2))
-    assert (told == 0)[some][true[some] > 0].mean() == pytest.approx(WITHHELD, abs=0.04)
+    assert (told == 0)[some][true[some] > 0].mean() == pytest.approx(BIN_DROPOUT, abs=0.04)
 
 
 def test_a_window_that_was_moved_is_told_what_it_has_become(split: ShardedSplit) -> None:

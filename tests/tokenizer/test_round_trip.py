@@ -9,7 +9,7 @@ import pytest
 from coma_gen.core.errors import UserError
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.remi import Tokenizer
-from coma_gen.tokenizer.round_trip import check, fidelity, paired
+from coma_gen.tokenizer.round_trip import check, fidelity, match_notes
 
 
 def test_a_known_round_trip(make_params: Any) -> None:
@@ -51,7 +51,7 @@ def test_silence_is_faithful(make_params: Any) -> None:
 def test_notes_pair_with_the_nearest_of_their_pitch() -> None:
     true = Notes.of([0.0, 0.1, 5.0, 9.0], [1, 1, 1, 1], [60, 60, 60, 61], [64] * 4)
     decoded = Notes.of([0.02, 5.1, 7.0, 9.0], [1, 1, 1, 1], [60, 60, 60, 62], [64] * 4)
-    ours, theirs = paired(true, decoded)
+    ours, theirs = match_notes(true, decoded)
     assert (ours.tolist(), theirs.tolist()) == ([0, 2], [0, 1])
 
 

@@ -28,7 +28,7 @@ from coma_gen.training.stage import _take_weights, train_stage
 
 CPU = torch.device("cpu")
 NAMES = ("density", "loudness")
-TOLD = WindowConditions(ConditionTables.of(vocabulary(), NAMES))
+TOLD = WindowConditions(ConditionTables.from_vocabulary(vocabulary(), NAMES))
 DENSE, SPARSE, LOUD = bar(6), bar(2), bar(2, velocity=90)
 
 
@@ -65,7 +65,7 @@ def test_it_learns_what_it_is_told(trainer: ModuleType, tmp_path: Path) -> None:
         with torch.no_grad():
             return float(sum_nll(model, ids[:, :-1], targets, bf16=False, conditions=conditions))
 
-    bins = {name: TOLD.tables.of_blocks([1, *of * 4, 2])[1].tolist() for name, of in _KINDS.items()}
+    bins = {name: TOLD.tables.compute_bins([1, *of * 4, 2])[1].tolist() for name, of in _KINDS.items()}
     for name, bars in _KINDS.items():
         right = nats(bars, bins[name])
         wrong = [nats(bars, bins[other]) for other in _KINDS if other != name]

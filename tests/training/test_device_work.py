@@ -146,7 +146,7 @@ def test_passes_that_cannot_be_recorded_stay_plain(caplog: pytest.LogCaptureFixt
 
     assert recorded_or_plain(plain, shape=(2, 3), pad_id=0, device=CPU, record=refuses) is plain
     assert caplog.messages == [
-        "train.cuda_graphs: the passes cannot be recorded, going on without. "
+        "train.cuda_graphs: the passes cannot be recorded, continuing without. "
         "RuntimeError: operation not permitted when stream is capturing"
     ]
 

@@ -45,7 +45,7 @@ def test_each_rank_is_told_who_it_is(tmp_path: Path) -> None:
 def test_a_killed_rank_is_named(failing: int) -> None:
     body = f"os.kill(os.getpid(), 9) if rank == {failing} else (time.sleep(0.3), sys.exit({LOST}))"
     with pytest.raises(
-        UserError, match=rf"rank {failing} of 2 \(process \d+\): was ended by SIGKILL.* goes on from the last"
+        UserError, match=rf"rank {failing} of 2 \(process \d+\): was ended by SIGKILL.* resumes from the last"
     ):
         start(body)
 

@@ -43,7 +43,7 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
     from coma_gen.core.cores import available_cores
     from coma_gen.experiments.ablation import FOLDER, read_ablation
     from coma_gen.experiments.dvc_experiments import enqueue, find_experiments, queue_statuses
-    from coma_gen.model.processes import carried_experiments, chosen_processes
+    from coma_gen.model.processes import choose_processes, max_concurrent_experiments
     from coma_gen.workspace.presets import require_committed_params
 
     root = workspace.root
@@ -60,10 +60,10 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
         queued += 1
         print(f"{run.name}: queued", flush=True)
     runtime = check_params(ablation.runs[0].params).runtime
-    workers, cores = carried_experiments(runtime), available_cores()
+    workers, cores = max_concurrent_experiments(runtime), available_cores()
     print(f"\n{queued} queued, {len(ablation.runs) - queued} skipped.")
-    print(f"To run them: dvc queue start -j {workers}")
-    each = f"{chosen_processes(runtime)} processes of {runtime.threads} threads"
+    print(f"Start them: dvc queue start -j {workers}")
+    each = f"{choose_processes(runtime)} processes of {runtime.threads} threads"
     print(
         f"({cores} cores run {workers} at a time at full speed, with {each} each; more would share the cores)"
     )

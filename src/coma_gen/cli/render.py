@@ -94,7 +94,7 @@ def _choose_targets(source: Path, options: argparse.Namespace) -> list[Path]:
     Raises:
         UserError: If a name is too long, or if a path to replace is a folder.
     """
-    from coma_gen.core.free_names import LONGEST_NAME
+    from coma_gen.core.free_names import MAX_NAME_BYTES
     from coma_gen.core.io import shown_name
 
     folder = Path(options.out) if options.out else source.parent
@@ -102,9 +102,9 @@ def _choose_targets(source: Path, options: argparse.Namespace) -> list[Path]:
         raise UserError(Fault("--out", "must be a folder", f"{folder}, which is a file"))
     endings = [".png"] + ([f".{options.audio}"] if options.audio != "none" else [])
     targets = [folder / f"{source.stem}{ending}" for ending in endings]
-    long = [target for target in targets if len(os.fsencode(target.name)) > LONGEST_NAME]
+    long = [target for target in targets if len(os.fsencode(target.name)) > MAX_NAME_BYTES]
     if long:
-        rule = f"must leave room for the names of picture and sound ({LONGEST_NAME} bytes at most)"
+        rule = f"must leave room for the names of picture and sound ({MAX_NAME_BYTES} bytes at most)"
         got = f"{shown_name(source)}, from which {len(os.fsencode(long[0].name))} would come"
         raise UserError(Fault("the file's name", rule, got, "give it a shorter one"))
     folders = [target for target in targets if options.force and target.is_dir()]

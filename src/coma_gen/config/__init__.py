@@ -1,1 +1,1 @@
-"""The settings: typed sections of params.yaml, rules across them, reading YAML as DVC reads it."""
+"""Configuration: typed sections of params.yaml, validation rules, and YAML parsing compatible with DVC."""

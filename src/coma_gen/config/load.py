@@ -1,4 +1,4 @@
-"""params.yaml to `Params`: everything that is wrong is reported together, by key, before any work."""
+"""Loads and validates params.yaml; all errors are reported together, by key."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from coma_gen.config.schema import Params, Section
 from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.errors import Fault, UserError
 
-LONGEST_NAME = 100
-"""Characters that are shown of a key that there is none of."""
+MAX_NAME_LENGTH = 100
+"""Characters of an unknown key that an error shows."""
 
 
 def load_params(path: Path) -> Params:
-    """Reads and checks a params file.
+    """Loads and validates a params file.
 
     Raises:
-        UserError: with a fault for every key that is missing, unknown, of a wrong type, out of range or at
-        odds with another.
+        UserError: with a fault for every key that is missing, unknown, of a wrong type, out of range or
+            inconsistent with another.
     """
     return check_params(read_yaml(path), name=path.name)
 
 
 def check_params(content: Any, *, name: str = "params.yaml") -> Params:
-    """Checks parsed params.
+    """Validates parsed params.
 
     Args:
-        content: what the file holds.
-        name: how to call the file in errors.
+        content: parsed content of the file.
+        name: name of the file in errors.
 
     Raises:
-        UserError: as `load_params`.
+        UserError: as in `load_params`.
     """
     if not isinstance(content, dict):
         raise UserError(Fault(name, "must map section names to settings", type(content).__name__))
     sections: dict[str, Section] = {}
-    faults = _unknown(content, known=list(Params.model_fields), where="")
+    faults = _find_unknown_keys(content, known=list(Params.model_fields), where="")
     for key, field in Params.model_fields.items():
         kind: type[Section] = field.annotation  # type: ignore[assignment]
         if key not in content:
             faults.append(Fault(key, "this section must be there", "none"))
             continue
         try:
-            sections[key] = kind.model_validate(_plain(content[key]))
+            sections[key] = kind.model_validate(_freeze_lists(content[key]))
         except ValidationError as error:
-            faults += _explained(error, section=key, kind=kind)
+            faults += _explain_errors(error, section=key, kind=kind)
     faults += broken_rules(sections)
     if faults:
         raise UserError(
@@ -59,47 +59,50 @@ def check_params(content: Any, *, name: str = "params.yaml") -> Params:
     return Params(**sections)
 
 
-def _plain(value: Any) -> Any:
-    """Lists as tuples: the sections are frozen, and so are their sequences."""
+def _freeze_lists(value: Any) -> Any:
+    """Converts lists to tuples, since sections are frozen."""
     if isinstance(value, list):
-        return tuple(_plain(item) for item in value)
+        return tuple(_freeze_lists(item) for item in value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _freeze_lists(item) for key, item in value.items()}
     return value
 
 
-def _unknown(content: dict[Any, Any], *, known: list[str], where: str) -> list[Fault]:
+def _find_unknown_keys(content: dict[Any, Any], *, known: list[str], where: str) -> list[Fault]:
     faults = []
     for key in content:
         if key not in known:
-            name = key if isinstance(key, str) else _written(key)
-            near = difflib.get_close_matches(name[:LONGEST_NAME], known, n=1)
-            remedy = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-            faults.append(Fault(f"{where}{name[:LONGEST_NAME]}", "there is no such key", "", remedy))
+            name = key if isinstance(key, str) else _format_value(key)
+            near = difflib.get_close_matches(name[:MAX_NAME_LENGTH], known, n=1)
+            remedy = f"did you mean '{near[0]}'?" if near else f"known keys are {', '.join(known)}"
+            faults.append(Fault(f"{where}{name[:MAX_NAME_LENGTH]}", "there is no such key", "", remedy))
     return faults
 
 
-def _explained(error: ValidationError, *, section: str, kind: type[Section]) -> list[Fault]:
-    """The faults of a section, one a key; a list whose items are at fault is not also called too short."""
+def _explain_errors(error: ValidationError, *, section: str, kind: type[Section]) -> list[Fault]:
+    """Converts validation errors of a section to faults, one per key.
+
+    A list with invalid items is not also reported as too short.
+    """
     faults: dict[str, Fault] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] == "extra_forbidden":
             faults |= {
                 f.where: f
-                for f in _unknown({detail["loc"][0]: 0}, known=list(kind.model_fields), where=f"{section}.")
+                for f in _find_unknown_keys(
+                    {detail["loc"][0]: 0}, known=list(kind.model_fields), where=f"{section}."
+                )
             }
             continue
-        where = f"{section}" + "".join(f".{part}" for part in _named(detail, kind))
+        where = f"{section}" + "".join(f".{part}" for part in _location(detail, kind))
         if detail["type"] == "too_short" and any(other.startswith(f"{where}.") for other in faults):
             continue
-        faults.setdefault(where, Fault(where, _rule(detail), _got(detail)))
+        faults.setdefault(where, Fault(where, _describe_rule(detail), _describe_input(detail)))
     return list(faults.values())
 
 
-def _named(detail: ErrorDetails, kind: type[Section]) -> list[int | str]:
-    """The location: the key and the positions in its lists, without pydantic's own names for the arms of a
-    union.
-    """
+def _location(detail: ErrorDetails, kind: type[Section]) -> list[int | str]:
+    """Returns the key and list indices of an error, without pydantic's names of union members."""
     return [part for part in detail["loc"] if isinstance(part, int) or part in kind.model_fields]
 
 
@@ -115,7 +118,7 @@ RULES_BY_TYPE = {
 }
 
 
-def _rule(detail: ErrorDetails) -> str:
+def _describe_rule(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return (
             "one more item must be there" if isinstance(detail["loc"][-1], int) else "this key must be there"
@@ -128,12 +131,12 @@ def _rule(detail: ErrorDetails) -> str:
     return RULES_BY_TYPE.get(detail["type"], message.replace("must be a valid ", "must be a "))
 
 
-def _got(detail: ErrorDetails) -> str:
-    return "" if detail["type"] == "missing" else _written(detail["input"])
+def _describe_input(detail: ErrorDetails) -> str:
+    return "" if detail["type"] == "missing" else _format_value(detail["input"])
 
 
-def _written(value: Any) -> str:
+def _format_value(value: Any) -> str:
     try:
         return repr(value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
+    except ValueError:  # Python refuses to convert integers of more than 4,300 digits
         return "a number of thousands of digits"

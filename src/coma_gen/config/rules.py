@@ -1,4 +1,4 @@
-"""Rules across keys: what each key allows by itself but not together with another."""
+"""Validation rules that involve several keys, or go beyond the type of a key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BEATS_PER_BAR = 4
 SPECIAL_AND_BAR = 4
 """PAD, BOS, EOS and Bar."""
 MAX_BASE_TOKENS = 9_000
-"""Byte pairs write each base token as one character, below the mark that begins a word."""
+"""Limit under BPE, which represents base tokens by the characters below its word prefix."""
 
 
 def _split(split: SplitParams) -> Iterator[Fault]:
@@ -66,7 +66,7 @@ def _tokenizer(tokenizer: TokenizerParams) -> Iterator[Fault]:
 
 
 def base_vocab_size(tokenizer: TokenizerParams) -> int:
-    """How many tokens REMI has under these params, before any byte pair is learned."""
+    """Returns the number of REMI tokens under these params, without BPE."""
     low, high = tokenizer.pitch_range
     durations = sum(max(0, end - start) * steps for start, end, steps in tokenizer.duration_bins)
     positions = BEATS_PER_BAR * tokenizer.positions_per_beat
@@ -158,10 +158,10 @@ def _processes(runtime: RuntimeParams, model: ModelParams, train: TrainParams) -
 
 
 def check_world_size(processes: int, model: ModelParams, train: TrainParams) -> Iterator[Fault]:
-    """The fault of a number of processes that cannot share a step evenly, if it is one.
+    """Yields a fault if a step cannot be divided evenly among the processes.
 
-    Each takes as many micro-batches, or an equal part of one. A part would draw another dropout than the
-    whole, and the result must not depend on who computes it.
+    Each process computes an equal number of micro-batches or an equal part of one. A part would draw
+    different dropout masks than the whole micro-batch, so it is allowed without dropout only.
     """
     batch = train.micro_batch * train.grad_accum_steps
     if processes > 1 and train.cuda_graphs:
@@ -216,11 +216,11 @@ RULES: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Fault]]], ...] = (
     (("runtime", "model", "train"), _processes),
     (("sample",), _sample),
 )
-"""(the sections that a rule needs, the rule)."""
+"""(names of the sections that a rule takes, rule)."""
 
 
 def broken_rules(sections: Sections) -> list[Fault]:
-    """Every rule that the given valid sections break; rules over absent sections are left out."""
+    """Returns the faults of all rules whose sections are present and valid."""
     return [
         fault
         for names, rule in RULES

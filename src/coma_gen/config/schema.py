@@ -1,8 +1,7 @@
-"""The settings as types: one frozen section for each part of params.yaml, every key explicit, unknown keys
-refused.
+"""Types of the settings: one frozen pydantic model for each section of params.yaml.
 
-A section can refuse a value but never change one, and holds no defaults: what is not in params.yaml does not
-exist. Units and ranges stand in the field's rule, which is what a person is told.
+Sections validate values but never change them, and have no defaults: every key must be in params.yaml, and
+unknown keys are errors. The constraint of a field is what an error message states.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ Minutes = Annotated[Float, Field(gt=0, le=36_000)]
 Sha256 = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
 Composers = tuple[StrictStr, ...]
 CONDITIONS = ("density", "loudness", "register", "polyphony")
-"""What a model may be told of coming bars; `tokenizer.conditions` measures it."""
+"""Descriptions of the next bars that a model can be conditioned on; see `tokenizer.conditions`."""
 CONDITION_BINS = 16
-"""Values of a condition that a model tells apart, beside "not told"."""
+"""Number of bins of a condition, without the null bin."""
 
 
 class Section(BaseModel):
-    """A frozen section that refuses unknown keys."""
+    """Base class: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class RuntimeParams(Section):
-    """How the numeric stages run."""
+    """Threads, device and processes of the numeric stages."""
 
     threads: Annotated[StrictInt, Field(ge=1, le=1024)]
     pin_cpu: StrictBool
@@ -42,7 +41,7 @@ class RuntimeParams(Section):
 
 
 class DownloadParams(Section):
-    """Where the corpus comes from."""
+    """Source of the corpus."""
 
     corpus: Literal["maestro-mini", "maestro", "synthetic", "folder"]
     path: Annotated[StrictStr, Field(min_length=1)]
@@ -54,7 +53,7 @@ class DownloadParams(Section):
 
 
 class SplitParams(Section):
-    """How performances are divided into train, validation and test."""
+    """Split of the performances into train, validation and test."""
 
     method: Literal["official", "by-composition", "by-file"]
     validation_fraction: Fraction
@@ -68,7 +67,7 @@ class SplitParams(Section):
 
 
 class TokenizerParams(Section):
-    """What REMI writes down of the music, and how finely."""
+    """Vocabulary and resolution of the REMI tokenizer."""
 
     positions_per_beat: Annotated[StrictInt, Field(ge=1, le=96)]
     duration_bins: Annotated[
@@ -85,7 +84,7 @@ class TokenizerParams(Section):
 
 
 class ShardParams(Section):
-    """How tokens are laid on disk, and which variations of the train split there are."""
+    """Token files and augmentation of the train split."""
 
     transpose: Annotated[StrictInt, Field(ge=0, le=11)]
     velocity_shift: Annotated[StrictInt, Field(ge=0, le=8)]
@@ -94,7 +93,7 @@ class ShardParams(Section):
 
 
 class ModelParams(Section):
-    """The shape of the model."""
+    """Architecture of the model."""
 
     branches: Annotated[
         tuple[Literal["half_feed_forward", "feed_forward", "attention", "convolution"], ...],
@@ -122,12 +121,12 @@ class ModelParams(Section):
 
     @property
     def ff_inner(self) -> int:
-        """Width between the two matrices of a feed-forward."""
+        """Hidden width of a feed-forward."""
         return round(self.ff_expansion * self.dim)
 
 
 class TrainParams(Section):
-    """The optimization."""
+    """Optimization and training loop."""
 
     seed: Seed
     seq_len: Annotated[StrictInt, Field(ge=2, le=2**24)]
@@ -167,7 +166,7 @@ class TrainParams(Section):
 
 
 class BaselineParams(Section):
-    """The n-gram models that the figures stand beside."""
+    """N-gram baselines."""
 
     add: Positive
     bigram_prior: Positive
@@ -175,7 +174,7 @@ class BaselineParams(Section):
 
 
 class EvaluateParams(Section):
-    """Scoring whole performances."""
+    """Evaluation of the likelihood of whole performances."""
 
     batch: Count
     chunk: Count
@@ -185,7 +184,7 @@ class EvaluateParams(Section):
 
 
 class SampleParams(Section):
-    """What to generate, and how to choose among the likely tokens."""
+    """Samples to generate and sampling parameters."""
 
     seed: Seed
     unprompted: Annotated[StrictInt, Field(ge=0, le=10_000)]
@@ -204,7 +203,7 @@ class SampleParams(Section):
 
 
 class ReportParams(Section):
-    """The page."""
+    """Report page."""
 
     audio: StrictBool
     max_samples: Count

@@ -1,9 +1,9 @@
-"""Reads YAML as DVC reads it, so that the code and `dvc params diff` never disagree on a scalar.
+"""Parses YAML like DVC, so that the code and `dvc params diff` agree on every scalar.
 
 PyYAML follows YAML 1.1: `1e-5` is a string, `no` is False, `010` is 8, `1:30` is 90. DVC follows YAML 1.2,
-where they are a number, a string, 10 and a string. This loader is PyYAML's safe loader with YAML 1.2's rules
-for scalars, and it refuses a key that stands twice, as DVC does. It also refuses what a few lines can blow
-up: aliases that stand for more than could be written out, and lists nested without end.
+where they are a number, a string, 10 and a string. This loader is PyYAML's safe loader with the scalar rules
+of YAML 1.2; like DVC it rejects duplicate keys. It also rejects documents that would exhaust memory or the
+stack: aliases that expand to too many values, and deep nesting.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FLOAT = re.compile(
 
 MAX_BYTES = 2**20
 MAX_VALUES = 100_000
-"""Keys and values that a document may stand for, with every alias written out."""
+"""Maximum number of keys and values of a document, with aliases expanded."""
 
 MAX_DEPTH = 100
-"""Lists and mappings within each other; Python's own stack ends at some 300 of them."""
+"""Maximum nesting depth; Python's recursion limit is reached at about 300."""
 
 _NOT_YAML = (
     yaml.YAMLError,
@@ -42,11 +42,11 @@ _NOT_YAML = (
     TypeError,
     ValueError,
 )
-"""What PyYAML raises on documents; all but the first are its own faults, such as on `!!bool maybe`."""
+"""Exceptions that PyYAML raises for invalid documents; all but the first are bugs, as with `!!bool maybe`."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader under the scalar rules of YAML 1.2."""
+    """PyYAML's safe loader with the scalar rules of YAML 1.2."""
 
     _depth = 0
 
@@ -62,8 +62,8 @@ class _Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
-        if node is not None and _values(node, {}) > MAX_VALUES:
-            problem = f"it stands for more than {MAX_VALUES:,} values, or holds itself"
+        if node is not None and _count_values(node, {}) > MAX_VALUES:
+            problem = f"it expands to more than {MAX_VALUES:,} values, or contains itself"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return node
 
@@ -74,19 +74,19 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
             if key.value in known_keys:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key.value}' stands twice", key.start_mark
+                    None, None, f"the duplicate key '{key.value}'", key.start_mark
                 )
             known_keys.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
-def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many nodes a node stands for; too many for one that holds itself."""
+def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Counts the nodes of a node with aliases expanded; more than `MAX_VALUES` for a recursive one."""
     if id(node) not in known:
         known[id(node)] = MAX_VALUES + 1
         children = node.value if isinstance(node, yaml.CollectionNode) else ()
         flat = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
-        known[id(node)] = 1 + sum(_values(part, known) for part in flat)
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in flat)
     return known[id(node)]
 
 
@@ -119,10 +119,10 @@ def parse_yaml(text: str, *, name: str) -> Any:
 
     Args:
         text: the document.
-        name: the file's name, for the error.
+        name: name of the file in errors.
 
     Raises:
-        UserError: when it is not YAML, or holds a key twice.
+        UserError: if it is not YAML, has duplicate keys, or is too large or too deeply nested.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, with other scalar rules
@@ -136,7 +136,7 @@ def read_yaml(path: Path) -> Any:
     """Reads a YAML file.
 
     Raises:
-        UserError: when it is missing, too large, not text or not YAML.
+        UserError: if it is missing, too large, not text or not YAML.
     """
     check_file(path)
     try:

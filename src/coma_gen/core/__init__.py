@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, artifacts, processes, random numbers."""
+"""Foundations: errors, file I/O, artifacts, multiprocessing and seeding."""

@@ -1,9 +1,8 @@
-"""Artifact: a folder with a manifest, so that what is read is what was written.
+"""Artifacts: folders with a manifest that verifies their content and records their inputs.
 
-The manifest names the digest of every file, what the folder was made from (digests of other artifacts), the
-settings used, and a digest of all this. A changed, missing or surplus file, the manifest included, is refused
-by name when the folder is opened; a tokenizer that does not belong to some weights is found by comparing
-digests, not by trusting file names.
+The manifest contains the digest of every file, the digests of the input artifacts, the settings, and a digest
+of all this. Opening an artifact reports every changed, missing or surplus file. Mismatched artifacts, such as
+weights and a tokenizer that they were not trained with, are detected by their digests.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder holds and where it came from.
+    """Content and inputs of an artifact.
 
     Attributes:
-        kind: what the folder is ("corpus", "tokenizer", "model", ...).
-        made_from: name -> digest of each artifact or file it was made from.
-        settings: the settings it was made with, as plain data.
+        kind: kind of artifact ("corpus", "tokenizer", "model", ...).
+        made_from: name -> digest of each input artifact or file.
+        settings: settings that it was made with, as plain data.
         files: path relative to the folder (posix) -> SHA-256.
     """
 
@@ -39,11 +38,11 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that the manifest says, and so of everything in the folder."""
+        """SHA-256 of the manifest's content, and so of the whole artifact."""
         return sha256_bytes(_canonical(self._content()))
 
     def to_bytes(self) -> bytes:
-        """The manifest's file: canonical JSON, its own digest included."""
+        """Serializes the manifest with its digest as canonical JSON."""
         return _canonical({"digest": self.digest, **self._content()})
 
     def _content(self) -> dict[str, Any]:
@@ -61,8 +60,8 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
     return text.encode("utf-8")
 
 
-def _files_below(folder: Path) -> list[str]:
-    """Every file below `folder` but its manifest, as sorted posix paths."""
+def _list_files(folder: Path) -> list[str]:
+    """Lists the files below `folder` except its manifest, as sorted posix paths."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     names = (path.relative_to(folder).as_posix() for path in found)
     return sorted(name for name in names if name != MANIFEST)
@@ -71,8 +70,8 @@ def _files_below(folder: Path) -> list[str]:
 def write_manifest(
     folder: Path, *, kind: str, made_from: Mapping[str, str], settings: Mapping[str, Any]
 ) -> Manifest:
-    """Writes the manifest of a finished folder and returns it."""
-    files = {name: sha256_file(folder / name) for name in _files_below(folder)}
+    """Writes and returns the manifest of a complete folder."""
+    files = {name: sha256_file(folder / name) for name in _list_files(folder)}
     plain = json.loads(json.dumps(dict(settings)))
     manifest = Manifest(kind=kind, made_from=dict(made_from), settings=plain, files=files)
     write_atomic(folder / MANIFEST, manifest.to_bytes())
@@ -80,11 +79,10 @@ def write_manifest(
 
 
 def read_manifest(folder: Path, *, kind: str) -> Manifest:
-    """Reads a manifest without looking at the files it names.
+    """Reads a manifest without verifying the files of the artifact.
 
     Raises:
-        UserError: when there is none, it is of another format, is not what was written, or the folder is
-            something else than `kind`.
+        UserError: if it is missing, has another format or kind, or was changed.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -100,34 +98,34 @@ def read_manifest(folder: Path, *, kind: str) -> Manifest:
         parts = {name: dict(content[name]) for name in ("made_from", "settings", "files")}
         manifest = Manifest(kind=kind, **parts)
         digests = [*manifest.files.values(), *manifest.made_from.values()]
-        is_whole = manifest.to_bytes() == path.read_bytes() and all(isinstance(each, str) for each in digests)
+        is_intact = manifest.to_bytes() == path.read_bytes() and all(isinstance(d, str) for d in digests)
     except (KeyError, TypeError, ValueError):
-        is_whole = False
-    if not is_whole:
+        is_intact = False
+    if not is_intact:
         raise UserError(Fault(str(path), "must be as it was written", "other content", _rebuild(kind)))
     return manifest
 
 
 def verify_artifact(folder: Path, *, kind: str) -> Manifest:
-    """Reads a folder's manifest and proves every file against it.
+    """Reads an artifact's manifest and verifies every file.
 
     Raises:
-        UserError: one fault for each missing, surplus or changed file.
+        UserError: with one fault for each missing, surplus or changed file.
     """
     manifest = read_manifest(folder, kind=kind)
-    present = set(_files_below(folder))
+    present = set(_list_files(folder))
     faults = [
         fault
         for name in sorted(present | set(manifest.files))
-        if (fault := _fault_of(folder, name, manifest, is_there=name in present))
+        if (fault := _check_file(folder, name, manifest, is_there=name in present))
     ]
     if faults:
         raise UserError(*faults)
     return manifest
 
 
-def _fault_of(folder: Path, name: str, manifest: Manifest, *, is_there: bool) -> Fault | None:
-    """What is wrong with one file; nothing outside of the folder is opened, whatever the manifest names."""
+def _check_file(folder: Path, name: str, manifest: Manifest, *, is_there: bool) -> Fault | None:
+    """Returns the fault of one file, if any; never opens a file outside of the folder."""
     path, rebuild = folder / name, _rebuild(manifest.kind)
     if name not in manifest.files:
         return Fault(str(path), f"is not named in {MANIFEST}", "a surplus file", "remove it")
@@ -135,7 +133,7 @@ def _fault_of(folder: Path, name: str, manifest: Manifest, *, is_there: bool) ->
         return Fault(str(path), f"is named in {MANIFEST} and must exist", "no such file", rebuild)
     rule = f"must hold what {MANIFEST} says (SHA-256 {manifest.files[name][:12]}...)"
     try:
-        is_file = path.is_file()  # a pipe would never end
+        is_file = path.is_file()  # reading a pipe would block
         if is_file and sha256_file(path) == manifest.files[name]:
             return None
         got = "other content" if is_file else "something else than a file"

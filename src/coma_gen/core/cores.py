@@ -1,4 +1,4 @@
-"""How many cores there are to work on."""
+"""Number of available CPU cores."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def available_cores() -> int:
-    """How many cores this process may use, at least one."""
+    """Returns the number of cores that this process may use, at least one."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1))

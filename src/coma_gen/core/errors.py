@@ -1,7 +1,7 @@
-"""Faults of the user's input, stated so that they can be mended.
+"""Errors in the user's input, with the rule and the remedy.
 
-One way to refuse: whoever reads params, a CSV, a MIDI file, an artifact or a prompt collects `Fault`s and
-raises them together in one `UserError`. Entry points print it without a traceback and exit with status 1.
+Readers of params, CSV files, MIDI files, artifacts and prompts collect `Fault`s and raise all of them in one
+`UserError`. Entry points print it without a traceback and exit with status 1.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_SHOWN = 300
-"""Characters of what was found that a message shows: a value may be a whole file."""
+"""Maximum number of characters of `Fault.got` in a message, since a value may be a whole file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong.
+    """One error in the input.
 
     Attributes:
-        where: the file, row, key or option at fault.
-        rule: what must hold there.
-        got: what was found instead, when it helps to know.
-        remedy: what to type or change, when there is one thing to do.
+        where: file, row, key or option.
+        rule: rule that is violated.
+        got: value that was found, if it helps.
+        remedy: what to type or change, if there is one remedy.
     """
 
     where: str
@@ -29,10 +29,10 @@ class Fault:
     remedy: str = ""
 
     def __str__(self) -> str:
-        """One line, whatever the input held: its control characters are shown, not sent to the terminal."""
+        """Formats the fault as one line, with control characters escaped."""
         text = f"{self.where}: {self.rule}"
         if self.got:
-            text += f", got {_shortened(self.got)}"
+            text += f", got {_shorten(self.got)}"
         if self.remedy:
             text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
         return "".join(
@@ -40,32 +40,32 @@ class Fault:
         )
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
 
 
 def memory_fault(error: BaseException, *, where: str = "memory", remedy: str = "") -> Fault | None:
-    """What to say of an error that means that memory ran out; None for any other.
+    """Returns the fault of an out-of-memory error; None for any other error.
 
-    Python and NumPy raise MemoryError; torch a RuntimeError on a CPU, with these words, and another on a GPU.
+    Python and NumPy raise MemoryError; torch raises RuntimeError with different messages on CPU and GPU.
 
     Args:
-        error: what was raised.
-        where: what was being done.
-        remedy: what to change; empty names what helps most stages.
+        error: exception that was raised.
+        where: operation that ran out of memory.
+        remedy: what to change; empty for a general remedy.
     """
-    words = str(error).partition("\n")[0]
+    message = str(error).partition("\n")[0]
     is_torch = isinstance(error, RuntimeError) and any(
-        each in words for each in ("can't allocate memory", "out of memory")
+        each in message for each in ("can't allocate memory", "out of memory")
     )
     if not (isinstance(error, MemoryError) or is_torch):
         return None
     general = "end other programs, or lower train.micro_batch, evaluate.batch or sample.max_tokens"
-    return Fault(where, "must find enough memory", words, remedy or general)
+    return Fault(where, "must find enough memory", message, remedy or general)
 
 
 class UserError(Exception):
-    """The input cannot be used, for one or more stated reasons."""
+    """Invalid input, with one or more faults."""
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__(*faults)

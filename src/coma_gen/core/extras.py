@@ -1,4 +1,4 @@
-"""Packages that an installation may lack: the extras of pyproject.toml."""
+"""Checks for optional dependencies, the extras of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from coma_gen.core.errors import Fault, UserError
 
 
 def require_extra(extra: str, *, where: str) -> None:
-    """Refuses to start what needs the packages of an extra where they are not installed.
+    """Checks that the packages of an extra are installed.
 
-    A checkout that runs without being installed has no list of them, and is not looked at.
+    A checkout that is not installed has no package metadata and is not checked.
 
     Args:
-        extra: its name in pyproject.toml, such as pipeline.
-        where: what needs it, as the user calls it.
+        extra: name of the extra in pyproject.toml, such as pipeline.
+        where: command that needs it, for the error.
 
     Raises:
-        UserError: at least one of its packages is missing.
+        UserError: if a package is missing.
     """
     try:
         lines = requires("coma-gen") or []

@@ -1,7 +1,7 @@
-"""Results that never take a name that is taken: the next free one instead, also where two programs want it.
+"""Unique names for results, safe against concurrent programs.
 
-A name is taken as the finished result gets it, by a step that fails where something has
-the name already. So nothing is overwritten, and nothing is reserved by a program that may never finish.
+A name is claimed atomically when the result is complete, by an operation that fails if the name exists.
+Nothing is overwritten, and no name is reserved by a program that may never finish.
 """
 
 from __future__ import annotations
@@ -16,55 +16,56 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-LONGEST_NAME = 255
-"""Bytes of a name that common systems hold."""
+MAX_NAME_BYTES = 255
+"""Maximum length of a file name on common file systems."""
 UNFINISHED = ".unfinished."
-"""How the name begins of a folder that is not finished."""
+"""Prefix of folders that are being built."""
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
 
-def free_names(stem: str, *, room: int = LONGEST_NAME) -> Iterator[str]:
-    """my, my-02, my-03 and so on; the later ones take at most so many bytes."""
+def free_names(stem: str, *, max_bytes: int = MAX_NAME_BYTES) -> Iterator[str]:
+    """Yields my, my-02, my-03 and so on, shortened to at most `max_bytes` from the second on."""
     yield stem
     for number in count(2):
-        tail = f"-{number:02d}"
+        suffix = f"-{number:02d}"
         shorter = stem
-        while len(os.fsencode(shorter + tail)) > room:
+        while len(os.fsencode(shorter + suffix)) > max_bytes:
             shorter = shorter[:-1]
-        yield shorter + tail
+        yield shorter + suffix
 
 
 @contextmanager
 def free_folder(wanted: Path) -> Iterator[list[Path]]:
-    """Builds a folder and gives it the first free name when the block ends well; otherwise removes it. An
-    empty folder counts as free. What a program left behind that was killed is removed.
+    """Builds a folder and renames it to the first free name on success; removes it on error.
+
+    An empty folder counts as free. Folders left by killed programs are removed.
 
     Yields:
-        The folder to write into, in a list; when the block has ended, the list ends with its final path.
+        A list with the folder to write into; on success its final path is appended.
     """
     wanted.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(wanted.parent)
-    building, lock = _locked_folder(wanted.parent)
+    building, lock = _create_locked_folder(wanted.parent)
     paths = [building]
     try:
         yield paths
         mask = os.umask(0)
         os.umask(mask)
         building.chmod(0o777 & ~mask)
-        paths.append(_named(building, wanted))
+        paths.append(_rename_to_free(building, wanted))
     finally:
         shutil.rmtree(building, ignore_errors=True)
         os.close(lock)
 
 
-def _locked_folder(parent: Path) -> tuple[Path, int]:
-    """A new folder, and a lock on it which tells others that it is not abandoned as long as we live."""
+def _create_locked_folder(parent: Path) -> tuple[Path, int]:
+    """Creates a folder and locks it, which marks it as in use while this process lives."""
     while True:
         building = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
         lock = os.open(building, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another found it before it was locked, and is removing it
+        except BlockingIOError:  # another process found it before it was locked and is removing it
             pass
         else:
             if building.exists():
@@ -72,10 +73,10 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
-def _named(building: Path, wanted: Path) -> Path:
+def _rename_to_free(building: Path, wanted: Path) -> Path:
     for name in free_names(wanted.name):
         try:
-            return building.rename(wanted.with_name(name))  # not onto a file, or a folder that is not empty
+            return building.rename(wanted.with_name(name))  # fails for a file or a non-empty folder
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
@@ -83,7 +84,7 @@ def _named(building: Path, wanted: Path) -> Path:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes what was built by programs that are gone: their locks are free."""
+    """Removes folders of programs that have exited, whose locks are free."""
     for left in folder.glob(f"{UNFINISHED}*"):
         try:
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
@@ -99,14 +100,13 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def move_files(made: Sequence[Path], folder: Path, stem: str) -> list[Path]:
-    """Moves finished files, which differ in their endings, into a folder under the first name that is free
-    for all of them.
+    """Moves files with different suffixes into a folder, under the first stem that is free for all.
 
     Returns:
-        What they are called now.
+        The new paths.
     """
-    room = LONGEST_NAME - max(len(os.fsencode(each.suffix)) for each in made)
-    for name in free_names(stem, room=room):
+    max_bytes = MAX_NAME_BYTES - max(len(os.fsencode(each.suffix)) for each in made)
+    for name in free_names(stem, max_bytes=max_bytes):
         targets = [folder / f"{name}{each.suffix}" for each in made]
         claimed: list[Path] = []
         try:

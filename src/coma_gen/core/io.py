@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, atomic folders, digests, JSON with stated precision."""
+"""File I/O: atomic writes of files and folders, digests, JSON with fixed precision."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from typing import Any
 from coma_gen.core.errors import Fault, UserError
 
 FORMER = ".former.partial"
-"""How the name ends of a folder that is moved aside while another is renamed to its path."""
+"""Suffix of a folder that is moved aside while its replacement is renamed."""
 
-LONGEST_BESIDE = 200
-"""Bytes of a name that longer names may begin with."""
+MAX_PREFIX_BYTES = 200
+"""Maximum length of a name that is used as prefix of a temporary name."""
 
 SIGNIFICANT_DIGITS = 6
-"""Digits kept of every float in a metrics file: enough to compare, few enough not to show the last bits."""
+"""Digits of floats in metrics files: enough to compare, few enough to hide rounding differences."""
 
 
 def sha256_bytes(content: bytes) -> str:
-    """The SHA-256 of `content` in hexadecimal."""
+    """Returns the SHA-256 of `content` in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal, read in blocks."""
+    """Returns the SHA-256 of a file in hexadecimal, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -46,15 +46,14 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Writes `path` so that it holds either its former content or all of the new one, whatever happens.
+    """Writes a file atomically: it has either its old or its new content, whatever happens.
 
     Raises:
-        OSError: when the disk is full or read-only; the former content is untouched and nothing is left
-        behind.
+        OSError: if the disk is full or read-only; the old content is unchanged and no temporary file is left.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=_beside(path), suffix=".partial", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -67,25 +66,22 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise
 
 
-def _beside(path: Path) -> str:
-    """How the names begin of what is written beside `path` before it takes its name.
-
-    A name near the longest that systems know (255 bytes) leaves no room for more; a digest stands for it.
-    """
+def _temporary_prefix(path: Path) -> str:
+    """Returns the prefix of temporary names for `path`; a digest replaces names near the 255-byte limit."""
     name = path.name
-    if len(os.fsencode(name)) > LONGEST_BESIDE:
+    if len(os.fsencode(name)) > MAX_PREFIX_BYTES:
         name = f"{sha256_bytes(os.fsencode(name))[:32]}"
     return f".{name}."
 
 
 @contextmanager
 def without_links(path: Path) -> Iterator[Path]:
-    """A file or folder as one that holds no links, for programs that refuse them.
+    """Provides a file or folder without symbolic links, for programs that reject them.
 
-    DVC puts links to its cache in place of files where its `cache.type` says so.
+    DVC may replace files with links to its cache, depending on `cache.type`.
 
     Yields:
-        `path` itself where it holds none, else a copy that is gone when the block ends.
+        `path` itself if it contains no links, else a temporary copy.
     """
     is_linked = path.is_symlink() or any(each.is_symlink() for each in path.rglob("*"))
     if not is_linked:
@@ -101,28 +97,28 @@ def without_links(path: Path) -> Iterator[Path]:
 
 
 def shown_name(path: Path) -> str:
-    """The name of a file as text that can be written and drawn, also where its bytes are not UTF-8."""
+    """Returns the name of a file as printable text, with bytes that are not UTF-8 escaped."""
     return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
 def check_file(path: Path, name: str | None = None) -> None:
-    """Proves that what is there is a file: a pipe would be waited for without end, a device may have none.
+    """Checks that a path is not a pipe or a device, which could block or never end.
 
-    Nothing there is not looked at here: whoever opens it says so.
+    Missing files are not reported here but when they are opened.
 
     Args:
-        path: what is to be read.
-        name: what the fault calls it; the path by default.
+        path: path to read.
+        name: name in the error; the path by default.
 
     Raises:
-        UserError: it is something else than a file or a folder.
+        UserError: if it is something other than a file or a folder.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(Fault(name or str(path), "must be a file", "a pipe or a device", "save it as one"))
 
 
 def replace_durably(finished: Path, path: Path) -> None:
-    """Gives a finished file or folder its name, in a way that outlives a power cut."""
+    """Renames a finished file or folder and syncs the parent folder, so that it survives a power failure."""
     finished.replace(path)
     _fsync_folder(path.parent)
 
@@ -135,22 +131,21 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
-    """Builds a folder beside `path` and puts it in place when the block ends well; otherwise removes it, and
-    what stood there stays.
+    """Builds a temporary folder and moves it to `path` on success; removes it on error.
 
-    One process at a time builds a folder; what an earlier one left behind when it was killed is removed, or
-    put back where it had been moved aside.
+    On error an existing folder at `path` is unchanged. Only one process at a time may build a folder;
+    leftovers of a killed process are removed, and a folder that it had moved aside is restored.
 
     Yields:
         The temporary folder to write into.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{glob.escape(_beside(path))}*.partial"):  # of a process that was killed
+    for left in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}*.partial"):  # of a killed process
         if left.name.endswith(FORMER) and not path.exists():
             left.replace(path)
         else:
             shutil.rmtree(left, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=_beside(path), suffix=".partial", dir=path.parent))
+    building = Path(tempfile.mkdtemp(prefix=_temporary_prefix(path), suffix=".partial", dir=path.parent))
     former = building.with_name(building.name.removesuffix(".partial") + FORMER)
     try:
         yield building
@@ -168,10 +163,10 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 def rounded(value: Any) -> Any:
-    """`value` with every float, however deep, rounded to `SIGNIFICANT_DIGITS`.
+    """Rounds every float in nested data to `SIGNIFICANT_DIGITS`.
 
     Raises:
-        ValueError: for NaN and infinities, which JSON cannot say.
+        ValueError: for NaN and infinities, which JSON cannot represent.
     """
     if isinstance(value, dict):
         return {str(key): rounded(item) for key, item in value.items()}
@@ -185,7 +180,7 @@ def rounded(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes plain data as readable JSON, byte-stable, atomically, floats at `SIGNIFICANT_DIGITS`."""
+    """Writes plain data as indented JSON, atomically and deterministically, with rounded floats."""
     write_atomic(path, json.dumps(rounded(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -193,7 +188,7 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        UserError: when the file is missing or not JSON.
+        UserError: if the file is missing or not JSON.
     """
     if path.exists() and not path.is_file():
         raise UserError(Fault(str(path), "must be a file", "a folder or a device"))
@@ -203,5 +198,5 @@ def read_json(path: Path) -> Any:
         raise UserError(Fault(str(path), "this file must exist", "no such file")) from None
     except OSError as error:
         raise UserError(Fault(str(path), "must be a readable file", error.strerror or str(error))) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or without end
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise UserError(Fault(str(path), "must be JSON", str(error))) from None

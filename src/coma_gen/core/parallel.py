@@ -1,5 +1,5 @@
-"""Work over processes, with a progress bar and results in the order of the input: bounded work over many
-files, and heavy work that needs something prepared, such as a model, in each process.
+"""Ordered parallel maps over processes with a progress bar: for many small items, and for expensive items
+that need a resource, such as a model, in each process.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Prepared = TypeVar("Prepared")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MIN_ITEMS_PER_WORKER = 32
-"""Below this, starting a process costs more than it saves."""
+"""With fewer items per worker, starting a process costs more than it saves."""
 AHEAD = 3
-"""Chunks of items that are handed out for each worker before the first of their results is taken."""
+"""Chunks per worker that may be submitted before the first result is consumed."""
 
 
 def map_processes(
@@ -38,7 +38,7 @@ def map_processes(
     desc: str,
     unit: str = "file",
 ) -> list[Result]:
-    """`[function(item) for item in items]` over processes: `imap_processes` as a list."""
+    """Returns the results of `imap_processes` as a list."""
     return list(imap_processes(function, list(items), workers=workers, desc=desc, unit=unit))
 
 
@@ -50,42 +50,40 @@ def imap_processes(
     desc: str,
     unit: str = "file",
 ) -> Iterator[Result]:
-    """`map(function, items)` over processes; the results never depend on how many.
+    """Maps a function over items in worker processes; the results do not depend on their number.
 
-    However many items there are, only `AHEAD` chunks of them a worker are in the making or wait to be taken.
+    At most `AHEAD` chunks of items per worker are in progress or waiting to be consumed.
 
     Args:
-        function: picklable, such as a module-level function; what it raises is raised here.
+        function: picklable function; its exceptions are raised here.
         items: picklable inputs.
-        workers: processes; None takes what the machine has. Few items are done without any.
-        desc: what the progress bar says (shown on terminals only).
-        unit: what one item is.
+        workers: number of processes; None for the number of cores. Few items are computed in this process.
+        desc: description of the progress bar, which is shown on terminals only.
+        unit: name of one item.
 
     Yields:
         The results in the order of the items.
     """
     count = min(workers or available_cores(), max(1, len(items) // MIN_ITEMS_PER_WORKER))
     with tqdm(total=len(items), desc=desc, unit=unit, disable=None) as progress:
-        for result in map(function, items) if count == 1 else _over_processes(function, items, count):
+        for result in map(function, items) if count == 1 else _map_chunks(function, items, count):
             yield result
             progress.update()
 
 
-def _over_processes(
-    function: Callable[[Item], Result], items: Sequence[Item], count: int
-) -> Iterator[Result]:
+def _map_chunks(function: Callable[[Item], Result], items: Sequence[Item], count: int) -> Iterator[Result]:
     size = max(1, min(16, len(items) // (count * 4)))
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
         begun: deque[Future[list[Result]]] = deque()
         for start in range(0, len(items), size):
-            begun.append(pool.submit(_each, function, items[start : start + size]))
+            begun.append(pool.submit(_map_chunk, function, items[start : start + size]))
             if len(begun) == count * AHEAD:
                 yield from begun.popleft().result()
         for future in begun:
             yield from future.result()
 
 
-def _each(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
+def _map_chunk(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:
     return [function(item) for item in chunk]
 
 
@@ -99,27 +97,28 @@ def map_prepared(
     desc: str,
     unit: str,
 ) -> list[Result]:
-    """`[function(prepared, item) for item in items]`, by this process and others beside it.
+    """Returns `[function(prepared, item) for item in items]`, computed by this and other processes.
 
     Args:
-        function: picklable; its result must depend on nothing but what it is given.
-        items: picklable.
-        costs: of each item, in any unit: who works on what follows from them.
-        prepare: picklable; each process calls it once, and works within what it returns.
-        processes: how many, this one included.
-        desc: what the progress bar says; it counts the costs of this process's own items.
-        unit: of the costs.
+        function: picklable function whose result depends on its arguments only.
+        items: picklable inputs.
+        costs: cost of each item in any unit, for load balancing.
+        prepare: picklable function that returns a context manager; each process enters it once.
+        processes: number of processes, this one included.
+        desc: description of the progress bar, which counts the costs of this process's items.
+        unit: unit of the costs.
 
     Returns:
         The results in the order of the items.
 
     Raises:
-        UserError: another process was killed.
+        UserError: if another process was killed.
     """
-    shares = _shares(costs, min(processes, len(items)))
+    shares = _balance_items(costs, min(processes, len(items)))
     results: dict[int, Result] = {}
     with ProcessPoolExecutor(max(1, len(shares) - 1), multiprocessing.get_context("spawn")) as pool:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for this process alone
+        # Workers inherit the blocked SIGINT, so Ctrl-C interrupts this process alone.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             others = [
                 pool.submit(_work, function, [items[index] for index in share], prepare)
@@ -151,8 +150,8 @@ def map_prepared(
     return [results[index] for index in range(len(items))]
 
 
-def _shares(costs: Sequence[float], count: int) -> list[list[int]]:
-    """The indices of the items of each process: the dearest first, each to who has least to do so far."""
+def _balance_items(costs: Sequence[float], count: int) -> list[list[int]]:
+    """Assigns item indices to processes greedily, the most expensive first, each to the least loaded."""
     shares: list[list[int]] = [[] for _ in range(count)]
     loads = [0.0] * count
     for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
@@ -167,13 +166,13 @@ def _work(
     items: Sequence[Item],
     prepare: Callable[[], AbstractContextManager[Prepared]],
 ) -> list[Result]:
-    """Another process's share; ends with the process that asked for it."""
+    """Computes the items of another process; exits with the parent process."""
     if (parent := multiprocessing.parent_process()) is not None:
-        Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
+        Thread(target=_exit_with, args=(parent,), name="exit-with-parent", daemon=True).start()
     with prepare() as prepared:
         return [function(prepared, item) for item in items]
 
 
-def _end_with(parent: BaseProcess) -> None:
+def _exit_with(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)

@@ -1,7 +1,7 @@
-"""Work on input that nobody vouches for: in processes with bounded memory and time.
+"""Runs a function over untrusted inputs in subprocesses with memory and time limits.
 
-A file may be made to fill the memory, to keep a parser busy for ever, or to crash one that is written in C.
-Then a process ends that does nothing else, and the run goes on, with a word of why in place of that result.
+A malicious file can exhaust memory, keep a parser busy forever, or crash one written in C. Only the worker
+process dies then; the run continues with the reason in place of the result.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailure:
-    """What stands for a result that there is none of.
+    """Placeholder for the result of a failed item.
 
     Attributes:
-        reason: what became of the work.
+        reason: reason of the failure.
     """
 
     reason: str
@@ -45,42 +45,44 @@ def map_isolated(
     desc: str,
     unit: str = "file",
 ) -> list[Result | WorkerFailure]:
-    """`[function(item) for item in items]`, with `WorkerFailure` where that raised, took too long or too
-    much memory, or ended its process. How many workers there are changes nothing but the time.
+    """Returns `[function(item) for item in items]`, with `WorkerFailure` for failed items.
+
+    An item fails if the function raises, exceeds its time or memory, or kills its process. The results do not
+    depend on the number of workers.
 
     Args:
-        function: a module-level function.
+        function: module-level function.
         items: picklable inputs.
-        memory: bytes for one item, beyond what its process has at its start; not bounded where the system
-            cannot (macOS).
-        seconds: for one item.
-        workers: processes; None takes what the machine has. There is always one.
-        desc: what the progress bar says (shown on terminals only).
-        unit: what one item is.
+        memory: memory limit for one item in bytes, beyond that of its process at the start; not enforced on
+            systems without /proc (macOS).
+        seconds: time limit for one item.
+        workers: number of processes, at least one; None for the number of cores.
+        desc: description of the progress bar, which is shown on terminals only.
+        unit: name of one item.
     """
     results: list[Result | WorkerFailure] = [WorkerFailure("not begun")] * len(items)
     waiting = iter(enumerate(items))
     busy: dict[Any, tuple[_Worker[Item, Result], int]] = {}
 
-    def go_on(worker: _Worker[Item, Result] | None) -> None:
-        """Gives a worker, or a new one, the next item; ends it where there is none."""
+    def send_next(worker: _Worker[Item, Result] | None) -> None:
+        """Sends the next item to a worker, or to a new one for None; stops the worker if none is left."""
         for index, item in waiting:
             worker = worker or _Worker(function, memory, seconds)
             try:
                 worker.connection.send(item)
-            except OSError:  # it was ended by somebody else, between two items
-                worker.end()
+            except OSError:  # the worker was killed between two items
+                worker.stop()
                 worker = _Worker(function, memory, seconds)
                 worker.connection.send(item)
             busy[worker.connection] = worker, index
             return
         if worker:
-            worker.end()
+            worker.stop()
 
     with tqdm(total=len(items), desc=desc, unit=unit, disable=None) as bar:
         try:
             for _ in range(min(workers or available_cores(), max(1, len(items) // MIN_ITEMS_PER_WORKER))):
-                go_on(None)
+                send_next(None)
             while busy:
                 for connection in wait(list(busy)):
                     worker, index = busy[connection]
@@ -89,16 +91,16 @@ def map_isolated(
                         continue
                     results[index] = worker.result()
                     del busy[connection]
-                    go_on(worker if worker.is_alive else None)
+                    send_next(worker if worker.is_alive else None)
                     bar.update()
         finally:
             for worker, _ in busy.values():
-                worker.end()
+                worker.stop()
     return results
 
 
 class _Worker(Generic[Item, Result]):
-    """A process that works on one item after another."""
+    """A process that computes one item at a time."""
 
     def __init__(self, function: Callable[[Item], Result], memory: int, seconds: float) -> None:
         context = multiprocessing.get_context("spawn")
@@ -107,46 +109,47 @@ class _Worker(Generic[Item, Result]):
         self.is_ready = False
         self._seconds = seconds
         self._process = context.Process(target=_serve, args=(theirs, function, memory, seconds), daemon=True)
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for the parent alone
+        # The worker inherits the blocked SIGINT, so Ctrl-C interrupts the parent alone.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             self._process.start()
         except BaseException:
-            self.end()
+            self.stop()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
 
     def await_start(self) -> None:
-        """Takes the worker's first word, that it has begun.
+        """Receives the worker's first message, which it sends when it has started.
 
         Raises:
-            RuntimeError: it ended before; that is no fault of any item.
+            RuntimeError: if the worker died before, which is not caused by an item.
         """
         try:
             self.is_ready = self.connection.recv()
         except (EOFError, OSError):
-            raise RuntimeError(f"a worker process did not start: {self._death()}") from None
+            raise RuntimeError(f"a worker process did not start: {self._describe_death()}") from None
 
     def result(self) -> Result | WorkerFailure:
-        """Takes what became of the item that was sent."""
+        """Receives the result of the item that was sent."""
         try:
             answer: Result | WorkerFailure = self.connection.recv()
             return answer
         except (EOFError, OSError):
-            return WorkerFailure(self._death())
+            return WorkerFailure(self._describe_death())
 
-    def _death(self) -> str:
-        """How the process ended."""
+    def _describe_death(self) -> str:
+        """Describes how the process died."""
         self._process.join()
         status = self._process.exitcode or 0
-        self.end()
+        self.stop()
         if status == -signal.SIGALRM:
             return f"more than {self._seconds:g} s of work"
         return f"work that ended by {signal.Signals(-status).name if status < 0 else f'status {status}'}"
 
-    def end(self) -> None:
-        """Ends the process, whatever it is doing."""
+    def stop(self) -> None:
+        """Kills the process."""
         if not self.is_alive:
             return
         self.is_alive = False
@@ -157,25 +160,23 @@ class _Worker(Generic[Item, Result]):
         self._process.close()
 
 
-def _serve(
-    connection: Connection, function: Callable[[Item], Any], memory: int, seconds: float
-) -> None:  # in a process of its own
-    """Answers each item with the function's result or `WorkerFailure`, until there is nobody who asks."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it, also where no Python runs
-    _bound_memory(memory)
+def _serve(connection: Connection, function: Callable[[Item], Any], memory: int, seconds: float) -> None:
+    """Main loop of a worker: answers items with results or `WorkerFailure` until the parent is gone."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills the process even inside C code
+    _limit_memory(memory)
     try:
         connection.send(True)
         while True:
             item = connection.recv()
             signal.setitimer(signal.ITIMER_REAL, seconds)
-            answer = _attempt(function, item, memory)
+            answer = _call(function, item, memory)
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send(answer)
     except (EOFError, OSError):
         return
 
 
-def _attempt(function: Callable[[Item], Any], item: Item, memory: int) -> Any:
+def _call(function: Callable[[Item], Any], item: Item, memory: int) -> Any:
     try:
         return function(item)
     except MemoryError:
@@ -184,8 +185,8 @@ def _attempt(function: Callable[[Item], Any], item: Item, memory: int) -> Any:
         return WorkerFailure(f"{type(error).__name__}: {error}")
 
 
-def _bound_memory(memory: int) -> None:
-    """Lets this process take so many bytes more than it has, where the system says how many that is."""
+def _limit_memory(memory: int) -> None:
+    """Limits this process to `memory` bytes beyond its current size, on systems with /proc."""
     pages = Path("/proc/self/statm")
     if pages.exists():
         most = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize() + memory

@@ -1,10 +1,9 @@
-"""What makes a result the same again: pinned instruction sets, and random numbers that are functions, not
-streams.
+"""Reproducibility: pinned CPU instruction sets and stateless random numbers.
 
-`pin_cpu` must run before numpy and torch are imported: both choose their kernels by the machine's instruction
-set, and sums in another order differ in the last bit. Random numbers come from Philox (Salmon et al. 2011), a
-counter-based generator: a draw is a function of (seed, purpose, counters), so that step 700 of a resumed run
-draws what step 700 of an uninterrupted one does, on any number of workers.
+`pin_cpu` must run before numpy and torch are imported: both select kernels by the machine's instruction set,
+and sums in another order differ in the last bit. Random numbers come from Philox (Salmon et al. 2011), a
+counter-based generator, keyed by (seed, purpose, counters): step 700 of a resumed run draws the same numbers
+as step 700 of an uninterrupted run, on any number of workers.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ AVX2_ONLY = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
 }
-"""Environment that keeps torch, MKL, numpy and OpenBLAS to AVX2 (MKL honors it on Intel only, and is not used
-where this is set: `coma_gen.model.portable`).
+"""Environment variables that restrict torch, MKL, numpy and OpenBLAS to AVX2. MKL honors its variable only on
+Intel, but is not used in pinned processes (`coma_gen.model.portable`).
 """
 
 
 def pin_cpu(*, pin: bool, threads: int) -> None:
-    """Sets the environment for one instruction set and a fixed number of threads.
+    """Sets environment variables for the instruction set and the number of threads.
 
     Args:
-        pin: keep to AVX2, so that two machines agree; False lets each machine run at its fastest.
-        threads: threads of every numeric library; results depend on it.
+        pin: whether to restrict to AVX2, so that machines agree bitwise; False for the fastest kernels.
+        threads: number of threads of every numeric library, on which results depend.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
@@ -42,7 +41,7 @@ def pin_cpu(*, pin: bool, threads: int) -> None:
 
 
 def is_pinned() -> bool:
-    """Whether this process keeps to the one instruction set, as `pin_cpu` asked it to."""
+    """Whether this process is restricted to AVX2 by `pin_cpu`."""
     return _is_x86() and all(os.environ.get(name) == value for name, value in AVX2_ONLY.items())
 
 
@@ -51,12 +50,12 @@ def _is_x86() -> bool:
 
 
 def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
-    """A numpy generator that depends on nothing but its arguments.
+    """Returns a numpy generator keyed by its arguments alone.
 
     Args:
-        seed: the run's seed.
-        purpose: what the numbers are for; another purpose gives independent numbers.
-        counters: for instance the step and the index in the batch.
+        seed: seed of the run.
+        purpose: use of the numbers; different purposes give independent numbers.
+        counters: further keys, such as the step and the index in the batch.
     """
     import numpy as np
 
@@ -66,6 +65,6 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
 
 
 def torch_seed(seed: int, purpose: str, *counters: int) -> int:
-    """A seed for `torch.manual_seed` as a function of its arguments, in [0, 2**63)."""
+    """Returns a seed for `torch.manual_seed` in [0, 2**63), a function of its arguments."""
     label = "/".join([str(seed), purpose, *(str(counter) for counter in counters)])
     return int.from_bytes(hashlib.blake2b(label.encode("utf-8"), digest_size=8).digest(), "little") >> 1

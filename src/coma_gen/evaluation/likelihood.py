@@ -147,7 +147,7 @@ def _score_stateful(model: Conformer, pieces: Sequence[Ids], chunk: int, bar: tq
     for start in range(0, max(map(len, pieces)) - 1, chunk):
         still = [row for row in live if len(pieces[row]) - 1 > start]
         if still != live:
-            state, live = state.take([live.index(row) for row in still]), still
+            state, live = state.select_rows([live.index(row) for row in still]), still
         parts = [pieces[row][start : start + chunk + 1] for row in live]
         logits = model(_pad(model, [part[:-1] for part in parts]), state)
         block = _compute_nats(logits, _pad(model, [part[1:] for part in parts]))

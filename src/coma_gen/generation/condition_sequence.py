@@ -16,7 +16,7 @@ import numpy as np
 from coma_gen.config.schema import CONDITION_BINS
 from coma_gen.generation.controls import Controls
 from coma_gen.tokenizer.codec import times_of
-from coma_gen.tokenizer.conditions import BLOCK_BARS, NOT_TOLD, Bins, ConditionTables
+from coma_gen.tokenizer.conditions import BLOCK_BARS, NULL_BIN, Bins, ConditionTables
 
 BINS_PER_UNIT = 2
 """Bins by which a control of 1 shifts a condition: half as dense again, or 10 velocities louder."""
@@ -50,7 +50,7 @@ class ConditionSequence:
         """
         base = np.concatenate([tables.vocabulary.expanded(prompt_ids), np.asarray(prefix, np.uint16)])
         target_bins = compute_target_bins(controls, tables, compute_prompt_bins(tables, base))
-        prompt_bins = tables.of_blocks(prompt_ids)
+        prompt_bins = tables.compute_bins(prompt_ids)
         return cls(prompt_bins if target_bins.any() else np.zeros_like(prompt_bins), target_bins)
 
     def tail(self, count: int, num_new: int) -> Bins:
@@ -68,7 +68,7 @@ def compute_prompt_bins(tables: ConditionTables, base: Sequence[int] | Bins) -> 
         base: Base ids of the prompt.
 
     Returns:
-        (F,) bins, all `NOT_TOLD` where the onsets span less than a bar. The notes of the first onset are not
+        (F,) bins, all `NULL_BIN` where the onsets span less than a bar. The notes of the first onset are not
         counted, so that a steady pulse has the same density at any length.
     """
     ids, bar = np.asarray(base, np.int64), tables.vocabulary.positions_per_bar
@@ -77,19 +77,19 @@ def compute_prompt_bins(tables: ConditionTables, base: Sequence[int] | Bins) -> 
     first, last = (int(onsets[0]), int(onsets[-1])) if len(onsets) else (0, 0)
     start = max(first, last - BLOCK_BARS * bar)
     if last - start < bar:
-        return np.full(len(tables.names), NOT_TOLD, np.int64)
+        return np.full(len(tables.names), NULL_BIN, np.int64)
     sums = tables.sums[ids[positions > start]].sum(0)
-    bins: Bins = tables.bins(sums[None], np.array([last - start]))[0]
+    bins: Bins = tables.quantize_sums(sums[None], np.array([last - start]))[0]
     return bins
 
 
 def compute_target_bins(controls: Controls, tables: ConditionTables, prompt_bins: Bins) -> Bins:
     """Returns the bins (F,) of the new music: a target, or the prompt's bins (F,) shifted by the controls."""
-    bins: Bins = prompt_bins.copy() if controls.follow else np.full_like(prompt_bins, NOT_TOLD)
+    bins: Bins = prompt_bins.copy() if controls.follow else np.full_like(prompt_bins, NULL_BIN)
     targets = controls.targets
     for column, name in enumerate(tables.names):
         if name in targets:
-            bins[column] = tables.bin_of(name, targets[name])
+            bins[column] = tables.find_bin(name, targets[name])
         elif strength := float(getattr(controls, name)):
             shifted = (int(prompt_bins[column]) or MIDDLE_BIN) + round(BINS_PER_UNIT * strength)
             bins[column] = min(max(shifted, 1), CONDITION_BINS)

@@ -61,8 +61,8 @@ class DecodeEngine:
                 logits.append(last)
             rows.append(rows_of[key])
         self.logits = np.concatenate(logits)[rows]
-        joined = DecodeCache.joined(states) if len(states) > 1 else states[0]
-        return joined if rows == list(range(len(states))) else joined.take(rows)
+        joined = DecodeCache.merge(states) if len(states) > 1 else states[0]
+        return joined if rows == list(range(len(states))) else joined.select_rows(rows)
 
     def _forward(self, tokens: Tokens, bins: Tokens | None, state: DecodeCache) -> Reals:
         """Returns the logits (B, V) after tokens (B, T) with condition bins (B, T, F) or None."""
@@ -82,7 +82,7 @@ class DecodeEngine:
             rows: Their rows in the batch before.
         """
         if len(rows) != self._state.batch:
-            self._state = self._state.take(rows)
+            self._state = self._state.select_rows(rows)
         if self._bound is not None and max(self._state.lengths) >= self._bound:
             self._state = self._prefill(sequences, [self._bound // 2] * len(sequences))
             return

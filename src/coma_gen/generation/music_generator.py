@@ -50,4 +50,4 @@ class MusicGenerator:
     def conditions(self) -> ConditionTables | None:
         """Tables of the model's conditions; None for a model without conditions."""
         names = self.loaded.model.params.conditions
-        return ConditionTables.of(self.tokenizer.vocabulary, names) if names else None
+        return ConditionTables.from_vocabulary(self.tokenizer.vocabulary, names) if names else None

@@ -1,1 +1,1 @@
-"""The causal conformer with multi-scale local attention, hyper-connections and an exact decoding state."""
+"""Causal conformer with multi-scale local attention, hyper-connections and an exact decoding cache."""

@@ -1,8 +1,9 @@
-"""Multi-scale local attention: one attention whose groups of heads have different windows.
+"""Multi-scale local attention: groups of heads with different window sizes.
 
-Each scale has its own queries, keys, values and output projection, and the outputs are summed with learned
-weights. All scales share one fused input projection and one fused output projection with the weights folded
-in. QK normalization follows Henry et al. 2020 (arXiv 2010.04245) with a fixed softmax scale of 8.
+Each scale has its own queries, keys, values and output projection; the outputs are summed with learned
+weights. The projections of all scales are fused into one input and one output projection, with the learned
+weights folded into the latter. QK normalization follows Henry et al. 2020 (arXiv 2010.04245) with a fixed
+softmax scale of 8.
 
 Shapes: B batch, T tokens of the chunk, D model dim, G scales, H heads of a scale, d head dim.
 """
@@ -18,30 +19,30 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from coma_gen.model.cache import KeysValues, KVCache
-from coma_gen.model.local_attention import learn_local_attention, local_attention
-from coma_gen.model.positions import POSITIONS, Rotation, turn_whole
+from coma_gen.model.local_attention import local_attention, local_attention_for_training
+from coma_gen.model.positions import POSITIONS, Rotation, rotate_sequences
 
 if TYPE_CHECKING:
     from coma_gen.model.flex_attention import FlexBand
 
 QK_NORM_SCALE = 8.0
-"""Softmax scale of normalized queries and keys, instead of 1 / sqrt(d)."""
+"""Softmax scale for normalized queries and keys, in place of 1 / sqrt(d)."""
 
 SMALLEST_NORM = 1e-12
-"""Queries and keys shorter than this are divided by this."""
+"""Lower bound of the norm that queries and keys are divided by."""
 
 
 class MultiScaleAttention(nn.Module):
-    """Pre-norm attention over one or more windows; with the single window None, plain causal attention.
+    """Pre-norm attention with one or more windows; the single window None gives full causal attention.
 
     Args:
         dim: D.
-        num_heads: H, heads of each scale.
+        num_heads: H, heads per scale.
         head_dim: d.
-        window_sizes: tokens that each scale sees before the current one; None sees all.
-        position: a name in `POSITIONS`.
-        qk_rmsnorm: normalize queries and keys.
-        dropout: of the attention weights, in training.
+        window_sizes: number of previous tokens visible to each scale; None for all.
+        position: a key of `POSITIONS`.
+        qk_rmsnorm: whether to normalize queries and keys.
+        dropout: dropout probability of the attention weights.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class MultiScaleAttention(nn.Module):
         self.reset_gains()
 
     def reset_gains(self) -> None:
-        """Sets what starts at a fixed value: equal scale weights, gains of one."""
+        """Resets the scale weights to equal values and the gains to one."""
         if self.scale_weights is not None:
             nn.init.zeros_(self.scale_weights)
         for gain in (self.query_gain, self.key_gain):
@@ -87,25 +88,31 @@ class MultiScaleAttention(nn.Module):
                 nn.init.ones_(gain)
 
     def forward(self, x: Tensor, state: Sequence[KVCache] = (), lengths: Sequence[int] = ()) -> Tensor:
-        """Attends from a chunk (B, T, D) to itself and to what `state`, one entry a scale, remembers of the
-        `lengths` tokens that each row had; updates it.
+        """Attends from a chunk (B, T, D) to itself and to the cached tokens, and updates the cache.
+
+        Args:
+            x: input chunk.
+            state: one KV cache per scale; empty if the chunk is the whole sequence.
+            lengths: number of tokens that each row processed before.
 
         Returns:
             (B, T, D).
         """
-        is_whole = not state and self._turns_at_once(x.shape[1])
-        queries, keys, values = self.project(x, turned=is_whole)
+        is_whole = not state and self._fits_one_origin(x.shape[1])
+        queries, keys, values = self.project(x, rotate=is_whole)
         if is_whole and self.flex is not None and torch.compiler.is_compiling():
             biases = None if self.position_bias is None else self.position_bias(x.shape[1])
-            return self._joined(self.flex(_scales(queries), _scales(keys), _scales(values), biases))
-        if is_whole and self._learns_in_bands(queries):
+            attended = self.flex(_split_scales(queries), _split_scales(keys), _split_scales(values), biases)
+            return self._project_output(attended)
+        if is_whole and self._needs_cpu_gradient(queries):
             windows = cast("Sequence[int]", self.window_sizes)
-            return self._joined(
-                learn_local_attention(
+            return self._project_output(
+                local_attention_for_training(
                     queries, keys, values, windows=windows, softmax_scale=self.softmax_scale
                 )
             )
-        kv = [KeysValues(key, value) for key, value in zip(_scales(keys), _scales(values), strict=True)]
+        pairs = zip(_split_scales(keys), _split_scales(values), strict=True)
+        kv = [KeysValues(key, value) for key, value in pairs]
         if state:
             kv = [
                 layer_cache.extend(new.keys, new.values, lengths=lengths)
@@ -124,13 +131,18 @@ class MultiScaleAttention(nn.Module):
                 dropout=self.dropout if self.training else 0.0,
             )
             for query, scale, window, rotation, bias in zip(
-                _scales(queries), kv, self.window_sizes, self.rotations, self._biases(kv), strict=True
+                _split_scales(queries),
+                kv,
+                self.window_sizes,
+                self.rotations,
+                self._compute_biases(kv),
+                strict=True,
             )
         ]
-        return self._joined(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
+        return self._project_output(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
 
     def init_cache(self, batch: int, *, room: int) -> list[KVCache]:
-        """The cache of `batch` rows before their first token, one entry a scale."""
+        """Creates an empty KV cache per scale for `batch` rows."""
         return [
             KVCache.empty(
                 batch=batch,
@@ -144,40 +156,40 @@ class MultiScaleAttention(nn.Module):
             for window, rotation in zip(self.window_sizes, self.rotations, strict=True)
         ]
 
-    def project(self, x: Tensor, *, turned: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, T, G, H, d); turned by their positions or not yet."""
+    def project(self, x: Tensor, *, rotate: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns queries, keys and values, each (B, T, G, H, d), with rotary positions if `rotate`."""
         scales = len(self.window_sizes)
         fused = self.qkv(self.norm(x)).unflatten(2, (3, scales, self.num_heads, self.head_dim))
         both, values = fused.split([2, 1], dim=2)
         if self.query_gain is not None and self.key_gain is not None:
-            both = _normalized(both, torch.stack((self.query_gain, self.key_gain))[:, :, None])
+            both = _normalize(both, torch.stack((self.query_gain, self.key_gain))[:, :, None])
         rotations = [rotation for rotation in self.rotations if rotation is not None]
-        if turned and rotations:
-            both = turn_whole(both, rotations)
+        if rotate and rotations:
+            both = rotate_sequences(both, rotations)
         queries, keys = both.to(values.dtype).unbind(2)
         return queries, keys, values.squeeze(2)
 
-    def _learns_in_bands(self, queries: Tensor) -> bool:
-        """Whether these queries of a whole sequence are to learn on a CPU, without dropout or biases."""
+    def _needs_cpu_gradient(self, queries: Tensor) -> bool:
+        """Whether to use `local_attention_for_training`: gradients on a CPU, no dropout and no biases."""
         is_plain = self.position_bias is None and None not in self.window_sizes
         is_exact = self.dropout == 0 or not self.training
         return is_plain and is_exact and queries.device.type == "cpu" and queries.requires_grad
 
-    def _joined(self, attended: Tensor) -> Tensor:
-        """(B, T, D) from what all heads have attended to, (B, T, *) in the order (G, H, d)."""
-        return F.linear(attended.flatten(2), self._out_weight())
+    def _project_output(self, attended: Tensor) -> Tensor:
+        """Projects the outputs of all heads, (B, T, *) in the order (G, H, d), to (B, T, D)."""
+        return F.linear(attended.flatten(2), self._fold_out_weight())
 
-    def _turns_at_once(self, length: int) -> bool:
-        """Whether a sequence of this length can be turned about one origin."""
+    def _fits_one_origin(self, length: int) -> bool:
+        """Whether a sequence of this length can be rotated about one origin."""
         return all(rotation is None or length <= rotation.max_queries for rotation in self.rotations)
 
     @property
-    def longest_turn(self) -> int | None:
-        """Tokens that can be turned about one origin; None for any number."""
+    def max_rotated_length(self) -> int | None:
+        """Maximum number of tokens that can be rotated about one origin; None for any number."""
         return min((rotation.max_queries for rotation in self.rotations if rotation), default=None)
 
-    def _biases(self, kv: list[KeysValues]) -> list[Tensor | None]:
-        """The bias table (distances, H) of each scale, or None."""
+    def _compute_biases(self, kv: list[KeysValues]) -> list[Tensor | None]:
+        """Returns the bias table (distances, H) of each scale, or None."""
         if self.position_bias is None:
             return [None] * len(kv)
         longest = [scale.keys.shape[2] for scale in kv]
@@ -185,16 +197,16 @@ class MultiScaleAttention(nn.Module):
         table = self.position_bias(max(visible))
         return [part[:n] for part, n in zip(table.split(self.num_heads, dim=1), visible, strict=True)]
 
-    def _out_weight(self) -> Tensor:
-        """The output projection (D, G H d) with each scale's share folded in."""
+    def _fold_out_weight(self) -> Tensor:
+        """Returns the output projection (D, G H d) with the weights of the scales folded in."""
         if self.scale_weights is None:
             return self.out.weight
         shares = self.scale_weights.softmax(dim=0)
         return self.out.weight * shares.repeat_interleave(self.num_heads * self.head_dim)
 
 
-def _normalized(x: Tensor, gain: Tensor) -> Tensor:
-    """Every vector of `x` (..., d) at length one, times the gains (broadcast); in float32 or better."""
+def _normalize(x: Tensor, gain: Tensor) -> Tensor:
+    """Scales each vector of `x` (..., d) to unit norm times the broadcast gain, in at least float32."""
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
     if torch.compiler.is_compiling():
         return exact * exact.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt() * gain
@@ -203,7 +215,7 @@ def _normalized(x: Tensor, gain: Tensor) -> Tensor:
 
 
 class _QKNormFn(torch.autograd.Function):
-    """x / |x| * gain, with its gradient in few passes; the gains broadcast to x.
+    """x / |x| * gain (broadcast to x), with a gradient that takes few passes over memory.
 
     With u = x / |x| and g the incoming gradient times the gain, dx = (g - u (u . g)) / |x|.
     """
@@ -227,6 +239,6 @@ class _QKNormFn(torch.autograd.Function):
         return inner.mul_(inverse), gain_gradient
 
 
-def _scales(parts: Tensor) -> list[Tensor]:
-    """(B, T, G, H, d) as the parts of each scale, each (B, H, T, d)."""
-    return [part.transpose(1, 2) for part in parts.unbind(2)]
+def _split_scales(heads: Tensor) -> list[Tensor]:
+    """Splits (B, T, G, H, d) into G tensors (B, H, T, d)."""
+    return [part.transpose(1, 2) for part in heads.unbind(2)]

@@ -1,25 +1,25 @@
-"""What the model remembers between two chunks of a sequence, so that no token is computed twice.
+"""Cache of the model between successive chunks of a sequence.
 
-An attention keeps the keys and values of the tokens its next query can see (the last `window` of each scale,
-everything without a window), a convolution its last K - 1 inputs. They lie in buffers in the order of time;
-each new token takes the next slot, and nothing is moved until the room for new tokens is used up. Then the
-kept ones go back to the front. A window of 4 with room for 3:
+An attention caches the keys and values visible to the next query (the last `window` tokens of each scale, or
+all without a window); a convolution caches its last K - 1 inputs. Tokens are stored in temporal order. Each
+new token is written to the next slot, and nothing is moved until the `room` for fresh tokens is used up; then
+the cache is compacted: the visible tokens move to the front. A window of 4 with room for 3:
 
     slot       0 1 2 3 | 4 5 6
-    2 tokens   . . a b |            fresh = 0: the next token goes to the slot after the bar
+    2 tokens   . . a b |            fresh = 0: the next token is written to the slot after the bar
     5 tokens   . . a b | c d e      fresh = 3: the next query sees b c d e, and there is no room for f
-    the same   b c d e |            fresh = 0
+    compacted  b c d e |            fresh = 0
     6 tokens   b c d e | f
 
-So a token costs the same at any length, and memory does not grow, except in global layers, whose buffers grow
-by doubling.
+The amortized cost of a token is constant and memory does not grow, except in global layers, whose buffers
+grow by doubling.
 
-Rotary keys are kept turned by their distance from the first slot after the bar, the origin, so that a step
-turns one query and one key. When the kept ones go to the front they are turned once by the number of slots
-they moved: positions are distances, and the origin is free. A key is turned about window / room times in its
-life, each time with a rounding error of 1e-7; xPos powers stay small because the origin stays near.
+Keys are stored rotated relative to the origin, the first slot after the bar, so one decode step rotates one
+query and one key. Compaction rotates the remaining keys once, by the number of slots they move: attention
+depends on distances alone, so the origin is arbitrary. A key is rotated about window / room times in all,
+each time with a rounding error of 1e-7. xPos powers stay small because the origin stays near.
 
-Rows of a batch may have had different numbers of tokens; they are aligned at the newest token:
+Rows of a batch may have different numbers of tokens; they are aligned at the newest token:
 
     row 0, 5 tokens   a b c d e
     row 1, 2 tokens   . . . a b      padding = (0, 3)
@@ -42,8 +42,9 @@ from coma_gen.model.positions import Rotation
 
 
 class KeysValues(NamedTuple):
-    """What the queries of a chunk may see: keys and values (B, H, N, d) of the kept tokens, then the chunk's
-    own; keys not turned. `padding` says for each row how many of the N, the oldest, stand for no token.
+    """Keys (not rotated) and values (B, H, N, d) of the cached tokens followed by the chunk's own tokens.
+
+    `padding` is the number of leading padding entries among the N in each row.
     """
 
     keys: Tensor
@@ -53,13 +54,13 @@ class KeysValues(NamedTuple):
 
 @torch.inference_mode(False)
 def zeros(like: Tensor, *shape: int) -> Tensor:
-    """Zeros that may be written to in and out of inference mode."""
+    """Creates zeros that can be modified in place both inside and outside inference mode."""
     return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
 @dataclass
 class LayerCache(ABC):
-    """What one part of a branch caches of the tokens it was given.
+    """Cache of one branch, or of one scale of an attention.
 
     Attributes:
         memory: the buffer.
@@ -69,27 +70,27 @@ class LayerCache(ABC):
 
     @abstractmethod
     def compact(self, fresh: int) -> None:
-        """Moves the past to the front, after `fresh` fresh tokens."""
+        """Moves the visible tokens, the last `fresh` ones included, to the front of the buffer."""
 
     @abstractmethod
-    def take(self, rows: Tensor) -> Self:
-        """The rows numbered, in that order; a row may be named twice."""
+    def select_rows(self, rows: Tensor) -> Self:
+        """Returns a copy with the given rows in the given order; rows may repeat."""
 
     @abstractmethod
-    def joined(self, others: Sequence[Self]) -> Self:
-        """One batch of this and others; none has fresh tokens."""
+    def merge(self, others: Sequence[Self]) -> Self:
+        """Concatenates compacted caches along the batch."""
 
 
 @dataclass
 class KVCache(LayerCache):
-    """The keys and values that one scale of one attention keeps.
+    """Keys and values of one scale of an attention.
 
     Attributes:
         memory: (2, B, H, P, d), keys, then values.
-        origin: the slot of the first fresh token; the kept ones end before it.
-        room: slots for fresh tokens.
-        window: tokens that a query sees before its own; None for all.
-        rotation: what keys are turned by, or None.
+        origin: slot of the first fresh token; the compacted tokens end before it.
+        room: number of slots for fresh tokens.
+        window: number of previous tokens visible to a query; None for all.
+        rotation: rotary position of the keys, or None.
     """
 
     origin: int
@@ -109,24 +110,24 @@ class KVCache(LayerCache):
         rotation: Rotation | None,
         like: Tensor,
     ) -> KVCache:
-        """Before the first token; `like` gives device and precision."""
+        """Creates an empty cache with the device and dtype of `like`."""
         origin = window or 0
         memory = zeros(like, 2, batch, num_heads, origin + room, head_dim)
         return cls(memory, origin, room, window, rotation)
 
     def extend(self, keys: Tensor, values: Tensor, *, lengths: Sequence[int]) -> KeysValues:
-        """Takes in a chunk; there must be no fresh tokens.
+        """Appends a chunk to the compacted cache and returns all keys and values visible to its queries.
 
         Args:
-            keys: (B, H, T, d) of the chunk's tokens, not turned.
+            keys: (B, H, T, d), not rotated.
             values: (B, H, T, d).
-            lengths: tokens that each row had before.
+            lengths: number of tokens that each row had before.
         """
         longest = max(lengths)
         num_past = longest if self.window is None else min(longest, self.window)
         old_keys, old_values = self.memory.narrow(3, self.origin - num_past, num_past).unbind(0)
         if self.rotation is not None:
-            old_keys = self.rotation.turn_back(old_keys, first=-num_past)
+            old_keys = self.rotation.unrotate_keys(old_keys, first=-num_past)
         extended = KeysValues(
             torch.cat((old_keys.to(self.memory.dtype), keys.to(self.memory.dtype)), dim=2),
             torch.cat((old_values, values.to(self.memory.dtype)), dim=2),
@@ -135,33 +136,33 @@ class KVCache(LayerCache):
         dropped = 0 if self.window is None else max(0, extended.keys.shape[2] - self.window)
         keys, values = (part.detach()[:, :, dropped:] for part in (extended.keys, extended.values))
         if self.rotation is not None:
-            keys = self.rotation.turn(keys, first=-keys.shape[2])
-        self._keep(keys, values)
+            keys = self.rotation.rotate_keys(keys, first=-keys.shape[2])
+        self._store(keys, values)
         return extended
 
     def write(self, keys_values: Tensor, *, fresh: int, visible: int) -> tuple[Tensor, ...]:
-        """Takes in one token of each row, after `fresh` others.
+        """Writes one token of each row and returns the keys and values visible to its query.
 
         Args:
-            keys_values: (2, B, H, d), the key turned by `fresh`.
-            fresh: tokens since the origin, less than `room`.
-            visible: N, how many tokens the query may see, its own included.
+            keys_values: (2, B, H, d), the key rotated by `fresh`.
+            fresh: number of tokens since the origin, less than `room`.
+            visible: N, number of tokens visible to the query, its own included.
 
         Returns:
-            The keys, turned, and the values of those N tokens, each (B, H, N, d), as views.
+            Rotated keys and values (B, H, N, d), as views.
         """
         slot = self.origin + fresh
         self.memory.select(3, slot).copy_(keys_values)
         return self.memory.narrow(3, slot + 1 - visible, visible).unbind(0)
 
     def compact(self, fresh: int) -> None:
-        """Moves the last `fresh` tokens before the origin; without a window the origin moves instead."""
+        """Moves the last `fresh` tokens before the origin; without a window it moves the origin instead."""
         dropped = 0 if self.window is None else fresh
         keys, values = self.memory[:, :, :, dropped : self.origin + fresh].clone().unbind(0)
-        self._keep(keys if self.rotation is None else self.rotation.move(keys, shift=fresh), values)
+        self._store(keys if self.rotation is None else self.rotation.shift_origin(keys, shift=fresh), values)
 
-    def _keep(self, keys: Tensor, values: Tensor) -> None:
-        """Lays keys, turned, and values (B, H, N, d) down before the origin."""
+    def _store(self, keys: Tensor, values: Tensor) -> None:
+        """Writes rotated keys and values (B, H, N, d) to the slots before the origin."""
         count = keys.shape[2]
         if self.window is None:
             self.origin = count
@@ -171,12 +172,12 @@ class KVCache(LayerCache):
         past = self.memory.narrow(3, self.origin - count, count)
         past[0], past[1] = keys, values
 
-    def take(self, rows: Tensor) -> KVCache:
-        """The rows numbered, in that order; a row may be named twice."""
+    def select_rows(self, rows: Tensor) -> KVCache:
+        """Returns a copy with the given rows in the given order; rows may repeat."""
         return replace(self, memory=self.memory[:, rows])
 
-    def joined(self, others: Sequence[KVCache]) -> KVCache:
-        """One batch of this and others; none has fresh tokens."""
+    def merge(self, others: Sequence[KVCache]) -> KVCache:
+        """Concatenates compacted caches along the batch."""
         parts = (self, *others)
         origin, batch = max(part.origin for part in parts), sum(part.memory.shape[1] for part in parts)
         _, _, heads, _, width = self.memory.shape
@@ -192,20 +193,20 @@ class KVCache(LayerCache):
 
 @dataclass
 class ConvCache(LayerCache):
-    """The inputs that a depthwise convolution keeps.
+    """Last inputs of a depthwise convolution.
 
     Attributes:
         memory: (B, K - 1 + room, C), zeros before the first token.
-        count: K - 1; the first fresh input lies in this slot.
+        count: K - 1, the slot of the first fresh input.
     """
 
     count: int
 
     def extend(self, inputs: Tensor) -> Tensor:
-        """Takes in a chunk (B, T, C); there must be no fresh tokens.
+        """Appends a chunk (B, T, C) to the compacted cache.
 
         Returns:
-            The inputs before it and its own, (B, K - 1 + T, C).
+            The cached inputs followed by the chunk's, (B, K - 1 + T, C).
         """
         past = self.memory[:, : self.count]
         extended = torch.cat((past.to(inputs.dtype), inputs), dim=1)
@@ -213,38 +214,39 @@ class ConvCache(LayerCache):
         return extended
 
     def reserve(self, fresh: int) -> tuple[Tensor, Tensor]:
-        """The slot (B, C) of the input of one token, after `fresh` others, and all that its convolution sees,
-        (B, K, C), as views.
+        """Returns views of the slot (B, C) of the next input, after `fresh` others, and of the convolution's
+        inputs (B, K, C) that end with it.
         """
         return self.memory.select(1, self.count + fresh), self.memory.narrow(1, fresh, self.count + 1)
 
     def compact(self, fresh: int) -> None:
-        """Moves the last inputs to the front."""
+        """Moves the last K - 1 inputs to the front."""
         self.memory[:, : self.count] = self.memory[:, fresh : fresh + self.count].clone()
 
-    def take(self, rows: Tensor) -> ConvCache:
-        """The rows numbered, in that order; a row may be named twice."""
+    def select_rows(self, rows: Tensor) -> ConvCache:
+        """Returns a copy with the given rows in the given order; rows may repeat."""
         return replace(self, memory=self.memory[rows])
 
-    def joined(self, others: Sequence[ConvCache]) -> ConvCache:
-        """One batch of this and others; none has fresh tokens."""
+    def merge(self, others: Sequence[ConvCache]) -> ConvCache:
+        """Concatenates compacted caches along the batch."""
         return replace(self, memory=torch.cat([self.memory, *(other.memory for other in others)]))
 
 
 BlockState = Sequence[Sequence[LayerCache]]
-"""What one block keeps: for each branch one entry a scale, one, or none."""
+"""Cache of a block: for each branch one entry per scale (attention), one (convolution) or none."""
 
 
 @dataclass
 class DecodeCache:
-    """What the whole model keeps; `Conformer.init_cache` makes one and `Conformer.forward` moves it on in
-    place. It belongs to the weights that it was begun with.
+    """Cache of the whole model, made by `Conformer.init_cache` and updated in place by `Conformer.forward`.
+
+    It is valid only for the weights that filled it.
 
     Attributes:
-        blocks: one entry for each block.
-        lengths: tokens that each row had.
-        room: fresh tokens that the buffers can take.
-        fresh: tokens since the last `compact`.
+        blocks: one entry per block.
+        lengths: number of tokens that each row has processed.
+        room: number of fresh tokens that the buffers can take.
+        fresh: number of tokens since the last `compact`.
     """
 
     blocks: Sequence[BlockState]
@@ -254,41 +256,42 @@ class DecodeCache:
 
     @property
     def batch(self) -> int:
-        """The number of rows."""
+        """Number of rows."""
         return len(self.lengths)
 
     def compact(self) -> None:
-        """Moves the past to the front, so that there is room for fresh tokens."""
+        """Compacts every layer's cache, which makes room for fresh tokens."""
         if self.fresh:
             for layer in (layer for block in self.blocks for branch in block for layer in branch):
                 layer.compact(self.fresh)
             self.fresh = 0
 
     @torch.inference_mode(False)
-    def take(self, rows: Sequence[int]) -> DecodeCache:
-        """A state with the rows named, in that order: drops finished rows, repeats a prompt for several
-        continuations.
+    def select_rows(self, rows: Sequence[int]) -> DecodeCache:
+        """Returns a copy with the given rows in the given order, to drop finished rows or to repeat a prompt.
 
-        The new state shares no memory with this one.
+        The copy shares no memory with this cache.
         """
         index = torch.tensor(list(rows))
-        blocks = [[[layer.take(index) for layer in branch] for branch in block] for block in self.blocks]
+        blocks = [
+            [[layer.select_rows(index) for layer in branch] for branch in block] for block in self.blocks
+        ]
         lengths = tuple(self.lengths[row] for row in rows)
         return DecodeCache(blocks, lengths, self.room, self.fresh)
 
     def copy(self) -> DecodeCache:
-        """A state that can go another way from here."""
-        return self.take(range(self.batch))
+        """Returns an independent copy."""
+        return self.select_rows(range(self.batch))
 
     @staticmethod
     @torch.inference_mode(False)
-    def joined(states: Sequence[DecodeCache]) -> DecodeCache:
-        """One batch of several states of a model, such as those of prompts of different lengths."""
+    def merge(states: Sequence[DecodeCache]) -> DecodeCache:
+        """Concatenates caches of one model along the batch, such as those of prompts of different lengths."""
         for state in states:
             state.compact()
         blocks = [
             [
-                [first.joined(others) for first, *others in zip(*branches, strict=True)]
+                [first.merge(others) for first, *others in zip(*branches, strict=True)]
                 for branches in zip(*blocks, strict=True)
             ]
             for blocks in zip(*(state.blocks for state in states), strict=True)

@@ -1,14 +1,13 @@
-"""The model run through torch's compiler: the same function of the same weights, in fewer passes over memory.
+"""Compiles the training path of the model with torch.compile: the same function in fewer passes over memory.
 
-What is compiled is small and shared by all blocks, so that it compiles once: on a GPU a block, whose
-attention becomes one FlexAttention call; on a CPU the projection of an attention with its normalization and
-rotation, for there the rest is as fast as written (docs/log.md has the measurements). Only training runs
-compiled: scoring and decoding take no gradients and the plain path.
+The compiled region is small and shared by all blocks, so it compiles once. On a GPU it is a block, whose
+attention becomes one FlexAttention call; on a CPU it is the projection of an attention with its
+normalization and rotation, since the rest is as fast in eager mode (measurements in docs/log.md). Only
+training is compiled; scoring and decoding take no gradients and run eagerly.
 
-Parameters, their names and everything that is saved stay as they are. A rehearsal of both passes, before the
-first step, shows whether there is a compiler and whether it can: the backward pass is compiled while it runs
-for the first time. Where it fails, one line says so and the plain path goes on. What fails later is an error
-like any other.
+Parameters, their names and saved files are unchanged. Before the first step a warm-up pass runs forward and
+backward (backward is compiled when it first runs), which shows whether the compiler works here. If it fails,
+a warning is logged and training runs eagerly. Later failures are raised.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 class Compiled:
-    """A method that runs compiled while gradients are taken, and as written otherwise.
+    """A method that runs compiled when gradients are enabled, and eagerly otherwise.
 
     Args:
-        plain: the method as written.
+        plain: the eager method.
     """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
@@ -43,11 +42,11 @@ class Compiled:
         self.fast: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the method returns."""
+        """Calls the compiled or the eager method."""
         if not torch.is_grad_enabled():
             return self.plain(*args, **kwargs)
         if self.fast is None:
-            # As the plain path draws its random numbers, so that dropouts are the same.
+            # Eager random numbers, so that dropout masks are those of the eager path.
             options: dict[str, Any] = {"fallback_random": True, "deterministic": True}
             self.fast = torch.compile(self.plain, dynamic=False, options=options)
         return self.fast(*args, **kwargs)
@@ -56,19 +55,19 @@ class Compiled:
 def compile_model(
     model: Conformer, *, length: int, device: torch.device, rehearse: Callable[[], object]
 ) -> bool:
-    """Has the model's training run compiled, which takes up to a minute.
+    """Compiles the model's training path in place, which takes up to a minute.
 
     Args:
-        model: in training mode, on its device, and not yet wrapped for several of them.
-        length: tokens of a training window.
-        device: where it trains.
-        rehearse: takes a forward and a backward pass, of the shapes that training has.
+        model: the model in training mode, on its device, before any DistributedDataParallel wrapper.
+        length: number of tokens of a training window.
+        device: device of the model.
+        rehearse: runs a forward and a backward pass with the shapes of training.
 
     Returns:
-        Whether it runs compiled; otherwise a warning says why.
+        Whether training runs compiled; if not, a warning states the reason.
 
     Raises:
-        MemoryError, RuntimeError: memory ran out in the rehearsal, as it would have without a compiler.
+        MemoryError, RuntimeError: if memory runs out in `rehearse`, which it would without a compiler, too.
     """
     for table in (positions.rotation_table, positions.whole_table):
         torch.compiler.assume_constant_result(table)  # type: ignore[no-untyped-call]
@@ -77,18 +76,18 @@ def compile_model(
         _use_flex_attention(model, length, device)
     try:
         rehearse()
-    except Exception as error:  # whatever a compiler may fail with; the plain path raises what is ours
+    except Exception as error:  # compilers raise anything; the eager path raises our own errors again
         if memory_fault(error):
             raise
         _restore_methods(model, replaced)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        logger.warning("train.compile: torch cannot compile here, going on without. %s", reason)
+        logger.warning("train.compile: torch cannot compile here, continuing without. %s", reason)
         return False
     return True
 
 
 def _replace_methods(model: Conformer, device: torch.device) -> list[tuple[nn.Module, str]]:
-    """Has modules run a method of theirs compiled; returns which."""
+    """Replaces one method of the modules to compile; returns (module, method name) pairs."""
     kind, name = (Block, "forward") if device.type == "cuda" else (MultiScaleAttention, "project")
     chosen = [module for module in model.modules() if isinstance(module, kind)]
     for module in chosen:
@@ -97,7 +96,7 @@ def _replace_methods(model: Conformer, device: torch.device) -> list[tuple[nn.Mo
 
 
 def _restore_methods(model: Conformer, replaced: list[tuple[nn.Module, str]]) -> None:
-    """Undoes what `compile_model` did, and drops the gradient that a rehearsal may have left."""
+    """Undoes `compile_model` and clears gradients of the warm-up pass."""
     for module, name in replaced:
         delattr(module, name)
     for attention in _attentions(model):
@@ -106,25 +105,25 @@ def _restore_methods(model: Conformer, replaced: list[tuple[nn.Module, str]]) ->
 
 
 def _use_flex_attention(model: Conformer, length: int, device: torch.device) -> None:
-    """Gives each attention its bands as one call; where that cannot be, a line says why."""
+    """Sets up FlexAttention in each attention; logs a warning with the reason where it is unavailable."""
     obstacles = set()
     for attention in _attentions(model):
         obstacle = flex_obstacle(attention, length)
         if obstacle is None:
-            attention.flex = _flex_band(attention, length, device)
+            attention.flex = _build_flex_band(attention, length, device)
         else:
             obstacles.add(obstacle)
     for obstacle in sorted(obstacles):
         logger.warning(
-            "train.compile: no FlexAttention, but attention in bands, several times slower: %s", obstacle
+            "train.compile: no FlexAttention, so local attention is several times slower: %s", obstacle
         )
 
 
 def flex_obstacle(attention: MultiScaleAttention, length: int) -> str | None:
-    """Why an attention cannot attend to whole windows of `length` tokens in one FlexAttention call, if so."""
+    """Returns why an attention cannot process windows of `length` tokens with FlexAttention, or None."""
     if attention.dropout > 0:
         return f"model.attention_dropout is {attention.dropout:g}, not 0"
-    longest = attention.longest_turn
+    longest = attention.max_rotated_length
     if longest is not None and length > longest:
         return f"train.seq_len is {length}, more than {longest} (32 times the smallest window, and 2048)"
     return None
@@ -134,8 +133,8 @@ def _attentions(model: Conformer) -> list[MultiScaleAttention]:
     return [module for module in model.modules() if isinstance(module, MultiScaleAttention)]
 
 
-def _flex_band(attention: MultiScaleAttention, length: int, device: torch.device) -> FlexBand:
-    """Its bands in one call."""
+def _build_flex_band(attention: MultiScaleAttention, length: int, device: torch.device) -> FlexBand:
+    """Builds the FlexAttention call of an attention."""
     from coma_gen.model.flex_attention import FlexBand, block_mask
 
     windows, heads = attention.window_sizes, attention.num_heads

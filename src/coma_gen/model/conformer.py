@@ -2,17 +2,17 @@
 
     input_ids (B,T) -> embedding -> S residual streams -> L blocks -> their sum -> LayerNorm -> logits (B,T,V)
 
-    block: the branches that `model.branches` names, in that order, each in its own hyper-connection; a
-           conformer's are half feed-forward, multi-scale local attention, convolution, half feed-forward, a
-           plain transformer's attention, feed-forward
+    block: the branches listed in `model.branches`, in order, each in its own hyper-connection.
+           Conformer: half feed-forward, multi-scale local attention, convolution, half feed-forward.
+           Plain transformer: attention, feed-forward.
 
-One forward serves everything: training (no state), prefill (a chunk, a state), decoding (one token, a state)
-and scoring a long performance (chunk after chunk, a state) differ in the chunk and the state alone.
+The same forward serves training (no state), prefill (a chunk and a state), decoding (one token and a state)
+and scoring of long performances (successive chunks and a state).
 
-After Gulati et al. 2020 (conformer, arXiv 2005.08100) and Zhu et al. 2024 (hyper-connections, arXiv
+Sources: Gulati et al. 2020 (conformer, arXiv 2005.08100) and Zhu et al. 2024 (hyper-connections, arXiv
 2409.19606).
 
-Shapes: B batch, T tokens, D dim, S streams, V vocabulary, L blocks.
+Shapes: B batch, T tokens, D dim, S streams, V vocabulary, L blocks, F conditions.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.cache import BlockState, DecodeCache
 from coma_gen.model.convolution import CausalConvolution
 from coma_gen.model.feed_forward import FeedForward
-from coma_gen.model.hyper_connections import HyperConnection, computed
+from coma_gen.model.hyper_connections import HyperConnection, upcast
 from coma_gen.model.positions import PositionBias
 from coma_gen.model.sublayers import Branch, build_branch
 
-SMALLEST_ROOM = 32
-"""Fresh tokens that a state can take, at least; otherwise a quarter of the longest window."""
+MIN_ROOM = 32
+"""Minimum number of tokens that a state can take before it is compacted."""
 
 EMBEDDING_STD = 1.0
-"""Standard deviation of the embeddings at the start; 0.02 and 0.2 learned more slowly on a copying task."""
+"""Standard deviation of initial embeddings; 0.02 and 0.2 learned more slowly on a copying task."""
 
 
 class Block(nn.Module):
     """One block: its branches in order, each in its own hyper-connection.
 
     Args:
-        params: the model's shape.
-        index: of the block, from 0.
-        seed: moves the stream that each branch reads at the start.
+        params: shape of the model.
+        index: index of the block, from 0.
+        seed: offset of the stream that each branch reads at initialization.
     """
 
     def __init__(self, *, params: ModelParams, index: int, seed: int) -> None:
         super().__init__()
         names = ["global_attention"] if index in params.global_attention_layers else []
         self.branches = nn.ModuleList(build_branch(name, params) for name in (*names, *params.branches))
-        offset = seed + index * (len(self.branches) + 1)  # so that the next block begins at another stream
+        offset = seed + index * (len(self.branches) + 1)  # the next block starts at another stream
         self.connections = nn.ModuleList(
             HyperConnection(
                 dim=params.dim,
@@ -67,17 +67,19 @@ class Block(nn.Module):
     def forward(
         self, streams: Tensor, state: BlockState | None = None, lengths: Sequence[int] = ()
     ) -> Tensor:
-        """Streams (B, T, S, D) -> (B, T, S, D); moves on in place `state`, which holds what is wanted of the
-        `lengths` tokens that each row has seen, none of them fresh.
+        """Applies the block to streams (B, T, S, D) and updates `state` in place.
+
+        `state` must be compacted (no fresh tokens); `lengths` are the numbers of tokens that the rows have
+        already processed.
         """
         branch_states = [()] * len(self.branches) if state is None else state
         for connection, branch, part in zip(self.connections, self.branches, branch_states, strict=True):
-            move = partial(branch, state=part, lengths=lengths) if part else branch
-            streams = connection(streams, move)
+            apply_branch = partial(branch, state=part, lengths=lengths) if part else branch
+            streams = connection(streams, apply_branch)
         return streams
 
     def init_cache(self, batch: int, *, room: int) -> BlockState:
-        """The cache of `batch` rows before their first token, with room for so many fresh ones."""
+        """Creates an empty cache for `batch` rows with `room` slots for fresh tokens."""
         return [
             [] if isinstance(branch, FeedForward) else branch.init_cache(batch, room=room)
             for branch in cast("Sequence[Branch]", self.branches)
@@ -89,21 +91,20 @@ def _uninitialized(tensor: Tensor) -> Tensor:
 
 
 class Conformer(nn.Module):
-    """The whole model.
+    """Causal conformer language model.
 
-    With `position_embedding: learned` no row may grow longer than `max_seq_len`. Longer music is scored and
-    sampled by priming anew: give the last max_seq_len / 2 tokens to an empty state and go on from there. With
-    `none`, the default, any length is exact.
+    With `position_embedding: learned` no row may exceed `max_seq_len` tokens. To score or sample longer
+    music, prefill an empty state with the last max_seq_len / 2 tokens and continue from there. With `none`,
+    the default, any length is exact.
 
     Args:
-        params: its shape.
+        params: shape of the model.
         vocab_size: V.
-        seed: of the weights; equal (params, vocab_size, seed) give equal weights, and no other random state
-            is touched.
+        seed: seed of the initial weights, a function of (params, vocab_size, seed) alone; the global random
+            state is not touched.
 
     Attributes:
-        stream_dtype: what the residual streams are kept in between two branches; None for what the
-            embeddings are.
+        stream_dtype: dtype of the residual streams between branches; None for that of the embeddings.
     """
 
     def __init__(self, *, params: ModelParams, vocab_size: int, seed: int) -> None:
@@ -115,7 +116,7 @@ class Conformer(nn.Module):
             learned = params.position_embedding == "learned"
             self.position_embedding = _embedding(params.max_seq_len, params.dim) if learned else None
             self.condition_embeddings = nn.ModuleDict(
-                {name: _embedding(CONDITION_BINS + 1, params.dim, not_told=0) for name in params.conditions}
+                {name: _embedding(CONDITION_BINS + 1, params.dim, null_row=0) for name in params.conditions}
             )
             self.embedding_dropout = nn.Dropout(params.embedding_dropout)
             self.blocks = nn.ModuleList(
@@ -123,35 +124,30 @@ class Conformer(nn.Module):
             )
             self.norm = nn.LayerNorm(params.dim)
             self.logits = nn.Linear(params.dim, vocab_size, bias=False)
-        # `to_empty` would import the symbolic shapes of the compiler, and sympy.
+        # `to_empty` would import the compiler's symbolic shapes and sympy.
         self._apply(_uninitialized)  # type: ignore[no-untyped-call]
         initialize(self, seed=seed)
 
     def forward(
         self, input_ids: Tensor, state: DecodeCache | None = None, conditions: Tensor | None = None
     ) -> Tensor:
-        """The logits of the token after each input.
+        """Returns the next-token logits (B, T, V) at each position.
 
         Args:
             input_ids: (B, T), any T >= 1.
-            state: what the tokens before this chunk left; moved on in place. None where the chunk begins the
-                sequence and nothing follows it. Gradients do not flow into earlier chunks.
-            conditions: int64 (B, T, F), the bins of each of `model.conditions` at each position, 0 where it
-                is not told; None where nothing is.
-
-        Returns:
-            (B, T, V).
+            state: cache of the tokens before this chunk, updated in place; None if the chunk is the whole
+                sequence. Gradients do not flow into earlier chunks.
+            conditions: int64 (B, T, F) bins of `model.conditions` at each position, 0 where unspecified; None
+                if all are unspecified.
 
         Raises:
-            UserError: when a row grows longer than a learned position embedding.
-            ValueError: when the ids are not (B, T), or state or conditions do not belong to them.
+            UserError: if a row exceeds the learned position embedding.
+            ValueError: if `input_ids` is not (B, T), or `state` or `conditions` do not match it.
         """
         if input_ids.dim() != 2 or input_ids.numel() == 0:
-            raise ValueError(
-                f"input_ids must be (batch, tokens), none of them 0, got {tuple(input_ids.shape)}"
-            )
+            raise ValueError(f"input_ids must be (batch, tokens) and not empty, got {tuple(input_ids.shape)}")
         if state is not None and state.batch != input_ids.shape[0]:
-            raise ValueError(f"the state is of {state.batch} rows, input_ids of {input_ids.shape[0]}")
+            raise ValueError(f"the state has {state.batch} rows, but input_ids has {input_ids.shape[0]}")
         embedded = self.embedding_dropout(self.embed(input_ids, state, conditions))
         if self.stream_dtype is not None:
             embedded = embedded.to(self.stream_dtype)
@@ -165,16 +161,15 @@ class Conformer(nn.Module):
                 streams = block(streams, block_state, state.lengths)
             state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
         logits: Tensor = self.logits(
-            self.norm(sum(computed(streams).unbind(2)))
-        )  # the gradient of .sum(2) is slow to multiply
+            self.norm(sum(upcast(streams).unbind(2)))
+        )  # .sum(2) has an expanded gradient, which is slow to multiply
         return logits
 
     def embed(self, input_ids: Tensor, state: DecodeCache | None, conditions: Tensor | None = None) -> Tensor:
-        """The embeddings (B, T, D) of a chunk (B, T), with what is told of it, and with their positions where
-        those are learned.
+        """Sums the embeddings of tokens, learned positions and conditions: (B, T) -> (B, T, D).
 
         Raises:
-            UserError, ValueError: as `forward`.
+            UserError, ValueError: as in `forward`.
         """
         embedded: Tensor = self.token_embedding(input_ids)
         if self.position_embedding is not None:
@@ -190,61 +185,61 @@ class Conformer(nn.Module):
         return embedded
 
     def _positions(self, input_ids: Tensor, state: DecodeCache | None) -> Tensor:
-        """The position of each token in its row, (B, T)."""
+        """Returns the position of each token in its row, (B, T)."""
         batch, length = input_ids.shape
         starts = (0,) * batch if state is None else state.lengths
         if max(starts) + length > self.params.max_seq_len:
             raise UserError(
                 Fault(
                     "model.max_seq_len",
-                    f"with a learned position embedding no row may pass {self.params.max_seq_len} tokens",
+                    f"a learned position embedding allows at most {self.params.max_seq_len} tokens per row",
                     f"{max(starts) + length} tokens",
-                    "prime an empty state with the last half window, or train with position_embedding: none",
+                    "prefill an empty state with the last half of them, or use position_embedding: none",
                 )
             )
         offsets = torch.arange(length, device=input_ids.device)
         return torch.tensor(starts, device=input_ids.device)[:, None] + offsets
 
     def init_cache(self, batch: int) -> DecodeCache:
-        """The state of `batch` rows before their first token, on the model's device and in its precision."""
+        """Creates an empty cache for `batch` rows, on the model's device and in its dtype."""
         blocks, room = cast("Sequence[Block]", self.blocks), self.room
         return DecodeCache([block.init_cache(batch, room=room) for block in blocks], (0,) * batch, room)
 
     @property
     def room(self) -> int:
-        """Fresh tokens that a state can take."""
+        """Number of tokens that a state can take before it is compacted."""
         attentions = [module for module in self.modules() if isinstance(module, MultiScaleAttention)]
         rotations = [rotation for attention in attentions for rotation in attention.rotations if rotation]
         bounds = [rotation.max_queries // 2 for rotation in rotations]
-        return min([max(SMALLEST_ROOM, max(self.params.window_sizes) // 4), *bounds])
+        return min([max(MIN_ROOM, max(self.params.window_sizes) // 4), *bounds])
 
     @property
     def receptive_field(self) -> int | None:
-        """Tokens, the newest included, that a logit may depend on; None where a global layer sees all."""
+        """Number of tokens, the current one included, that a logit depends on; None with global attention."""
         if self.params.global_attention_layers:
             return None
         reach = {"attention": max(self.params.window_sizes), "convolution": self.params.kernel_size - 1}
         return 1 + self.params.num_layers * sum(reach.get(name, 0) for name in self.params.branches)
 
 
-def _embedding(rows: int, dim: int, *, not_told: int | None = None) -> nn.Embedding:
-    """An embedding whose values are still to be set. (Its constructor's own draw would import half of torch's
-    compiler.) The row `not_told` gets no gradient.
+def _embedding(rows: int, dim: int, *, null_row: int | None = None) -> nn.Embedding:
+    """Creates an uninitialized embedding; `null_row` gets no gradient.
+
+    `_weight` skips the constructor's own initialization, which imports half of torch's compiler.
     """
-    return nn.Embedding(rows, dim, padding_idx=not_told, _weight=torch.empty(rows, dim))
+    return nn.Embedding(rows, dim, padding_idx=null_row, _weight=torch.empty(rows, dim))
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Numbers that training may change."""
+    """Counts the trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters that weight decay acts on, and the others.
+    """Splits the parameters into those with weight decay and those without.
 
-    Decay pulls towards zero, so it acts on the weights of linear layers and convolutions and on the
-    embeddings; gains, biases, scale weights and hyper-connections rest at other values or steer, and are left
-    alone.
+    Weights of linear layers and convolutions and embeddings decay. Gains, biases, scale weights and
+    hyper-connections do not: their neutral value is not zero.
     """
     decayed = [
         parameter
@@ -257,11 +252,11 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
 
 
 STACKED_MAPS = {"qkv": 3, "expand": 2}
-"""Maps that the weight of a branch's layer stacks: queries, keys and values; a GLU's values and gates."""
+"""Number of matrices fused in a layer's weight: queries, keys and values; values and gates of a GLU."""
 
 
 def hidden_matrices(model: nn.Module) -> dict[nn.Parameter, int]:
-    """The weights (rows, columns) of the branches' linear layers, each with the number of maps it stacks."""
+    """Returns the weight of every linear layer of the branches and the number of matrices fused in it."""
     return {
         cast("nn.Parameter", layer.weight): STACKED_MAPS.get(name, 1)
         for block in model.modules()
@@ -274,11 +269,11 @@ def hidden_matrices(model: nn.Module) -> dict[nn.Parameter, int]:
 
 @torch.no_grad()
 def initialize(model: Conformer, *, seed: int) -> None:
-    """Sets every parameter, as a function of the shapes and the seed alone.
+    """Initializes every parameter as a function of the shapes and the seed alone.
 
-    Linear layers and convolutions are uniform within 1 / sqrt(inputs), embeddings normal (those of conditions
-    zero: what is told changes nothing at first), gains one, biases of norms zero, hyper-connections as they
-    describe.
+    Linear layers and convolutions are uniform within 1 / sqrt(inputs), embeddings are normal, gains one and
+    biases of norms zero. Condition embeddings are zero, so conditions have no effect at first. For
+    hyper-connections see `HyperConnection`.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -298,7 +293,7 @@ def initialize(model: Conformer, *, seed: int) -> None:
 
 
 def _uniform(inputs: int, generator: torch.Generator, *parameters: Tensor | None) -> None:
-    """Fills parameters uniformly within 1 / sqrt(inputs)."""
+    """Fills parameters in place, uniformly within 1 / sqrt(inputs)."""
     for parameter in parameters:
         if parameter is not None:
             parameter.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)

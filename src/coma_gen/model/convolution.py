@@ -1,10 +1,9 @@
 """The conformer's convolution module, causal (Gulati et al. 2020, arXiv 2005.08100).
 
-Everything is laid out (batch, token, channel), so that the pointwise convolutions are linear layers and a
-channel norm is a layer norm. The depthwise convolution of that layout is one channels-last `conv2d`, several
-times faster on a CPU than `conv1d` on a transposed copy; its two gradients are written out, since the
-library's own gradient of the weight takes up to a hundred times the forward pass. What is compiled for a GPU
-adds up its taps.
+Tensors are (batch, token, channel), so the pointwise convolutions are linear layers and the channel norm is a
+layer norm. On a CPU the depthwise convolution is a channels-last `conv2d`, several times faster than `conv1d`
+on a transposed copy, with hand-written gradients: torch's own weight gradient takes up to a hundred times as
+long as the forward pass. Code compiled for a GPU sums the taps.
 
 Shapes: B batch, T tokens, D model dim, C inner channels, K kernel.
 """
@@ -22,11 +21,11 @@ from torch.nn import functional as F
 from coma_gen.model.cache import ConvCache, zeros
 
 GRADIENT_BLOCK = 32
-"""Tokens of a block in the gradient of the depthwise weight."""
+"""Tokens per block in the gradient of the depthwise weight."""
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: int = 0) -> Tensor:
-    """Each channel of `x` (B, N, C) with its own kernel of `weight` (C, K): (B, N - K + 1 + 2 padding, C)."""
+    """Convolves `x` (B, N, C) with one kernel per channel, `weight` (C, K): (B, N - K + 1 + 2 padding, C)."""
     image = x.unsqueeze(1).permute(0, 3, 1, 2)  # (B, C, 1, N), channels last in memory
     kernels = weight[:, None, None, :]
     result = F.conv2d(image, kernels, bias, groups=weight.shape[0], padding=(0, padding))
@@ -34,10 +33,10 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding
 
 
 def _weight_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
-    """Gradient of the kernels (C, K) from `x` (B, T + K - 1, C) and the result's gradient (B, T, C).
+    """Computes the gradient of the kernels (C, K) from `x` (B, T + K - 1, C) and `gradient` (B, T, C).
 
-    For a channel it is sum_t gradient[t] x[t + k]. Blocks of Q tokens become one matrix product a channel
-    between x (Q + K - 1 rows) and gradient (Q columns); entry (q + k, q) of it belongs to tap k:
+    Per channel it is sum_t gradient[t] x[t + k]. With blocks of Q tokens, this is one matrix product per
+    channel of x (Q + K - 1 rows) and gradient (Q columns), whose entry (q + k, q) belongs to tap k:
 
         q:    0  1  2
         row 0 k0
@@ -81,7 +80,7 @@ class _DepthwiseConvolution(torch.autograd.Function):
 
 
 def _taps(x: Tensor, weight: Tensor) -> Tensor:
-    """`_depthwise` as the sum of its taps, (B, N, C) and (C, K) -> (B, N - K + 1, C)."""
+    """Computes `_depthwise` as a sum over taps, (B, N, C) and (C, K) -> (B, N - K + 1, C)."""
     kernel = weight.shape[1]
     length = x.shape[1] - kernel + 1
     result = x[:, :length] * weight[:, 0]
@@ -91,10 +90,10 @@ def _taps(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class _TapsFn(torch.autograd.Function):
-    """`_depthwise` and its gradients as sums of taps, each of which a compiler fuses into one pass.
+    """`_depthwise` and its gradients as sums over taps, each of which a compiler fuses into one pass.
 
-    For a GPU, whose library has no fast depthwise kernel. Uncompiled it takes K passes. The sums are in
-    float32 at least.
+    Used on GPUs, which have no fast depthwise kernel. Uncompiled it takes K passes over memory. Sums are at
+    least float32.
     """
 
     @staticmethod
@@ -116,13 +115,13 @@ class _TapsFn(torch.autograd.Function):
 
 
 class CausalConvolution(nn.Module):
-    """LayerNorm, pointwise, GLU, depthwise over the past, swish, channel norm, pointwise, dropout.
+    """LayerNorm, pointwise, GLU, causal depthwise, swish, channel norm, pointwise, dropout.
 
     Args:
         dim: D.
-        expansion: inner channels C / D.
-        kernel_size: K: a token's result depends on itself and the K - 1 tokens before it.
-        dropout: of the result, in training.
+        expansion: C / D.
+        kernel_size: K; an output depends on the current token and the K - 1 tokens before it.
+        dropout: dropout probability of the output.
     """
 
     def __init__(self, *, dim: int, expansion: int, kernel_size: int, dropout: float) -> None:
@@ -145,8 +144,12 @@ class CausalConvolution(nn.Module):
         state: Sequence[ConvCache] = (),
         lengths: Sequence[int] = (),  # noqa: ARG002
     ) -> Tensor:
-        """Convolves a chunk (B, T, D) with what `state`, of one entry, remembers of the tokens before it, and
-        moves that on. `lengths` is for other branches: before a row's first token its inputs are zeros.
+        """Convolves a chunk (B, T, D) and the cached inputs before it, and updates the cache.
+
+        Args:
+            x: input chunk.
+            state: one cache; empty if the chunk is the whole sequence.
+            lengths: unused, since inputs before a row's first token are zeros; other branches need it.
 
         Returns:
             (B, T, D).
@@ -159,12 +162,12 @@ class CausalConvolution(nn.Module):
         return result
 
     def init_cache(self, batch: int, *, room: int) -> list[ConvCache]:
-        """The cache of `batch` rows before their first token."""
+        """Creates an empty cache for `batch` rows."""
         history = self.kernel_size - 1
         return [ConvCache(zeros(self.depthwise_weight, batch, history + room, self.channels), history)]
 
     def _convolve(self, extended: Tensor) -> Tensor:
-        """(B, T + K - 1, C) -> (B, T, C)."""
+        """Applies the depthwise convolution, (B, T + K - 1, C) -> (B, T, C)."""
         if torch.compiler.is_compiling():
             fused: Tensor = _TapsFn.apply(extended, self.depthwise_weight, self.depthwise_bias)  # type: ignore[no-untyped-call]
             return fused

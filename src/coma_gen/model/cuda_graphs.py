@@ -1,7 +1,7 @@
-"""Work on a CUDA device as a graph: recorded once, then started by one call instead of one for each kernel.
+"""CUDA graphs: kernels are recorded once, then launched by one call instead of one call per kernel.
 
-A replay starts the recorded kernels, in their order, on the recorded addresses: the bits are those of the
-work itself. Whatever changes between two replays has to change in place.
+A replay runs the recorded kernels in order on the recorded addresses, so its results are bitwise those of
+the original calls. Inputs that change between replays must be modified in place.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import torch
 from torch import Tensor
 
 WARM_UP_PASSES = 3
-"""Before the recording, on a stream of their own, as torch asks for it."""
+"""Passes on a side stream before recording, as torch requires."""
 
 Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
-"""Records some work; returns what does it again, and the tensor that each time gives its result in."""
+"""Records a function; returns a function that replays it and the tensor that holds each replay's result."""
 
 
 def record_cuda_graph(
     work: Callable[[], Tensor], *, passes: int = WARM_UP_PASSES, pool: Any = None
 ) -> tuple[Callable[[], None], Tensor]:
-    """The `Recorder` of CUDA.
+    """Records a CUDA graph; a `Recorder`.
 
     Args:
-        work: what is recorded.
-        passes: how often it is done first; 0 where it was done before.
-        pool: of `torch.cuda.graph_pool_handle`: memory that graphs share of which no two run at a time, and
-            whose results are copied before the next; None for memory of its own.
+        work: function to record.
+        passes: number of warm-up passes; 0 if the function has run before.
+        pool: handle of `torch.cuda.graph_pool_handle`, to share memory among graphs that never run
+            concurrently and whose results are copied before the next replay; None for private memory.
     """
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
+    side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side_stream):
         for _ in range(passes):
             work()
-    torch.cuda.current_stream().wait_stream(aside)
+    torch.cuda.current_stream().wait_stream(side_stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool):
         result = work()

@@ -1,4 +1,4 @@
-"""Where the numbers are computed, and what makes them the same again."""
+"""Device selection and settings for reproducible computation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from coma_gen.model.portable import replace_kernels
 
 
 def choose_device(name: str) -> torch.device:
-    """The device a person asked for.
+    """Returns the device of that name.
 
     Args:
-        name: cpu, cuda, mps, or auto (the first of cuda, mps, cpu that this machine has).
+        name: cpu, cuda, mps, or auto (the first available of cuda, mps, cpu).
 
     Raises:
-        UserError: when this machine has no such device.
+        UserError: if this machine has no such device.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -37,11 +37,11 @@ def choose_device(name: str) -> torch.device:
 
 
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""As `torch.cpu.get_capabilities` calls them, on x86 and on ARM."""
+"""Names in `torch.cpu.get_capabilities` on x86 and ARM."""
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are fast there; a CPU without instructions for them emulates them."""
+    """Whether the device has bfloat16 matrix products in hardware; other CPUs emulate them slowly."""
     return device.type != "cpu" or any(map(torch.cpu.get_capabilities().get, BF16_INSTRUCTIONS))
 
 
@@ -51,12 +51,13 @@ deterministic_settings: Any = torch.utils.deterministic
 
 @contextmanager
 def deterministic(threads: int, device: torch.device = CPU) -> Iterator[None]:
-    """Deterministic algorithms and a fixed number of threads inside the block; the former settings after it.
+    """Enables deterministic algorithms with a fixed number of threads; restores the settings on exit.
 
     An operation without a deterministic implementation raises RuntimeError. Sums depend on the number of
-    threads, so the same result needs the same `threads`. With one, on the CPU of a process that `pin_cpu`
-    has pinned, products are numpy's, and stay so: attention is made of them, as the fused kernel calls MKL
-    from inside. With more, OpenBLAS's threads and OpenMP's would be in each other's way.
+    threads, so equal results need equal `threads`. With one thread on the CPU, in a process pinned by
+    `pin_cpu`, matrix products are replaced by numpy's for the rest of the process, and attention uses the
+    math backend, because the fused kernel calls MKL internally. With several threads they are not replaced,
+    since the thread pools of OpenBLAS and OpenMP would compete.
     """
     threads_before = torch.get_num_threads()
     mode_before = torch.get_deterministic_debug_mode()
@@ -81,10 +82,10 @@ def deterministic(threads: int, device: torch.device = CPU) -> Iterator[None]:
 
 
 def reseed(device: torch.device, seed: int) -> None:
-    """Starts the random numbers of `device` (those of dropout) at `seed`.
+    """Seeds the random number generator of `device`, which dropout uses.
 
-    Unlike `torch.manual_seed` it leaves devices that are not used alone: that call queues work for an
-    absent GPU and formats a stack trace each time.
+    `torch.manual_seed` would seed all devices: for an absent GPU it queues a call and formats a stack trace
+    each time.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The feed-forward branch: whole as in a transformer, or the half that opens and closes a conformer block
+"""Feed-forward branch: full as in a transformer, or the half step at each end of a conformer block
 (Gulati et al. 2020, arXiv 2005.08100).
 """
 
@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 
 class FeedForward(nn.Module):
-    """share x [LayerNorm, Linear D -> inner, swish, dropout, Linear back, dropout].
+    """share x [LayerNorm, Linear D -> inner, swish, dropout, Linear inner -> D, dropout].
 
     Args:
         dim: D.
-        inner: width between the two Linears.
-        dropout: after the swish and after the second Linear, in training.
-        share: 0.5 for half a feed-forward.
+        inner: hidden width.
+        dropout: dropout probability after the swish and after the second Linear.
+        share: scale of the output; 0.5 for a half step.
     """
 
     def __init__(self, *, dim: int, inner: int, dropout: float, share: float = 1.0) -> None:
@@ -30,5 +30,5 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         hidden = self.hidden_dropout(F.silu(self.up(self.norm(x))))
-        whole: Tensor = self.dropout(self.down(hidden))
-        return whole if self.share == 1 else self.share * whole
+        output: Tensor = self.dropout(self.down(hidden))
+        return output if self.share == 1 else self.share * output

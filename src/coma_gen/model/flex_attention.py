@@ -1,10 +1,10 @@
-"""The band as FlexAttention: all scales in one call, with a block mask whose window depends on the head.
+"""Local attention with FlexAttention: one call for all scales, whose block mask has a window per head.
 
     heads     0 ... H - 1   H ... 2 H - 1   ...
     window    w of scale 0  w of scale 1    ...
 
-For CUDA, where torch compiles it into one kernel that passes over blocks outside of the band (Dong et al.
-2024, arXiv 2412.05496). compile.py alone imports this module, and there only.
+Used on CUDA, where torch compiles it into one kernel that skips blocks outside the band (Dong et al. 2024,
+arXiv 2412.05496). Only compile.py imports this module, lazily, because it imports torch's compiler.
 
 Shapes: B batch, G scales, H heads of a scale, T tokens, d head dim.
 """
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import FlexKernelOptions
 
 BIASED_KERNEL: FlexKernelOptions = {"num_stages": 1}
-"""What biases ask of the kernels: keys and values of a single stage of the pipeline in shared memory, since
-biases and their gradient take room there, too. With the library's own number of stages there is too little.
+"""Kernel options for biases: one pipeline stage, since biases and their gradient need shared memory, too, and
+the default number of stages exceeds it.
 """
 
 
 def block_mask(
     window_sizes: Sequence[int | None], *, num_heads: int, length: int, device: torch.device
 ) -> BlockMask:
-    """Which blocks of keys each head's blocks of queries see; a window of None sees all before it."""
+    """Builds the block mask of all heads; a window of None is fully causal."""
     windows = torch.tensor([length if window is None else window for window in window_sizes], device=device)
     reach = windows.repeat_interleave(num_heads)
 
@@ -45,12 +45,12 @@ def block_mask(
 
 @dataclass(frozen=True)
 class FlexBand:
-    """Attention of whole sequences of one length.
+    """FlexAttention over whole sequences of one length.
 
     Attributes:
-        mask: of `block_mask`, for all scales.
+        mask: block mask of all scales.
         length: T.
-        softmax_scale: what the products are multiplied by.
+        softmax_scale: factor of the logits.
     """
 
     mask: BlockMask
@@ -67,11 +67,11 @@ class FlexBand:
         """Attends in all scales at once.
 
         Args:
-            queries: of each scale, (B, H, T, d), rotated.
-            keys: of each scale, (B, H, T, d), rotated.
-            values: of each scale, (B, H, T, d).
-            biases: (distances, G H) to add to the logits, or None. On CUDA their gradient is summed in no
-                fixed order.
+            queries: rotated queries (B, H, T, d) of each scale.
+            keys: rotated keys (B, H, T, d) of each scale.
+            values: values (B, H, T, d) of each scale.
+            biases: (distances, G H) to add to the logits, or None. On CUDA their gradient is
+                nondeterministic.
 
         Returns:
             (B, T, G H, d).

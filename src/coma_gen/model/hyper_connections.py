@@ -1,19 +1,19 @@
-"""Hyper-connections: residual streams that are mixed for every token (Zhu et al. 2024, arXiv 2409.19606).
+"""Hyper-connections: residual streams with input-dependent mixing (Zhu et al. 2024, arXiv 2409.19606).
 
 Per token, with streams R (S, D) and coefficients C (S, S + 2) = static + tanh(RMSNorm(R) dynamic) x
 dynamic_scale:
 
-    branch input   C[:, 0]^T R                    which streams the branch reads
-    carried        C[:, 1 : S + 1]^T R            how the streams mix
-    streams        carried + C[:, S + 1] branch   where its output goes
+    branch input   C[:, 0]^T R                    weighted sum that the branch reads
+    carried        C[:, 1 : S + 1]^T R            mixed streams
+    streams        carried + C[:, S + 1] branch   mixed streams plus the weighted branch output
 
-At the start the dynamic part is zero, the branch reads one stream, the streams do not mix and the output goes
-to all of them. The work is bound by memory, so every pass over (B, T, S, D) counts: RMSNorm is never written
-out (its factor is applied after the product with `dynamic`), and the gradient is worked out by hand in as few
-passes as it needs.
+At initialization the dynamic part is zero, the branch reads one stream, the streams do not mix and the output
+is added to all of them. The computation is memory-bound, so every pass over (B, T, S, D) counts: the
+normalized streams are never materialized (RMSNorm's factor is applied after the product with `dynamic`), and
+the hand-written gradient takes as few passes as possible.
 
-Streams may be bfloat16, half the bytes (`train.streams`). Then all that is computed of them is float32, and
-rounded once, when a connection's streams are written; so are their gradients.
+Streams may be stored in bfloat16 to halve memory traffic (`train.streams`). They are then computed in float32
+and rounded once, when a connection writes its streams; the same holds for their gradients.
 
 Shapes: N tokens of the batch (B x T), S streams, D dim.
 """
@@ -30,22 +30,22 @@ from torch.autograd.function import once_differentiable
 from coma_gen.model.portable import products_of
 
 INITIAL_DYNAMIC_SCALE = 0.01
-"""Share of the dynamic coefficients at the start."""
+"""Initial scale of the dynamic coefficients."""
 
 SMALLEST_NORM = 1e-12
-"""Streams shorter than this are divided by this."""
+"""Lower bound of the norm that streams are divided by."""
 
 
 class Branch(Protocol):
-    """What a hyper-connection wraps: (B, T, D) -> (B, T, D)."""
+    """A module wrapped by a hyper-connection: (B, T, D) -> (B, T, D)."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """The branch's output."""
+        """Applies the branch."""
         ...
 
 
 class _ReadStreamsFn(torch.autograd.Function):
-    """Branch input, carried streams and output weights, from the streams.
+    """Computes branch input, carried streams and output weights from the streams.
 
     With W = sqrt(D) gain x dynamic, z = (R W) / |R|, t = tanh(z), C = static + t x scale and incoming
     gradients dx, dcarried, dbeta:
@@ -60,22 +60,22 @@ class _ReadStreamsFn(torch.autograd.Function):
     def forward(
         ctx: Any, stored: Tensor, gain: Tensor, dynamic: Tensor, static: Tensor, dynamic_scale: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mixes.
+        """Mixes the streams.
 
         Args:
-            ctx: for the gradient.
-            stored: the streams (N, S, D).
+            ctx: autograd context.
+            stored: (N, S, D) streams.
             gain: (D,).
             dynamic: (D, S + 2).
             static: (S, S + 2).
             dynamic_scale: (2,).
 
         Returns:
-            Branch input (N, 1, D), carried streams (N, S, D), output weights (N, S, 1), none in bfloat16.
+            Branch input (N, 1, D), carried streams (N, S, D), output weights (N, S, 1), at least float32.
         """
-        streams = computed(stored)
+        streams = upcast(stored)
         products, count = products_of(streams), streams.shape[1]
-        weight, scale = _folded(gain, dynamic, dynamic_scale)
+        weight, scale = _fold_gain(gain, dynamic, dynamic_scale)
         inverse = torch.linalg.vector_norm(streams, dim=-1, keepdim=True)
         inverse.clamp_min_(SMALLEST_NORM).reciprocal_()
         inner = products.multiply(streams.flatten(0, 1), weight).view(-1, count, count + 2).mul_(inverse)
@@ -90,9 +90,9 @@ class _ReadStreamsFn(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, branch_in: Tensor, carried: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
         stored, gain, dynamic, dynamic_scale, inverse, inner, squashed, coefficients = ctx.saved_tensors
-        streams = computed(stored)
+        streams = upcast(stored)
         products, count = products_of(streams), streams.shape[1]
-        weight, scale = _folded(gain, dynamic, dynamic_scale)
+        weight, scale = _fold_gain(gain, dynamic, dynamic_scale)
         with torch.autocast(streams.device.type, enabled=False):
             direct = torch.empty_like(coefficients)
             torch.sum(streams * branch_in, -1, keepdim=True, out=direct[:, :, :1])
@@ -109,12 +109,12 @@ class _ReadStreamsFn(torch.autograd.Function):
             root = gain.numel() ** 0.5
             gain_gradient = (weight_gradient * dynamic).sum(1).mul_(root)
             dynamic_gradient = weight_gradient * (gain * root)[:, None]
-            shares = torch.stack((scale_gradient[: count + 1].sum(), scale_gradient[-1]))
-        return gradient.to(stored.dtype), gain_gradient, dynamic_gradient, static_gradient, shares
+            scale_gradient = torch.stack((scale_gradient[: count + 1].sum(), scale_gradient[-1]))
+        return gradient.to(stored.dtype), gain_gradient, dynamic_gradient, static_gradient, scale_gradient
 
 
 class _WriteStreamsFn(torch.autograd.Function):
-    """carried (N, S, D) + beta (N, S, 1) x branch output (N, 1, D), in place."""
+    """Adds beta (N, S, 1) x branch output (N, 1, D) to the carried streams (N, S, D) in place."""
 
     @staticmethod
     def forward(ctx: Any, carried: Tensor, beta: Tensor, output: Tensor) -> Tensor:
@@ -126,26 +126,26 @@ class _WriteStreamsFn(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         beta, output = ctx.saved_tensors
-        of_beta = (gradient * output).sum(-1, keepdim=True)
-        return gradient, of_beta, products_of(gradient).multiply(beta.mT, gradient)
+        beta_gradient = (gradient * output).sum(-1, keepdim=True)
+        return gradient, beta_gradient, products_of(gradient).multiply(beta.mT, gradient)
 
 
-def computed(streams: Tensor) -> Tensor:
-    """The streams in the precision that is computed in: float32, unless they are more precise."""
+def upcast(streams: Tensor) -> Tensor:
+    """Converts streams to at least float32, the precision of all computation on them."""
     return streams.to(torch.promote_types(streams.dtype, torch.float32))
 
 
-def _folded(gain: Tensor, dynamic: Tensor, dynamic_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """`dynamic` with RMSNorm's gain and sqrt(D) folded in, (D, S + 2), and the scale of each column of it."""
+def _fold_gain(gain: Tensor, dynamic: Tensor, dynamic_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Folds RMSNorm's gain and sqrt(D) into `dynamic` (D, S + 2); also returns the scale of each column."""
     reads = dynamic_scale[:1].expand(dynamic.shape[1] - 1)
     return dynamic * (gain * gain.numel() ** 0.5)[:, None], torch.cat((reads, dynamic_scale[1:]))
 
 
 class _ProductsFn(torch.autograd.Function):
-    """Products of one stream (B, T, D) with each column of `weight` (D, J), (B, T, J), as sums.
+    """Matrix product of one stream (B, T, D) with `weight` (D, J), (B, T, J), as elementwise sums.
 
-    A compiler fuses them with all else that reads the stream. The weight's gradient is a matrix product, of
-    `stored`, the stream as it is kept: a product of what is only computed has the compiler keep that as well.
+    A compiler fuses the sums with other readers of the stream. The weight's gradient is a matrix product with
+    `stored`, the stream in its stored precision: with the upcast stream, the compiler would save that, too.
     """
 
     @staticmethod
@@ -158,29 +158,28 @@ class _ProductsFn(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         stored, weight = ctx.saved_tensors
         parts = zip(gradient.unbind(-1), weight.unbind(1), strict=True)
-        of_stream = _sum_of([part[..., None] * column for part, column in parts])
-        of_weight = stored.flatten(0, 1).t() @ gradient.flatten(0, 1).to(stored.dtype)
-        return of_stream, of_weight.to(weight.dtype), None
+        stream_gradient = _sum([part[..., None] * column for part, column in parts])
+        weight_gradient = stored.flatten(0, 1).t() @ gradient.flatten(0, 1).to(stored.dtype)
+        return stream_gradient, weight_gradient.to(weight.dtype), None
 
 
 class _FusedStreams:
-    """`_ReadStreamsFn` and `_WriteStreamsFn` as formulas of single streams, for a compiler to fuse.
+    """`_ReadStreamsFn` and `_WriteStreamsFn` in terms of single streams, for a compiler to fuse.
 
-    Streams that lie apart let all that reads them, sums over D and what follows from these, be one pass; the
-    carried streams are never written, but worked out where the branch's output is added. So a connection
-    reads the streams to mix them and again to write them, and the latter is one pass with the next one's
-    reading. Uncompiled it takes several times as long.
+    With separate streams a compiler fuses the reductions over D and everything computed from them into one
+    pass. The carried streams are not materialized but recomputed when the branch output is added, in the same
+    pass as the next connection's reading. Uncompiled this takes several times as long.
 
     Args:
         streams: (B, T, S, D).
-        weight: (D, S + 2), of `_folded`.
-        scale: (S + 2,), of `_folded`.
+        weight: (D, S + 2), from `_fold_gain`.
+        scale: (S + 2,), from `_fold_gain`.
         static: (S, S + 2).
     """
 
     def __init__(self, streams: Tensor, weight: Tensor, scale: Tensor, static: Tensor) -> None:
-        parts = streams.unbind(2)  # first: of two casts in a row a compiler leaves the first one out
-        self.streams = [computed(stored) for stored in parts]
+        parts = streams.unbind(2)  # before the upcast: a compiler elides the first of two consecutive casts
+        self.streams = [upcast(stored) for stored in parts]
         self.coefficients = []
         for stream, stored, start in zip(self.streams, parts, static.unbind(0), strict=True):
             inverse = stream.square().sum(-1, keepdim=True).clamp_min(SMALLEST_NORM**2).rsqrt()
@@ -188,25 +187,25 @@ class _FusedStreams:
             self.coefficients.append(start + (products * inverse).tanh() * scale)
 
     def read(self) -> Tensor:
-        """The branch input (B, T, D)."""
-        return self._mixed(0)
+        """Returns the branch input (B, T, D)."""
+        return self._mix(0)
 
-    def written(self, output: Tensor) -> Tensor:
-        """The streams (B, T, S, D) after the branch has given (B, T, D), not rounded."""
+    def write(self, output: Tensor) -> Tensor:
+        """Returns the streams (B, T, S, D) with the branch output (B, T, D) added, before rounding."""
         output = output.to(self.streams[0].dtype)
         parts = [
-            self._mixed(index + 1) + coefficients[..., -1:] * output
+            self._mix(index + 1) + coefficients[..., -1:] * output
             for index, coefficients in enumerate(self.coefficients)
         ]
         return torch.stack(parts, dim=2)
 
-    def _mixed(self, column: int) -> Tensor:
-        """The streams weighted by a column of their coefficients."""
+    def _mix(self, column: int) -> Tensor:
+        """Returns the sum of the streams weighted by a column of their coefficients."""
         pairs = zip(self.coefficients, self.streams, strict=True)
-        return _sum_of([each[..., column : column + 1] * stream for each, stream in pairs])
+        return _sum([each[..., column : column + 1] * stream for each, stream in pairs])
 
 
-def _sum_of(parts: Sequence[Tensor]) -> Tensor:
+def _sum(parts: Sequence[Tensor]) -> Tensor:
     total = parts[0]
     for part in parts[1:]:
         total = total + part
@@ -214,12 +213,12 @@ def _sum_of(parts: Sequence[Tensor]) -> Tensor:
 
 
 class HyperConnection(nn.Module):
-    """Wraps one branch in S residual streams; S = 1 is the plain residual x + branch(x), without parameters.
+    """Wraps a branch in S residual streams; S = 1 is the plain residual x + branch(x), without parameters.
 
     Args:
         dim: D.
         num_streams: S.
-        first_stream: the stream that the branch reads at the start, in [0, S).
+        first_stream: index in [0, S) of the stream that the branch reads at initialization.
     """
 
     def __init__(self, *, dim: int, num_streams: int, first_stream: int) -> None:
@@ -234,7 +233,7 @@ class HyperConnection(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Sets the start described above; nothing of it is random."""
+        """Sets the initial values described in the module docstring; none is random."""
         if self.num_streams == 1:
             return
         with torch.no_grad():
@@ -247,12 +246,12 @@ class HyperConnection(nn.Module):
             self.static[:, -1] = 1.0
 
     def forward(self, streams: Tensor, branch: Branch) -> Tensor:
-        """Streams (B, T, S, D) before the branch -> after it. They keep their precision under autocast."""
+        """Applies the branch to streams (B, T, S, D), which keep their precision under autocast."""
         if self.num_streams == 1:
-            wide = computed(streams)
+            wide = upcast(streams)
             return (wide + branch(wide[:, :, 0])[:, :, None]).to(streams.dtype)
         if torch.compiler.is_compiling():
-            return self._fused(streams, branch)
+            return self._forward_fused(streams, branch)
         batch, length, count, dim = streams.shape
         with torch.autocast(streams.device.type, enabled=False):
             arguments = (streams.flatten(0, 1), self.gain, self.dynamic, self.static, self.dynamic_scale)
@@ -263,12 +262,12 @@ class HyperConnection(nn.Module):
             written: Tensor = _WriteStreamsFn.apply(carried, beta, output)  # type: ignore[no-untyped-call]
         return written.view(batch, length, count, dim).to(streams.dtype)
 
-    def _fused(self, streams: Tensor, branch: Branch) -> Tensor:
-        """`forward`, compiled."""
+    def _forward_fused(self, streams: Tensor, branch: Branch) -> Tensor:
+        """Variant of `forward` for torch.compile."""
         with torch.autocast(streams.device.type, enabled=False):
-            weight, scale = _folded(self.gain, self.dynamic, self.dynamic_scale)
+            weight, scale = _fold_gain(self.gain, self.dynamic, self.dynamic_scale)
             fused = _FusedStreams(streams, weight, scale, self.static)
             read = fused.read()
         output = branch(read)
         with torch.autocast(streams.device.type, enabled=False):
-            return fused.written(output).to(streams.dtype)
+            return fused.write(output).to(streams.dtype)

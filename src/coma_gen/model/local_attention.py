@@ -1,10 +1,10 @@
-"""Attention within a band: every query sees itself and at most `window` tokens before it, exactly.
+"""Exact local attention: every query sees itself and at most `window` tokens before it.
 
-Which keys those are, and how they are cut into blocks, stands in band_shapes.py. While a model learns on a
-CPU the blocks are plain matrix products with a gradient of our own; everywhere else they go to the library's
-fused kernel.
+masks.py defines the visible keys and the blocks. In training on a CPU the blocks are matrix products with a
+hand-written gradient; everywhere else they use torch's scaled_dot_product_attention.
 
-Shapes: B batch, H heads, T queries of the chunk, N keys (remembered ones, then the chunk's own), d head dim.
+Shapes: B batch, G scales, H heads, T queries of the chunk, N keys (cached ones, then the chunk's own), d head
+dim.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from coma_gen.model.portable import products_of
 from coma_gen.model.positions import Rotation
 
 MIN_QUERY_BLOCK, MAX_QUERY_BLOCK = 64, 128
-"""Queries of a block: few for a narrow window, where a long block computes much that is masked."""
+"""Queries per block; few for a narrow window, where most of a long block would be masked."""
 
-LEARNING_BLOCK = 64
-"""Queries of a block while a model learns on a CPU: what 8 heads of a block work on stays in a core's cache.
-"""
+TRAINING_BLOCK = 64
+"""Queries per block in training on a CPU: the working set of 8 heads fits into a core's cache."""
 
 
 class _KeyRangesFn(torch.autograd.Function):
-    """Overlapping ranges of the keys, as views, whose gradients are added into one tensor."""
+    """Overlapping ranges of the keys as views, whose gradients are accumulated in one tensor."""
 
     @staticmethod
     def forward(ctx: Any, keys: Tensor, blocks: Sequence[QueryBlock]) -> tuple[Tensor, ...]:
@@ -48,10 +47,10 @@ class _KeyRangesFn(torch.autograd.Function):
         return total, None
 
 
-def _cut(
+def _split_blocks(
     queries: Tensor, keys: Tensor, values: Tensor, blocks: list[QueryBlock]
 ) -> list[tuple[QueryBlock, Tensor, Tensor, Tensor]]:
-    """Queries, keys and values of each block, each (B, H, *, d)."""
+    """Splits queries, keys and values into blocks, each (B, H, *, d)."""
     if len(blocks) == 1 and blocks[0].key_first == 0:
         return [(blocks[0], queries, keys, values)]
     size = blocks[0].last
@@ -61,14 +60,14 @@ def _cut(
 
 @dataclass(frozen=True)
 class _BlockRun:
-    """Neighboring blocks of one shape: one product takes them all.
+    """Consecutive blocks of equal shape, computed by one batched matrix product.
 
     Attributes:
-        first: of the queries.
-        rows: queries of a block.
-        blocks: how many.
-        key_first: of the first block's keys.
-        columns: keys of a block; those of the next block begin `rows` later.
+        first: index of the first query.
+        rows: queries per block.
+        blocks: number of blocks.
+        key_first: index of the first block's first key.
+        columns: keys per block; the next block's keys start `rows` later.
     """
 
     first: int
@@ -78,20 +77,20 @@ class _BlockRun:
     columns: int
 
     def cut_queries(self, queries: Tensor) -> Tensor:
-        """Those of (B, T, H, d) that the blocks have, as a view (B, H, count, rows, d)."""
+        """Returns the blocks of queries (B, T, H, d) as a view (B, H, blocks, rows, d)."""
         own = queries[:, self.first : self.first + self.blocks * self.rows]
         return own.unfold(1, self.rows, self.rows).permute(0, 2, 1, 4, 3)
 
     def cut_keys(self, keys: Tensor, start: int = 0, size: int | None = None) -> Tensor:
-        """Keys start ... start + size - 1 of each block, of (B, N, H, d), as a view (B, H, count, *, d)."""
+        """Views keys start ... start + size - 1 of each block of (B, N, H, d) as (B, H, blocks, *, d)."""
         size = self.columns if size is None else size
         first = self.key_first + start
         visible = keys[:, first : first + (self.blocks - 1) * self.rows + size]
         return visible.unfold(1, size, self.rows).permute(0, 2, 1, 4, 3)
 
     def add_to_keys(self, total: Tensor, part: Tensor) -> None:
-        """Adds what each block has of its keys (B, H, count, columns, d) to (B, N, H, d)."""
-        size = self.columns if self.blocks == 1 else self.rows  # longer ranges of two blocks would overlap
+        """Adds the blocks' parts of the keys (B, H, blocks, columns, d) to `total` (B, N, H, d) in place."""
+        size = self.columns if self.blocks == 1 else self.rows  # longer ranges of neighbors would overlap
         for start in range(0, self.columns, size):
             piece = part[:, :, :, start : start + size]
             self.cut_keys(total, start, piece.shape[3]).add_(piece)
@@ -99,8 +98,8 @@ class _BlockRun:
 
 @lru_cache(maxsize=64)
 def _block_runs(num_queries: int, num_keys: int, window: int) -> list[_BlockRun]:
-    """`query_blocks` of `LEARNING_BLOCK` queries, those of one shape together."""
-    blocks = query_blocks(num_queries, num_keys, window=window, size=LEARNING_BLOCK)
+    """Groups the blocks of `TRAINING_BLOCK` queries by shape."""
+    blocks = query_blocks(num_queries, num_keys, window=window, size=TRAINING_BLOCK)
     runs = []
     for (rows, columns), equal in groupby(blocks, lambda block: (block.rows, block.columns)):
         first, *others = equal
@@ -109,22 +108,22 @@ def _block_runs(num_queries: int, num_keys: int, window: int) -> list[_BlockRun]
 
 
 class _LocalAttentionFn(torch.autograd.Function):
-    """Attention within the bands of all scales, as matrix products that keep their weights for the gradient.
+    """Local attention of all scales as matrix products that save the attention weights for the gradient.
 
     With P = softmax(s Q K^T + band), O = P V, and the incoming gradient dO:
 
         dV = P^T dO,   dL = P x (dP - rowsum(P x dP)) with dP = dO V^T,   dQ = s dL K,   dK = s dL^T Q
 
-    P takes (window + block) numbers a token and head. On a CPU the library's fused kernel, which keeps none
-    of them, runs its gradient at half the speed of matrix products in float32, at a tenth in bfloat16.
-    Nothing is copied into another order: the products read and write heads, blocks and keys where they lie.
+    P takes (window + block) numbers per token and head. torch's fused CPU kernel recomputes P instead; its
+    backward pass has half the speed of these matrix products in float32 and a tenth in bfloat16. Nothing is
+    copied into another layout: the products read and write strided views.
     """
 
     @staticmethod
     def forward(
         ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, windows: Sequence[int], softmax_scale: float
     ) -> Tensor:
-        """(B, T, G, H, d), twice (B, N, G, H, d) -> (B, T, G, H, d)."""
+        """Attends: queries (B, T, G, H, d), keys and values (B, N, G, H, d) -> (B, T, G, H, d)."""
         products, scaled = products_of(queries), queries * softmax_scale
         attended = torch.empty_like(scaled)
         weights = []
@@ -162,17 +161,17 @@ class _LocalAttentionFn(torch.autograd.Function):
         return of_queries.mul_(ctx.softmax_scale), of_keys, of_values, None, None
 
 
-def learn_local_attention(
+def local_attention_for_training(
     queries: Tensor, keys: Tensor, values: Tensor, *, windows: Sequence[int], softmax_scale: float
 ) -> Tensor:
-    """Attention of all scales on a CPU, while a model learns; exact for any T, N and windows.
+    """Computes local attention of all scales with gradients that are fast on a CPU.
 
     Args:
-        queries: (B, T, G, H, d), turned.
-        keys: (B, N, G, H, d), turned; the last T are the queries' own tokens.
+        queries: (B, T, G, H, d), rotated.
+        keys: (B, N, G, H, d), rotated; the last T belong to the tokens of the queries.
         values: (B, N, G, H, d).
-        windows: tokens a query sees before itself, of each scale.
-        softmax_scale: what the products are multiplied by.
+        windows: number of previous tokens visible to a query, per scale.
+        softmax_scale: factor of the logits.
 
     Returns:
         (B, T, G, H, d).
@@ -193,25 +192,23 @@ def _attend(
     softmax_scale: float,
     dropout: float,
 ) -> Tensor:
-    """Softmax attention of one block.
+    """Computes softmax attention of one block.
 
     Args:
         queries: (B, H, T, d).
-        keys: (B, H, N, d); the last T are the queries' own tokens.
+        keys: (B, H, N, d); the last T belong to the tokens of the queries.
         values: (B, H, N, d).
-        window: tokens a query sees before itself; None for all.
-        padding: for each row, how many of the keys, the first, stand for no token.
+        window: number of previous tokens visible to a query; None for all.
+        padding: number of leading padding keys in each row.
         biases: (distances, H) to add to the logits, or None.
-        softmax_scale: what the products are multiplied by.
-        dropout: share of the attention weights set to zero.
+        softmax_scale: factor of the logits.
+        dropout: dropout probability of the attention weights.
 
     Returns:
         (B, T, H, d).
     """
     num_queries, num_keys, dtype = queries.shape[2], keys.shape[2], values.dtype
-    if (
-        queries.device.type == "cpu" and dtype == torch.bfloat16
-    ):  # not every CPU has the kernel, and it is slow
+    if queries.device.type == "cpu" and dtype == torch.bfloat16:  # the bfloat16 kernel is slow or missing
         queries, keys, values = queries.float(), keys.float(), values.float()
     whole = window is None or num_keys <= window + 1
     padded = any(padding)
@@ -245,18 +242,18 @@ def local_attention(
     softmax_scale: float,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Attention of a chunk within its band, block by block; exact for any T, N and window.
+    """Computes local attention of a chunk, block by block; exact for any T, N and window.
 
     Args:
         queries: (B, H, T, d), not rotated.
-        keys: (B, H, N, d), not rotated; the last T are the queries' own tokens.
+        keys: (B, H, N, d), not rotated; the last T belong to the tokens of the queries.
         values: (B, H, N, d).
-        window: tokens a query sees before itself; None for all.
-        padding: for each row, how many of the keys, the first, stand for no token; empty for none.
-        rotation: positions to turn queries and keys by, or None.
+        window: number of previous tokens visible to a query; None for all.
+        padding: number of leading padding keys in each row; empty for none.
+        rotation: rotary position of queries and keys, or None.
         biases: (distances, H) to add to the logits, or None.
-        softmax_scale: what the products are multiplied by.
-        dropout: share of the attention weights set to zero.
+        softmax_scale: factor of the logits.
+        dropout: dropout probability of the attention weights.
 
     Returns:
         (B, T, H, d).
@@ -265,24 +262,24 @@ def local_attention(
     inner = MAX_QUERY_BLOCK if window is None else min(max(window, MIN_QUERY_BLOCK), MAX_QUERY_BLOCK)
     outer = num_queries if rotation is None else rotation.max_queries
     is_plain = window is not None and biases is None and dropout == 0 and not any(padding)
-    is_learning = is_plain and queries.device.type == "cpu" and (queries.requires_grad or keys.requires_grad)
+    needs_grad = queries.requires_grad or keys.requires_grad
+    is_training = is_plain and needs_grad and queries.device.type == "cpu"
     attended = []
-    for part, *around in _cut(
+    for part, part_queries, part_keys, part_values in _split_blocks(
         queries, keys, values, query_blocks(num_queries, num_keys, window=window, size=outer)
     ):
-        part_queries, part_keys, part_values = around
         if rotation is not None:
             part_queries, part_keys = rotation.rotate(part_queries, part_keys)
             part_queries, part_keys = part_queries.to(dtype), part_keys.to(dtype)
-        if is_learning:
-            parts = (part[:, :, None].transpose(1, 3) for part in (part_queries, part_keys, part_values))
-            learned = learn_local_attention(
+        if is_training:
+            parts = (each[:, :, None].transpose(1, 3) for each in (part_queries, part_keys, part_values))
+            output = local_attention_for_training(
                 *parts, windows=(cast("int", window),), softmax_scale=softmax_scale
             )
-            attended.append(learned[:, :, 0])
+            attended.append(output[:, :, 0])
             continue
         blocks = query_blocks(part_queries.shape[2], part_keys.shape[2], window=window, size=inner)
-        for block, block_queries, block_keys, block_values in _cut(
+        for block, block_queries, block_keys, block_values in _split_blocks(
             part_queries, part_keys, part_values, blocks
         ):
             attended.append(

@@ -1,11 +1,11 @@
-"""The same bits on the processors of every maker: matrix products, `exp` and `log` of numpy for torch's own.
+"""Bitwise equal results on Intel and AMD: numpy's matrix products, `exp` and `log` in place of torch's.
 
-With the instruction set pinned (`coma_gen.core.seeding`) and one thread, all that torch computes here has the
-same bits on Intel and AMD but for what it leaves to MKL, which chooses its code by the maker: matrix
-products, and `exp` and `log` of whole tensors. numpy's OpenBLAS takes the code that it is told to take.
+With a pinned instruction set (`coma_gen.core.seeding`) and one thread, torch's CPU results are bitwise equal
+on Intel and AMD except for kernels of MKL, which dispatches by vendor: matrix products, and `exp` and `log`
+of whole tensors. numpy's OpenBLAS can be pinned to one kernel set.
 
-`python -m benchmarks.portable` prints digests that say whether a processor computes these bits, and what the
-exchange costs beside MKL.
+`python -m benchmarks.portable` prints digests that show whether a processor computes the same bits, and the
+cost relative to MKL.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch import library as torch_ops
 from torch.nn import functional
 
 REPLACED = (torch.float32, torch.float64)
-"""What numpy multiplies; other types keep torch's own kernels."""
+"""dtypes computed by numpy; others keep torch's kernels."""
 
 
 @cache
 def replace_kernels() -> Any:
-    """Replaces torch's CPU kernels of products, exp and log, once, for the rest of the process.
+    """Replaces torch's CPU kernels of matrix products, exp and log, once, for the rest of the process.
 
     Returns:
-        What keeps them registered: torch drops them with the last reference to it.
+        The torch.library handle; the kernels are unregistered when its last reference is dropped.
     """
     kernels: dict[str, Callable[..., Tensor]] = {"exp": _exp, "log": _log, "dot": multiply}
     for name, with_sum in (("mm", "addmm"), ("bmm", "baddbmm"), ("mv", "addmv")):
@@ -39,13 +39,13 @@ def replace_kernels() -> Any:
     replaced = vars(torch_ops)["Library"]("aten", "IMPL")
     for name, kernel in kernels.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch warns of each kernel that is replaced
+            warnings.simplefilter("ignore", UserWarning)  # torch warns about each override
             replaced.impl(name, _for_floats(name, kernel), "CPU", with_keyset=True, allow_override=True)
     return replaced
 
 
 class Products(NamedTuple):
-    """Products of matrices and attention, called without torch's dispatch where they are numpy's."""
+    """Matrix products and attention; numpy's are called without going through torch's dispatcher."""
 
     multiply: Callable[..., Tensor]
     multiply_into: Callable[..., Tensor]
@@ -54,21 +54,21 @@ class Products(NamedTuple):
 
 
 def products_of(like: Tensor) -> Products:
-    """What multiplies such tensors in this process: numpy once `replace_kernels` was called."""
+    """Returns the products for tensors like `like`: numpy's if `replace_kernels` was called, else torch's."""
     if like.device.type == "cpu" and like.dtype in REPLACED and replace_kernels.cache_info().currsize:
         return Products(multiply, multiply_into, _bind_numpy, attend)
     return Products(torch.matmul, torch.matmul, _bind_torch, functional.scaled_dot_product_attention)
 
 
 def _bind_torch(b: Tensor, out: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], object]:
-    """A function that lays the product of matrices a and `b`, and the sum with `bias`, down in `out`."""
+    """Returns a function of a that writes a @ b (+ bias) to `out`."""
     if bias is None:
         return lambda a: torch.matmul(a, b, out=out)
     return lambda a: torch.addmm(bias, a, b, out=out)
 
 
 def _bind_numpy(b: Tensor, out: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], object]:
-    """`_bind_torch` by numpy, which looks once at what stays: that takes as long as a small product does."""
+    """`_bind_torch` for numpy; converts the fixed operands once, which takes as long as a small product."""
     right, result = b.detach().numpy(), out.detach().numpy()
     added = None if bias is None else bias.detach().numpy()
 
@@ -81,7 +81,7 @@ def _bind_numpy(b: Tensor, out: Tensor, bias: Tensor | None = None) -> Callable[
 
 
 def _for_floats(name: str, kernel: Callable[..., Tensor]) -> Callable[..., Any]:
-    """The kernel for `REPLACED`, torch's own for other types."""
+    """Wraps a kernel so that dtypes other than `REPLACED` use torch's own kernel."""
     original = torch_ops.get_kernel(f"aten::{name}", "CPU")
 
     def choose(keys: Any, first: Tensor, *arguments: Any, **options: Any) -> Any:
@@ -93,7 +93,7 @@ def _for_floats(name: str, kernel: Callable[..., Tensor]) -> Callable[..., Any]:
 
 
 def _numbers(x: Tensor) -> Any:
-    """A tensor as numpy has it, in an order that BLAS can read: rows or columns without gaps in them."""
+    """Returns a tensor as a numpy array that BLAS can read without a copy: contiguous rows or columns."""
     numbers = (x.detach() if x.requires_grad else x).numpy()
     if numbers.ndim > 1 and not numbers.flags.forc:
         (*_, rows, columns), (*_, down, across) = numbers.shape, numbers.strides
@@ -104,20 +104,20 @@ def _numbers(x: Tensor) -> Any:
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """The product of matrices (..., M, K) and (..., K, N), or of vectors, as `REPLACED` types."""
+    """Returns the product of matrices (..., M, K) and (..., K, N), or of vectors."""
     return torch.from_numpy(np.asarray(np.matmul(_numbers(a), _numbers(b))))
 
 
 def multiply_into(a: Tensor, b: Tensor, *, out: Tensor) -> Tensor:
-    """`multiply` into a tensor."""
+    """Writes the product of two matrices to `out`."""
     if out.dim() == a.dim() and a.shape[-2] == out.shape[-2] and b.shape[-1] == out.shape[-1]:
         np.matmul(_numbers(a), _numbers(b), out=(out.detach() if out.requires_grad else out).numpy())
         return out
-    return _written(multiply(a, b), out)
+    return _copy_into(multiply(a, b), out)
 
 
 def add_product(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    """The sum of beta times `c` and alpha times the product of `a` and `b`."""
+    """Returns beta * c + alpha * (a @ b)."""
     product = multiply(a, b)
     if alpha != 1:
         product.mul_(alpha)
@@ -127,23 +127,26 @@ def add_product(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: floa
 def add_product_into(
     c: Tensor, a: Tensor, b: Tensor, *, out: Tensor, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    """`add_product` into a tensor."""
+    """Writes beta * c + alpha * (a @ b) to `out`."""
     if alpha == 1 == beta and out.data_ptr() != c.data_ptr():
         return multiply_into(a, b, out=out).add_(c)
-    return _written(add_product(c, a, b, beta=beta, alpha=alpha), out)
+    return _copy_into(add_product(c, a, b, beta=beta, alpha=alpha), out)
 
 
 def attend(
     queries: Tensor, keys: Tensor, values: Tensor, *, attn_mask: Tensor | None, scale: float
 ) -> Tensor:
-    """Softmax attention (..., T, d) of queries (..., T, d) over keys and values (..., N, d), as torch's.
+    """Equivalent of torch's scaled_dot_product_attention for `REPLACED` dtypes.
 
     Args:
-        queries: of `REPLACED` types.
-        keys: of the same.
-        values: of the same.
-        attn_mask: bool, False where a key is masked, or what is added to the scaled products.
-        scale: what the products are multiplied by.
+        queries: (..., T, d).
+        keys: (..., N, d).
+        values: (..., N, d).
+        attn_mask: bool, False for masked keys, or a float tensor added to the logits.
+        scale: factor of the logits.
+
+    Returns:
+        (..., T, d).
     """
     logits = torch.from_numpy(np.matmul(queries.numpy(), keys.numpy().swapaxes(-1, -2))).mul_(scale)
     if attn_mask is not None:
@@ -159,7 +162,7 @@ def _exp(x: Tensor) -> Tensor:
 
 
 def _log(x: Tensor) -> Tensor:
-    with np.errstate(divide="ignore", invalid="ignore"):  # log(0) is -inf in torch, without a word
+    with np.errstate(divide="ignore", invalid="ignore"):  # torch's log(0) is -inf without a warning
         return torch.from_numpy(np.asarray(np.log(x.detach().numpy())))
 
 
@@ -167,7 +170,7 @@ def _add_in_place(c: Tensor, a: Tensor, b: Tensor, **factors: float) -> Tensor:
     return c.copy_(add_product(c, a, b, **factors))
 
 
-def _written(value: Tensor, out: Tensor) -> Tensor:
+def _copy_into(value: Tensor, out: Tensor) -> Tensor:
     if out.shape != value.shape:
         out.resize_(value.shape)
     return out.copy_(value)

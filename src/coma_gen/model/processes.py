@@ -1,7 +1,7 @@
-"""How many processes of this machine share the numeric work of an experiment, and how many experiments fit.
+"""Chooses the number of processes of an experiment and of concurrent experiments.
 
-Processes of one thread share cores well, also with other work. Threads of one process wait for each other by
-spinning, which takes the core from whoever could have used it.
+Single-threaded processes share cores well, also with other programs. Threads of one process wait for each
+other by spinning, which blocks the core for everyone else.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from coma_gen.config.schema import RuntimeParams, TrainParams
 from coma_gen.core.cores import available_cores
 
 
-def chosen_processes(runtime: RuntimeParams) -> int:
-    """What `runtime.processes` says; "auto" is two where there are two cores and no other device."""
+def choose_processes(runtime: RuntimeParams) -> int:
+    """Returns `runtime.processes`; "auto" is two on a CPU with at least two cores, else one."""
     if runtime.processes != "auto":
         return runtime.processes
     return 2 if available_cores() > 1 and _is_cpu(runtime.device) else 1
 
 
-def chosen_ranks(runtime: RuntimeParams, train: TrainParams) -> int:
-    """`chosen_processes` for training: under "auto" one where a step has an odd number of micro-batches."""
+def choose_ranks(runtime: RuntimeParams, train: TrainParams) -> int:
+    """Returns the number of training processes; "auto" is one if grad_accum_steps is odd."""
     if runtime.processes == "auto" and train.grad_accum_steps % 2:
         return 1
-    return chosen_processes(runtime)
+    return choose_processes(runtime)
 
 
-def carried_experiments(runtime: RuntimeParams) -> int:
-    """How many experiments with these settings this machine's cores carry at a time, each at full speed."""
-    return max(1, available_cores() // (chosen_processes(runtime) * runtime.threads))
+def max_concurrent_experiments(runtime: RuntimeParams) -> int:
+    """Returns how many experiments this machine's cores can run concurrently at full speed."""
+    return max(1, available_cores() // (choose_processes(runtime) * runtime.threads))
 
 
 def _is_cpu(device: str) -> bool:
     if device != "auto":
         return device == "cpu"
-    from coma_gen.model.device import choose_device  # with torch, which takes seconds
+    from coma_gen.model.device import choose_device  # imports torch, which takes seconds
 
     return choose_device(device).type == "cpu"

@@ -1,8 +1,8 @@
-"""The conformer as slow, obvious code: what `conformer.py` must compute, written down without one trick.
+"""Reference implementation of the conformer for tests and benchmarks, without any optimization.
 
-Whole sequences, full (T, T) score matrices with a mask, one scale after the other with its own projections,
-positions by their definition, hyper-connections as einsums. It takes the weights of a `Conformer` by name, so
-that outputs and gradients of the two can be compared. No state and no dropout.
+It computes whole sequences with masked (T, T) score matrices, one scale at a time with its own projections,
+positions by their definition, and hyper-connections as einsums. It takes the weights of a `Conformer` by
+name, so that outputs and gradients can be compared. It has no state, no conditions and no dropout.
 
 Shapes: B batch, T tokens, D dim, S streams, H heads, d head dim, C channels, K kernel, V vocabulary.
 """
@@ -22,38 +22,35 @@ Weights = Mapping[str, Tensor]
 
 
 def plain_logits(weights: Weights, *, params: ModelParams, input_ids: Tensor) -> Tensor:
-    """The logits of the token after each input.
+    """Returns the next-token logits (B, T, V).
 
     Args:
-        weights: a conformer's parameters by name: its `state_dict()`, or `dict(model.named_parameters())` to
-            take gradients.
-        params: the conformer's shape.
+        weights: parameters of a conformer by name: its `state_dict()`, or `dict(model.named_parameters())` to
+            compute gradients.
+        params: shape of the conformer.
         input_ids: (B, T).
-
-    Returns:
-        (B, T, V).
     """
     x = weights["token_embedding.weight"][input_ids]
     if params.position_embedding == "learned":
         x = x + weights["position_embedding.weight"][: input_ids.shape[1]]
     streams = torch.stack([x] * params.num_streams, dim=2)
     for index in range(params.num_layers):
-        streams = plain_block(_below(weights, f"blocks.{index}"), streams, params=params, index=index)
-    normed = _layer_norm(_below(weights, "norm"), streams.sum(dim=2))
+        streams = plain_block(_submodule(weights, f"blocks.{index}"), streams, params=params, index=index)
+    normed = _layer_norm(_submodule(weights, "norm"), streams.sum(dim=2))
     return normed @ weights["logits.weight"].T
 
 
 def plain_block(weights: Weights, streams: Tensor, *, params: ModelParams, index: int) -> Tensor:
-    """One block, (B, T, S, D) -> (B, T, S, D)."""
+    """Applies one block, (B, T, S, D) -> (B, T, S, D)."""
     names = ["global_attention"] if index in params.global_attention_layers else []
     for branch_index, name in enumerate((*names, *params.branches)):
-        branch = partial(plain_branch, name, _below(weights, f"branches.{branch_index}"), params=params)
-        streams = plain_hyper_connection(_below(weights, f"connections.{branch_index}"), streams, branch)
+        branch = partial(plain_branch, name, _submodule(weights, f"branches.{branch_index}"), params=params)
+        streams = plain_hyper_connection(_submodule(weights, f"connections.{branch_index}"), streams, branch)
     return streams
 
 
 def plain_branch(name: str, weights: Weights, x: Tensor, *, params: ModelParams) -> Tensor:
-    """The branch of that name, (B, T, D) -> (B, T, D)."""
+    """Applies the branch of that name, (B, T, D) -> (B, T, D)."""
     if name == "global_attention":
         return plain_attention(weights, x, params=params, windows=(None,))
     if name == "attention":
@@ -64,7 +61,7 @@ def plain_branch(name: str, weights: Weights, x: Tensor, *, params: ModelParams)
 
 
 def plain_hyper_connection(weights: Weights, streams: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
-    """Streams before a branch -> after it, (B, T, S, D)."""
+    """Applies a branch to the streams, (B, T, S, D) -> (B, T, S, D)."""
     num_streams = streams.shape[2]
     if num_streams == 1:
         return streams + branch(streams.squeeze(2)).unsqueeze(2)
@@ -79,16 +76,16 @@ def plain_hyper_connection(weights: Weights, streams: Tensor, branch: Callable[[
 
 
 def plain_feed_forward(weights: Weights, x: Tensor) -> Tensor:
-    """A whole feed-forward, (B, T, D) -> (B, T, D)."""
-    hidden = _linear(_below(weights, "up"), _layer_norm(_below(weights, "norm"), x))
-    return _linear(_below(weights, "down"), hidden * torch.sigmoid(hidden))
+    """Applies a full feed-forward, (B, T, D) -> (B, T, D)."""
+    hidden = _linear(_submodule(weights, "up"), _layer_norm(_submodule(weights, "norm"), x))
+    return _linear(_submodule(weights, "down"), hidden * torch.sigmoid(hidden))
 
 
 def plain_attention(
     weights: Weights, x: Tensor, *, params: ModelParams, windows: tuple[int | None, ...]
 ) -> Tensor:
-    """Every scale by itself, then the weighted sum, (B, T, D) -> (B, T, D)."""
-    normed, heads = _layer_norm(_below(weights, "norm"), x), params.num_heads
+    """Sums the attention of the scales, weighted, (B, T, D) -> (B, T, D)."""
+    normed, heads = _layer_norm(_submodule(weights, "norm"), x), params.num_heads
     scales, size = len(windows), params.num_heads * params.head_dim
     shares = weights["scale_weights"].softmax(0) if scales > 1 else x.new_ones(1)
     distances = torch.arange(x.shape[1], device=x.device)[:, None] - torch.arange(x.shape[1], device=x.device)
@@ -109,7 +106,7 @@ def plain_attention(
         )
         if params.attention_position == "dynamic":
             of_scale = slice(scale * heads, (scale + 1) * heads)
-            scores = scores + plain_bias(_below(weights, "position_bias.layers"), distances)[of_scale]
+            scores = scores + plain_bias(_submodule(weights, "position_bias.layers"), distances)[of_scale]
         visible = distances >= 0 if window is None else (distances >= 0) & (distances <= window)
         attended = scores.masked_fill(~visible, float("-inf")).softmax(-1) @ values
         projection = weights["out.weight"][:, scale * size : (scale + 1) * size]
@@ -120,10 +117,10 @@ def plain_attention(
 def plain_scores(
     queries: Tensor, keys: Tensor, distances: Tensor, *, window: int | None, position: str
 ) -> Tensor:
-    """Products of queries and keys (B, H, T, d) at their distances, (B, H, T, T).
+    """Returns the scores (B, H, T, T) of queries and keys (B, H, T, d) at their distances.
 
-    Under rotary positions pair i of dimensions contributes the product of two plane vectors, one of them
-    turned by distance x 10000^(-2i/d); xPos multiplies that by ((2i + 0.4 d) / 1.4 d) ^ (distance / base).
+    Under rotary positions pair i of dimensions contributes the dot product of two plane vectors, one rotated
+    by distance x 10000^(-2i/d); xPos multiplies it by ((2i + 0.4 d) / 1.4 d) ^ (distance / base).
     """
     if position not in ("rotary", "xpos"):
         return queries @ keys.transpose(-1, -2)
@@ -142,31 +139,31 @@ def plain_scores(
 
 
 def plain_bias(weights: Weights, distances: Tensor) -> Tensor:
-    """The dynamic position bias at each distance, (all heads, T, T)."""
+    """Returns the dynamic position bias at each distance, (all heads, T, T)."""
     hidden = torch.log1p(distances.clamp(min=0).to(weights["0.weight"].dtype))[..., None]
     for layer in ("0", "2"):
-        hidden = _linear(_below(weights, layer), hidden)
+        hidden = _linear(_submodule(weights, layer), hidden)
         hidden = hidden * torch.sigmoid(hidden)
-    return _linear(_below(weights, "4"), hidden).permute(2, 0, 1)
+    return _linear(_submodule(weights, "4"), hidden).permute(2, 0, 1)
 
 
 def plain_convolution(weights: Weights, x: Tensor) -> Tensor:
-    """The convolution module, (B, T, D) -> (B, T, D)."""
-    expanded = _linear(_below(weights, "expand"), _layer_norm(_below(weights, "norm"), x))
+    """Applies the convolution module, (B, T, D) -> (B, T, D)."""
+    expanded = _linear(_submodule(weights, "expand"), _layer_norm(_submodule(weights, "norm"), x))
     content, gate = expanded.chunk(2, dim=-1)
     inputs = content * torch.sigmoid(gate)
-    kernels = weights["depthwise_weight"]  # (C, K); the last tap meets the token itself
+    kernels = weights["depthwise_weight"]  # (C, K); the last tap is applied to the current token
     kernel, length = kernels.shape[1], x.shape[1]
     padded = F.pad(inputs, (0, 0, kernel - 1, 0))
     convolved = weights["depthwise_bias"].expand_as(inputs)
     for tap in range(kernel):
         convolved = convolved + kernels[:, tap] * padded[:, tap : tap + length]
     swished = convolved * torch.sigmoid(convolved)
-    return _linear(_below(weights, "contract"), _layer_norm(_below(weights, "channel_norm"), swished))
+    return _linear(_submodule(weights, "contract"), _layer_norm(_submodule(weights, "channel_norm"), swished))
 
 
-def _below(weights: Weights, prefix: str) -> Weights:
-    """The weights whose names begin with `prefix` and a dot, by the rest of their names."""
+def _submodule(weights: Weights, prefix: str) -> Weights:
+    """Selects the weights below `prefix` and strips it from their names."""
     return {
         name[len(prefix) + 1 :]: tensor for name, tensor in weights.items() if name.startswith(prefix + ".")
     }

@@ -1,10 +1,10 @@
-"""A model on disk: its weights beside its shape, as one artifact that is whole or refused.
+"""Saves and loads models as artifacts: weights, shape and tokenizer, verified by digest.
 
-best.safetensors    every parameter by name, as it was at the best validation
-last.safetensors    the same at the last step
-config.json         {"format", "model": the section of params.yaml, "vocab_size"}; conditions if it has some
-tokenizer/          a copy of the tokenizer that the ids are of
-manifest.json       digests of all, and of what the model was made from (its tokenizer, its shards)
+best.safetensors    parameters at the best validation loss
+last.safetensors    parameters at the last step
+config.json         {"format", "model": section of params.yaml, "vocab_size"}; empty conditions are left out
+tokenizer/          copy of the model's tokenizer
+manifest.json       digests of all files and of the inputs (tokenizer, shards)
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model as read from its folder.
+    """A model read from its folder.
 
     Attributes:
-        model: in evaluation mode.
-        vocab_size: V, which the tokenizer must have too.
-        manifest: where it came from; its digest names these weights.
+        model: the model, in evaluation mode.
+        vocab_size: V, which must equal the tokenizer's.
+        manifest: manifest of the folder; its digest identifies the weights.
     """
 
     model: Conformer
@@ -61,22 +61,22 @@ def save_model(
     tokenizer: Path | None = None,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> Manifest:
-    """Writes a model's weights and shape into `folder`, which it replaces as a whole.
+    """Writes a model's weights and shape to `folder`, which is replaced atomically.
 
     Args:
-        folder: where to write.
-        model: gives the shape, on any device.
-        made_from: name -> digest of what it was made from, such as the tokenizer and the shards.
-        weights: name, such as best or last -> state; None for the model's own as "best".
-        tokenizer: a tokenizer's folder to put beside the weights.
-        dtype: what the weights are rounded to in the file; `load_model` gives float32 whatever it is.
+        folder: folder to write.
+        model: model that gives the shape, on any device.
+        made_from: name -> digest of each input, such as the tokenizer and the shards.
+        weights: name, such as best or last -> state dict; None for the model's own state as "best".
+        tokenizer: tokenizer folder to copy into the artifact.
+        dtype: dtype of the saved weights; `load_model` always returns float32.
 
     Returns:
         The manifest.
     """
     rounded: torch.dtype = getattr(torch, dtype)
     shape = model.params.model_dump(mode="json")
-    if not shape["conditions"]:  # so that a model without them is what it was before there were any
+    if not shape["conditions"]:  # models without conditions keep the file format that predates them
         del shape["conditions"]
     config = {"format": FORMAT, "model": shape, "vocab_size": model.vocab_size}
     with atomic_dir(folder) as building:
@@ -99,18 +99,17 @@ def load_model(
     """Reads a model that `save_model` wrote.
 
     Args:
-        folder: where it lies.
-        weights: which of its weights.
-        device: where to put it; None for the CPU.
-        made_from: name -> digest of what the model must have been made from; None to take it as it is.
+        folder: folder to read.
+        weights: name of the weights, best or last.
+        device: device of the model; None for the CPU.
+        made_from: name -> expected digest of each input; None to skip this check.
 
     Returns:
         The model in evaluation mode, in float32.
 
     Raises:
-        UserError: for a changed, missing or surplus file, weights that do not fit the config, or a model that
-        was made
-            from something else.
+        UserError: for a changed, missing or surplus file, weights that do not match the config, or inputs
+            that differ from `made_from`.
     """
     manifest = verify_artifact(folder, kind=KIND)
     faults = [
@@ -137,7 +136,7 @@ def load_model(
 
 
 def _read_config(path: Path) -> tuple[ModelParams, int]:
-    """The shape and the vocabulary size that a config states."""
+    """Reads the shape and the vocabulary size from a config file."""
     config = read_json(path)
     keys = {"format", "model", "vocab_size"}
     if not isinstance(config, dict) or set(config) != keys or config["format"] != FORMAT:
@@ -163,7 +162,7 @@ def _read_config(path: Path) -> tuple[ModelParams, int]:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, in float32."""
+    """Reads all tensors of a safetensors file as float32."""
     try:
         tensors = tensors_from_bytes(path.read_bytes())
     except (OSError, SafetensorError) as error:
@@ -172,7 +171,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_misfits(path: Path, *, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raises UserError with every tensor that is missing, surplus, of another shape or not finite."""
+    """Raises UserError listing every tensor that is missing, surplus, of a wrong shape or not finite."""
     faults = []
     for name in sorted(set(expected) | set(found)):
         if name not in found:
@@ -183,8 +182,6 @@ def _refuse_misfits(path: Path, *, expected: Mapping[str, Tensor], found: Mappin
             rule = f"must have the shape {tuple(expected[name].shape)} under this {CONFIG}"
             faults.append(Fault(f"{path}: {name}", rule, str(tuple(found[name].shape))))
         elif not bool(torch.isfinite(found[name]).all()):
-            faults.append(
-                Fault(f"{path}: {name}", "must be finite", "NaN or infinity", "train again from before")
-            )
+            faults.append(Fault(f"{path}: {name}", "must be finite", "NaN or infinity", "train again"))
     if faults:
         raise UserError(*faults)

@@ -1,4 +1,4 @@
-"""What a block is made of: the branches by the names that `model.branches` gives them."""
+"""Builds the branches of a block from their names in `model.branches`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Branch = MultiScaleAttention | CausalConvolution | FeedForward
 
 
 def build_branch(name: str, params: ModelParams) -> Branch:
-    """One branch of a block.
+    """Builds one branch of a block.
 
     Args:
-        name: one of `model.branches`, or global_attention.
-        params: the model's shape.
+        name: a name in `model.branches`, or global_attention.
+        params: shape of the model.
     """
     if name == "convolution":
         return CausalConvolution(

@@ -1,1 +1,1 @@
-"""Tokens on disk: written once, read memory-mapped, cut into training windows."""
+"""Token shards: written once, read memory-mapped, sampled as training windows."""

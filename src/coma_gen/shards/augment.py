@@ -1,10 +1,8 @@
-"""Variations of the train split: tables to look up window by window, or copies on disk where no table can
-serve.
+"""Data augmentation of the train split: token maps applied to each window, or augmented copies on disk.
 
-Transposition and loudness are a renaming of base tokens, so one table a variation is enough and costs no
-disk. Under byte-pair encoding an id holds several pitches and has no counterpart: there each performance
-is written once for each transposition, with a loudness of its own. Another tempo is other tokens in
-either case.
+Transpositions and velocity shifts map base tokens to base tokens, so one lookup table per variation suffices.
+Under byte-pair encoding the shifted ids need not exist, so each performance is written once per
+transposition, with a random velocity shift. Tempo changes need copies in both cases.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One way to write a performance down.
+    """One augmented copy of a performance.
 
     Attributes:
-        number: 0 as played.
-        tempo_factor: 2.0 is twice as fast.
-        semitones: of transposition.
-        velocity_bins: louder by so many bins.
+        number: number of the copy; 0 is the original.
+        tempo_factor: relative tempo; 2.0 is twice as fast.
+        semitones: transposition in semitones.
+        velocity_bins: velocity shift in bins.
     """
 
     number: int
@@ -41,10 +39,10 @@ IDENTITY = Augmentation(0)
 def augmentations_for(
     params: ShardParams, midi_filename: str, *, byte_pairs: bool
 ) -> tuple[Augmentation, ...]:
-    """What is written of a performance of the train split, as played first.
+    """Returns the copies to write of a performance of the train split, the original first.
 
-    Under byte pairs the loudness of a copy is drawn from the file's name and the copy's number, so that
-    it depends on neither the order nor the number of performances.
+    Under BPE the velocity shift of a copy is seeded by the file name and the number of the copy, so it
+    depends on neither the order nor the number of performances.
     """
     span = params.transpose if byte_pairs else 0
     kinds = [(factor, steps) for factor in (1.0, *params.tempo_factors) for steps in range(-span, span + 1)]
@@ -52,15 +50,13 @@ def augmentations_for(
     widest = params.velocity_shift if byte_pairs else 0
     copies = [IDENTITY]
     for number, (factor, steps) in enumerate(kinds, start=1):
-        draw = generator(0, f"loudness/{midi_filename}", number)
-        copies.append(Augmentation(number, factor, steps, int(draw.integers(-widest, widest + 1))))
+        rng = generator(0, f"loudness/{midi_filename}", number)
+        copies.append(Augmentation(number, factor, steps, int(rng.integers(-widest, widest + 1))))
     return tuple(copies)
 
 
 def shift_tables(params: ShardParams, vocabulary: Vocabulary) -> tuple[Ids, list[tuple[int, int]]]:
-    """(K, V) one table a variation, and its (semitones, velocity bins); only the identity under byte
-    pairs.
-    """
+    """Returns the shift tables (K, V) and their (semitones, velocity bins); under BPE only the identity."""
     kinds = [(0, 0)]
     if not vocabulary.learned:
         steps = range(-params.transpose, params.transpose + 1)

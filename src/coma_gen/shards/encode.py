@@ -1,7 +1,7 @@
-"""From a performance to its pieces: each copy of it as ids, with the row that the index gets of it.
+"""Encodes the copies of a performance to ids and index rows.
 
-A pure function of the performance and of what `ShardInputs` names, so that any process on any machine may do
-any share of the work.
+The result is a pure function of the performance and `ShardInputs`, so any process on any machine can encode
+any part of the corpus.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EncodedPerformance(NamedTuple):
     """One copy of one performance.
 
     Attributes:
-        row: its row of the index (see `write.SCHEMA`), but for the file and the offset it will lie at.
+        row: index row (see `stage.SCHEMA`) without shard and offset.
         ids: (T,) u2, BOS and EOS included.
     """
 
@@ -39,14 +39,14 @@ class EncodedPerformance(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardInputs:
-    """What shards are made from; small, so that every worker can be handed it.
+    """Inputs of the shards; small enough to be pickled for every worker.
 
     Attributes:
-        shard: the shard section.
-        split: artifact "split": train.csv, validation.csv, test.csv.
-        corpus: what the tables' file names are relative to.
+        shard: shard section.
+        split: artifact "split" with train.csv, validation.csv and test.csv.
+        corpus: folder that the tables' file names are relative to.
         tokenizer: artifact "tokenizer".
-        made_from: digests of the tokenizer and of the split.
+        made_from: digests of the tokenizer and the split.
     """
 
     shard: ShardParams
@@ -57,36 +57,36 @@ class ShardInputs:
 
     @classmethod
     def of(cls, shard: ShardParams, split: Path, corpus: Path, tokenizer: Path) -> ShardInputs:
-        """Proves the split and the tokenizer whole, and all three to belong together.
+        """Verifies the split and the tokenizer, and that corpus, split and tokenizer match.
 
         Raises:
-            UserError: a folder is not whole, or was made from another one.
+            UserError: if an artifact is not intact or was made from other inputs.
         """
         tables = verify_artifact(split, kind="split")
         learned = verify_artifact(tokenizer, kind="tokenizer")
         faults = []
         if (digest := read_manifest(corpus, kind="corpus").digest) != tables.made_from.get("corpus", digest):
-            faults.append(_stranger(corpus, "the corpus that the split was made from"))
+            faults.append(_mismatch(corpus, "the corpus that the split was made from"))
         if tables.digest != learned.made_from.get("split", tables.digest):
-            faults.append(_stranger(tokenizer, "a tokenizer that was made from this split"))
+            faults.append(_mismatch(tokenizer, "a tokenizer that was made from this split"))
         if faults:
             raise UserError(*faults)
         return cls(shard, split, corpus, tokenizer, {"tokenizer": learned.digest, "split": tables.digest})
 
     def open_tokenizer(self) -> Tokenizer:
-        """The tokenizer, read once a process.
+        """Loads the tokenizer, once per process.
 
         Raises:
-            UserError: the folder is not whole, or holds another one by now.
+            UserError: if the artifact is not intact or has changed since.
         """
-        return _tokenizer(self.tokenizer, self.made_from["tokenizer"])
+        return _load_tokenizer(self.tokenizer, self.made_from["tokenizer"])
 
 
 def encode(performance: Performance, *, source: ShardInputs) -> list[EncodedPerformance]:
-    """Every copy of one performance, as played first; only the train split has others.
+    """Encodes all copies of a performance, the original first; only the train split has others.
 
     Raises:
-        UserError: its file cannot be read, or is not the one that was split.
+        UserError: if its file cannot be read or differs from the one that was split.
     """
     tokenizer = source.open_tokenizer()
     notes = read_performance(source.corpus, performance)
@@ -94,10 +94,10 @@ def encode(performance: Performance, *, source: ShardInputs) -> list[EncodedPerf
     if performance.split == "train":
         byte_pairs = tokenizer.vocabulary.learned
         copies = augmentations_for(source.shard, performance.midi_filename, byte_pairs=byte_pairs)
-    return [_piece(performance, notes, copy, tokenizer) for copy in copies]
+    return [_encode_copy(performance, notes, copy, tokenizer) for copy in copies]
 
 
-def _piece(
+def _encode_copy(
     performance: Performance, notes: Notes, copy: Augmentation, tokenizer: Tokenizer
 ) -> EncodedPerformance:
     played = notes if copy.tempo_factor == 1.0 else scale_tempo(notes, copy.tempo_factor)
@@ -124,12 +124,12 @@ def _piece(
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(folder: Path, digest: str) -> Tokenizer:
+def _load_tokenizer(folder: Path, digest: str) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
     if tokenizer.digest != digest:
-        raise UserError(_stranger(folder, "the tokenizer that this work began with"))
+        raise UserError(_mismatch(folder, "the tokenizer that this work began with"))
     return tokenizer
 
 
-def _stranger(where: Path, rule: str) -> Fault:
+def _mismatch(where: Path, rule: str) -> Fault:
     return Fault(str(where), f"must be {rule}", "another", "run `dvc repro`")

@@ -1,9 +1,8 @@
-"""The tasks of `Parts` on datatrove's executors: processes of this machine, or jobs of a SLURM cluster.
+"""Runs the tasks of `Parts` with datatrove's executors: local processes or jobs of a SLURM cluster.
 
-An executor calls a step once for each task, in whatever order, and marks those that are done; started again,
-it does the others. The step here is `Parts.write`, a function of the task's number, so that no executor can
-change a byte of the result. datatrove is an extra of this project (github.com/huggingface/datatrove): import
-this module only where it was asked for.
+An executor calls a pipeline step once per task, in any order, and marks finished tasks; when restarted, it
+runs the others. The step is `Parts.write`, a function of the task number, so the executor does not affect the
+result. datatrove (github.com/huggingface/datatrove) is an optional dependency: import this module lazily.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ JOB_NAME = "coma-gen-shard"
 
 
 def run_local(parts: Parts, *, workers: int, tasks: range | None = None) -> None:
-    """Does the tasks that are not done yet, in processes of this machine.
+    """Runs the unfinished tasks in processes of this machine.
 
     Args:
-        parts: what to write.
-        workers: processes.
-        tasks: only these; None for all. Other machines may do others at the same time.
+        parts: parts to write.
+        workers: number of processes.
+        tasks: range of tasks to run; None for all. Other machines may run other tasks concurrently.
 
     Raises:
-        UserError: a task's input is at fault, or a process was killed. What was done stays done.
+        UserError: if the input of a task is invalid or a process was killed. Finished parts are kept.
     """
     tasks = range(len(parts)) if tasks is None else tasks
-    _forget_lost(parts, tasks)
-    with _output_to(parts.log) as terminal, _watch(parts, tasks, terminal):
+    _remove_stale_marks(parts, tasks)
+    with _redirect_output(parts.log) as terminal, _watch(parts, tasks, terminal):
         LocalPipelineExecutor(
             pipeline=[partial(_write, parts)],
             tasks=len(parts),
@@ -64,26 +63,26 @@ def run_local(parts: Parts, *, workers: int, tasks: range | None = None) -> None
 def submit(
     parts: Parts, *, partition: str, time: str, workers: int | None, sbatch: Mapping[str, str]
 ) -> str | None:
-    """Hands the tasks that are not done yet to SLURM, as an array of jobs.
+    """Submits the unfinished tasks to SLURM as a job array.
 
     Args:
-        parts: what to write, in a folder that the cluster's machines share.
-        partition: of the cluster.
-        time: that a task may take at most, as SLURM writes it.
-        workers: jobs at the same time; None for no limit.
+        parts: parts to write, in a folder shared by the cluster's machines.
+        partition: partition of the cluster.
+        time: time limit of a task in SLURM's format.
+        workers: maximum number of concurrent jobs; None for no limit.
         sbatch: further options of sbatch, without their dashes.
 
     Returns:
-        The number of the last job; None when there was nothing to do.
+        Id of the last job; None if all tasks were finished.
 
     Raises:
-        UserError: this is no machine that jobs can be sent from, or SLURM refuses them.
+        UserError: if jobs cannot be submitted from this machine, or SLURM rejects them.
     """
     if shutil.which("sbatch") is None or "SLURM_ARRAY_TASK_ID" in os.environ:
         raise UserError(
             Fault("--slurm", "needs sbatch, and is not for use inside of a job", "", "log in to the cluster")
         )
-    _forget_lost(parts, range(len(parts)))
+    _remove_stale_marks(parts, range(len(parts)))
     jobs = _Jobs(
         pipeline=[partial(_write, parts)],
         tasks=len(parts),
@@ -97,27 +96,27 @@ def submit(
         logging_dir=str(parts.log),
     )
     try:
-        with _output_to(parts.log):
+        with _redirect_output(parts.log):
             jobs.run()
     except subprocess.CalledProcessError as error:
-        said = (parts.log / OUTPUT).read_text(encoding="utf-8").strip().splitlines()
-        raise UserError(Fault("sbatch", "must accept the job", said[-1] if said else str(error))) from None
+        lines = (parts.log / OUTPUT).read_text(encoding="utf-8").strip().splitlines()
+        raise UserError(Fault("sbatch", "must accept the job", lines[-1] if lines else str(error))) from None
     return None if jobs.job_id == -1 else str(jobs.job_id)
 
 
 class _Jobs(SlurmPipelineExecutor):  # type: ignore[misc]
     def launch_merge_stats(self) -> None:
-        """Sends no further job for figures that nobody reads."""
+        """Skips the job that merges datatrove's statistics, which are not used."""
 
 
 def _write(parts: Parts, _documents: object, rank: int, _world_size: int) -> None:
-    _end_with_parent()
+    _exit_with_parent()
     parts.write(rank)
 
 
 @lru_cache(maxsize=1)
-def _end_with_parent() -> None:
-    """Ends this worker when the process that started it was killed, so that nobody writes on unseen."""
+def _exit_with_parent() -> None:
+    """Exits this worker when its parent process is killed, so that no orphan continues to write."""
     parent = multiprocess.parent_process()
     if parent is not None:
 
@@ -128,18 +127,18 @@ def _end_with_parent() -> None:
         threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
 
 
-def _forget_lost(parts: Parts, tasks: range) -> None:
-    """Takes back the marks of tasks whose part is not whole, such as after a power cut."""
+def _remove_stale_marks(parts: Parts, tasks: range) -> None:
+    """Removes completion marks of tasks whose part is damaged, such as after a power failure."""
     for number in parts.unfinished(tasks):
         (parts.log / MARKS / f"{number:05d}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[TextIO]:
-    """Whatever this process and those it starts say goes to a file inside the block: datatrove is talkative.
+def _redirect_output(log: Path) -> Iterator[TextIO]:
+    """Redirects stderr of this process and its children to a log file, since datatrove logs a lot.
 
     Yields:
-        The standard error output that is for people.
+        The original stderr.
     """
     log.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
@@ -157,39 +156,39 @@ def _output_to(log: Path) -> Iterator[TextIO]:
 
 
 class _WorkerKilled(BaseException):
-    """A worker was ended by a signal that nobody here sent."""
+    """A worker was killed by a signal from outside."""
 
 
 @contextlib.contextmanager
 def _watch(parts: Parts, tasks: range, terminal: TextIO) -> Iterator[None]:
-    """Shows how many tasks are done, and ends the wait for a worker that was killed, which would be forever.
+    """Shows progress, and interrupts the executor if a worker is killed, for which it would wait forever.
 
     Raises:
-        UserError: a worker was killed.
+        UserError: if a worker was killed.
     """
     over, caller = threading.Event(), threading.get_ident()
     names = {f"{number:05d}" for number in tasks}
 
-    def look() -> None:
+    def poll() -> None:
         workers = set()
         with tqdm(total=len(tasks), desc="encoding", unit="part", file=terminal, disable=None) as progress:
             while not over.wait(POLL_SECONDS):
-                progress.update(len(names & _marks(parts)) - progress.n)
+                progress.update(len(names & _read_marks(parts)) - progress.n)
                 workers |= set(multiprocess.active_children())
                 if any(
                     (worker.exitcode or 0) < 0 and worker.exitcode != -signal.SIGTERM for worker in workers
                 ):
                     signal.pthread_kill(caller, signal.SIGUSR1)
                     return
-            progress.update(len(names & _marks(parts)) - progress.n)
+            progress.update(len(names & _read_marks(parts)) - progress.n)
 
-    watcher = threading.Thread(target=look, name="watch", daemon=True)
+    watcher = threading.Thread(target=poll, name="watch", daemon=True)
     before = signal.signal(signal.SIGUSR1, _raise_killed)
     watcher.start()
     try:
         yield
     except _WorkerKilled:
-        remedy = "give them a few hundred MB each and run it again: it goes on where it was"
+        remedy = "give them a few hundred MB each and run it again: finished parts are kept"
         raise UserError(
             Fault("--workers", "must have the memory they need", "one that was killed", remedy)
         ) from None
@@ -203,6 +202,6 @@ def _raise_killed(_number: int, _frame: object) -> None:
     raise _WorkerKilled
 
 
-def _marks(parts: Parts) -> set[str]:
+def _read_marks(parts: Parts) -> set[str]:
     folder = parts.log / MARKS
     return {mark.name for mark in folder.iterdir()} if folder.exists() else set()

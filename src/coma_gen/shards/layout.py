@@ -1,12 +1,12 @@
-"""How tokens lie on disk: what the writer and the reader agree on.
+"""File layout of the shards, shared by writer and reader.
 
 data/shards/
-    train/tokens-00000.npy      (T,) u2: BOS piece EOS BOS piece EOS ..., no piece across two files
+    train/tokens-00000.npy      (T,) u2: BOS piece EOS BOS piece EOS ...; no piece spans two files
     train/tokens-00001.npy
-    train/index.parquet         one row a piece, in the order of the files
+    train/index.parquet         one row per piece, in file order
     validation/ test/           the same
-    shifts.npy                  (K, V) u2: row k gives the id that stands for each id; row 0 changes nothing
-    shifts.json                 the semitones and velocity bins of each row
+    shifts.npy                  (K, V) u2: row k maps each id to its shifted id; row 0 is the identity
+    shifts.json                 semitones and velocity bins of each row
     manifest.json               settings: vocab_size, pad_id, bos_id, eos_id
 """
 
@@ -22,5 +22,5 @@ SHIFTS_LEGEND = "shifts.json"
 
 
 def token_file(folder: Path, split: str, shard: int) -> Path:
-    """The file of one shard of a split."""
+    """Returns the path of one shard of a split."""
     return folder / split / f"tokens-{shard:05d}.npy"

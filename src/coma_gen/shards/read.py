@@ -1,6 +1,6 @@
-"""Tokens from disk, memory-mapped: opening a split costs its index, reading a piece costs its own pages.
+"""Memory-mapped reading of shards: opening a split reads its index, reading a piece reads its own pages.
 
-Needs no tokenizer and no MIDI reader, so training runs on a machine that has neither.
+It imports neither the tokenizer nor a MIDI reader, so training runs on machines without them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ class ShardedSplit:
     """One split of the shards.
 
     Attributes:
-        index: one row a piece (see `write.SCHEMA`), copies included; copy 0 is the performance as played.
-        manifest: of the whole folder.
+        folder: folder of the shards.
+        split: train, validation or test.
+        manifest: manifest of the folder.
+        index: one row per piece (see `stage.SCHEMA`), copies included; copy 0 is the original.
     """
 
     def __init__(self, folder: Path, split: str, manifest: Manifest, index: pd.DataFrame) -> None:
@@ -37,21 +39,21 @@ class ShardedSplit:
         self._shard = index["shard"].to_numpy(np.int64)
         self._offset = index["offset"].to_numpy(np.int64)
         self.lengths: npt.NDArray[np.int64] = index["tokens"].to_numpy(np.int64)
-        """(N,) tokens of each piece, BOS and EOS included."""
+        """(N,) number of tokens of each piece, BOS and EOS included."""
         self._files: dict[int, Ids] = {}
         self._starts: dict[int, npt.NDArray[np.int64]] = {}
 
     @classmethod
     def open(cls, folder: Path, split: str, *, copies: bool = True) -> ShardedSplit:
-        """Opens a split and proves the folder whole.
+        """Opens a split and verifies the folder.
 
         Args:
-            folder: of the shards.
+            folder: folder of the shards.
             split: train, validation or test.
-            copies: with the varied copies of the performances; False leaves them out.
+            copies: whether to include augmented copies of the performances.
 
         Raises:
-            UserError: the folder is not a whole set of shards, or has no such split.
+            UserError: if the folder is not an intact artifact of shards, or `split` is not a split.
         """
         if split not in SPLITS:
             raise UserError(Fault("split", f"must be one of {', '.join(SPLITS)}", split))
@@ -71,22 +73,24 @@ class ShardedSplit:
 
     @cached_property
     def num_tokens(self) -> int:
-        """Tokens of all pieces, copies included."""
+        """Number of tokens of all pieces, copies included."""
         return int(self.lengths.sum())
 
     @cached_property
     def originals(self) -> npt.NDArray[np.int64]:
-        """(M,) indices of the pieces as played, which are what one evaluates on."""
+        """(M,) indices of the original pieces, without augmented copies."""
         return np.flatnonzero(self.index["copy"].to_numpy() == 0)
 
     def piece(self, index: int) -> Ids:
-        """(T,) ids of a piece, BOS first and EOS last; a view of the file, not to be written to."""
+        """Returns the ids (T,) of a piece from BOS to EOS, as a read-only view of the file."""
         start = self._offset[index]
         return self._file(int(self._shard[index]))[start : start + self.lengths[index]]
 
     def window_ends(self, seq_len: int) -> npt.NDArray[np.int64]:
-        """(N,) running count of the offsets of windows with `seq_len` inputs: those that hold at least one of
-        a piece's targets, whether or not they hang over its ends.
+        """Returns the cumulative number (N,) of window offsets per piece.
+
+        A piece's offsets are those of all windows of `seq_len` inputs with at least one of its targets,
+        including windows that extend beyond its ends.
         """
         if seq_len not in self._starts:
             self._starts[seq_len] = np.cumsum(self.lengths - 1 + seq_len - 1)
@@ -99,5 +103,5 @@ class ShardedSplit:
 
 
 def read_shifts(folder: Path) -> Ids:
-    """(K, V) the shift tables of a folder of shards; row 0 changes nothing."""
+    """Reads the shift tables (K, V) of a folder of shards; row 0 is the identity."""
     return np.asarray(np.load(folder / SHIFTS), np.uint16)

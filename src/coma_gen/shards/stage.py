@@ -1,7 +1,7 @@
-"""The shard stage: every performance as ids, in few large files, byte for byte the same whoever encoded them.
+"""The `shard` stage: encodes all performances to a few large files, bitwise identical for any parallelism.
 
-One writer for all: it takes pieces in order, holds one file's worth of them, and does not know whether they
-come from this process, from others, or from parts that other machines wrote (`parts`).
+A single writer consumes the pieces in order and buffers one file at a time, whether they come from this
+process, from worker processes or from parts written by other machines (tasks.py).
 """
 
 from __future__ import annotations
@@ -45,11 +45,13 @@ SCHEMA = pa.schema(
         ("resolution_bits", pa.float64()),
     ]
 )
-"""One row a piece. tokens counts BOS and EOS; notes are those of the MIDI file; seconds are the corpus
-table's; and resolution_bits is what its code length gains at the common resolution."""
+"""Schema of the index, one row per piece. tokens includes BOS and EOS, notes counts those of the MIDI file,
+seconds is the duration in the corpus table, and resolution_bits is added to the code length at the common
+resolution.
+"""
 
 ROWS_AT_ONCE = 4096
-"""Rows of the index that are held before they are written."""
+"""Number of index rows that are buffered."""
 
 
 def write_shards(
@@ -64,19 +66,19 @@ def write_shards(
     """Encodes the three splits and writes them as an artifact of kind "shards" (see `layout`).
 
     Args:
-        shard: the shard section.
-        split_folder: artifact "split": train.csv, validation.csv, test.csv.
-        corpus_folder: what the tables' file names are relative to.
+        shard: shard section.
+        split_folder: artifact "split" with train.csv, validation.csv and test.csv.
+        corpus_folder: folder that the tables' file names are relative to.
         tokenizer_folder: artifact "tokenizer".
-        destination: becomes the artifact.
-        workers: processes; None takes what the machine has.
+        destination: artifact to write.
+        workers: number of processes; None for the number of cores.
 
     Returns:
-        For each split: pieces, tokens and notes as played, copies and copy_tokens beside them; and
-        shift_tables.
+        For each split pieces, tokens and notes of the originals, and copies and copy_tokens of augmented
+        copies; and shift_tables.
 
     Raises:
-        UserError: a folder is not whole, the parts do not belong together, or a MIDI file cannot be read.
+        UserError: if an artifact is not intact, the inputs do not match, or a MIDI file cannot be read.
     """
     source = ShardInputs.of(shard, split_folder, corpus_folder, tokenizer_folder)
     table = [row for split in SPLITS for row in read_table(split_folder / f"{split}.csv")]
@@ -88,12 +90,12 @@ def assemble(source: ShardInputs, pieces: Iterable[EncodedPerformance], destinat
     """Writes pieces as an artifact of kind "shards".
 
     Args:
-        source: what they were made from.
-        pieces: of the three splits, in the order of `SPLITS` and of their tables.
-        destination: becomes the artifact, or is left alone when anything goes wrong.
+        source: inputs of the pieces.
+        pieces: pieces of the three splits, in the order of `SPLITS` and of their tables.
+        destination: artifact to write; unchanged on error.
 
     Returns:
-        As `write_shards`.
+        As in `write_shards`.
     """
     tokenizer = source.open_tokenizer()
     tables, kinds = shift_tables(source.shard, tokenizer.vocabulary)
@@ -115,10 +117,10 @@ def assemble(source: ShardInputs, pieces: Iterable[EncodedPerformance], destinat
 def write_split(
     folder: Path, split: str, pieces: Iterable[EncodedPerformance], tokens_per_file: int
 ) -> dict[str, int]:
-    """Fills files in order; a piece goes whole into one, and one longer than the limit has a file of its own.
+    """Writes pieces to files in order; no piece spans two files, and one longer than the limit gets its own.
 
     Returns:
-        pieces, tokens and notes as played, copies and copy_tokens beside them.
+        pieces, tokens and notes of the originals, copies and copy_tokens of augmented copies.
     """
     (folder / split).mkdir()
     counts: Counter[str] = Counter()
@@ -135,7 +137,7 @@ def write_split(
             rows.append(piece.row | {"shard": shard, "offset": filled})
             waiting.append(piece.ids)
             filled += len(piece.ids)
-            counts += _counted(piece)
+            counts += _count_piece(piece)
             if len(rows) == ROWS_AT_ONCE:
                 index.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
                 rows = []
@@ -146,7 +148,7 @@ def write_split(
     return {name: counts[name] for name in ("pieces", "tokens", "notes", "copies", "copy_tokens")}
 
 
-def _counted(piece: EncodedPerformance) -> Counter[str]:
+def _count_piece(piece: EncodedPerformance) -> Counter[str]:
     if piece.row["copy"]:
         return Counter(copies=1, copy_tokens=len(piece.ids))
     return Counter(pieces=1, tokens=len(piece.ids), notes=piece.row["notes"])

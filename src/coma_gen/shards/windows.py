@@ -1,18 +1,18 @@
-"""Training windows: a function of (seed, step, index in the batch), not a stream.
+"""Training windows as a function of (seed, step, index in the batch), without a stateful data loader.
 
-So step 700 of a resumed run sees what step 700 of an uninterrupted one does, whatever the number of
-workers or machines that share a batch.
+Step 700 of a resumed run has the same windows as step 700 of an uninterrupted run, for any number of workers
+or machines that share a batch.
 
     piece    BOS  a    b    c    d   EOS
     input         a    b    c                  seq_len = 3, from offset 1
     target        b    c    d
 
-An offset is drawn as if windows could begin up to seq_len - 1 tokens before the piece and end as far behind
-    it; what hangs over is then moved inside. So beginnings and ends, with their BOS and EOS, are learned as
-    well as the middle: no token is a target less often than the others.
+Offsets are drawn as if windows could start up to seq_len - 1 tokens before a piece and end as far after it;
+windows that extend beyond an end are then moved inside. Tokens near the beginning and the end of a piece, BOS
+and EOS included, are therefore targets at least as often as the others.
 
-    input    BOS  a   EOS  pad  pad            a piece shorter than the window is padded on the right,
-    target    a  EOS   -    -    -             and nothing is asked there (IGNORE)
+    input    BOS  a   EOS  pad  pad            a piece shorter than the window is padded on the right
+    target    a  EOS   -    -    -             with targets IGNORE
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from coma_gen.shards.read import Ids, ShardedSplit
 
 Tokens = npt.NDArray[np.int64]
 IGNORE = -100
-"""A target that no loss is taken of."""
+"""Target that the loss ignores."""
 MAX_DRAWS = 16
-"""How often a shift is drawn before a window stays as it is."""
+"""Maximum number of draws of a shift before a window is left unshifted."""
 
 
 def draw_windows(
@@ -42,27 +42,27 @@ def draw_windows(
     pad_id: int,
     first: int = 0,
 ) -> tuple[Tokens, Tokens]:
-    """Draws a batch of windows, each uniformly among all offsets of all pieces the split was opened with.
+    """Draws a batch of windows, each uniformly from all offsets of all pieces of the split.
 
-    With shift tables each window is transposed and made louder or softer by a row drawn uniformly among
-    those that keep all its pitches in range (a row that does not is drawn again, up to `MAX_DRAWS` times;
-    then the window stays as it is).
+    With shift tables, each window is transposed and velocity-shifted by a row drawn uniformly from those that
+    keep all its pitches in range: other rows are redrawn up to `MAX_DRAWS` times, then the window is left
+    unshifted.
 
     Args:
-        split: where the windows come from.
-        seed: of the run.
-        step: the optimizer step.
-        batch: how many windows.
-        seq_len: tokens of a window.
-        shifts: (K, V) tables, or None for none.
-        pad_id: fills the inputs of short pieces.
-        first: index in the step's batch of the first of these windows, for batches that are drawn in parts.
+        split: split to draw from.
+        seed: seed of the run.
+        step: optimizer step.
+        batch: number of windows.
+        seq_len: number of tokens of a window.
+        shifts: (K, V) shift tables, or None.
+        pad_id: id that pads the inputs of short pieces.
+        first: index of the first window in the step's batch, for batches drawn in parts.
 
     Returns:
         input_ids and targets, both (batch, seq_len).
 
     Raises:
-        UserError: when the split is empty.
+        UserError: if the split is empty.
     """
     if not len(split):
         raise UserError(Fault(f"shards/{split.split}", "must hold a piece to draw windows from", "none"))
@@ -70,23 +70,23 @@ def draw_windows(
     input_ids = np.full((batch, seq_len), pad_id, np.int64)
     targets = np.full((batch, seq_len), IGNORE, np.int64)
     for row in range(batch):
-        draw = generator(seed, "window", step, first + row)
-        offset = int(draw.integers(int(ends[-1])))
+        rng = generator(seed, "window", step, first + row)
+        offset = int(rng.integers(int(ends[-1])))
         piece = int(np.searchsorted(ends, offset, side="right"))
         start = offset - int(ends[piece - 1]) if piece else offset
         start = min(max(0, start - (seq_len - 1)), max(0, int(split.lengths[piece]) - 1 - seq_len))
         window = split.piece(piece)[start : start + seq_len + 1]
         if shifts is not None and len(shifts) > 1:
-            window = _shifted(window, shifts, draw)
+            window = _shift_window(window, shifts, rng)
         input_ids[row, : len(window) - 1] = window[:-1]
         targets[row, : len(window) - 1] = window[1:]
     return input_ids, targets
 
 
-def _shifted(window: Ids, shifts: Ids, draw: np.random.Generator) -> Ids:
-    """The window under a row of the tables; an id beyond the vocabulary is a pitch that left the range."""
+def _shift_window(window: Ids, shifts: Ids, rng: np.random.Generator) -> Ids:
+    """Applies a random row of the shift tables; ids beyond the vocabulary mark pitches out of range."""
     for _ in range(MAX_DRAWS):
-        moved = shifts[int(draw.integers(len(shifts)))][window]
-        if moved.max() < shifts.shape[1]:
-            return np.asarray(moved, np.uint16)
+        shifted = shifts[int(rng.integers(len(shifts)))][window]
+        if shifted.max() < shifts.shape[1]:
+            return np.asarray(shifted, np.uint16)
     return window

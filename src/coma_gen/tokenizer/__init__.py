@@ -1,1 +1,1 @@
-"""Notes to tokens and back: REMI by miditok, grammar tables, fidelity."""
+"""Tokenizer: REMI with miditok's vocabulary, BPE, grammar tables and round-trip errors."""

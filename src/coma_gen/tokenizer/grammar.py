@@ -1,17 +1,15 @@
-"""What may follow what: the rules that every encoded performance obeys, as arrays.
+"""Grammar of encoded performances as arrays, for grammar-constrained decoding.
 
     start ─> Bar ─> Position ─> [PedalOff] [Pedal] ─> Pitch ─> Velocity ─> Duration ─┬─> Pitch (higher)
                ^                                                                     ├─> Position (later)
                └─────────────────────────────────────────────────────────────────────┴─> Bar, EOS
 
-Within a bar positions only grow, within a position pitches only grow, the pedal goes down only when it is
-up and up only when it is down. These are miditok's type transitions (`tokens_types_graph`, the oracle of
-the tests) made stricter by what our encoder never writes. Under byte-pair encoding each id is followed
-through its base tokens once, here; it is allowed where all of them are.
+Positions increase within a bar, pitches increase within a position, and the pedal alternates between down and
+up. These are miditok's type transitions (`tokens_types_graph`, which tests compare with), restricted to what
+the encoder writes. A BPE id is allowed where all of its base tokens are; its effect is precomputed here.
 
-A state is one whole number: what came last, the position in the bar, the last pitch there and the pedal.
-What an id needs and what it leaves are arrays over the vocabulary, so no table of states by tokens is
-ever built.
+A state is one integer: type of the last token, position in the bar, last pitch at that position, pedal.
+Preconditions and effects of each id are arrays over the vocabulary, so there is no (state, token) table.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ FOLLOWS: dict[str, tuple[str, ...]] = {
     "PedalOff": ("Pedal", "Pitch", "Position", "Bar", "EOS"),
     "EOS": (),
 }
-"""What may follow a base token of each type; START is what BOS leaves."""
+"""Allowed successors of each base token type; START is the state after BOS."""
 NONE = -1
 UNCHANGED = -2
 _ANY = 1 << 20
@@ -50,14 +48,18 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Effect:
-    """What one id asks of the state before it and leaves behind.
+    """Precondition and effect of one id.
 
     Attributes:
-        first: type of its first base token; "" when the id can never stand anywhere.
-        before: the position (and `below` the pitch) that the state must be below.
-        pedal: what the pedal must be before: 0, 1, or NONE when it does not matter.
-        last, position, pitch, pedal_after: what is left; UNCHANGED when the id does not say.
-        bars: how many bars it opens.
+        first: type of the first base token; "" if the id is never allowed.
+        before: the state's position must be less than this.
+        below: the state's pitch must be less than this.
+        pedal: required pedal state, 0 or 1; NONE for any.
+        last: type of the last base token.
+        position: position after the id, or UNCHANGED.
+        pitch: pitch after the id, or UNCHANGED.
+        pedal_after: pedal state after the id, or UNCHANGED.
+        bars: number of bars that the id opens.
     """
 
     first: str
@@ -72,10 +74,10 @@ class _Effect:
 
 
 class Grammar:
-    """Legal continuations, for one state or for many at once."""
+    """Allowed next tokens and state transitions, for one state or for arrays of states."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        effects = [_effect(vocabulary, index) for index in range(len(vocabulary))]
+        effects = [_build_effect(vocabulary, index) for index in range(len(vocabulary))]
         kinds = {kind: index for index, kind in enumerate(KINDS)}
         self.vocabulary = vocabulary
         self._positions = vocabulary.positions_per_bar + 1
@@ -90,32 +92,30 @@ class Grammar:
         self._pitch_after = _column(effects, "pitch")
         self._pedal_after = _column(effects, "pedal_after")
         self.bars: States = _column(effects, "bars")
-        """(V,) how many bars each id opens."""
+        """(V,) number of bars that each id opens."""
         self.opens_bar: Flags = np.array([types[:1] == ("Bar",) for types in vocabulary.token_types])
-        """(V,) ids that begin with a bar."""
+        """(V,) whether each id begins with a Bar token."""
         self.is_bar: Flags = np.array([types == ("Bar",) for types in vocabulary.token_types])
-        """(V,) ids that are a bar and nothing else. No id holds a bar behind its first base token."""
+        """(V,) whether each id is a single Bar token. No id has a Bar after its first base token."""
 
     @classmethod
     def of(cls, vocabulary: Vocabulary) -> Grammar:
-        """The grammar of a vocabulary; needs nothing else."""
+        """Builds the grammar of a vocabulary."""
         return cls(vocabulary)
 
     @property
     def start_state(self) -> int:
-        """The state after BOS, before any music."""
+        """State after BOS."""
         return int(self._pack(0, NONE, NONE, 0))
 
     def allowed(self, state: int | States) -> Flags:
-        """(..., V) which ids may come next in each state (...); none after EOS."""
+        """Returns the mask (..., V) of ids allowed next in each state (...); none is after EOS."""
         kind, position, pitch, pedal = (part[..., None] for part in self._unpack(np.asarray(state)))
         legal = self._legal[kind[..., 0]] & (position < self._before) & (pitch < self._below)
         return np.asarray(legal & ((self._pedal == NONE) | (self._pedal == pedal)), np.bool_)
 
     def advance(self, state: int | States, token: int | States) -> Any:
-        """The state (...) after an id in each state (...); after an illegal one, what that id leaves by
-        itself.
-        """
+        """Returns the state after a token in each state (...); a disallowed token has its effect, too."""
         index = np.asarray(token)
         parts = self._unpack(np.asarray(state))
         after = (self._kind_after, self._position_after, self._pitch_after, self._pedal_after)
@@ -127,27 +127,25 @@ class Grammar:
         return int(packed) if packed.ndim == 0 else packed
 
     def closed(self, state: int | States) -> Any:
-        """The state (...) in which nothing more may be added to the position of the note that just ended."""
+        """Returns the state (...) in which no more notes are allowed at the current position."""
         kind, position, _, pedal = self._unpack(np.asarray(state))
         packed = self._pack(kind, position, _HIGHEST, pedal)
         return int(packed) if packed.ndim == 0 else packed
 
     def has_pedal_down(self, state: int | States) -> Any:
-        """Whether the pedal is down in each state (...)."""
+        """Returns whether the pedal is down in each state (...)."""
         return np.asarray(state) % 2 == 1
 
     def states(self, ids: npt.ArrayLike) -> States:
-        """(T + 1,) the state before each of ids (T,) and after the last; a leading BOS is passed over."""
+        """Returns the states (T + 1,) before each of ids (T,) and after the last; ignores a leading BOS."""
         index = np.asarray(ids, np.int64)
         parts = self._unpack(np.asarray(self.start_state))
         after = (self._kind_after, self._position_after, self._pitch_after, self._pedal_after)
-        filled = [_filled(column[index], int(part)) for part, column in zip(parts, after, strict=True)]
+        filled = [_forward_fill(column[index], int(part)) for part, column in zip(parts, after, strict=True)]
         return np.asarray(self._pack(*filled), np.int64)
 
     def invalid(self, ids: npt.ArrayLike) -> int:
-        """How many of ids (T,) stand where they may not. After a fault the sequence goes on from what the
-        id leaves.
-        """
+        """Counts the ids of (T,) that are not allowed at their position; each still has its effect."""
         index = np.asarray(ids, np.int64)
         if len(index) and index[0] == self.vocabulary.bos_id:
             index = index[1:]
@@ -157,12 +155,12 @@ class Grammar:
         return int(np.count_nonzero(~legal))
 
     def seconds(self, ids: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """(T,) seconds from the start of the music that each of ids (T,) reaches."""
+        """Returns the time in seconds from the start of the music after each of ids (T,)."""
         index = np.asarray(ids, np.int64)
         return self.seconds_at(np.cumsum(self.bars[index]), self.states(index)[1:])
 
     def seconds_at(self, bars: int | States, state: int | States) -> npt.NDArray[np.float64]:
-        """Seconds from the start of the music, after so many bars were opened and in that state."""
+        """Returns the time in seconds from the start of the music, given the number of bars and the state."""
         _, position, _, _ = self._unpack(np.asarray(state))
         whole = np.maximum(np.asarray(bars) - 1, 0) * self.vocabulary.positions_per_bar
         return np.asarray(
@@ -184,15 +182,15 @@ def _column(effects: list[_Effect], name: str) -> States:
     return np.array([getattr(effect, name) for effect in effects], np.int64)
 
 
-def _filled(changes: States, start: int) -> States:
-    """(T + 1,) `start`, then the latest value that is not UNCHANGED up to each index."""
+def _forward_fill(changes: States, start: int) -> States:
+    """Returns `start` and the latest value that is not UNCHANGED up to each index, (T + 1,)."""
     values = np.concatenate([[start], changes])
     latest = np.maximum.accumulate(np.where(values == UNCHANGED, 0, np.arange(len(values))))
     return np.asarray(values[latest], np.int64)
 
 
-def _effect(vocabulary: Vocabulary, index: int) -> _Effect:
-    """Follows one id through its base tokens."""
+def _build_effect(vocabulary: Vocabulary, index: int) -> _Effect:
+    """Combines the preconditions and effects of an id's base tokens."""
     types, values = vocabulary.token_types[index], vocabulary.token_values[index]
     before = below = _ANY
     needed, position, pitch, pedal, bars = NONE, UNCHANGED, UNCHANGED, UNCHANGED, 0

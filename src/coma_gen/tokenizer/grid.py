@@ -1,10 +1,9 @@
-"""Music on the tokenizer's grid: whole positions and bins, the last form before tokens and the first
-after them.
+"""Music quantized to the tokenizer's grid of positions and bins.
 
-Here, and nowhere else, something is lost: onsets go to the nearest position, durations and velocities to
-the nearest bin, pitches outside the range are left out, and a key that is struck twice within one
-position is struck once. Notes of one position are in the order of their pitch, because the order in which
-they were played is finer than the grid.
+Quantization is the only lossy step of the tokenizer: onsets are rounded to the nearest position, durations
+and velocities to the nearest bin, pitches outside the range are dropped, and repeated notes of one key at one
+position are merged. Notes at one position are sorted by pitch, since the order in which they were played is
+finer than the grid.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Notes as whole numbers, sorted by onset and pitch, no two alike in both.
+    """Quantized notes, sorted by onset and pitch and unique in both.
 
     Attributes:
         onset: (N,) positions from the start.
-        pitch: (N,) MIDI numbers.
+        pitch: (N,) MIDI note numbers.
         duration: (N,) indices of duration bins.
         velocity: (N,) indices of velocity bins.
-        pedal: (P, 2) positions at which the pedal goes down and up, sorted; a release may meet the next
+        pedal: (P, 2) positions of pedal presses and releases, sorted; a release may coincide with the next
             press.
     """
 
@@ -46,15 +45,15 @@ class Grid:
     def of(
         cls, onset: Positions, pitch: Positions, duration: Positions, velocity: Positions, pedal: Positions
     ) -> Grid:
-        """Sorts; of notes with one onset and pitch the longest stays, then the loudest."""
+        """Sorts notes; of notes with equal onset and pitch it keeps the longest, then the loudest."""
         order = np.lexsort((-velocity, -duration, pitch, onset))
         onset, pitch, duration, velocity = onset[order], pitch[order], duration[order], velocity[order]
         first = np.ones(len(onset), bool)
         first[1:] = (np.diff(onset) != 0) | (np.diff(pitch) != 0)
-        return cls(onset[first], pitch[first], duration[first], velocity[first], _pedal(pedal))
+        return cls(onset[first], pitch[first], duration[first], velocity[first], _merge_pedal(pedal))
 
     def shifted(self, semitones: int, velocity_bins: int, vocabulary: Vocabulary) -> Grid:
-        """Transposed and made louder; what would leave the pitch range comes back by octaves."""
+        """Transposes and shifts velocities; pitches outside the range are moved back by octaves."""
         low, high = vocabulary.pitch_range
         pitch = self.pitch + semitones
         pitch = pitch + 12 * np.maximum(0, -((pitch - low) // 12))
@@ -64,10 +63,8 @@ class Grid:
         return Grid.of(self.onset[keep], pitch[keep], self.duration[keep], velocity[keep], self.pedal)
 
 
-def _pedal(intervals: Positions) -> Positions:
-    """(P, 2) sorted, each at least one position long, those that overlap joined, those that touch kept
-    apart.
-    """
+def _merge_pedal(intervals: Positions) -> Positions:
+    """Sorts intervals (P, 2), extends each to at least one position and merges those that overlap."""
     pedal = intervals.reshape(-1, 2)
     pedal = pedal[np.lexsort((pedal[:, 1], pedal[:, 0]))]
     if not len(pedal):
@@ -80,7 +77,7 @@ def _pedal(intervals: Positions) -> Positions:
 
 
 def quantize(notes: Notes, vocabulary: Vocabulary) -> Grid:
-    """Notes on the grid of a vocabulary; the pedal too where it has pedal tokens."""
+    """Quantizes notes to the grid of a vocabulary, with the pedal if it has pedal tokens."""
     low, high = vocabulary.pitch_range
     keep = (notes.pitch >= low) & (notes.pitch <= high)
     pedal = notes.pedal if vocabulary.pedal == "tokens" else np.zeros((0, 2))
@@ -94,16 +91,15 @@ def quantize(notes: Notes, vocabulary: Vocabulary) -> Grid:
 
 
 def to_notes(grid: Grid, vocabulary: Vocabulary) -> Notes:
-    """The music of a grid in seconds; a key that is struck again is released first."""
+    """Converts a grid to notes in seconds; a note ends at the latest when its key is struck again."""
     duration = np.asarray(vocabulary.durations, np.int64)[grid.duration]
     order = np.lexsort((grid.onset, grid.pitch))
     onset, pitch = grid.onset[order], grid.pitch[order]
-    room = np.where(pitch[1:] == pitch[:-1], onset[1:] - onset[:-1], np.iinfo(np.int64).max)
-    cut = duration.copy()
-    cut[order[:-1]] = np.minimum(duration[order[:-1]], room)
+    gap = np.where(pitch[1:] == pitch[:-1], onset[1:] - onset[:-1], np.iinfo(np.int64).max)
+    duration[order[:-1]] = np.minimum(duration[order[:-1]], gap)
     rate = float(vocabulary.positions_per_second)
     velocity = np.asarray(vocabulary.velocities, np.int64)[grid.velocity]
-    return Notes.of(grid.onset / rate, cut / rate, grid.pitch, velocity, grid.pedal / rate)
+    return Notes.of(grid.onset / rate, duration / rate, grid.pitch, velocity, grid.pedal / rate)
 
 
 def _nearest_position(seconds: npt.NDArray[np.float64], vocabulary: Vocabulary) -> Positions:
@@ -111,5 +107,5 @@ def _nearest_position(seconds: npt.NDArray[np.float64], vocabulary: Vocabulary) 
 
 
 def _nearest(bins: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> Positions:
-    """(N,) index of the bin next to each value; the lower one where two are equally near."""
+    """Returns the index of the nearest bin of each value, (N,); the lower one of two equally near."""
     return np.searchsorted((bins[1:] + bins[:-1]) / 2, values, side="left").astype(np.int64)

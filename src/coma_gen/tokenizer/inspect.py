@@ -1,4 +1,4 @@
-"""What a MIDI file looks like to a tokenizer: its notes, its tokens, and what is lost on the way."""
+"""Describes a MIDI file as the tokenizer represents it: notes, tokens and losses."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ KEYS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
 def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: int) -> dict[str, Any]:
-    """Everything that `coma-gen inspect` tells, as plain data.
+    """Returns the report of `coma-gen inspect` as plain data.
 
     Args:
-        content: the file.
-        tokenizer: whose eyes to look with.
-        name: how faults call the file.
-        shown: how many of its first tokens to spell out.
+        content: content of the MIDI file.
+        tokenizer: tokenizer to use.
+        name: name of the file in errors.
+        shown: number of first tokens to list.
 
     Returns:
         summary (one sentence for a musician), file (see `file_facts`), music, tokens, lost (see `file_losses`
-        and `fidelity`, and how many notes are outside of the tokenizer's pitches or struck twice within one
-        position) and first_tokens.
+        and `fidelity`, and the numbers of notes outside the tokenizer's pitch range or struck twice within
+        one position) and first_tokens.
 
     Raises:
-        UserError: the file cannot be read, or has no notes but of drums.
+        UserError: if the file cannot be read or has no notes except drums.
     """
     song = read_song(content, name=name)
     notes = notes_of(song)
@@ -45,10 +45,10 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
     outside = vocabulary.count_outside(notes.pitch)
     round_trip = fidelity(tokenizer, [notes])
     return {
-        "summary": _summary(round_trip, notes, vocabulary.pedal, drums=song.drum_notes),
+        "summary": _summarize(round_trip, notes, vocabulary.pedal, drums=song.drum_notes),
         "file": file_facts(song),
-        "music": _music(notes) | {"drum_notes_left_out": song.drum_notes},
-        "tokens": _tokens(ids, notes, vocabulary),
+        "music": _describe_music(notes) | {"drum_notes_left_out": song.drum_notes},
+        "tokens": _describe_tokens(ids, notes, vocabulary),
         "lost": {
             **file_losses(song),
             "outside_of_pitches": outside,
@@ -60,8 +60,8 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
     }
 
 
-def _summary(round_trip: dict[str, Any], notes: Notes, pedal: str, *, drums: int) -> str:
-    """What becomes of a file, in one sentence."""
+def _summarize(round_trip: dict[str, Any], notes: Notes, pedal: str, *, drums: int) -> str:
+    """Summarizes the losses in one sentence."""
     lost = round_trip["notes_lost"]
     retained = (
         "all notes survive"
@@ -70,14 +70,14 @@ def _summary(round_trip: dict[str, Any], notes: Notes, pedal: str, *, drums: int
     )
     parts = [f"{retained}, moved by up to {round_trip['onset_error_ms']['max']:.0f} ms"]
     if len(notes.pedal):
-        fates = {"extend": "becomes longer notes", "tokens": "is heard", "ignore": "is not heard"}
+        fates = {"extend": "becomes longer notes", "tokens": "has its own tokens", "ignore": "is ignored"}
         parts.append(f"the pedal {fates[pedal]}")
     if drums:
-        parts.append("drums are not heard")
+        parts.append("drums are ignored")
     return "; ".join(parts)
 
 
-def _music(notes: Notes) -> dict[str, Any]:
+def _describe_music(notes: Notes) -> dict[str, Any]:
     pressed = float((notes.pedal[:, 1] - notes.pedal[:, 0]).sum())
     return {
         "notes": len(notes),
@@ -93,7 +93,7 @@ def _music(notes: Notes) -> dict[str, Any]:
     }
 
 
-def _tokens(ids: Ids, notes: Notes, vocabulary: Vocabulary) -> dict[str, Any]:
+def _describe_tokens(ids: Ids, notes: Notes, vocabulary: Vocabulary) -> dict[str, Any]:
     base = vocabulary.expanded(ids)
     return {
         "tokens": len(ids),
@@ -109,11 +109,11 @@ def _tokens(ids: Ids, notes: Notes, vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def readable(index: int, vocabulary: Vocabulary) -> str:
-    """An id in words; the parts of one that byte pairs have learned stand in a row."""
-    return " + ".join(_base_readable(base, vocabulary) for base in vocabulary.pieces[index]) or "nothing"
+    """Describes an id in words; the base tokens of a BPE id are joined by +."""
+    return " + ".join(_describe_base(base, vocabulary) for base in vocabulary.pieces[index]) or "nothing"
 
 
-def _base_readable(base: int, vocabulary: Vocabulary) -> str:
+def _describe_base(base: int, vocabulary: Vocabulary) -> str:
     kind, value = vocabulary.base_types[base], vocabulary.base_values[base]
     if kind == "Position":
         return f"Position {value} ({int(value) / vocabulary.positions_per_second:.3f} s)"

@@ -1,10 +1,8 @@
-"""The tokenizer: notes to ids and back, its vocabulary and byte pairs by miditok's REMI (Huang and Yang
-2020).
+"""Tokenizer between notes and ids, with the vocabulary and BPE of miditok's REMI (Huang and Yang 2020).
 
-One constant clock of 120 bpm in 4/4 and nothing but bars, positions, pitches, velocities, durations and,
-when asked for, the pedal: rests and tempo tokens of miditok 3.1 drift (decoded pieces come back 2% slow),
-chords, programs and drums are dead weight for one piano. miditok makes the vocabulary and learns the byte
-pairs; our codec applies it.
+Time is a constant 120 bpm in 4/4. Tokens are bars, positions, pitches, velocities, durations and optionally
+the pedal. Rest and tempo tokens of miditok 3.1 drift (decoded pieces are 2% slower), and chords, programs and
+drums are useless for one piano. miditok builds the vocabulary and trains BPE; codec.py encodes and decodes.
 """
 
 from __future__ import annotations
@@ -39,10 +37,10 @@ _VERSIONS = ("miditok_version", "symusic_version", "hf_tokenizers_version")
 
 
 class Tokenizer:
-    """Notes to ids and back.
+    """Encodes notes to ids and decodes ids to notes.
 
     Attributes:
-        vocabulary: what every id means.
+        vocabulary: meaning of every id.
     """
 
     def __init__(
@@ -52,36 +50,36 @@ class Tokenizer:
         miditok_json: str,
         byte_pairs: BytePairs | None = None,
         manifest: Manifest | None = None,
-        learner: tuple[REMI, int] | None = None,
+        bpe_trainer: tuple[REMI, int] | None = None,
     ) -> None:
-        """Use `build` or `load`; `learner` is miditok's tokenizer and the size its vocabulary may grow to."""
+        """Use `build` or `load`; `bpe_trainer` is miditok's tokenizer and the vocabulary size to train."""
         self.vocabulary = vocabulary
         self._miditok_json = miditok_json
-        self._learner = learner
+        self._bpe_trainer = bpe_trainer
         self._byte_pairs = byte_pairs
         self._manifest = manifest
 
     @classmethod
     def build(cls, params: TokenizerParams) -> Tokenizer:
-        """The tokenizer of some params, before any byte pair is learned.
+        """Builds the tokenizer of some params, before BPE training.
 
         Raises:
-            UserError: the params contradict each other; every fault is named by its key.
+            UserError: if the params contradict each other; each fault names its key.
         """
         remi = _build_remi(params)
-        vocabulary = _vocabulary_of(remi, params)
-        learner = None if params.vocab_size is None else (remi, params.vocab_size)
-        return cls(vocabulary, miditok_json=_to_json(remi), learner=learner)
+        vocabulary = _build_vocabulary(remi, params)
+        bpe_trainer = None if params.vocab_size is None else (remi, params.vocab_size)
+        return cls(vocabulary, miditok_json=_to_json(remi), bpe_trainer=bpe_trainer)
 
     def fit(self, music: Iterable[Notes]) -> None:
-        """Learns byte pairs from music where the params ask for them, and nothing otherwise.
+        """Trains BPE on music if `vocab_size` is set; does nothing otherwise.
 
         Raises:
-            UserError: there is no music to learn from.
+            UserError: if there is no music.
         """
-        if self._learner is None:
+        if self._bpe_trainer is None:
             return
-        remi, size = self._learner
+        remi, size = self._bpe_trainer
         bar = self.vocabulary.span("Bar").start
         words = [bar_words(self._base_ids(self.grid(notes)), bar) for notes in music]
         if not any(words):
@@ -92,29 +90,29 @@ class Tokenizer:
         self._byte_pairs = BytePairs(remi._model.to_str())
         self._miditok_json = _to_json(remi)
         self.vocabulary = replace(self.vocabulary, pieces=self._byte_pairs.pieces())
-        self._learner, self._manifest = None, None
+        self._bpe_trainer, self._manifest = None, None
 
     def grid(self, notes: Notes) -> Grid:
-        """Music as it is written down: with its pedal treated as the params say, on the grid."""
+        """Quantizes notes, with the pedal handled according to the params."""
         return quantize(apply_sustain(notes) if self.vocabulary.pedal == "extend" else notes, self.vocabulary)
 
     def encode(self, notes: Notes) -> Ids:
-        """(T,) ids of music, without BOS and EOS."""
+        """Encodes notes to ids (T,), without BOS and EOS."""
         return self.encode_grid(self.grid(notes))
 
     def encode_grid(self, grid: Grid) -> Ids:
-        """(T,) ids of music that is on the grid already."""
+        """Encodes a grid to ids (T,), without BOS and EOS."""
         base = self._base_ids(grid)
         if self._byte_pairs is None:
             return base
         return self._byte_pairs.apply(base, self.vocabulary.span("Bar").start)
 
     def decode(self, ids: npt.ArrayLike) -> Notes:
-        """The music of ids (T,), special ones and malformed runs passed over."""
+        """Decodes ids (T,) to notes; special tokens and malformed sequences are ignored."""
         return to_notes(decode_grid(self.base_ids(ids), self.vocabulary), self.vocabulary)
 
     def base_ids(self, ids: npt.ArrayLike) -> Ids:
-        """(T',) the base ids that ids (T,) stand for."""
+        """Expands ids (T,) to base ids (T',)."""
         return self.vocabulary.expanded(ids)
 
     def _base_ids(self, grid: Grid) -> Ids:
@@ -122,64 +120,64 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, base, special and learned."""
+        """Number of base, special and BPE ids."""
         return len(self.vocabulary)
 
     @property
     def pad_id(self) -> int:
-        """The id of padding."""
+        """Id of the padding token."""
         return self.vocabulary.pad_id
 
     @property
     def bos_id(self) -> int:
-        """The id of the beginning of a performance."""
+        """Id of the token at the beginning of a performance."""
         return self.vocabulary.bos_id
 
     @property
     def eos_id(self) -> int:
-        """The id of the end of a performance."""
+        """Id of the token at the end of a performance."""
         return self.vocabulary.eos_id
 
     @property
     def token_types(self) -> list[tuple[str, ...]]:
-        """(V,) types of the base tokens that each id stands for."""
+        """(V,) types of the base tokens of each id."""
         return self.vocabulary.token_types
 
     @property
     def token_values(self) -> list[tuple[str, ...]]:
-        """(V,) values of the base tokens that each id stands for."""
+        """(V,) values of the base tokens of each id."""
         return self.vocabulary.token_values
 
     @property
     def steps(self) -> dict[str, Any]:
-        """How fine the grid is: see `Vocabulary.steps`."""
+        """Resolution of the grid, see `Vocabulary.steps`."""
         return self.vocabulary.steps
 
     def shift_table(self, semitones: int, velocity_bins: int) -> Ids:
-        """(V,) see `Vocabulary.shift_table`."""
+        """Returns a (V,) shift table, see `Vocabulary.shift_table`."""
         return self.vocabulary.shift_table(semitones, velocity_bins)
 
     def common_resolution_bits(self, notes: Notes) -> float:
-        """Bits to add to the code length of some music, to compare it with that of another grid.
+        """Returns the bits to add to the code length of some music to make it comparable across grids.
 
         The sum over its notes of log2(onset step / 10 ms) + log2(duration step / 10 ms) + log2(velocity
-        step / 4), the duration step being that of the note's own bin.
+        step / 4), with the duration step of the note's own bin.
         """
         return self.vocabulary.total_resolution_bits(self._base_ids(self.grid(notes)))
 
     @property
     def digest(self) -> str:
-        """Digest of the artifact this tokenizer was read from or written to.
+        """Digest of the artifact that this tokenizer was loaded from or saved to.
 
         Raises:
-            ValueError: when it has not been saved.
+            ValueError: if it has not been saved.
         """
         if self._manifest is None:
             raise ValueError("a tokenizer has a digest once it is saved")
         return self._manifest.digest
 
     def save(self, folder: Path, *, made_from: Mapping[str, str] | None = None) -> Manifest:
-        """Writes the tokenizer as an artifact: miditok's own file, `vocabulary.json` and the manifest."""
+        """Writes the tokenizer as an artifact: miditok's file, vocabulary.json and the manifest."""
         write_atomic(folder / MIDITOK_FILE, self._miditok_json)
         self.vocabulary.save(folder)
         settings = {"vocab_size": self.vocab_size, "base_vocab_size": len(self.vocabulary.base)}
@@ -189,10 +187,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Reads a tokenizer.
+        """Loads a tokenizer.
 
         Raises:
-            UserError: the folder is not a whole tokenizer.
+            UserError: if the folder is not an intact tokenizer artifact.
         """
         manifest = verify_artifact(folder, kind=KIND)
         model = read_json(folder / MIDITOK_FILE).get("_model")
@@ -205,16 +203,16 @@ class Tokenizer:
 
 
 def _build_remi(params: TokenizerParams) -> REMI:
-    """REMI of miditok with everything off that one piano on one clock does not need."""
-    from miditok import REMI, TokenizerConfig  # 0.3 s, which loading a tokenizer does without
+    """Builds miditok's REMI without the features that a single piano at constant tempo does not need."""
+    from miditok import REMI, TokenizerConfig  # takes 0.3 s and is not needed to load a tokenizer
 
     faults = broken_rules({"tokenizer": params})
     if faults:
         raise UserError(*faults)
     last = params.duration_bins[-1][1]
     resolutions = {(start, end): steps for start, end, steps in params.duration_bins}
-    # miditok takes its onset grid from the finest duration; an empty range beyond the last says how fine
-    # it is here.
+    # miditok derives its onset grid from the finest duration resolution; an empty range after the last one
+    # sets the onset resolution.
     resolutions[last, last] = params.positions_per_beat
     config = TokenizerConfig(
         pitch_range=params.pitch_range,
@@ -237,7 +235,7 @@ def _build_remi(params: TokenizerParams) -> REMI:
     return REMI(config)
 
 
-def _vocabulary_of(remi: REMI, params: TokenizerParams) -> Vocabulary:
+def _build_vocabulary(remi: REMI, params: TokenizerParams) -> Vocabulary:
     base = tuple(sorted(remi.vocab, key=remi.vocab.__getitem__))
     ticks = params.positions_per_beat
     durations = tuple(int(value) for value in remi._tpb_to_time_array[ticks])
@@ -253,8 +251,6 @@ def _vocabulary_of(remi: REMI, params: TokenizerParams) -> Vocabulary:
 
 
 def _to_json(remi: REMI) -> str:
-    """What miditok saves, without the versions of the packages that wrote it: the same music gives the
-    same bytes.
-    """
+    """Serializes miditok's tokenizer without package versions, so that equal music gives equal bytes."""
     content = {name: value for name, value in remi.to_dict().items() if name not in _VERSIONS}
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -1,8 +1,8 @@
-"""What a round trip through the tokenizer costs, measured on the notes themselves.
+"""Round-trip errors of the tokenizer, measured on notes.
 
-Each note of the music (with its pedal treated as the params say) is paired with the decoded note of the
-same pitch that is nearest in time, where each is the other's nearest. What finds no partner was lost or
-added. Nothing of the tokenizer's own grid is used for the pairing, so that a drift shows.
+Each note (with the pedal handled according to the params) is matched to the decoded note of the same pitch
+that is nearest in time, if the two are mutual nearest neighbors. Unmatched notes were lost or added. Matching
+does not use the tokenizer's grid, so drift is detected.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from coma_gen.tokenizer.remi import Tokenizer
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 PITCH_STRIDE = 1e6
-"""Seconds between the time axes of two pitches, when all are laid on one."""
-FARTHEST_SECONDS = 1.0
-"""Notes that are farther apart are no pair."""
+"""Offset in seconds between the time axes of neighboring pitches on a common axis."""
+MAX_DISTANCE_SECONDS = 1.0
+"""Maximum distance of matched notes."""
 
 
 def fidelity(tokenizer: Tokenizer, music: Iterable[Notes]) -> dict[str, Any]:
-    """Measures decode(encode(x)) against x over some music.
+    """Compares decode(encode(x)) with x over some music.
 
     Returns:
         performances, notes, notes_lost, notes_added; onset_error_ms, duration_error_ms and velocity_error,
-        each with mean (signed), rms and max (absolute); durations_clipped: notes longer than the longest bin
-        allows, which duration_error_ms leaves to clipped_error_ms; end_ratio: last decoded onset / last true
-        onset of the performance where it is farthest from 1; end_drift: the largest part of a performance by
-        which its last onset moved, beyond half an onset step; pedal_events and pedal_events_lost (a press and
-        a release are two; under `extend` and `ignore` all are lost as events); tokens_per_note (of the notes
-        in the MIDI, without BOS and EOS); vocabulary_used: share of the ids that occur.
+        each with mean (signed), rms and max (absolute); durations_clipped: notes longer than the longest bin,
+        whose errors are in clipped_error_ms instead of duration_error_ms; end_ratio: last decoded onset /
+        last true onset, farthest from 1 over the performances; end_drift: maximum shift of the last onset
+        beyond half an onset step, as a fraction of the performance; pedal_events and pedal_events_lost (a
+        press and a release are two; under `extend` and `ignore` all are lost as events); tokens_per_note
+        (notes of the MIDI file, without BOS and EOS); vocabulary_used: fraction of the ids that occur.
     """
     onset, duration, velocity, clipped = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)], [np.zeros(0, bool)]
     kinds = ("performances", "notes", "lost", "added", "clipped", "pedal", "pedal_decoded", "tokens")
@@ -46,24 +46,24 @@ def fidelity(tokenizer: Tokenizer, music: Iterable[Notes]) -> dict[str, Any]:
     ratios, drifts = [1.0], [0.0]
     longest = tokenizer.vocabulary.duration_seconds[-1] + tokenizer.vocabulary.duration_step_seconds[-1] / 2
     for raw in music:
-        wanted = apply_sustain(raw) if tokenizer.vocabulary.pedal == "extend" else raw
+        true = apply_sustain(raw) if tokenizer.vocabulary.pedal == "extend" else raw
         ids = tokenizer.encode(raw)
         decoded = tokenizer.decode(ids)
         used_ids[ids] = True
-        ours, theirs = paired(wanted, decoded)
-        onset.append(decoded.onset[theirs] - wanted.onset[ours])
-        duration.append(decoded.duration[theirs] - wanted.duration[ours])
-        velocity.append(decoded.velocity[theirs].astype(float) - wanted.velocity[ours])
-        clipped.append(wanted.duration[ours] > longest)
+        ours, theirs = match_notes(true, decoded)
+        onset.append(decoded.onset[theirs] - true.onset[ours])
+        duration.append(decoded.duration[theirs] - true.duration[ours])
+        velocity.append(decoded.velocity[theirs].astype(float) - true.velocity[ours])
+        clipped.append(true.duration[ours] > longest)
         counts["performances"] += 1
         counts["notes"] += len(raw)
         counts["tokens"] += len(ids)
-        counts["lost"] += len(wanted) - len(ours)
+        counts["lost"] += len(true) - len(ours)
         counts["added"] += len(decoded) - len(theirs)
-        counts["clipped"] += int(np.count_nonzero(wanted.duration > longest))
+        counts["clipped"] += int(np.count_nonzero(true.duration > longest))
         counts["pedal"] += 2 * len(raw.pedal)
         counts["pedal_decoded"] += 2 * len(decoded.pedal)
-        ratio, drift = _end(wanted, decoded, 0.5 / tokenizer.vocabulary.positions_per_second)
+        ratio, drift = _compare_ends(true, decoded, 0.5 / tokenizer.vocabulary.positions_per_second)
         ratios.append(ratio)
         drifts.append(drift)
     lengths, is_clipped = np.concatenate(duration) * 1000, np.concatenate(clipped)
@@ -86,48 +86,48 @@ def fidelity(tokenizer: Tokenizer, music: Iterable[Notes]) -> dict[str, Any]:
     }
 
 
-def paired(one: Notes, other: Notes) -> tuple[Indices, Indices]:
-    """Indices (M,) into each of two, of the notes that are each other's nearest of the same pitch."""
+def match_notes(one: Notes, other: Notes) -> tuple[Indices, Indices]:
+    """Returns indices (M,) into both of the notes that are mutual nearest neighbors of the same pitch."""
     if not len(one) or not len(other):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    there, gap = _nearest(_line(one), _line(other))
-    back, _ = _nearest(_line(other), _line(one))
-    mutual = (back[there] == np.arange(len(one))) & (gap <= FARTHEST_SECONDS)
+    there, gap = _nearest(_common_axis(one), _common_axis(other))
+    back, _ = _nearest(_common_axis(other), _common_axis(one))
+    mutual = (back[there] == np.arange(len(one))) & (gap <= MAX_DISTANCE_SECONDS)
     return np.flatnonzero(mutual), there[mutual]
 
 
 def check(by_split: Mapping[str, Mapping[str, Any]], params: TokenizerParams) -> None:
-    """Refuses a tokenizer that loses too much.
+    """Checks that the round-trip errors are within the limits of the params.
 
     Args:
-        by_split: split -> what `fidelity` measured on it.
-        params: the tokenizer section, with the limits.
+        by_split: split -> result of `fidelity`.
+        params: tokenizer section with the limits.
 
     Raises:
-        UserError: one fault for each limit of the params that is exceeded on a split.
+        UserError: with one fault for each limit exceeded on a split.
     """
     faults = []
     for split, measured in by_split.items():
         rms, drift = measured["onset_error_ms"]["rms"], measured["end_drift"]
         if rms > params.max_onset_rms_ms:
-            rule = f"onsets must come back within {params.max_onset_rms_ms:g} ms RMS"
+            rule = f"the RMS onset error must not exceed {params.max_onset_rms_ms:g} ms"
             got, remedy = f"{rms:.3g} ms on {split}", "raise tokenizer.positions_per_beat"
             faults.append(Fault("tokenizer.max_onset_rms_ms", rule, got, remedy))
         if drift > params.max_end_ratio_error:
-            rule = f"performances must keep their length within a share of {params.max_end_ratio_error:g}"
+            rule = f"the relative error of the length must not exceed {params.max_end_ratio_error:g}"
             faults.append(Fault("tokenizer.max_end_ratio_error", rule, f"{drift:.3g} on {split}"))
     if faults:
         raise UserError(*faults)
 
 
-def _line(notes: Notes) -> Floats:
-    """(N,) one axis for all: the onset, on an interval of its own for each pitch."""
+def _common_axis(notes: Notes) -> Floats:
+    """Maps notes to one axis (N,), with a separate interval for each pitch."""
     return np.asarray(notes.onset + PITCH_STRIDE * notes.pitch.astype(np.float64), np.float64)
 
 
 def _nearest(points: Floats, among: Floats) -> tuple[Indices, Floats]:
-    """(N,) index of, and distance to, the nearest of `among` (M,) for each point (N,); the earlier of two
-    as near.
+    """Returns index of and distance to the nearest of `among` (M,) for each point (N,); of two equally near
+    the earlier.
     """
     order = np.argsort(among, kind="stable")
     line = among[order]
@@ -144,10 +144,8 @@ def _spread(errors: Floats) -> dict[str, float]:
     return {"mean": float(errors.mean()), "rms": rms, "max": float(np.abs(errors).max())}
 
 
-def _end(true: Notes, decoded: Notes, tolerance: float) -> tuple[float, float]:
-    """The ratio of the last onsets, and the share of the length that they differ by beyond `tolerance`
-    (s).
-    """
+def _compare_ends(true: Notes, decoded: Notes, tolerance: float) -> tuple[float, float]:
+    """Returns the ratio of the last onsets and their relative difference beyond `tolerance` (s)."""
     last = float(true.onset.max(initial=0.0))
     if last == 0.0:
         return 1.0, 0.0

@@ -1,4 +1,4 @@
-"""The fit_tokenizer stage: a tokenizer learned from the train split alone, with its round trip measured."""
+"""The `fit_tokenizer` stage: fits the tokenizer on the train split and measures its round-trip errors."""
 
 from __future__ import annotations
 
@@ -21,22 +21,20 @@ from coma_gen.tokenizer.round_trip import check, fidelity
 def fit_tokenizer(
     params: TokenizerParams, split_folder: Path, corpus_folder: Path, destination: Path
 ) -> dict[str, Any]:
-    """Builds the tokenizer, learns byte pairs where asked to, measures the round trip, writes the artifact.
+    """Builds the tokenizer, trains BPE if `vocab_size` is set, and checks its round-trip errors.
 
     Args:
-        params: the tokenizer section.
-        split_folder: artifact "split"; its train.csv alone is learned from, validation.csv is for the round
-            trip.
-        corpus_folder: what the table's file names are relative to.
-        destination: becomes the artifact "tokenizer".
+        params: tokenizer section.
+        split_folder: artifact "split"; BPE is trained on train.csv only.
+        corpus_folder: folder that the tables' file names are relative to.
+        destination: artifact "tokenizer" to write.
 
     Returns:
-        The metrics: vocab_size, base_vocab_size, tokens_per_note, and fidelity (see `fidelity`) on train, of
-        which it is `fidelity_performances`, evenly spaced over its table, and on the whole of validation.
-        tokens_per_note is that of train.
+        Metrics: vocab_size, base_vocab_size, tokens_per_note (of train), and fidelity (see `fidelity`) on
+        `fidelity_performances` evenly spaced performances of train and on all of validation.
 
     Raises:
-        UserError: the params contradict each other, a folder is not whole, or the round trip exceeds a limit.
+        UserError: if the params contradict each other, a folder is not intact, or an error exceeds its limit.
     """
     tokenizer = Tokenizer.build(params)
     split = verify_artifact(split_folder, kind="split")
@@ -60,7 +58,7 @@ def fit_tokenizer(
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """At most `wanted` of `count` indices, each from the middle of its equal share."""
+    """Returns at most `wanted` of `count` indices, from the middles of equal intervals."""
     number = min(count, wanted)
     return [(2 * index + 1) * count // (2 * number) for index in range(number)]
 

@@ -1,12 +1,11 @@
-"""What every id means, without miditok: the form of a tokenizer that training, sampling and measures
-carry with them.
+"""Vocabulary of a tokenizer without miditok, for training, sampling and evaluation.
 
-REMI (Huang and Yang 2020, "Pop Music Transformer") writes music as
+REMI (Huang and Yang 2020, "Pop Music Transformer") represents music as
 
     Bar  Position_6  Pitch_60 Velocity_67 Duration_0.12.24  Pitch_64 ...  Position_18 ...  Bar  Bar ...
 
-A bar is a fixed span of time on the pipeline's one clock. A base token is such a word; under byte-pair
-encoding an id stands for several base tokens in a row, which `pieces` names.
+A bar has a fixed duration. Each of these words is a base token; under byte-pair encoding an id is a sequence
+of base tokens, listed in `pieces`.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ from coma_gen.core.io import read_json, write_json
 
 Ids = npt.NDArray[np.uint16]
 FORBIDDEN = 65535
-"""In a shift table: this id has no counterpart, because its pitch would leave the range."""
+"""Entry of a shift table for an id whose shifted pitch is out of range."""
 FILE = "vocabulary.json"
 COMMON_TIME_STEP = 0.010
-"""Seconds: the resolution at which code lengths of different grids are compared."""
+"""Resolution in seconds at which code lengths of different grids are compared."""
 COMMON_VELOCITY_STEP = 4.0
 VELOCITY_VALUES = 128
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids and the grid behind them.
+    """Ids and the grid that they refer to.
 
     Attributes:
-        base: the base tokens, each "Type_Value", in the order of their ids.
-        pieces: for each id, the base ids it stands for; none for an id that decodes to nothing.
-        positions_per_second: onset grid.
-        positions_per_bar: length of a bar on that grid.
-        durations: the duration bins in positions, ascending, in the order of their ids.
-        velocities: the MIDI velocity of each velocity bin, ascending, in the order of their ids.
+        base: base tokens "Type_Value" in the order of their ids.
+        pieces: base ids of each id; empty for an id that decodes to nothing.
+        positions_per_second: onset resolution.
+        positions_per_bar: length of a bar in positions.
+        durations: duration bins in positions, ascending, in the order of their ids.
+        velocities: MIDI velocity of each velocity bin, ascending, in the order of their ids.
         pedal: "extend", "tokens" or "ignore".
     """
 
@@ -60,22 +59,22 @@ class Vocabulary:
 
     @property
     def learned(self) -> bool:
-        """Whether there are ids beyond the base tokens (byte-pair encoding)."""
+        """Whether there are BPE ids beyond the base tokens."""
         return len(self.pieces) > len(self.base)
 
     @cached_property
     def pad_id(self) -> int:
-        """The id of padding."""
+        """Id of the padding token."""
         return self.base.index("PAD_None")
 
     @cached_property
     def bos_id(self) -> int:
-        """The id of the beginning of a performance."""
+        """Id of the token at the beginning of a performance."""
         return self.base.index("BOS_None")
 
     @cached_property
     def eos_id(self) -> int:
-        """The id of the end of a performance."""
+        """Id of the token at the end of a performance."""
         return self.base.index("EOS_None")
 
     @cached_property
@@ -85,28 +84,28 @@ class Vocabulary:
 
     @cached_property
     def base_values(self) -> tuple[str, ...]:
-        """Value of each base token as text: "60" of "Pitch_60", "None" where there is none."""
+        """Value of each base token as text: "60" of "Pitch_60", "None" if it has none."""
         return tuple(token.split("_")[1] for token in self.base)
 
     @cached_property
     def token_types(self) -> list[tuple[str, ...]]:
-        """(V,) the types of the base tokens that each id stands for."""
+        """(V,) types of the base tokens of each id."""
         return [tuple(self.base_types[base] for base in piece) for piece in self.pieces]
 
     @cached_property
     def token_values(self) -> list[tuple[str, ...]]:
-        """(V,) the values of the base tokens that each id stands for."""
+        """(V,) values of the base tokens of each id."""
         return [tuple(self.base_values[base] for base in piece) for piece in self.pieces]
 
     @cached_property
     def _flat(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Ids]:
-        """Where each id's piece starts, how long it is, and all pieces one after the other."""
+        """Start and length of each id's base ids in the concatenation of all, and that concatenation."""
         sizes = np.array([len(piece) for piece in self.pieces], np.int64)
         flat = np.array([base for piece in self.pieces for base in piece], np.uint16)
         return np.cumsum(sizes) - sizes, sizes, flat
 
     def expanded(self, ids: npt.ArrayLike) -> Ids:
-        """(T',) the base ids that ids (T,) stand for, in order."""
+        """Expands ids (T,) to base ids (T',)."""
         starts, sizes, flat = self._flat
         index = np.asarray(ids, np.int64)
         counts = sizes[index]
@@ -116,10 +115,10 @@ class Vocabulary:
         return np.asarray(flat[np.repeat(starts[index], counts) + within], np.uint16)
 
     def span(self, kind: str) -> range:
-        """The base ids of a type, which follow each other; an empty range when there are none.
+        """Returns the range of base ids of a token type; empty if there are none.
 
         Raises:
-            ValueError: when they do not, which no vocabulary of ours has.
+            ValueError: if they are not consecutive, which does not occur in vocabularies of `Tokenizer`.
         """
         ids = [index for index, name in enumerate(self.base_types) if name == kind]
         if not ids:
@@ -130,27 +129,25 @@ class Vocabulary:
 
     @cached_property
     def pitch_range(self) -> tuple[int, int]:
-        """Lowest and highest pitch, both included."""
+        """Lowest and highest pitch, inclusive."""
         ids = self.span("Pitch")
         return int(self.base_values[ids[0]]), int(self.base_values[ids[-1]])
 
     @cached_property
     def duration_seconds(self) -> npt.NDArray[np.float64]:
-        """(D,) seconds of each duration bin."""
+        """(D,) duration bins in seconds."""
         return np.asarray(self.durations, np.float64) / self.positions_per_second
 
     @cached_property
     def duration_step_seconds(self) -> npt.NDArray[np.float64]:
-        """(D,) seconds between each duration bin and its neighbors: half the way from the one to the
-        other.
-        """
+        """(D,) width of each duration bin in seconds: half the distance between its neighbors."""
         if len(self.durations) == 1:
             return self.duration_seconds
         return np.asarray(np.gradient(self.duration_seconds), np.float64)
 
     @property
     def steps(self) -> dict[str, Any]:
-        """How fine the grid is: seconds and MIDI velocities."""
+        """Resolution of the grid in seconds and MIDI velocities."""
         return {
             "onset_step_s": 1 / self.positions_per_second,
             "duration_bins_s": self.duration_seconds,
@@ -162,8 +159,8 @@ class Vocabulary:
     def resolution_bits(self) -> npt.NDArray[np.float64]:
         """(V,) bits that each id adds at the common resolution of 10 ms and 4 velocities; 0 for most.
 
-        A note adds log2(onset step / 10 ms) + log2(its duration step / 10 ms) + log2(velocity step / 4):
-        all of it stands at its Duration token.
+        A note adds log2(onset step / 10 ms) + log2(its duration step / 10 ms) + log2(velocity step / 4),
+        which is attributed to its Duration token.
         """
         fixed = math.log2(1 / self.positions_per_second / COMMON_TIME_STEP)
         fixed += math.log2(VELOCITY_VALUES / len(self.velocities) / COMMON_VELOCITY_STEP)
@@ -173,24 +170,24 @@ class Vocabulary:
         return np.array([math.fsum(base[index] for index in piece) for piece in self.pieces])
 
     def count_outside(self, pitch: npt.NDArray[np.uint8]) -> int:
-        """How many of some notes have a pitch (N,) that no token stands for."""
+        """Counts the pitches (N,) that have no token."""
         low, high = self.pitch_range
         return int(np.count_nonzero((pitch < low) | (pitch > high)))
 
     def total_resolution_bits(self, ids: npt.ArrayLike) -> float:
-        """The sum of `resolution_bits` over ids (T,), rounded so that no machine's last bit shows."""
+        """Sums `resolution_bits` over ids (T,), rounded to be identical on all machines."""
         counts = np.bincount(np.asarray(ids, np.int64), minlength=len(self))
         used = np.flatnonzero(counts)
         return round(math.fsum(int(counts[i]) * float(self.resolution_bits[i]) for i in used), 6)
 
     def shift_table(self, semitones: int, velocity_bins: int) -> Ids:
-        """(V,) the id that stands for each id after a transposition and a change of loudness.
+        """Returns the table (V,) from each id to its id after a transposition and a velocity shift.
 
-        Pitches that leave the range become `FORBIDDEN`; velocities stop at the lowest and the highest
-        bin; everything else is itself.
+        Pitches that leave the range become `FORBIDDEN`, velocities are clipped to the lowest and highest bin,
+        and other ids map to themselves.
 
         Raises:
-            ValueError: under byte-pair encoding, where an id holds several pitches and has no counterpart.
+            ValueError: under byte-pair encoding, where shifted ids need not exist.
         """
         if self.learned:
             raise ValueError("a shift table exists for base tokens only, not under byte-pair encoding")
@@ -205,7 +202,7 @@ class Vocabulary:
         return table.astype(np.uint16)
 
     def save(self, folder: Path) -> None:
-        """Writes `vocabulary.json` into `folder`."""
+        """Writes vocabulary.json to `folder`."""
         content = {
             "special_ids": {"pad": self.pad_id, "bos": self.bos_id, "eos": self.eos_id},
             "positions_per_second": self.positions_per_second,
@@ -220,16 +217,16 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
-        """Reads `vocabulary.json` of a tokenizer's folder.
+        """Reads vocabulary.json from a tokenizer's folder.
 
         Raises:
-            UserError: when the file is missing or not JSON.
+            UserError: if the file is missing or not JSON.
         """
         return cls.from_json(read_json(folder / FILE))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Vocabulary:
-        """The vocabulary from the content of `vocabulary.json`, wherever it is kept."""
+        """Builds the vocabulary from the content of vocabulary.json."""
         base = tuple(content["base"])
         learned = tuple(_numbers(piece) for piece in content["learned"])
         return cls(

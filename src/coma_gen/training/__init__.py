@@ -1,1 +1,1 @@
-"""The training loop: schedule, steps, validation, checkpoints, resume."""
+"""Training: loop, optimizers, schedule, validation, checkpoints and resuming."""

@@ -1,8 +1,7 @@
-"""The windows of each step, in the CPU's memory: drawn when they are asked for, or a step ahead.
+"""Queue of training batches in CPU memory, drawn on demand or one step ahead.
 
-Where another device works, a thread draws the next step's windows meanwhile and lays them in pinned memory,
-from where they are copied without waiting. Windows are a function of the step, so that it makes no
-difference to them who draws them, and when.
+When training on another device, a thread draws the next step's windows into pinned memory, from which they
+are copied asynchronously. Windows are a function of the step, so prefetching does not change them.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from coma_gen.shards.windows import IGNORE, Tokens
 
 
 class Batch(NamedTuple):
-    """A rank's windows of a step.
+    """Windows of one rank in one step.
 
     Attributes:
         input_ids: int64 (K, T).
-        targets: same shape, `IGNORE` where there is nothing to predict.
-        tokens: targets to predict.
-        conditions: int64 (K, T, F), what is told of each position; None for a model without conditions.
+        targets: int64 (K, T), `IGNORE` for padding.
+        tokens: number of targets that are not `IGNORE`.
+        conditions: int64 (K, T, F) condition bins; None for a model without conditions.
     """
 
     input_ids: Tensor
@@ -35,12 +34,12 @@ class Batch(NamedTuple):
 
 
 class BatchQueue:
-    """Gives the batch of a step.
+    """Draws batches, one step ahead if the device is not the CPU.
 
     Args:
-        draw: step -> input_ids and targets, and conditions where the model has some.
-        device: where they will go.
-        last: no step after this one is drawn ahead.
+        draw: step -> input_ids, targets and, for a model with conditions, condition bins.
+        device: device that the batches will be copied to.
+        last: last step of the run; later steps are not prefetched.
     """
 
     def __init__(self, draw: Callable[[int], tuple[Tokens, ...]], *, device: torch.device, last: int) -> None:
@@ -50,18 +49,20 @@ class BatchQueue:
         self._ahead: dict[int, Future[Batch]] = {}
 
     def take(self, step: int) -> Batch:
-        """The batch of a step; that of the next one is begun."""
-        waiting = self._ahead.pop(step, None)
-        batch = self._make(step) if waiting is None else waiting.result()
+        """Returns the batch of a step and starts drawing the next one."""
+        prefetched = self._ahead.pop(step, None)
+        batch = self._make(step) if prefetched is None else prefetched.result()
         if self._thread is not None and step < self._last:
             self._ahead = {step + 1: self._thread.submit(self._make, step + 1)}
         return batch
 
     def _make(self, step: int) -> Batch:
-        drawn = self._draw(step)
-        given = [torch.from_numpy(each) for each in drawn]
-        inputs, wanted, *told = [each.pin_memory() for each in given] if self._is_pinned else given
-        return Batch(inputs, wanted, int((drawn[1] != IGNORE).sum()), *told)
+        arrays = self._draw(step)
+        tensors = [torch.from_numpy(array) for array in arrays]
+        if self._is_pinned:
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        input_ids, targets, *conditions = tensors
+        return Batch(input_ids, targets, int((arrays[1] != IGNORE).sum()), *conditions)
 
     def __enter__(self) -> BatchQueue:
         return self

@@ -1,15 +1,15 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: the complete state of a run, for bitwise identical resuming.
 
-    checkpoints/step-00000400/weights.safetensors      the model
-                              best.safetensors         the model at its best validation, once there was one
+    checkpoints/step-00000400/weights.safetensors      model
+                              best.safetensors         model at its best validation loss, if validated yet
                               optimizer.safetensors    <parameter name>/<field>
                               progress.json            counters and sums, floats exact
-                              curve.csv                the curve up to here
-                              manifest.json            SHA-256 of each, the run's key
+                              curve.csv                training curve up to this step
+                              manifest.json            SHA-256 of each file, key of the run
 
-Tensors and plain data only, no pickle: opening one runs nobody's code. A folder is built beside its final
-name, every file synced, then renamed, so a checkpoint is whole or absent. It is proven by its digests
-before it is used; one that is not what was written is passed over, with a warning, for the one before.
+Checkpoints hold tensors and plain data but no pickle, so loading one executes no code. A folder is built
+under a temporary name, synced and renamed, so a checkpoint is complete or absent. Its digests are verified
+before use; a damaged checkpoint is skipped with a warning in favor of the previous one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import atomic_dir, read_json, write_atomic
 
 MAX_CHECKPOINTS = 3
-"""Checkpoints that stay; older ones are removed."""
+"""Number of checkpoints to keep; older ones are removed."""
 CHECKPOINTS = "checkpoints"
 KIND = "checkpoint"
 Tensors = Mapping[str, Tensor]
@@ -44,15 +44,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after some step.
+    """State of a run after a step.
 
     Attributes:
-        step: optimizer steps done.
+        step: number of optimizer steps done.
         weights: parameter or buffer name -> value.
-        best: the same at the best validation; empty before the first.
+        best: weights at the best validation loss; empty before the first validation.
         optimizer: parameter name/field -> value.
         progress: counters and sums as plain data.
-        curve: content of the curve's file.
+        curve: content of curve.csv.
     """
 
     step: int
@@ -64,15 +64,15 @@ class Checkpoint:
 
 
 def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
-    """Writes a checkpoint below the resume folder, then removes all but the last `MAX_CHECKPOINTS`.
+    """Writes a checkpoint to the resume folder, then removes all but the last `MAX_CHECKPOINTS`.
 
     Args:
-        resume: the run's resume folder.
-        checkpoint: what to write.
-        key: digest of everything that the run depends on; `latest_checkpoint` compares it.
+        resume: resume folder of the run.
+        checkpoint: checkpoint to write.
+        key: digest of everything that the run depends on, which `latest_checkpoint` compares.
 
     Raises:
-        OSError: when the disk is full or read-only; the former checkpoints are untouched.
+        OSError: if the disk is full or read-only; earlier checkpoints are not touched.
     """
     target = resume / CHECKPOINTS / f"step-{checkpoint.step:08d}"
     with atomic_dir(target) as folder:
@@ -88,13 +88,13 @@ def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
 
 
 def latest_checkpoint(resume: Path, *, key: str) -> Checkpoint | None:
-    """The newest checkpoint that is whole, on the CPU; None where none was ever written.
+    """Returns the newest intact checkpoint, on the CPU; None if there are no checkpoints.
 
-    Newer ones that are damaged are named in a warning and removed.
+    Damaged newer ones are reported in a warning and removed.
 
     Raises:
-        UserError: when there are checkpoints and all are damaged (they are left as they are), or when the
-            newest whole one belongs to another run.
+        UserError: if all checkpoints are damaged (none is removed), or if the newest intact one belongs to
+            another run.
     """
     remove_leftovers(resume)
     damaged: list[tuple[Path, UserError]] = []
@@ -109,7 +109,7 @@ def latest_checkpoint(resume: Path, *, key: str) -> Checkpoint | None:
             rule = f"must be a checkpoint of this run (key {key[:12]})"
             raise UserError(Fault(str(folder), rule, f"one of {run[:12] or 'no run'}", f"delete {resume}"))
         for bad, reason in damaged:
-            logger.warning("%s is damaged, removed; going on from %s. %s", bad.name, folder.name, reason)
+            logger.warning("%s is damaged, removed; resuming from %s. %s", bad.name, folder.name, reason)
             _remove(bad)
         return checkpoint
     if damaged:
@@ -121,7 +121,7 @@ def latest_checkpoint(resume: Path, *, key: str) -> Checkpoint | None:
 
 
 def copy_to_cpu(tensors: Tensors) -> dict[str, Tensor]:
-    """Copies on the CPU, which share nothing; from a GPU all in one go, waiting once, at the end."""
+    """Copies tensors to the CPU; copies from a GPU are asynchronous, with one synchronization at the end."""
     copies: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.is_cuda:
@@ -135,7 +135,7 @@ def copy_to_cpu(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def remove_leftovers(resume: Path) -> None:
-    """Removes what a killed trainer was still building. Only for whoever holds the folder's lock."""
+    """Removes partial files of a killed training process. The caller must hold the folder's lock."""
     for path in (*resume.glob(".*.partial"), *(resume / CHECKPOINTS).glob(".*.partial")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -145,33 +145,33 @@ def _folders(resume: Path) -> list[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a checkpoint; one that is half removed no longer bears its name."""
+    """Removes a checkpoint; it is renamed first, so a partly removed one does not look like a checkpoint."""
     leftover = folder.with_name(f".{folder.name}.removed.partial")
     folder.replace(leftover)
     shutil.rmtree(leftover)
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:
-    """Writes tensors and syncs them to the disk; no file where there are none.
+    """Writes tensors and syncs the file to disk; writes no file if there are none.
 
     Raises:
-        OSError: when the disk is full or read-only.
+        OSError: if the disk is full or read-only.
     """
     if not tensors:
         return
     try:
         save_file(copy_to_cpu(tensors), path)
-    except SafetensorError as error:  # tells what the disk said in words alone
+    except SafetensorError as error:  # safetensors wraps OS errors and drops their errno
         raise OSError(errno.EIO, str(error), str(path)) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _read(folder: Path) -> Checkpoint:
-    """A checkpoint that is what its manifest says.
+    """Reads a checkpoint whose manifest was verified.
 
     Raises:
-        UserError: when somebody sealed another thing as one.
+        UserError: if a file with a valid digest is not a safetensors file.
     """
 
     def tensors(name: str) -> Tensors:

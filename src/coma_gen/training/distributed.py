@@ -1,19 +1,19 @@
-"""The ranks that share each step of a training, and what they tell each other (torch.distributed, DDP).
+"""Data-parallel training with torch.distributed.
 
-World size is a matter of speed, never of the result: a step's windows are numbered, and each rank takes those
-at its place; dropout is drawn by micro-batch; the loss is summed over all and weighted by tokens.
+The world size affects speed but not the result: the windows of a step are numbered and assigned to ranks by
+number, dropout is seeded per micro-batch, and the loss is summed over all ranks and weighted by tokens.
 
     windows of a step    0 1 2 3 | 4 5 6 7        micro_batch 4, grad_accum_steps 2
-    ranks of 2              0    |    1           whole micro-batches each
-    ranks of 4            0   1  |  2   3         or an equal part of one, where there is no dropout
+    ranks of 2              0    |    1           complete micro-batches per rank
+    ranks of 4            0   1  |  2   3         or an equal part of one, if there is no dropout
 
-Between GPUs gradients are summed by DistributedDataParallel (Li et al. 2020, arXiv 2006.15704) over NCCL,
-while the backward pass still runs. Between CPUs they are summed in one piece over gloo, after it: there an
-exchange at the same time would only take the core from the backward pass. All else that ranks say to each
-other is a few numbers a step, over gloo.
+On GPUs, DistributedDataParallel (Li et al. 2020, arXiv 2006.15704) all-reduces gradients over NCCL during the
+backward pass. On CPUs they are all-reduced in one piece over gloo after the backward pass, since an
+overlapping exchange would compete for the same cores. Other communication is a few numbers per step over
+gloo.
 
-The first rank alone has files: it holds the run's lock, reads and writes checkpoints, writes curve, metrics
-and model, and says what is to be said. The others follow it.
+Only the first rank accesses files: it holds the run's lock, reads and writes checkpoints, writes curve,
+metrics and model, and logs.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from coma_gen.model.device import choose_device
 from coma_gen.training.launch import LOST, RANK_VARIABLES, RENDEZVOUS, is_rank
 
 PATIENCE = timedelta(days=7)
-"""How long a rank waits for the first one, which may wait for another trainer of the same model. The end of a
-process is noticed at once.
+"""Timeout of collectives: the first rank may wait for another process that trains the same model. The exit of
+a process is detected at once.
 """
 
 
 class BatchShard(NamedTuple):
-    """A rank's part of each step.
+    """Part of each step's batch that a rank computes.
 
     Attributes:
-        first: index in the step's batch of its first window.
-        windows: how many.
-        micro_batches: forward passes that it cuts them into.
-        first_micro_batch: number in the step of the first of these.
+        first: index of the rank's first window in the step's batch.
+        windows: number of windows.
+        micro_batches: number of forward passes.
+        first_micro_batch: number of the rank's first micro-batch in the step.
     """
 
     first: int
@@ -63,12 +63,12 @@ class BatchShard(NamedTuple):
 
 @dataclass(frozen=True)
 class Distributed:
-    """All ranks, as one of them sees them.
+    """Rank and world size of this process, with the collectives that training needs.
 
     Attributes:
-        rank: this one, from 0.
-        size: how many there are.
-        local_rank: this one among those of its machine.
+        rank: rank of this process, from 0.
+        size: world size.
+        local_rank: rank among the processes of this machine.
     """
 
     rank: int
@@ -77,24 +77,24 @@ class Distributed:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that has files and a voice."""
+        """Whether this is the rank that accesses files and logs."""
         return self.rank == 0
 
     def share(self, params: TrainParams) -> BatchShard:
-        """The windows of a step that are this rank's, where `runtime.processes` fits the params."""
+        """Returns this rank's part of a step; `check_world_size` must accept the world size."""
         windows = params.micro_batch * params.grad_accum_steps // self.size
         first = self.rank * windows
         micro_batches = max(1, params.grad_accum_steps // self.size)
         return BatchShard(first, windows, micro_batches, first // params.micro_batch)
 
     def device(self, name: str) -> torch.device:
-        """This rank's device.
+        """Returns this rank's device.
 
         Args:
             name: cpu, cuda, mps or auto.
 
         Raises:
-            UserError: when this machine has none, or not one for each of its ranks.
+            UserError: if this machine has no such device, or fewer GPUs than ranks.
         """
         device = choose_device(name)
         if self.size == 1 or device.type == "cpu":
@@ -111,10 +111,11 @@ class Distributed:
         return torch.device("cuda", self.local_rank)
 
     def shared(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model with the weights of the first rank. On a GPU each backward pass that is not within
-        `no_sync` ends with the gradient's average over all ranks; elsewhere `average` is to be called.
-        The model has no buffers, so the option to leave them alone, whose name depends on torch's version, is
-        not needed.
+        """Broadcasts the first rank's weights; on a GPU also wraps the model in DistributedDataParallel.
+
+        A wrapped model averages gradients over ranks in each backward pass outside `no_sync`; on a CPU, call
+        `average`. The model has no buffers, so the option not to broadcast them, whose name depends on
+        torch's version, is not needed.
         """
         if device.type != "cuda":
             for weight in model.state_dict().values():
@@ -128,22 +129,23 @@ class Distributed:
         )
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Averages the gradients of a model on CPUs over all ranks. Waits for them."""
+        """Averages gradients on CPUs over all ranks; a collective."""
         learning = [parameter for parameter in parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
-        together = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(together)
-        together.div_(self.size)
-        parts = torch.split(together, [gradient.numel() for gradient in gradients])
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat.div_(self.size)
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         for parameter, part in zip(learning, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
     def divide(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        """`work(rows)`, each rank working on its part of the rows (K, ...). Waits for the others.
+        """Returns `work(rows)`, with the rows (K, ...) divided among the ranks; a collective.
 
         Args:
-            work: keeps the shape, and gives a row the same bits whatever rows are with it.
-            rows: the same on all ranks.
+            work: function that preserves the shape and computes each row independently of the others,
+                bitwise.
+            rows: equal on all ranks.
         """
         if self.size == 1:
             return work(rows)
@@ -155,7 +157,7 @@ class Distributed:
         return result
 
     def total(self, *numbers: float) -> list[float]:
-        """Each number summed over all ranks, the same on each of them. Waits for them."""
+        """Sums each number over all ranks; a collective."""
         if self.size == 1:
             return list(numbers)
         summed = torch.tensor(numbers, dtype=torch.float64)
@@ -163,47 +165,48 @@ class Distributed:
         return [float(number) for number in summed]
 
     def each(self, numbers: Sequence[float], *, most: int) -> list[float]:
-        """The numbers of all ranks, the same list on each of them, filled up with zeros. Waits for them.
+        """Gathers the numbers of all ranks in rank order, padded with zeros; a collective.
 
         Args:
-            numbers: this rank's, at most `most`.
-            most: the same on all ranks.
+            numbers: numbers of this rank, at most `most`.
+            most: length to pad to, equal on all ranks.
         """
-        laid_out = [0.0] * (self.size * most)
-        laid_out[self.rank * most : self.rank * most + len(numbers)] = numbers
-        return self.total(*laid_out)
+        padded = [0.0] * (self.size * most)
+        padded[self.rank * most : self.rank * most + len(numbers)] = numbers
+        return self.total(*padded)
 
     def from_first(self, content: bytes) -> bytes:
-        """What the first rank has, on every rank; the others' own is dropped."""
+        """Broadcasts the first rank's content, which replaces that of the others; a collective."""
         (length,) = self.total(len(content) if self.is_first else 0)
-        given = np.frombuffer(content, np.uint8) if self.is_first else np.empty(int(length), np.uint8)
-        told = torch.from_numpy(given.copy())
-        dist.broadcast(told, 0)
-        return told.numpy().tobytes()
+        source = np.frombuffer(content, np.uint8) if self.is_first else np.empty(int(length), np.uint8)
+        received = torch.from_numpy(source.copy())
+        dist.broadcast(received, 0)
+        return received.numpy().tobytes()
 
     def ended(self, error: BaseException, status: int) -> BaseException:
-        """What to raise when all ranks end for the same reason: the first says it, the others just end."""
+        """Returns what to raise when all ranks end for the same reason: only the first reports the error."""
         return error if self.is_first else SystemExit(status)
 
 
 SINGLE_PROCESS = Distributed(rank=0, size=1, local_rank=0)
-"""One process that does everything."""
+"""A single process without torch.distributed."""
 
 
 @contextmanager
 def init_distributed() -> Iterator[Distributed]:
-    """Joins the other ranks, where this process was started as one of several, and leaves them again.
+    """Initializes the process group if this process is one of several ranks; destroys it on exit.
 
     Raises:
-        UserError: when another rank ends or cannot be reached while this one needs it.
-        SystemExit: the same under `launch_ranks`, which says it for all.
+        UserError: if another rank exits or cannot be reached.
+        SystemExit: in the same cases under `launch_ranks`, which reports the error for all ranks.
     """
     rank, local_rank, size = (int(os.environ[name]) for name in RANK_VARIABLES) if is_rank() else (0, 0, 1)
     if size == 1:
         yield SINGLE_PROCESS
         return
     meeting = os.environ.get(RENDEZVOUS)
-    import_module("torch.distributed.nn.functional")  # after the next line it would keep the group for ever
+    # If imported after init_process_group, this module would hold a reference to the group forever.
+    import_module("torch.distributed.nn.functional")
     try:
         dist.init_process_group(
             "gloo",
@@ -219,21 +222,21 @@ def init_distributed() -> Iterator[Distributed]:
             raise
         if meeting is not None:
             raise SystemExit(LOST) from None
-        met = dist.is_initialized()
-        rule = "ended because another rank did" if met else "must meet the other ranks"
-        remedy = "see what they wrote; the same command goes on from the last checkpoint"
-        got = "" if met else str(error).partition("\n")[0]
+        was_initialized = dist.is_initialized()
+        rule = "ended because another rank did" if was_initialized else "must reach the other ranks"
+        remedy = "see their output; the same command resumes from the last checkpoint"
+        got = "" if was_initialized else str(error).partition("\n")[0]
         raise UserError(Fault(f"rank {rank} of {size}", rule, got, remedy)) from None
     finally:
-        _leave()
+        _destroy_process_group()
 
 
-def _leave() -> None:
-    """Ends the connections to the other ranks, once no shared model is left.
+def _destroy_process_group() -> None:
+    """Destroys the process group after DistributedDataParallel models are garbage-collected.
 
-    The process group waits for gloo's threads, which need the interpreter's lock to end. Python gives the
-    lock away meanwhile. A shared model does not: were it the last to let go of the group, each would wait for
-    the other, for ever, now and then.
+    The group's destructor waits for gloo's threads, which need the GIL to exit. Python releases the GIL when
+    it destroys the group; a DistributedDataParallel model that holds the last reference does not, which
+    occasionally deadlocks.
     """
     gc.collect()
     if dist.is_initialized():
@@ -241,5 +244,5 @@ def _leave() -> None:
 
 
 def is_lost_peer(error: RuntimeError) -> bool:
-    """Whether this is how torch says that another rank is gone."""
+    """Whether torch raised the error because another rank is gone."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -1,7 +1,7 @@
-"""The curve as TensorBoard's event files, for those who look at their runs there (`train.tensorboard`).
+"""TensorBoard event files of the training curve (`train.tensorboard`).
 
-The files say what curve.csv says, under the names that MLflow has it under. They hold the time of day, so
-they are no output of the stage; a run that is gone on with writes them again from its first row.
+The files contain the values of curve.csv under the metric names used in MLflow. They contain timestamps, so
+they are not an output of the stage; a resumed run rewrites them from its first row.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ PACKAGE = "tensorboardX"
 
 
 def check_tensorboard() -> None:
-    """Whether event files can be written.
+    """Checks that event files can be written.
 
     Raises:
-        UserError: the package that writes them is not installed.
+        UserError: if tensorboardX is not installed.
     """
     if find_spec(PACKAGE) is None:
         remedy = "pip install -e '.[tensorboard]', or set it to false"
@@ -34,7 +34,7 @@ def check_tensorboard() -> None:
 
 
 class EventFiles:
-    """Event files in a folder of their own, which is emptied first."""
+    """Writes event files to a folder, which is emptied first."""
 
     def __init__(self, folder: Path) -> None:
         from tensorboardX import SummaryWriter
@@ -43,7 +43,7 @@ class EventFiles:
         self._writer = SummaryWriter(str(folder))
 
     def write(self, header: str, lines: str) -> None:
-        """Adds rows of the curve, as its file has them."""
+        """Adds lines of curve.csv."""
         names = header.strip().split(",")
         for line in lines.splitlines():
             row = {name: cell for name, cell in zip(names, line.split(","), strict=True) if cell}

@@ -1,4 +1,4 @@
-"""What a step tells of itself, left on the device until somebody reads it."""
+"""Loss and gradient norm of training steps, left on the device until they are read."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from torch import Tensor
 from coma_gen.training.progress import Progress
 
 MAX_LOSS = 100.0
-"""Nats per token. A model that knows nothing has ln(vocabulary), about 6; what is here gives the right token
-e^-100.
-"""
+"""Loss in nats per token above which training has diverged; a uniform model has ln(vocabulary), about 6."""
 
 
 @dataclass(frozen=True)
 class StepFigures:
-    """Of one step.
+    """Loss and gradient norm of one step.
 
     Attributes:
-        step: its number.
-        tokens: targets of all ranks.
-        nlls: their summed nll in nats, in parts, each a scalar.
-        grad_norm: before clipping, a scalar.
+        step: optimizer step.
+        tokens: number of targets of all ranks.
+        nlls: summed nll (nats) of each micro-batch, as scalars.
+        grad_norm: gradient norm before clipping, a scalar.
     """
 
     step: int
@@ -37,11 +35,11 @@ class StepFigures:
 def read_figures(
     steps: Sequence[StepFigures], *, at_once: bool
 ) -> Iterator[tuple[StepFigures, tuple[float, float]]]:
-    """The summed nll and the norm of each step as numbers.
+    """Yields the figures of each step with its summed nll and gradient norm as numbers.
 
     Args:
-        steps: of one device.
-        at_once: bring all to the CPU in one copy, for which it waits once.
+        steps: figures on one device.
+        at_once: whether to copy all to the CPU together, with one synchronization.
     """
     scalars = [scalar for figures in steps for scalar in (*figures.nlls, figures.grad_norm)]
     values = iter(torch.stack(scalars).tolist() if at_once and scalars else map(float, scalars))
@@ -50,15 +48,15 @@ def read_figures(
 
 
 class StepLosses:
-    """The losses of a run's steps, counted once they are read.
+    """Collects the figures of steps and adds their losses to the progress when read.
 
     Attributes:
-        loss: of the last step that was read, nats per token.
-        grad_norm: of that step, before clipping.
+        loss: loss of the last step read (nats per token).
+        grad_norm: gradient norm of that step, before clipping.
 
     Args:
-        progress: where they are counted.
-        diverged: (step, rule, what there is instead) -> what to raise at a step that gave no number.
+        progress: progress that losses are added to.
+        diverged: (step, rule, got) -> exception to raise at a diverged step.
     """
 
     def __init__(self, progress: Progress, *, diverged: Callable[[int, str, str], BaseException]) -> None:
@@ -67,17 +65,17 @@ class StepLosses:
         self.loss, self.grad_norm = 0.0, 0.0
 
     def add(self, figures: StepFigures) -> None:
-        """Notes a step, whose figures may still be on the device."""
+        """Adds a step, whose figures may still be on the device."""
         self._unread.append(figures)
 
     def read(self, *, at_once: bool) -> None:
-        """Counts the losses of the steps that are not read yet, and looks whether they are numbers.
+        """Reads the figures of unread steps, checks them and adds their losses to the progress.
 
         Args:
-            at_once: as for `read_figures`.
+            at_once: as in `read_figures`.
 
         Raises:
-            UserError: when loss or gradient of one is not finite, or its loss has exploded.
+            UserError: if a loss or gradient norm is not finite, or a loss exceeds `MAX_LOSS`.
         """
         for figures, (loss_sum, grad_norm) in read_figures(self._unread, at_once=at_once):
             loss = loss_sum / figures.tokens

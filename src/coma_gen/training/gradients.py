@@ -1,4 +1,4 @@
-"""The gradient of one step: summed over micro-batches and ranks, weighted by tokens, clipped as a whole."""
+"""Gradient of one step: accumulated over micro-batches and ranks, then clipped by global norm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coma_gen.training.loss import compute_logits, sum_cross_entropy
 from coma_gen.training.recorded import AddGradient
 
 EPSILON = 1e-6
-"""Added to the norm that a clipped gradient is divided by, as in torch's own clipping."""
+"""Added to the norm in the clipping factor, as in `torch.nn.utils.clip_grad_norm_`."""
 
 
 def add_gradient(
@@ -31,8 +31,10 @@ def add_gradient(
     bf16: bool,
     teacher: Teacher | None = None,
 ) -> Tensor:
-    """Adds the gradient of the summed loss of these windows to each parameter's `grad`; returns the summed
-    nll, which is that loss unless there is a teacher.
+    """Accumulates the gradient of the windows' summed loss in the parameters' `grad`.
+
+    Returns:
+        The summed nll (nats), which is the loss itself without a teacher.
     """
     logits = compute_logits(model, input_ids, bf16=bf16, conditions=conditions)
     loss = nll = sum_cross_entropy(logits, targets)
@@ -55,27 +57,26 @@ def accumulate_gradient(
     add: AddGradient | None = None,
     teacher: Teacher | None = None,
 ) -> list[Tensor]:
-    """Adds to each parameter's `grad` that of the summed nll of these windows, however they are cut.
+    """Accumulates the gradient of the batch's summed nll in the parameters' `grad` over micro-batches.
 
-    The micro-batches of a step are numbered across its ranks, and the dropout of each is seeded by (seed,
-    step, its number): whoever works on it, and after whatever, draws the same. Under
-    DistributedDataParallel the ranks exchange their gradients once, in the last backward pass, and each has
-    the average over the ranks.
+    Micro-batches are numbered across the ranks of a step, and the dropout of each is seeded by (seed, step,
+    number), independent of the rank that computes it. Under DistributedDataParallel the ranks exchange
+    gradients once, in the last backward pass, and each receives the average.
 
     Args:
-        model: in training mode.
-        batch: the windows.
-        micro_batches: forward passes to cut the windows into; divides their number.
-        seed: the run's seed.
-        step: number of the optimizer step.
-        device: where the model is.
-        bf16: run the model under bf16 autocast.
-        first_micro_batch: number in the step of the first of these.
-        add: the passes of a micro-batch; None for `add_gradient`.
-        teacher: Teacher of `add_gradient`; None for none.
+        model: the model, in training mode.
+        batch: windows of this rank.
+        micro_batches: number of forward passes; must divide the number of windows.
+        seed: seed of the run.
+        step: optimizer step.
+        device: device of the model.
+        bf16: whether to run the model under bf16 autocast.
+        first_micro_batch: number in the step of this rank's first micro-batch.
+        add: forward and backward pass of a micro-batch; None for `add_gradient`.
+        teacher: teacher for `add_gradient`, or None.
 
     Returns:
-        The summed nll of each micro-batch in nats, on the device: it may still be at work.
+        Summed nll of each micro-batch (nats), as scalars on the device, without synchronization.
     """
     add = partial(add_gradient, model, bf16=bf16, teacher=teacher) if add is None else add
     sums = []
@@ -93,12 +94,12 @@ def accumulate_gradient(
 def clip_gradient(
     parameters: Sequence[nn.Parameter], clip_norm: float | None, *, divisor: float = 1.0
 ) -> Tensor:
-    """Divides the gradient, then scales it down to `clip_norm` where it is longer.
+    """Divides the gradient in place and clips it by global norm; returns the norm before clipping.
 
     Args:
-        parameters: what learns; the norm is over all of them together.
-        clip_norm: the longest that the gradient may be; None leaves it as it is.
-        divisor: what makes a mean of a sum: the targets of the step.
+        parameters: trainable parameters; the norm is over all of them.
+        clip_norm: maximum norm; None disables clipping.
+        divisor: number of targets of the step, which turns the summed gradient into a mean.
     """
     gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
     together = None if gradients and gradients[0].device.type == "mps" else True

@@ -1,14 +1,14 @@
-"""Starts the ranks of one machine: the processes that share each training step.
+"""Launches the ranks of a training run on one machine.
 
-    dvc exp run -S runtime.processes=2     the train stage starts two of itself, as below, and waits for them
-    torchrun ... stages/train.py           torch's launcher starts them; for several machines
+    dvc exp run -S runtime.processes=2     the train stage launches two processes of itself, as below
+    torchrun ... stages/train.py           torch's launcher, for several machines
 
-Each rank finds in its environment who it is, under the names that torchrun gives it. torchrun itself is not
-used here: its stores listen on every network interface, and it ends all ranks as soon as one has failed, so
-that none could save what was done. Ours meet in a file, talk over the loopback interface alone, and are
-given time to end by themselves.
+Each rank reads its rank and world size from the environment variables that torchrun defines. torchrun is not
+used on one machine: its stores listen on every network interface, and it kills all ranks as soon as one has
+failed, so none could save a checkpoint. These ranks rendezvous through a file, communicate over the loopback
+interface only, and get time to exit by themselves.
 
-Nothing of torch is imported: the launcher's work is to wait.
+The launcher only waits, so it does not import torch.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.training.signals import GracefulStop
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-"""What tells a process that it is a rank, and which."""
+"""Environment variables of a rank, as set by torchrun."""
 RENDEZVOUS = "COMA_GEN_RENDEZVOUS"
-"""Names the file that ranks meet in; torchrun gives MASTER_ADDR and MASTER_PORT instead."""
+"""Environment variable with the rendezvous file; torchrun sets MASTER_ADDR and MASTER_PORT instead."""
 LOST = 75
-"""Exit status of a rank that ended because another one did; who started it says which."""
+"""Exit status of a rank that exited because another one did; the launcher reports which."""
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit statuses of a rank that was asked to stop, and did so with a checkpoint."""
+"""Exit statuses of a rank that was stopped by a signal and saved a checkpoint."""
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 30.0
-"""For the other ranks to end by themselves once one has failed, or stopped with a checkpoint."""
+"""Time for the other ranks to exit by themselves after one has failed or stopped with a checkpoint."""
 
 
 def is_rank() -> bool:
@@ -49,18 +49,18 @@ def is_first_rank() -> bool:
 
 
 def launch_ranks(command: Sequence[str], *, processes: int) -> None:
-    """Runs a command as that many ranks on this machine, until all have ended.
+    """Runs a command as several ranks on this machine until all have exited.
 
-    SIGINT and SIGTERM are passed on, once; the ranks end after the step at hand. What a rank has to say, it
-    writes to this process's own stdout and stderr.
+    The first SIGINT or SIGTERM is forwarded; the ranks exit after the current step. Ranks inherit stdout and
+    stderr.
 
     Args:
-        command: program and arguments; no shell sees it.
-        processes: how many, all on this machine.
+        command: program and arguments, run without a shell.
+        processes: number of ranks.
 
     Raises:
-        UserError: when a rank was killed.
-        SystemExit: with the status of a rank that failed or was stopped, and said so itself.
+        UserError: if a rank was killed.
+        SystemExit: with the status of a rank that failed or was stopped and has reported the reason itself.
     """
     with tempfile.TemporaryDirectory(prefix="coma-gen-ranks-") as folder, GracefulStop() as stop:
         shared = {**_loopback(), **os.environ, RENDEZVOUS: str(Path(folder, "rendezvous"))}
@@ -75,48 +75,48 @@ def launch_ranks(command: Sequence[str], *, processes: int) -> None:
                 process.kill()
                 process.wait()
     if failed is not None:
-        raise _ending(failed, ranks)
+        raise _exit_error(failed, ranks)
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], stop: GracefulStop) -> int | None:
-    """Waits for all to end; returns the rank that failed first, for a reason of its own if one did.
+    """Waits for all ranks; returns the rank that failed first, preferring one that failed on its own.
 
-    Ranks have all the time they need until one of them has failed or stopped; then `GRACE_SECONDS`.
+    There is no deadline until one of them has failed or stopped; then it is `GRACE_SECONDS`.
     """
-    is_told, failed, deadline = False, None, float("inf")
+    is_forwarded, failed, deadline = False, None, float("inf")
     while any(process.poll() is None for process in ranks) and time.monotonic() < deadline:
-        if stop.reason is not None and not is_told:
+        if stop.reason is not None and not is_forwarded:
             for process in ranks:
                 process.send_signal(signal.Signals[stop.reason])
-            is_told = True
+            is_forwarded = True
         if failed is None:
-            failed = _ended_with(ranks, but=(0, LOST, *STOPPED))
-        if deadline == float("inf") and _ended_with(ranks, but=(0,)) is not None:
+            failed = _find_exited(ranks, but=(0, LOST, *STOPPED))
+        if deadline == float("inf") and _find_exited(ranks, but=(0,)) is not None:
             deadline = time.monotonic() + GRACE_SECONDS
         time.sleep(POLL_SECONDS)
-    for kindly in ((0, LOST, *STOPPED), (0, LOST), (0,)):
-        failed = _ended_with(ranks, but=kindly) if failed is None else failed
+    for expected in ((0, LOST, *STOPPED), (0, LOST), (0,)):
+        failed = _find_exited(ranks, but=expected) if failed is None else failed
     return failed
 
 
-def _ended_with(ranks: Sequence[subprocess.Popen[bytes]], *, but: tuple[int, ...]) -> int | None:
-    """The first rank that has ended with another status than these."""
-    ended = (rank for rank, process in enumerate(ranks) if process.poll() is not None)
-    return next((rank for rank in ended if ranks[rank].returncode not in but), None)
+def _find_exited(ranks: Sequence[subprocess.Popen[bytes]], *, but: tuple[int, ...]) -> int | None:
+    """Returns the first rank that has exited with a status other than `but`."""
+    exited = (rank for rank, process in enumerate(ranks) if process.poll() is not None)
+    return next((rank for rank in exited if ranks[rank].returncode not in but), None)
 
 
-def _ending(failed: int, ranks: Sequence[subprocess.Popen[bytes]]) -> BaseException:
-    """What the launcher ends with, given the rank that failed first."""
+def _exit_error(failed: int, ranks: Sequence[subprocess.Popen[bytes]]) -> BaseException:
+    """Returns the exception of the launcher for the rank that failed first."""
     status = ranks[failed].returncode
     if 0 < status != LOST:
         return SystemExit(status)
     where = f"rank {failed} of {len(ranks)} (process {ranks[failed].pid})"
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else "lost its connection to another"
-    remedy = "the same command goes on from the last checkpoint"
+    remedy = "the same command resumes from the last checkpoint"
     return UserError(Fault(where, f"{how}, so that all of them have ended", remedy=remedy))
 
 
 def _loopback() -> dict[str, str]:
-    """Keeps what gloo and NCCL listen on to this machine."""
+    """Returns environment variables that restrict gloo and NCCL to the loopback interface."""
     names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     return dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), names[0]) if names else {}

@@ -1,15 +1,15 @@
-"""The training loop: steps, validation, the curve, checkpoints, and going on after an interruption.
+"""Training loop: steps, validation, metrics, checkpoints and resuming.
 
 Every step is a function of (weights, optimizer state, step number): its windows come from
-`draw_windows(seed, step)` and its dropout from a seed made of (seed, step, micro-batch). So a run that was
-stopped anywhere, and started again, takes the same steps as one that was not, to the last bit. What happens
-between two checkpoints may happen twice, with one result.
+`draw_windows(seed, step)` and its dropout from a seed derived from (seed, step, micro-batch). A run that is
+interrupted anywhere and resumed is therefore bitwise identical to an uninterrupted one; steps after the last
+checkpoint are repeated with the same result.
 
     a step   windows -> micro-batches -> summed nll / all targets of the step -> clip -> optimizers
-    then     validation?  ->  row of the curve?  ->  checkpoint?  ->  asked to stop?
+    then     validation?  ->  row of the curve?  ->  checkpoint?  ->  stop requested?
 
-Where several ranks share the run, each takes its part of a step's windows and of a validation's batches, and
-all take the same decisions, from sums over all of them.
+With several ranks, each computes its part of the windows of a step and of the validation batches, and all
+make the same decisions based on sums over all ranks.
 """
 
 from __future__ import annotations
@@ -65,35 +65,35 @@ def train_model(
     conditions: WindowConditions | None = None,
     teacher: Teacher | None = None,
 ) -> TrainingResult | None:
-    """Trains a model, from where the resume folder left off if it holds a checkpoint of the same key.
+    """Trains a model in place, resuming from the newest checkpoint in `resume` if there is one.
 
-    The model is trained in place and stays on the device; torch's random state is left as it comes.
+    The model stays on the device; torch's random state is not restored.
 
     Args:
-        model: fresh, or with the weights to start from; `model(input_ids (B, T))` gives logits (B, T, V).
-        train_split: what windows are drawn from.
-        validation_split: what is scored whole.
-        shifts: uint16 (variations, V), one of which each train window goes through; None for none. Not used
-            where `params.augment` is off.
-        params: the optimization.
-        threads: CPU threads; the result depends on it.
+        model: model with its initial weights; `model(input_ids (B, T))` returns logits (B, T, V).
+        train_split: split that training windows are drawn from.
+        validation_split: split that is scored as a whole.
+        shifts: uint16 (variations, V) token maps, one of which is applied to each training window; None for
+            none. Ignored if `params.augment` is off.
+        params: optimization settings.
+        threads: number of CPU threads, on which the result depends.
         device: cpu, cuda, mps or auto.
-        pad_id: what fills a window up.
-        resume: folder of the run's checkpoints, curve.csv and speed.csv; made when it is not there.
-        key: digest of everything that the result depends on (settings, data, code, starting weights).
-        events: folder of TensorBoard's event files, which the first rank empties; None writes none.
-        ranks: those who share the run; all call this alike. The first one alone touches the resume folder.
-        conditions: what a model that has some is told of its train windows; None for one without.
-        teacher: Model to learn from besides the targets; None for none.
+        pad_id: id that pads windows.
+        resume: folder of the run's checkpoints, curve.csv and speed.csv; created if missing.
+        key: digest of everything that the result depends on (settings, data, code, initial weights).
+        events: folder of TensorBoard event files, emptied first; None to write none.
+        ranks: the ranks of the run, which all call this function alike; only the first accesses `resume`.
+        conditions: draws the condition bins of the training windows; None for a model without conditions.
+        teacher: teacher model for distillation, or None.
 
     Returns:
         The result on the first rank, None on the others.
 
     Raises:
-        UserError: no such device; an empty split; a resume folder of another key, or with damaged checkpoints
-            only; ranks of different keys; a loss, gradient or weight that is not finite, an exploded loss,
-            or too little memory (the checkpoints stay).
-        TrainingInterrupted: after SIGINT or SIGTERM, with a checkpoint of the last whole step.
+        UserError: for a missing device, an empty split, a resume folder with another key or without an intact
+            checkpoint, ranks with different keys, a non-finite loss, gradient or weight, a diverged loss, or
+            too little memory. Existing checkpoints are not removed.
+        TrainingInterrupted: after SIGINT or SIGTERM, with a checkpoint of the last complete step.
     """
     for name, split in (("train", train_split), ("validation", validation_split)):
         if split.num_tokens < 2:
@@ -130,15 +130,15 @@ def train_model(
 
 @dataclass
 class _TrainLoop:
-    """A run between two interruptions.
+    """One session of a run, from a checkpoint (or the start) to the end or the next interruption.
 
     Attributes:
-        train_state: what learns.
-        gradient: of its steps.
-        params: the optimization; `plan` has its steps and warm-up.
-        ranks: those who train it.
-        share: of the peak learning rate, in the last step.
-        losses: of its steps.
+        train_state: model, optimizers and progress.
+        gradient: computes the gradient of a step.
+        params: optimization settings; the effective steps and warm-up are those of `plan`.
+        ranks: the ranks of the run.
+        share: learning rate of the last step as a fraction of the peak.
+        losses: losses of the steps.
     """
 
     train_state: TrainState
@@ -155,17 +155,17 @@ class _TrainLoop:
 
     @property
     def reads_each_step(self) -> bool:
-        """Whether the figures of each step are read, not only of a row's: a GPU would wait for that."""
+        """Whether losses are read at every step, not once per row; on a GPU each read would synchronize."""
         return self.gradient.device.type != "cuda" or self.ranks.size > 1
 
     @property
     def is_over(self) -> bool:
-        """Whether no step is left to take."""
+        """Whether all steps are done or training has stopped early."""
         progress = self.train_state.progress
         return progress.step >= self.plan.params.steps or progress.stopped_early
 
     def advance(self, curve: MetricsLog, stop: GracefulStop) -> None:
-        """Takes the steps that are left."""
+        """Runs the remaining steps."""
         progress = self.train_state.progress
         bar = tqdm(
             total=self.plan.params.steps,
@@ -200,21 +200,21 @@ class _TrainLoop:
             raise
 
     def end_if_asked(self, curve: MetricsLog, stop: GracefulStop) -> None:
-        """Ends the run with a checkpoint, on all ranks, where one of them was asked to stop."""
+        """Saves a checkpoint and ends the run on all ranks if any rank has received a stop signal."""
         (asked,) = self.ranks.total(stop.reason is not None)
         if asked:
             self.save(curve)
-            self.ranks.total(0)  # nobody leaves before that: torchrun ends all others once one has ended
+            self.ranks.total(0)  # barrier until the checkpoint is saved: torchrun kills all when one exits
             stopped = stop.interrupted(self.train_state.progress.step)
             raise self.ranks.ended(stopped, stopped.exit_status)
 
     def take_step(self, step: int, batches: BatchQueue) -> int:
-        """One update of the weights; returns its targets.
+        """Updates the weights once; returns the number of targets.
 
         Raises:
-            UserError: when loss or gradient is not finite, or the loss has exploded, of this step or, where
-                not each step is read, of one since the last row. Nothing is saved from such a step on; where
-                each is read, the weights are those of the step before.
+            UserError: if the loss or gradient is not finite or the loss has diverged, in this step or, unless
+                `reads_each_step`, in any step since the last row. No checkpoint is saved from such a step on;
+                with `reads_each_step` the weights are not updated, either.
         """
         params, ranks = self.plan.params, self.ranks
         nlls, tokens = self.gradient.accumulate(step, batches)
@@ -233,7 +233,7 @@ class _TrainLoop:
         return tokens
 
     def after_step(self, curve: MetricsLog) -> None:
-        """Validates, writes a row and a checkpoint, where each is due."""
+        """Validates, appends a row to the curve and saves a checkpoint, each if due."""
         params, progress = self.params, self.train_state.progress
         step = progress.step
         self.plan.follow(step, ranks=self.ranks)
@@ -246,10 +246,10 @@ class _TrainLoop:
             self.save(curve)
 
     def save(self, curve: MetricsLog) -> None:
-        """Leaves a checkpoint of this step.
+        """Saves a checkpoint of this step.
 
         Raises:
-            UserError: as `read`, and when a weight is not finite; what was saved before stays the newest.
+            UserError: as in `StepLosses.read`, and if a weight is not finite; nothing is saved then.
         """
         self.losses.read(at_once=not self.reads_each_step)
         with self.plan.timed("checkpoint"):
@@ -260,10 +260,10 @@ class _TrainLoop:
             self.train_state.save(curve.text, weights)
 
     def validate(self) -> float:
-        """Scores the validation split, keeps the weights where they are the best, may end the run early.
+        """Computes the validation loss, updates the best weights and applies early stopping.
 
         Raises:
-            UserError: when the score is not finite.
+            UserError: if the loss is not finite.
         """
         params, progress = self.params, self.train_state.progress
         with self.plan.timed("validation"):
@@ -285,14 +285,14 @@ class _TrainLoop:
         return nll
 
     def diverged(self, step: int, rule: str, got: str) -> BaseException:
-        """What to raise at a step that gave no number, which all ranks see."""
+        """Builds the error of a diverged step; all ranks detect the same step."""
         saved = self.train_state.saved_step
         last = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
         remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {last}"
         return self.ranks.ended(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
 
     def result(self, curve: Path) -> TrainingResult:
-        """What a finished run hands back."""
+        """Builds the result of a finished run."""
         metrics = self.train_state.progress.metrics(
             parameters=num_parameters(self.train_state.model), split_tokens=self.gradient.split.num_tokens
         )

@@ -1,6 +1,6 @@
-"""Nats of the tokens that come: the sum that training lowers, and the mean over a whole split.
+"""Negative log-likelihood: the sum minimized in training, and the mean over a validation split.
 
-Shapes: B windows, T tokens, V vocabulary.
+Shapes: B windows, T tokens, V vocabulary, F conditions.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from coma_gen.training.distributed import SINGLE_PROCESS, Distributed
 
 
 class TokenSequences(Protocol):
-    """What validation needs of a split (`ShardedSplit` has it): its pieces, as token ids from BOS to EOS."""
+    """Interface of a split for validation (such as `ShardedSplit`): pieces as token ids from BOS to EOS."""
 
     def __len__(self) -> int: ...
 
     def piece(self, index: int, /) -> NDArray[np.uint16]:
-        """The ids (T,) of a piece."""
+        """Returns the ids (T,) of a piece."""
 
 
 def compute_logits(
@@ -55,14 +55,14 @@ def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def sum_nll(
     model: nn.Module, input_ids: Tensor, targets: Tensor, *, bf16: bool, conditions: Tensor | None = None
 ) -> Tensor:
-    """The summed negative log-likelihood of the targets in nats, a scalar with a gradient.
+    """Returns the summed negative log-likelihood of the targets (nats), a differentiable scalar.
 
     Args:
-        model: `model(input_ids)` gives logits (B, T, V).
+        model: `model(input_ids)` returns logits (B, T, V).
         input_ids: int64 (B, T).
-        targets: int64 (B, T), `IGNORE` where there is nothing to predict.
-        bf16: run the model under bf16 autocast; the softmax is in float32 at least either way.
-        conditions: int64 (B, T, F), what the model is told; None for nothing.
+        targets: int64 (B, T), `IGNORE` for padding.
+        bf16: whether to run the model under bf16 autocast; the softmax is at least float32 either way.
+        conditions: int64 (B, T, F) condition bins; None if unconditioned.
     """
     return sum_cross_entropy(compute_logits(model, input_ids, bf16=bf16, conditions=conditions), targets)
 
@@ -70,9 +70,9 @@ def sum_nll(
 def split_batches(
     split: TokenSequences, *, seq_len: int, batch: int, pad_id: int, ranks: Distributed = SINGLE_PROCESS
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Every token of a split as a target exactly once (BOS excepted, which nothing comes before).
+    """Yields batches in which every token of a split except BOS is a target exactly once.
 
-    Windows don't overlap and none spans two pieces; the last one of a piece is padded on the right:
+    Windows do not overlap and none spans two pieces; the last one of a piece is padded on the right:
 
         piece     BOS a b c d e EOS          seq_len 4
         input_ids BOS a b c | d e   pad pad
@@ -80,7 +80,7 @@ def split_batches(
 
     Yields:
         input_ids (B, T) and targets (B, T), in the order of the pieces; the last batch may have fewer
-        windows. Ranks take turns: each has every `ranks.size`-th batch.
+        windows. Batches are assigned to ranks in turn.
     """
     starts = [(i, at) for i in range(len(split)) for at in range(0, len(split.piece(i)) - 1, seq_len)]
     for first in range(ranks.rank * batch, len(starts), ranks.size * batch):
@@ -105,14 +105,14 @@ def validation_nll(
     bf16: bool,
     ranks: Distributed = SINGLE_PROCESS,
 ) -> float:
-    """The mean negative log-likelihood over a whole split, nats per token, every token weighted alike.
+    """Returns the mean negative log-likelihood per token over a whole split (nats).
 
-    Each window is scored on its own: a token sees only what comes before it in its window of `seq_len`.
-    This is the figure that training is steered by; evaluation carries the state through whole pieces and
-    comes out lower. Ranks share the work and all get the result.
+    Windows of `seq_len` tokens are scored independently. This loss selects the best weights and drives early
+    stopping; the `evaluate` stage carries the state through whole pieces and reports a lower loss. Ranks
+    share the work and all return the result.
 
     Raises:
-        UserError: when no piece of the split has a token to predict.
+        UserError: if no piece of the split has a token to predict.
     """
     was_training = model.training
     model.eval()
@@ -124,7 +124,7 @@ def validation_nll(
             nlls.append(sum_nll(model, input_ids, targets, bf16=bf16))
             tokens += int((wanted != IGNORE).sum())
     model.train(was_training)
-    sums: list[float] = torch.stack(nlls).tolist() if nlls else []  # a GPU is waited for once
+    sums: list[float] = torch.stack(nlls).tolist() if nlls else []  # synchronizes with a GPU once
     count, most = ranks.total(tokens, len(sums))
     if not count:
         raise UserError(Fault("validation split", "must have at least one token to predict", "none"))

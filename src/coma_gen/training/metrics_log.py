@@ -1,8 +1,8 @@
-"""The curve: one CSV row for each logged step, written while training runs and free of times.
+"""Training curve: one CSV row per logged step, written during training and free of timings.
 
-A checkpoint holds the rows up to its step. A resumed run starts its file from them, so that rows written
-between the checkpoint and the interruption are not there twice, and the finished file is the one of an
-uninterrupted run. Whoever follows the file opens it by name and reckons with it becoming shorter.
+A checkpoint contains the rows up to its step. A resumed run starts its file from them, so rows written
+between the checkpoint and the interruption are not duplicated and the final file equals that of an
+uninterrupted run. Readers that follow the file must reopen it by name and expect it to shrink.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class MetricsRow:
     """One logged step.
 
     Attributes:
-        step: optimizer steps done.
-        tokens: targets seen since the start.
-        train_loss: nats per token over the steps since the row before, dropout on.
-        learning_rate: of this step.
-        grad_norm: of this step, before clipping.
-        validation_nll: nats per token over the whole validation split, where this step was validated.
+        step: number of optimizer steps done.
+        tokens: number of targets since the start.
+        train_loss: nats per token over the steps since the previous row, with dropout.
+        learning_rate: learning rate of this step.
+        grad_norm: gradient norm of this step, before clipping.
+        validation_nll: nats per token over the whole validation split; None if this step was not validated.
     """
 
     step: int
@@ -39,7 +39,7 @@ class MetricsRow:
     validation_nll: float | None
 
     def to_csv(self) -> str:
-        """The row as a line of text, floats at six significant digits."""
+        """Formats the row as a CSV line, with six significant digits."""
         cells = (
             "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
             for value in astuple(self)
@@ -49,32 +49,31 @@ class MetricsRow:
 
 HEADER = ",".join(field.name for field in fields(MetricsRow)) + "\n"
 SPEED_HEADER = "step,tokens_per_second,tokens_per_cpu_second\n"
-"""Against the clock, and against the CPU time of this process, which other programs do not slow down."""
+"""Throughput in wall-clock time and in CPU time of this process, which other programs do not slow down."""
 
 
 class MetricsLog:
-    """Appends to curve.csv, and to speed.csv beside it, each row readable at once.
+    """Appends rows to curve.csv and speed.csv, each flushed at once.
 
     Attributes:
-        path: the curve's file.
-        text: all of its content.
+        path: path of curve.csv.
+        text: complete content of curve.csv.
     """
 
     def __init__(self, folder: Path | None, text: str = HEADER, *, events: Path | None = None) -> None:
         """Opens the files.
 
         Args:
-            folder: where they are; None writes nowhere.
-            text: the curve so far, header included, as the checkpoint has it; what else the file holds is
-                dropped.
-            events: folder of TensorBoard's event files; None writes none.
+            folder: folder of the files; None to write none.
+            text: content of curve.csv up to the checkpoint, header included; it replaces the file.
+            events: folder of TensorBoard event files; None to write none.
         """
         self.path = Path(os.devnull) if folder is None else folder / "curve.csv"
         speed = Path(os.devnull) if folder is None else folder / "speed.csv"
         self.text = text
         if folder is not None:
             write_atomic(self.path, text)
-            write_atomic(speed, _whole_lines(speed) or SPEED_HEADER)
+            write_atomic(speed, _read_complete_lines(speed) or SPEED_HEADER)
         with ExitStack() as opened:
             self._file = opened.enter_context(self.path.open("a", encoding="utf-8", newline=""))
             self._speed = opened.enter_context(speed.open("a", encoding="utf-8", newline=""))
@@ -88,18 +87,18 @@ class MetricsLog:
         self.tokens_per_second = 0.0
 
     def start(self) -> None:
-        """Notes that a step begins."""
+        """Starts the timer of a step."""
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
 
     def count(self, tokens: int) -> None:
-        """Notes that the step is done, and had `tokens` targets."""
+        """Stops the timer of a step with `tokens` targets."""
         self._seconds += time.perf_counter() - self._started
         self._cpu_seconds += time.process_time() - self._cpu_started
         self._tokens += tokens
         self.tokens_per_second = self._tokens / max(self._seconds, 1e-9)
 
     def append(self, row: MetricsRow) -> None:
-        """Writes a row to the curve, and the speed since the row before to speed.csv."""
+        """Writes a row to curve.csv, and the throughput since the previous row to speed.csv."""
         line = row.to_csv()
         self._file.write(line)
         self._file.flush()
@@ -120,7 +119,7 @@ class MetricsLog:
         self._opened.close()
 
 
-def _whole_lines(path: Path) -> str:
-    """What a file holds but for a last line that a killed process left without its end."""
+def _read_complete_lines(path: Path) -> str:
+    """Reads a file without a last line that a killed process left incomplete."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return text[: text.rfind("\n") + 1]

@@ -1,10 +1,10 @@
-"""Muon: momentum whose every matrix is made nearly orthogonal before it is a step (Jordan et al. 2024,
+"""Muon: momentum with approximately orthogonalized updates (Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon).
 
-A gradient's few large singular values no longer hide its many small ones. The matrices of one shape are
-worked on together, and Newton-Schulz runs on their small Gram matrices: of a 128 x 512 matrix only the first
-and the last product see the long side. `torch.optim.Muon` computes the same in bfloat16, which processors
-without it are slow at.
+Orthogonalization gives the many small singular values of a gradient the same weight as the few large ones.
+Matrices of one shape are batched, and Newton-Schulz runs on their Gram matrices, so only the first and the
+last product involve the long side. `torch.optim.Muon` computes the same in bfloat16, which is slow on
+processors without bfloat16 instructions.
 
 Shapes: K matrices of one shape, M rows, N columns, M <= N.
 """
@@ -22,19 +22,19 @@ from torch.optim import Optimizer
 from coma_gen.training.distributed import SINGLE_PROCESS, Distributed
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of Jordan's polynomial a x + b x^3 + c x^5: steep at 0, and close enough to 1 from there on."""
+"""Coefficients of Jordan's polynomial a x + b x^3 + c x^5: steep at 0 and close to 1 up to 1."""
 
 NEWTON_SCHULZ_STEPS = 5
 
 SMALLEST_NORM = 1e-7
-"""A matrix shorter than this is divided by this."""
+"""Lower bound of the norm that matrices are divided by."""
 
 
 def orthogonalize(matrices: Tensor, *, steps: int = NEWTON_SCHULZ_STEPS) -> Tensor:
-    """Brings the singular values of matrices (K, M, N) close to 1, and leaves their singular vectors.
+    """Brings the singular values of matrices (K, M, N) close to 1 and keeps their singular vectors.
 
-    With G = X X^T and P = aI + bG + cG^2 a step is X <- P X, so G <- P G P, and the steps are the product of
-    their P with the first X. All these are polynomials of one G, so their order makes no difference.
+    With G = X X^T and P = aI + bG + cG^2, a step is X <- P X and G <- P G P, so the result is the product of
+    all P with the first X. All P are polynomials of the same G and commute.
     """
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonalize(matrices.mT, steps=steps).mT
@@ -52,17 +52,17 @@ def orthogonalize(matrices: Tensor, *, steps: int = NEWTON_SCHULZ_STEPS) -> Tens
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalized; for the weights (rows, columns) of hidden linear layers.
+    """Orthogonalized Nesterov momentum for the weights (rows, columns) of hidden linear layers.
 
-    Each parameter group may name `parts`: a weight of so many stacked maps, such as queries, keys and values,
-    is cut by rows and each is orthogonalized alone.
+    A parameter group may set `parts`, the number of matrices fused in each weight (such as queries, keys and
+    values); the weight is split by rows and each part is orthogonalized separately.
 
     Args:
-        groups: dicts of `params`, and `parts` (1 where there is none).
-        lr: the length of a step: a square matrix moves by it in each of its directions.
-        momentum: share of the old direction that is kept.
-        weight_decay: share of a weight, times the rate, that each step takes off.
-        ranks: those who share the run; each orthogonalizes its part of the matrices.
+        groups: dicts with `params` and optionally `parts` (default 1).
+        lr: learning rate, the spectral norm of the update of a square matrix.
+        momentum: momentum coefficient.
+        weight_decay: decoupled weight decay coefficient.
+        ranks: the ranks of the run; each orthogonalizes its part of the matrices.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step of all weights that have a gradient."""
+        """Updates all weights that have a gradient."""
         if closure is not None:
             raise ValueError("Muon takes no closure")
         by_shape: dict[torch.Size, list[tuple[nn.Parameter, dict[str, Any]]]] = defaultdict(list)
@@ -88,11 +88,11 @@ class Muon(Optimizer):
                 if parameter.grad is not None:
                     by_shape[self._parts(parameter, group).shape[1:]].append((parameter, group))
         for members in by_shape.values():
-            self._step_alike(members)
+            self._step_batch(members)
 
-    def _step_alike(self, members: Sequence[tuple[nn.Parameter, dict[str, Any]]]) -> None:
-        """One step of weights whose parts have one shape."""
-        directions = [self._direction(parameter, group) for parameter, group in members]
+    def _step_batch(self, members: Sequence[tuple[nn.Parameter, dict[str, Any]]]) -> None:
+        """Updates weights whose parts have the same shape."""
+        directions = [self._update_momentum(parameter, group) for parameter, group in members]
         steps = self._ranks.divide(orthogonalize, torch.cat(directions))
         by_weight = torch.split(steps, [len(parts) for parts in directions])
         for (parameter, group), step in zip(members, by_weight, strict=True):
@@ -102,8 +102,8 @@ class Muon(Optimizer):
                 step.reshape(parameter.shape), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5
             )
 
-    def _direction(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """The momentum of a weight's parts (K, M, N), after this gradient and a look ahead."""
+    def _update_momentum(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        """Updates the momentum; returns the Nesterov direction of the weight's parts (K, M, N)."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
@@ -113,5 +113,5 @@ class Muon(Optimizer):
 
     @staticmethod
     def _parts(weight: Tensor, group: dict[str, Any]) -> Tensor:
-        """A weight as its parts (K, M, N)."""
+        """Views a weight as its parts (K, M, N)."""
         return weight.view(group["parts"], -1, weight.shape[-1])

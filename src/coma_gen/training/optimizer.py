@@ -1,6 +1,6 @@
-"""The optimizers that `train.optimizer` names, and their state as named tensors.
+"""Optimizers selected by `train.optimizer`, and their state as named tensors.
 
-Which parameters weight decay acts on, and which are maps of hidden layers, the model says.
+model/conformer.py defines which parameters decay and which are hidden matrices.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from coma_gen.training.distributed import SINGLE_PROCESS, Distributed
 from coma_gen.training.muon import Muon
 
 Optimizers = Sequence[Optimizer]
-"""What takes one step together; each parameter that learns belongs to one of them."""
+"""Optimizers that step together; each trainable parameter belongs to exactly one."""
 
 
 def build_adamw(model: nn.Module, params: TrainParams, _: Distributed) -> list[Optimizer]:
-    """AdamW (Loshchilov & Hutter 2019) over all that learns."""
+    """Builds AdamW (Loshchilov & Hutter 2019) for all trainable parameters."""
     return [_adamw(model, params, but={})]
 
 
 def build_muon(model: nn.Module, params: TrainParams, ranks: Distributed) -> list[Optimizer]:
-    """Muon over the maps of hidden layers; AdamW over embeddings, logits, gains, biases and the rest."""
+    """Builds Muon for the hidden matrices and AdamW for embeddings, logits, gains, biases and the rest."""
     matrices = {weight: parts for weight, parts in hidden_matrices(model).items() if weight.requires_grad}
     if not matrices:
         return build_adamw(model, params, ranks)
@@ -49,18 +49,18 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, TrainParams, Distributed], list[Optim
     "adamw": build_adamw,
     "muon": build_muon,
 }
-"""By the names that `train.optimizer` may have."""
+"""Value of `train.optimizer` -> builder."""
 
 
 def build_optimizers(
     model: nn.Module, params: TrainParams, ranks: Distributed = SINGLE_PROCESS
 ) -> list[Optimizer]:
-    """The optimizers of a run; each group's peak rate is its `initial_lr`, which `set_learning_rate` scales.
+    """Builds the optimizers of a run; a group's peak learning rate is its `initial_lr`.
 
     Args:
-        model: on its device.
-        params: `optimizer` names one of `OPTIMIZERS`.
-        ranks: those who share the run, and so may share the work of a step.
+        model: the model, on its device.
+        params: optimization settings; `optimizer` is a key of `OPTIMIZERS`.
+        ranks: the ranks of the run, among which Muon divides its work.
     """
     optimizers = OPTIMIZERS[params.optimizer](model, params, ranks)
     for group in _groups(optimizers):
@@ -69,18 +69,18 @@ def build_optimizers(
 
 
 def set_learning_rate(optimizers: Optimizers, share: float) -> None:
-    """Sets each group's rate to this share of its peak."""
+    """Sets each group's learning rate to a fraction of its peak."""
     for group in _groups(optimizers):
         group["lr"] = group["initial_lr"] * share
 
 
 def learning_parameters(optimizers: Optimizers) -> list[nn.Parameter]:
-    """All parameters that learn."""
+    """Returns all trainable parameters."""
     return [parameter for group in _groups(optimizers) for parameter in group["params"]]
 
 
 def optimizer_tensors(optimizers: Optimizers, model: nn.Module) -> dict[str, Tensor]:
-    """The optimizers' state as `<parameter name>/<field>` -> tensor; empty before the first step."""
+    """Returns the optimizers' state as `<parameter name>/<field>` -> tensor; empty before the first step."""
     return {
         f"{name}/{field}": value
         for name, parameter in model.named_parameters()
@@ -90,7 +90,7 @@ def optimizer_tensors(optimizers: Optimizers, model: nn.Module) -> dict[str, Ten
 
 
 def restore_optimizers(optimizers: Optimizers, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` gave, on the device and in the memory layout of each parameter."""
+    """Restores the state from `optimizer_tensors`, with the device and memory layout of each parameter."""
     parameters = dict(model.named_parameters())
     owners = {
         parameter: optimizer
@@ -114,7 +114,7 @@ def _groups(optimizers: Optimizers) -> list[dict[str, Any]]:
 
 
 def _adamw(model: nn.Module, params: TrainParams, *, but: Mapping[nn.Parameter, int]) -> AdamW:
-    """AdamW over the parameters that learn, some excepted, in one fused kernel."""
+    """Builds fused AdamW for the trainable parameters except `but`."""
     embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     groups: list[dict[str, Any]] = []
     for parameters, decay in zip(decayed_parameters(model), (params.weight_decay, 0.0), strict=True):

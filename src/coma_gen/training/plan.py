@@ -1,12 +1,12 @@
-"""How many steps a run takes: `train.steps`, or as many as `train.max_minutes` have room for.
+"""Plans the number of steps of a run: `train.steps`, or as many as fit into `train.max_minutes`.
 
-    minutes 0                                            max_minutes
-            | compiling | steps, validations, checkpoints | last ones |
-                        '-- so many seconds each: planned anew at every row of the curve
+    minutes 0                                                             max_minutes
+            | compilation | steps, validations, checkpoints | last validation, checkpoint |
+                          '-- measured seconds each: replanned at every row of the curve
 
-A deadline is over all sessions of a run: the time that was spent before an interruption counts. The learning
-rate follows the plan, so that it has decayed when time is up, and the run ends as any other: with a
-validation and a model. What comes out depends on the speed of the machine, and so is not the same twice.
+The deadline covers all sessions of a run: time spent before an interruption counts. The learning rate follows
+the plan, so that it has decayed at the deadline, and the run ends like any other, with a validation and a
+model. The result depends on the speed of the machine and is not reproducible.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from coma_gen.training.distributed import Distributed
 from coma_gen.training.progress import Progress
 
 WARM_UP_SHARE = 0.1
-"""Of the steps of a plan, what the warm-up takes of them at most."""
+"""Maximum fraction of the planned steps that warm-up may take."""
 LAST_WORK = ("validation", "checkpoint")
-"""What follows the last step."""
+"""Work after the last step."""
 
 clock = time.monotonic
 
 
 class StepPlan:
-    """The steps of a run, its deadline kept.
+    """Number of steps of a run, adjusted to its deadline.
 
     Args:
-        params: of the run; the plan has no more steps than these.
-        progress: of the run; keeps the plan and the seconds that were spent.
-        validation_tokens: of the whole validation split.
+        params: optimization settings; `steps` is the upper bound of the plan.
+        progress: progress of the run, which stores the plan and the seconds spent.
+        validation_tokens: number of tokens of the validation split.
     """
 
     def __init__(self, params: TrainParams, progress: Progress, *, validation_tokens: int) -> None:
@@ -47,7 +47,7 @@ class StepPlan:
 
     @property
     def params(self) -> TrainParams:
-        """Those of the run, with the steps and the warm-up that are planned."""
+        """Settings of the run with the planned steps and warm-up."""
         steps = self._progress.planned_steps
         if steps is None:
             return self._params
@@ -55,7 +55,7 @@ class StepPlan:
         return self._params.model_copy(update={"steps": steps, "warmup_steps": warm_up})
 
     def is_row_due(self, step: int) -> bool:
-        """Whether the curve has a row of this step."""
+        """Whether this step gets a row in the curve."""
         return self.is_validation_due(step) or step % self._params.log_every == 0
 
     def is_validation_due(self, step: int) -> bool:
@@ -64,23 +64,23 @@ class StepPlan:
 
     @contextmanager
     def timed(self, work: str) -> Iterator[None]:
-        """Takes the time of work that is no step, such as a validation."""
+        """Measures the time of work outside of steps, such as a validation."""
         started = clock()
         yield
         self._took[work] = clock() - started
         self._beside += self._took[work]
 
     def follow(self, step: int, *, ranks: Distributed) -> None:
-        """Plans anew after a step, where a row is due or time is up. To be called by all ranks, each step."""
+        """Updates the plan if a row is due or time is up; all ranks must call it after each step."""
         if self._params.max_minutes is None:
             return
         spent = self._spent_before + clock() - self._started
         left = 60.0 * self._params.max_minutes - spent
-        (planned,) = ranks.total(self._planned(step, left) if ranks.is_first else 0)
+        (planned,) = ranks.total(self._plan_steps(step, left) if ranks.is_first else 0)
         self._progress.planned_steps, self._progress.seconds = int(planned), spent
 
-    def _planned(self, step: int, left: float) -> int:
-        """Steps in all, after `step` of them and with `left` seconds to go."""
+    def _plan_steps(self, step: int, left: float) -> int:
+        """Computes the total number of steps, given that `step` are done and `left` seconds remain."""
         now = clock()
         self._first = self._first or (step, now)
         first_step, since = self._first
@@ -89,7 +89,7 @@ class StepPlan:
         each = (now - since - self._beside) / (step - first_step)
         last = sum(self._took.get(work, 0.0) for work in LAST_WORK)
         if "validation" not in self._took:
-            last += each * self._validation_steps  # forward passes alone are not slower than that
+            last += each * self._validation_steps  # upper bound: validation has forward passes only
         if left <= last + each:
             return step
         if not self.is_row_due(step):

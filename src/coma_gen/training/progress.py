@@ -1,4 +1,4 @@
-"""What a run knows of itself beside its weights, and what it hands back at its end."""
+"""Counters and sums of a run, and its result."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished run.
+    """Result of a finished run.
 
     Attributes:
-        best_state: the weights at the best validation, on the CPU.
-        last_state: the weights after the last step, on the CPU.
+        best_state: weights at the best validation loss, on the CPU.
+        last_state: weights after the last step, on the CPU.
         metrics: steps, tokens (targets seen), epochs, parameters, train_loss (last row of the curve), best
-            (step, validation_nll), last (validation_nll), stopped_early. Losses in nats per token; no
-            times.
-        curve: the curve's file.
+            (step, validation_nll), last (validation_nll), stopped_early. Losses are in nats per token; there
+            are no timings.
+        curve: path of curve.csv.
     """
 
     best_state: dict[str, Tensor]
@@ -30,21 +30,21 @@ class TrainingResult:
 
 @dataclass
 class Progress:
-    """The counters and sums of a run; with the weights and the optimizer's state, all there is to resume.
+    """Counters and sums of a run, saved in checkpoints.
 
     Attributes:
-        step: optimizer steps done.
-        tokens: targets seen.
-        loss_sum: nats summed since the last row of the curve.
-        loss_tokens: targets of that sum.
-        train_loss: of the last row, nats per token.
+        step: number of optimizer steps done.
+        tokens: number of targets seen.
+        loss_sum: summed loss (nats) since the last row of the curve.
+        loss_tokens: number of targets in that sum.
+        train_loss: loss of the last row, nats per token.
         best_step: step of the best validation; 0 before the first.
-        best_nll: what it gave, nats per token.
-        validation_nll: what the last validation gave, nats per token.
-        validations_without_better: since the best one.
+        best_nll: best validation loss, nats per token.
+        validation_nll: last validation loss, nats per token.
+        validations_without_better: number of validations since the best one.
         stopped_early: whether early stopping has ended the run.
-        planned_steps: those of the plan that a deadline has made; None without one.
-        seconds: spent up to here, where there is a deadline.
+        planned_steps: number of steps planned for the deadline; None without a deadline.
+        seconds: training time so far, if there is a deadline.
     """
 
     step: int = 0
@@ -66,18 +66,18 @@ class Progress:
         self.tokens += tokens
 
     def add_loss(self, loss_sum: float, tokens: int) -> None:
-        """Adds `loss_sum` nats over `tokens` targets to the interval."""
+        """Adds a loss of `loss_sum` nats over `tokens` targets to the current interval."""
         self.loss_sum += loss_sum
         self.loss_tokens += tokens
 
     def close_interval(self) -> float:
-        """The mean loss since the last call, nats per token; the next interval starts."""
+        """Returns the mean loss since the last call (nats per token) and starts the next interval."""
         self.train_loss = self.loss_sum / self.loss_tokens
         self.loss_sum, self.loss_tokens = 0.0, 0
         return self.train_loss
 
     def count_validation(self, nll: float) -> bool:
-        """Notes a validation of this step; returns whether it is the best so far (an equal one is not)."""
+        """Records the validation loss of this step; returns whether it is lower than all before."""
         self.validation_nll = nll
         if self.best_nll is not None and nll >= self.best_nll:
             self.validations_without_better += 1
@@ -86,11 +86,11 @@ class Progress:
         return True
 
     def metrics(self, *, parameters: int, split_tokens: int) -> dict[str, Any]:
-        """The metrics of a finished run, as `TrainingResult` has them.
+        """Returns the metrics of a finished run, see `TrainingResult`.
 
         Args:
-            parameters: of the model.
-            split_tokens: of the train split.
+            parameters: number of model parameters.
+            split_tokens: number of tokens of the train split.
         """
         return {
             "steps": self.step,

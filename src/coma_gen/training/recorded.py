@@ -1,11 +1,11 @@
-"""The passes of a micro-batch as a CUDA graph: recorded once, then started by one call (`train.cuda_graphs`).
+"""Forward and backward pass of a micro-batch as a CUDA graph (`train.cuda_graphs`).
 
-    plain      launch, launch, ... about a thousand times a step, each by Python
-    recorded   copy the windows into the place that was recorded with, replay
+    eager      about a thousand kernel launches per step from Python
+    recorded   copy the windows into the static input buffers, replay
 
-The kernels are those of the plain path, in its order, so the bits are the same. Dropout draws from the
-generator's seed as it is when the graph is replayed. Gradients are added to tensors that stay where they are:
-they are set to zero between steps, not dropped.
+The kernels and their order are those of the eager path, so results are bitwise equal. Dropout uses the
+generator's seed at the time of the replay. Gradients accumulate in static tensors, which are zeroed between
+steps instead of freed.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from coma_gen.core.errors import memory_fault
 from coma_gen.model.cuda_graphs import Recorder, record_cuda_graph
 
 AddGradient = Callable[..., Tensor]
-"""Windows, their targets and, where the model has some, their conditions, on the device -> their summed nll;
-adds its gradient to the parameters'."""
+"""(windows, targets[, conditions]) on the device -> summed nll, whose gradient is accumulated in `grad`."""
 
 logger = logging.getLogger(__name__)
 
 
 class RecordedGradient:
-    """An `AddGradient` of windows of one shape.
+    """An `AddGradient` recorded for one micro-batch shape.
 
     Args:
-        add: what is recorded. The parameters have gradients afterwards, of no meaning yet.
-        shape: of a micro-batch.
-        pad_id: fills the windows that are recorded with.
-        device: a CUDA device.
-        record: does the recording.
-        conditions: of the model.
+        add: function to record, which leaves meaningless gradients in the parameters.
+        shape: shape of a micro-batch.
+        pad_id: id that fills the windows during recording.
+        device: CUDA device.
+        record: recorder of CUDA graphs.
+        conditions: number of conditions of the model.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class RecordedGradient:
         self._replay, self._nll = record(lambda: add(*self.given))
 
     def __call__(self, *given: Tensor) -> Tensor:
-        """Replays the passes with these windows, targets and conditions."""
+        """Replays the graph with these windows, targets and conditions."""
         for buffer, tensor in zip(self.given, given, strict=True):
             buffer.copy_(tensor, non_blocking=True)
         self._replay()
@@ -70,7 +69,7 @@ def recorded_or_plain(
     record: Recorder = record_cuda_graph,
     conditions: int = 0,
 ) -> AddGradient:
-    """`add` recorded, after a replay has shown that it can be; otherwise `add`, and a warning says why."""
+    """Records `add` and tests a replay; on failure logs the reason and returns `add` itself."""
     try:
         recorded = RecordedGradient(
             add, shape=shape, pad_id=pad_id, device=device, record=record, conditions=conditions
@@ -78,10 +77,10 @@ def recorded_or_plain(
         recorded(*recorded.given)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-    except Exception as error:  # whatever cannot be recorded; the plain path raises what is ours
+    except Exception as error:  # recording fails in many ways; the eager path raises our own errors again
         if memory_fault(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        logger.warning("train.cuda_graphs: the passes cannot be recorded, going on without. %s", reason)
+        logger.warning("train.cuda_graphs: the passes cannot be recorded, continuing without. %s", reason)
         return add
     return recorded

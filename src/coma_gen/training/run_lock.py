@@ -1,6 +1,6 @@
-"""One trainer at a time in a resume folder.
+"""Lock of a resume folder, so that one process trains at a time.
 
-The lock is the operating system's: it ends with the process that holds it, however that process ends.
+The operating system releases the lock when the process exits, however it exits.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ POLL_SECONDS = 0.5
 
 @contextmanager
 def exclusive_run_lock(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process inside the block, after another trainer there has ended.
+    """Locks `folder` for this process, waiting for another process that trains in it.
 
-    Two experiments that differ in later stages only, queued side by side, train the same weights: the second
-    one waits, finds the first one's last checkpoint, and has nothing left to do.
+    Concurrent experiments that differ only in later stages train the same model: the second one waits, loads
+    the first one's last checkpoint and has nothing left to train.
     """
-    lock = _acquired(folder)
+    lock = _acquire(folder)
     try:
         write_atomic(folder / HOLDER, json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         yield
@@ -38,28 +38,28 @@ def exclusive_run_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _acquired(folder: Path) -> FileLock:
-    is_told = False
+def _acquire(folder: Path) -> FileLock:
+    is_reported = False
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         try:
             lock.acquire(timeout=POLL_SECONDS)
-        except FileNotFoundError:  # a finished run's folder was removed between the two lines above
+        except FileNotFoundError:  # a finishing run removed the folder after mkdir
             continue
         except Timeout:
-            if not is_told:
+            if not is_reported:
                 sys.stderr.write(
-                    f"Waiting for {_holder(folder)}, which trains the same model in {folder} ...\n"
+                    f"Waiting for {_describe_holder(folder)}, which trains the same model in {folder} ...\n"
                 )
-                is_told = True
+                is_reported = True
             continue
         if (folder / LOCK).exists():
             return lock
-        lock.release()  # the lock of a folder that was removed while this process waited
+        lock.release()  # the folder was removed while this process waited
 
 
-def _holder(folder: Path) -> str:
+def _describe_holder(folder: Path) -> str:
     try:
         holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
         return f"process {int(holder['pid'])} on {holder['host']}"

@@ -1,4 +1,4 @@
-"""How the learning rate goes with the steps: a linear warm-up, a plateau, then a decay.
+"""Learning rate schedule: linear warm-up, plateau, decay.
 
     share 1 |     .-------.
             |   /          `.
@@ -6,10 +6,10 @@
     end     |/                 `-
             +----+--------+-----+-> step
             0  warmup          steps
-                          '-----'  decay_fraction of what follows the warm-up
+                          '-----'  decay_fraction of the steps after the warm-up
 
-A decay over all of it is the usual cosine (Loshchilov & Hutter 2017) or a line to zero (Bergsma et al. 2025,
-arXiv 2502.15938); one over a part of it is warm-up-stable-decay (Hu et al. 2024, arXiv 2404.06395).
+With decay_fraction 1 this is the usual cosine (Loshchilov & Hutter 2017) or linear decay (Bergsma et al.
+2025, arXiv 2502.15938); with less it is warmup-stable-decay (Hu et al. 2024, arXiv 2404.06395).
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
     "linear": lambda progress: 1.0 - progress,
 }
-"""By the names that `train.schedule` may have: what is left of a decay at a progress of 0 to 1."""
+"""Value of `train.schedule` -> remaining fraction as a function of the progress of the decay, 0 to 1."""
 
 
 def learning_rate_share(step: int, params: TrainParams) -> float:
-    """Share of the peak learning rate at optimizer step `step`, a function of nothing but the step.
+    """Returns the learning rate of a step as a fraction of the peak, a function of the step alone.
 
     Args:
-        step: 1 to `params.steps`; the first update is step 1.
-        params: the peak is reached at step `warmup_steps`; the last step has `min_learning_rate_ratio` of it.
+        step: optimizer step, 1 to `params.steps`.
+        params: optimization settings; the peak is reached at step `warmup_steps`, and the last step has the
+            fraction `min_learning_rate_ratio`.
     """
     if step <= params.warmup_steps:
         return step / params.warmup_steps

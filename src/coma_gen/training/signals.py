@@ -1,4 +1,4 @@
-"""Being stopped, kindly: a signal ends training after the step at hand and its checkpoint."""
+"""Graceful stop: a signal ends training after the current step and a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from typing import Any
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was stopped from outside, with everything up to `step` in a checkpoint.
+    """Training was stopped by a signal and saved a checkpoint of `step`.
 
     Attributes:
-        step: optimizer steps done.
-        exit_status: what a stage should exit with: 128 + the signal's number, as shells have it.
+        step: number of optimizer steps done.
+        exit_status: exit status of the stage, 128 + signal number, the convention of shells.
     """
 
     def __init__(self, reason: str, step: int, exit_status: int) -> None:
-        super().__init__(
-            f"training was stopped by {reason} after step {step}; the same command goes on from there"
-        )
+        super().__init__(f"training was stopped by {reason} after step {step}; the same command resumes it")
         self.step = step
         self.exit_status = exit_status
 
 
 class GracefulStop:
-    """Listens for SIGINT and SIGTERM inside a `with` block; a second signal acts as it would have without us.
+    """Records the first SIGINT or SIGTERM inside a `with` block; a second one has its original effect.
 
-    Signals that are ignored stay ignored (a job in the background of a script), and outside the main
-    thread, where Python allows no handlers, none is listened for.
+    Ignored signals stay ignored (as in a background job of a script). Outside the main thread, where Python
+    allows no handlers, no signals are handled.
 
     Args:
-        patient: further signals do nothing either, nor do they once an exception leaves the block. For one
-            of several ranks, which its launcher, its group and a scheduler may all tell the same.
+        patient: whether to ignore further signals, also after an exception leaves the block. For a rank,
+            which may get the same signal from its launcher, its process group and a scheduler.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
@@ -42,11 +40,11 @@ class GracefulStop:
 
     @property
     def reason(self) -> str | None:
-        """Who asks training to stop; None while nobody does."""
+        """Name of the received signal; None if there was none."""
         return None if self._signal is None else self._signal.name
 
     def interrupted(self, step: int) -> TrainingInterrupted:
-        """The exception that says so; where nobody asked this process, another rank was asked."""
+        """Returns the exception to raise; without a signal to this process, another rank received one."""
         number = self._signal if self._signal is not None else signal.SIGTERM
         return TrainingInterrupted(self.reason or "a signal to another rank", step, 128 + number)
 

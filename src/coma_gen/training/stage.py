@@ -1,7 +1,6 @@
-"""The stage `train`: shards in, a complete model out.
+"""The `train` stage: trains a model on shards and writes it to data/model.
 
-data/model holds all that sampling and serving need: the best and the last weights, the model's shape, and the
-tokenizer.
+data/model holds everything that sampling and serving need: best and last weights, model shape and tokenizer.
 """
 
 from __future__ import annotations
@@ -43,27 +42,26 @@ def train_stage(
     curve: Path,
     events: Path | None = None,
 ) -> dict[str, Any] | None:
-    """Trains, or goes on training, and writes the model and its curve.
+    """Trains a model, resuming from a checkpoint if there is one, and writes the model and its curve.
 
     Args:
-        params: all settings; those of model, train and runtime are used.
-        shards: the tokens.
-        tokenizer: what they were made with; a copy goes into the model's folder.
-        init_from: a model to take the first weights from; None for fresh ones.
-        teacher: Model to learn from besides the targets; None for none.
-        resume: this run's folder of checkpoints.
-        key: names everything that the result depends on.
-        model: the folder to write.
-        curve: the curve's file to write.
-        events: folder of TensorBoard's event files, where `train.tensorboard` asks for them.
+        params: all settings; model, train and runtime are used.
+        shards: folder of the shards.
+        tokenizer: folder of the tokenizer of the shards; it is copied into the model's folder.
+        init_from: folder of a model that provides the initial weights; None for random weights.
+        teacher: teacher model for distillation, or None.
+        resume: folder of this run's checkpoints.
+        key: digest of everything that the result depends on.
+        model: folder to write the model to.
+        curve: file to write the training curve to.
+        events: folder of TensorBoard event files, written if `train.tensorboard` is set.
 
     Returns:
-        Metrics; None on all ranks but the first, where several share the run.
+        Metrics on the first rank, None on the others.
 
     Raises:
-        UserError: as `train_model`, and when shards, tokenizer, the first weights or the teacher do not
-            belong together, or the ranks cannot share a step, or event files are asked for that nothing here
-            can write.
+        UserError: as in `train_model`; if shards, tokenizer, initial weights and teacher do not match, a step
+            cannot be divided among the ranks, or the package for event files is missing.
     """
     if params.train.tensorboard:
         check_tensorboard()
@@ -114,18 +112,18 @@ def train_stage(
 
 
 def warn_of_bf16(device: torch.device) -> None:
-    """Says it where bf16 is emulated."""
+    """Logs a warning if the device emulates bf16."""
     if not computes_bf16(device):
         logger.warning("train.precision: this CPU emulates bf16; fp32 is faster here, with other results")
 
 
 def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
-    """Starts from another model's best weights; returns the digest of that model.
+    """Loads another model's best weights; returns the digest of that model.
 
-    Conditions that it was not told begin at zero: what it computes stays the same at first.
+    Embeddings of new conditions remain zero, so the model initially computes the same function.
 
     Raises:
-        UserError: when its shape or its tokenizer is not this run's.
+        UserError: if its shape or tokenizer differs from this run's.
     """
     other = load_model(folder)
     faults = []

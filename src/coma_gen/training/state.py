@@ -1,6 +1,4 @@
-"""A model while it learns, with all that a run needs to go on: what is taken up from a checkpoint and left in
-one.
-"""
+"""Training state: model, optimizers and progress, saved to and restored from checkpoints."""
 
 from __future__ import annotations
 
@@ -28,17 +26,17 @@ from coma_gen.training.progress import Progress
 
 
 class TrainState:
-    """A model, its optimizers, and what it has come to.
+    """Model, optimizers, progress and best weights of a run.
 
-    The first rank alone keeps the best weights, and reads and writes the resume folder.
+    Only the first rank holds the best weights and accesses the resume folder.
 
     Attributes:
-        model: on its device.
-        optimizers: over the parameters that learn.
-        learning: those parameters.
-        progress: counters and sums, the same on all ranks.
-        best: the weights at the best validation, on the CPU; empty before the first.
-        saved_step: of the newest checkpoint; 0 for none.
+        model: the model, on its device.
+        optimizers: optimizers of the trainable parameters.
+        learning: the trainable parameters.
+        progress: counters and sums, equal on all ranks.
+        best: weights at the best validation loss, on the CPU; empty before the first validation.
+        saved_step: step of the newest checkpoint; 0 for none.
     """
 
     def __init__(
@@ -52,10 +50,10 @@ class TrainState:
         self.saved_step = 0
 
     def restore(self) -> str:
-        """Takes up the newest checkpoint, if there is one; returns the curve up to it.
+        """Loads the newest checkpoint, if there is one; returns the curve up to its step.
 
         Raises:
-            UserError: as `latest_checkpoint`, and where this rank's key is not the first one's.
+            UserError: as in `latest_checkpoint`, and if this rank's key differs from the first rank's.
         """
         checkpoint = latest_checkpoint(self._resume, key=self._key) if self._ranks.is_first else None
         if checkpoint is not None:
@@ -64,29 +62,29 @@ class TrainState:
             self.progress = Progress(**checkpoint.progress)
             self.best = checkpoint.best
         if self._ranks.size > 1:
-            self._follow_first({} if checkpoint is None else checkpoint.optimizer)
+            self._synchronize({} if checkpoint is None else checkpoint.optimizer)
         self.saved_step = self.progress.step
         return HEADER if checkpoint is None else checkpoint.curve
 
-    def _follow_first(self, optimizer: Mapping[str, Tensor]) -> None:
-        """Takes up what the first rank has restored, but for the weights: sharing the model brings those."""
-        note = {"key": self._key, "progress": asdict(self.progress)}
-        told = json.loads(self._ranks.from_first(json.dumps(note).encode()))
-        if told["key"] != self._key:
+    def _synchronize(self, optimizer: Mapping[str, Tensor]) -> None:
+        """Broadcasts the first rank's progress and optimizers; `Distributed.shared` broadcasts weights."""
+        own = {"key": self._key, "progress": asdict(self.progress)}
+        first = json.loads(self._ranks.from_first(json.dumps(own).encode()))
+        if first["key"] != self._key:
             rule = "must have the code, params, data and libraries of the first rank"
-            got = f"others (key {self._key[:12]}, not {told['key'][:12]})"
+            got = f"others (key {self._key[:12]}, not {first['key'][:12]})"
             raise UserError(Fault(f"rank {self._ranks.rank} of {self._ranks.size}", rule, got))
         tensors = tensors_from_bytes(self._ranks.from_first(tensors_to_bytes(dict(optimizer))))
         if not self._ranks.is_first:
             restore_optimizers(self.optimizers, self.model, tensors)
-            self.progress = Progress(**told["progress"])
+            self.progress = Progress(**first["progress"])
 
     def save(self, curve: str, weights: Mapping[str, Tensor]) -> None:
-        """Leaves a checkpoint of this step, unless there is one.
+        """Saves a checkpoint of this step, unless there is one.
 
         Args:
-            curve: content of the curve's file up to this step.
-            weights: those of this step.
+            curve: content of curve.csv up to this step.
+            weights: weights of this step.
         """
         if self.progress.step == self.saved_step:
             return
@@ -103,10 +101,10 @@ class TrainState:
         self.saved_step = self.progress.step
 
     def count_validation(self, nll: float) -> None:
-        """Notes a validation of this step, and keeps the weights where it is the best so far."""
+        """Records a validation loss, and the weights if it is the best so far."""
         if self.progress.count_validation(nll) and self._ranks.is_first:
             self.best = self.weights()
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights on the CPU."""
+        """Returns a copy of the weights on the CPU."""
         return copy_to_cpu(self.model.state_dict())

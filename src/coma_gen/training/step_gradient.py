@@ -1,4 +1,4 @@
-"""The gradient of a step, from its windows to what all ranks share: plain, compiled, or by CUDA graphs."""
+"""Gradient of a step, from its windows to the average over ranks: eager, compiled or with CUDA graphs."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from coma_gen.training.recorded import AddGradient, RecordedGradient, recorded_o
 
 @dataclass
 class StepGradient:
-    """Puts the gradient of a step into a model's parameters.
+    """Computes the gradient of a step in the `grad` of a model's parameters.
 
     Attributes:
-        model: what learns, on its device.
-        learning: the parameters that do.
-        split: what windows are drawn from.
-        shifts: uint16 (variations, V), one of which each window goes through; None for none.
-        conditions: what the model is told of its windows; None for nothing.
-        params: the settings of the run.
-        device: where the model is.
-        pad_id: what fills a window up.
-        ranks: those who train it.
-        shared: the model as all ranks train it.
-        add: the passes of a micro-batch; None for those of `shared` as they are.
-        teacher: Model to learn from besides the targets; None for none.
+        model: the model, on its device.
+        learning: its trainable parameters.
+        split: split that windows are drawn from.
+        shifts: uint16 (variations, V) token maps, one of which is applied to each window; None for none.
+        conditions: draws the condition bins of the windows; None for a model without conditions.
+        params: optimization settings.
+        device: device of the model.
+        pad_id: id that pads windows.
+        ranks: the ranks of the run.
+        shared: the model, wrapped in DistributedDataParallel if several GPUs train it.
+        add: forward and backward pass of a micro-batch; None for `add_gradient` of `shared`.
+        teacher: teacher model for distillation, or None.
     """
 
     model: nn.Module
@@ -69,14 +69,14 @@ class StepGradient:
         return self.params.precision == "bf16"
 
     def prepare(self, batches: BatchQueue, *, step: int) -> None:
-        """Makes the model ready to learn, together with the other ranks.
+        """Prepares the model for training: compilation, DistributedDataParallel and CUDA graphs.
 
-        DistributedDataParallel lays out its exchange anew after its first backward pass. One whose gradient
-        is dropped lets every step, of a run and of one that goes on, add up in the same order.
+        DistributedDataParallel rebuilds its buckets after the first backward pass. A first pass whose
+        gradient is discarded makes every step, of new and of resumed runs, reduce in the same order.
 
         Args:
-            batches: of `draw`.
-            step: the last one taken.
+            batches: queue of the batches of `draw`.
+            step: last completed step.
         """
         self.model.train()
         if self.params.compile:
@@ -100,18 +100,18 @@ class StepGradient:
 
     @property
     def micro_batch_shape(self) -> tuple[int, int]:
-        """Windows and tokens of a forward pass."""
+        """Number of windows and tokens of a forward pass."""
         part = self.ranks.share(self.params)
         return part.windows // part.micro_batches, self.params.seq_len
 
     def rehearse(self) -> None:
-        """A forward and a backward pass of the shapes of a micro-batch, whose gradient is dropped."""
+        """Runs a forward and a backward pass with the shapes of a micro-batch and discards the gradient."""
         input_ids = torch.full(self.micro_batch_shape, self.pad_id, device=self.device)
         add_gradient(self.model, input_ids, input_ids, bf16=self.bf16)
         self.model.zero_grad(set_to_none=True)
 
     def draw(self, step: int) -> tuple[NDArray[np.int64], ...]:
-        """This rank's windows of a step, their targets, and what is told of them where something is."""
+        """Draws this rank's windows of a step, their targets and, for a model with conditions, their bins."""
         part, seed = self.ranks.share(self.params), self.params.seed
         windows = draw_windows(
             self.split,
@@ -128,7 +128,9 @@ class StepGradient:
         return *windows, self.conditions.draw(*windows, seed=seed, step=step, first=part.first)
 
     def accumulate(self, step: int, batches: BatchQueue) -> tuple[list[Tensor], int]:
-        """The gradient of a step, averaged over the ranks; returns this rank's summed nlls and targets."""
+        """Computes the gradient of a step, averaged over ranks; returns this rank's summed nlls and number of
+        targets.
+        """
         part, batch = self.ranks.share(self.params), batches.take(step)
         self.model.zero_grad(set_to_none=not isinstance(self.add, RecordedGradient))
         nlls = accumulate_gradient(
