@@ -34,8 +34,8 @@ from coma_gen.core.errors import UserError
 from coma_gen.core.io import write_atomic
 from coma_gen.evaluation.sample_metrics import sample_metrics
 from coma_gen.evaluation.splits import check_tokens
+from coma_gen.generation.continuation import Continuation
 from coma_gen.generation.controls import Controls
-from coma_gen.generation.generate import Continuation
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.ranking import nearest
 from coma_gen.generation.stage import generate_samples

@@ -24,8 +24,9 @@ import numpy.typing as npt
 
 from coma_gen.config.schema import CONDITIONS
 from coma_gen.evaluation.excerpts import cut_excerpts
+from coma_gen.generation.continuation import Continuation
 from coma_gen.generation.controls import PROMPT_KEY, Controls, key_of
-from coma_gen.generation.generate import Continuation, generate_batch
+from coma_gen.generation.generate import generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.midi.notes import Notes

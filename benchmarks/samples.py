@@ -30,7 +30,7 @@ from coma_gen.config.load import load_params
 from coma_gen.config.schema import SampleParams
 from coma_gen.core.errors import UserError
 from coma_gen.core.io import atomic_dir, write_atomic
-from coma_gen.generation.generate import Continuation
+from coma_gen.generation.continuation import Continuation
 from coma_gen.listening.passages import Passage, find_passages
 from coma_gen.midi.measures import (
     duration,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias, Unpack
 
     from coma_gen.evaluation.midi_score import Score
-    from coma_gen.generation.generate import Continuation
+    from coma_gen.generation.continuation import Continuation
     from coma_gen.generation.music_generator import MusicGenerator
     from coma_gen.generation.request import Request
     from coma_gen.generation.settings import GenerateSettings

@@ -20,7 +20,7 @@ from coma_gen.evaluation.excerpts import cut_excerpts
 from coma_gen.evaluation.music_metrics import MEASURES
 from coma_gen.evaluation.sample_metrics import TABLE, sample_metrics
 from coma_gen.evaluation.splits import check_tokens
-from coma_gen.generation.generate import Continuation
+from coma_gen.generation.continuation import Continuation
 from coma_gen.midi.io import midi_bytes
 from coma_gen.midi.notes import Notes
 

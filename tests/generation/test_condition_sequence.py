@@ -18,9 +18,10 @@ from coma_gen.generation.condition_sequence import (
     compute_prompt_bins,
     compute_target_bins,
 )
+from coma_gen.generation.continuation import Continuation
 from coma_gen.generation.controls import Controls
 from coma_gen.generation.engine import DecodeEngine
-from coma_gen.generation.generate import Continuation, generate_batch
+from coma_gen.generation.generate import generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.generation.sequence import SequenceState

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from small_models import SCALE, written_model
 
+from coma_gen.generation.continuation import Continuation
 from coma_gen.generation.controls import Controls, key_of
-from coma_gen.generation.generate import Continuation, generate_batch
+from coma_gen.generation.generate import generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.midi.notes import Notes

@@ -13,7 +13,8 @@ from midi_builder import note, program, smf, tempo, track
 
 from coma_gen.core.artifact import read_manifest, write_manifest
 from coma_gen.core.errors import UserError
-from coma_gen.generation.generate import Continuation, continue_midi, generate_batch
+from coma_gen.generation.continuation import Continuation
+from coma_gen.generation.generate import continue_midi, generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.request import Request
 from coma_gen.generation.sampling import SamplingParams

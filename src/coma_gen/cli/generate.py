@@ -18,7 +18,7 @@ from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.pretrained import MODEL_HELP, name_of_model
 
 if TYPE_CHECKING:
-    from coma_gen.generation.generate import Continuation
+    from coma_gen.generation.continuation import Continuation
     from coma_gen.generation.music_generator import MusicGenerator
     from coma_gen.generation.request import Request
     from coma_gen.midi.prompt import Prompt

@@ -23,7 +23,7 @@ from coma_gen.evaluation.music_metrics import measure_all
 from coma_gen.evaluation.overlap import compare_sets, set_size
 from coma_gen.evaluation.splits import check_tokens
 from coma_gen.evaluation.tables import write_parquet
-from coma_gen.generation.generate import Continuation
+from coma_gen.generation.continuation import Continuation
 from coma_gen.midi.io import read_notes
 from coma_gen.shards.read import ShardedSplit
 from coma_gen.tokenizer.vocabulary import Vocabulary

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coma_gen.generation.continuation import Continuation
 from coma_gen.midi.measures import (
     duration,
     nearest_scale,
@@ -23,9 +23,6 @@ from coma_gen.midi.measures import (
     velocity,
 )
 from coma_gen.midi.notes import Notes
-
-if TYPE_CHECKING:
-    from coma_gen.generation.generate import Continuation
 
 RATIOS: tuple[Callable[[Notes], float], ...] = (notes_per_second, polyphony, velocity, duration)
 RATIO_UNIT, SHARE_UNIT = math.log(1.25), 0.1

@@ -17,8 +17,9 @@ from coma_gen.core.io import atomic_dir, write_atomic, write_json
 from coma_gen.core.parallel import map_prepared
 from coma_gen.corpus.read import read_performance
 from coma_gen.corpus.table import Performance, read_table
+from coma_gen.generation.continuation import Continuation
 from coma_gen.generation.controls import Controls
-from coma_gen.generation.generate import Continuation, generate_batch
+from coma_gen.generation.generate import generate_batch
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.sampling import SamplingParams
 from coma_gen.midi.io import midi_bytes

@@ -6,17 +6,15 @@ Shapes: B batch, D dim, G scales (attention windows), H heads of a scale, d head
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from coma_gen.generation.step_buffers import QKVBuffer, StepBuffers
 from coma_gen.model.attention import SMALLEST_NORM, MultiScaleAttention
 from coma_gen.model.cache import KVCache, LayerCache
 from coma_gen.model.portable import products_of
-
-if TYPE_CHECKING:
-    from coma_gen.generation.token_decoder import StepBuffers
 
 
 class VisibleSpan(NamedTuple):
@@ -77,26 +75,6 @@ class FunctionalLayerNorm:
     def __call__(self, x: Tensor) -> Tensor:
         """(B, *) -> (B, *)."""
         return torch.layer_norm(x, self.shape, self.weight, self.bias, self.eps, False)
-
-
-class QKVBuffer:
-    """Buffer for the queries, keys and values of the new tokens in one attention layer.
-
-    Args:
-        like: Tensor with the device and dtype of the buffer.
-        batch: B.
-        scales: G.
-        num_heads: H.
-        head_dim: d.
-    """
-
-    def __init__(self, like: Tensor, *, batch: int, scales: int, num_heads: int, head_dim: int) -> None:
-        self.fused = like.new_empty(batch, 3 * scales * num_heads * head_dim)
-        parts = self.fused.view(batch, 3, scales, num_heads, head_dim)
-        self.queries_keys = parts[:, :2]
-        self.halves = self.queries_keys.chunk(2, dim=-1)
-        self.queries = parts[:, 0, :, :, None].unbind(1)  # G of (B, H, 1, d)
-        self.keys_values = parts[:, 1:].transpose(0, 1).unbind(2)  # G of (2, B, H, d)
 
 
 class TokenAttention:

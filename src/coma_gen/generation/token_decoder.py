@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from coma_gen.config.schema import ModelParams
 from coma_gen.generation.recorded_steps import RecordedSteps
-from coma_gen.generation.token_attention import FunctionalLayerNorm, QKVBuffer, StepContext, TokenAttention
+from coma_gen.generation.step_buffers import StepBuffers
+from coma_gen.generation.token_attention import FunctionalLayerNorm, StepContext, TokenAttention
 from coma_gen.model.attention import MultiScaleAttention
 from coma_gen.model.cache import BlockState, ConvCache, DecodeCache, LayerCache
 from coma_gen.model.convolution import CausalConvolution
@@ -33,43 +33,6 @@ from coma_gen.model.sublayers import Branch
 
 if TYPE_CHECKING:
     from coma_gen.model.conformer import Block, Conformer
-
-
-class StepBuffers:
-    """Scratch buffers for one decoding step: embedded tokens (B, 1, D), residual streams (B, S, D), input and
-    output (B, D) of a sublayer, and intermediate results.
-
-    Args:
-        params: Shape of the model.
-        batch: B.
-        like: Tensor with the device and dtype of the buffers.
-    """
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def __init__(self, params: ModelParams, *, batch: int, like: Tensor) -> None:
-        self.batch, count, dim = batch, params.num_streams, params.dim
-        self.embedded = like.new_empty(batch, 1, dim)
-        self.streams, self.output = like.new_empty(batch, count, dim), like.new_empty(batch, dim)
-        self.flat, self.written = self.streams.view(-1, dim), self.output[:, None]
-        self.norm = like.new_empty(batch * count, 1)
-        self.dynamic = like.new_empty(batch, count, count + 2)
-        self.flat_dynamic = self.dynamic.view(-1, count + 2)
-        self.coefficients = like.new_empty(batch, count, count + 2)
-        self.mix, self.beta = self.coefficients[:, :, :-1].mT, self.coefficients[:, :, -1:]
-        self.mixed = like.new_empty(batch, count + 1, dim)
-        self.mix_streams = products_of(like).bind(self.streams, self.mixed)
-        self.input = self.streams[:, 0] if count == 1 else self.mixed[:, 0]
-        self.carried = self.mixed[:, 1:]
-        self.inner = like.new_empty(batch, params.ff_inner)
-        self.expanded = like.new_empty(batch, 2 * params.conv_expansion * dim)
-        self.content, self.gate = self.expanded.chunk(2, dim=1)
-        self.heads = {
-            scales: QKVBuffer(
-                like, batch=batch, scales=scales, num_heads=params.num_heads, head_dim=params.head_dim
-            )
-            for scales in {1, len(params.window_sizes)}
-        }
 
 
 class _FoldedHyperConnection:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.generate import Continuation, generate_request, piece_midi
+from coma_gen.generation.continuation import Continuation
+from coma_gen.generation.generate import generate_request, piece_midi
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.request import Request
 from coma_gen.midi.prompt import Prompt, read_prompt

@@ -28,7 +28,7 @@ from coma_gen.report.piano_roll import write_roll
 from coma_gen.report.pieces_page import PieceView, write_pieces_page
 
 if TYPE_CHECKING:
-    from coma_gen.generation.generate import Continuation
+    from coma_gen.generation.continuation import Continuation
 
 SETTINGS = "settings.json"
 
