@@ -54,7 +54,7 @@ def test_what_was_begun_is_gone_on_with(divide: Divide) -> None:
     begun.write(1)
     assert divide() == divide(30) == begun
     assert divide().unfinished() == [0, 2, 3, 4]
-    with pytest.raises(UserError, match="must be 30, which the parts in"):
+    with pytest.raises(UserError, match="must be 30, as for the existing parts in"):
         divide(31)
 
 
