@@ -128,7 +128,7 @@ def test_the_page_has_a_section_for_every_script() -> None:
 
 def test_tables_replace_what_was_between_their_marks() -> None:
     page = "a\n<!-- it -->\nold\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
-    page = every.placed(page, {"it": "\nnew \\1\n\n"})
+    page = every.insert_tables(page, {"it": "\nnew \\1\n\n"})
     assert page == "a\n<!-- it -->\nnew \\1\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
-    with pytest.raises(ValueError, match="no place"):
-        every.placed(page, {"third": ""})
+    with pytest.raises(ValueError, match="no section"):
+        every.insert_tables(page, {"third": ""})
