@@ -1,4 +1,4 @@
-"""Every script runs, on a shape so small that nothing it prints means anything but that it ran."""
+"""Smoke tests: every script runs on a tiny shape; its figures are meaningless."""
 
 from __future__ import annotations
 
@@ -109,11 +109,15 @@ def test_the_bytes_that_must_be_read_are_at_most_those_of_the_state(tiny: Size) 
 
 @pytest.mark.slow
 def test_data(tmp_path: Path) -> None:
-    made = data.make(tmp_path, performances=3, seconds=8.0)
-    size = data.training_size(made.train.settings["vocab_size"])
-    found = rows(data.measure_windows(made, size, rounds=1, draws=1))
-    assert {"windows as played", "windows with variations", "the same, after a training step"} <= found.keys()
-    found = rows(data.measure_tokenization(made, rounds=1))
+    corpus = data.build(tmp_path, performances=3, seconds=8.0)
+    size = data.training_size(corpus.train.settings["vocab_size"])
+    found = rows(data.measure_windows(corpus, size, rounds=1, draws=1))
+    assert {
+        "windows, no augmentation",
+        "windows, augmented",
+        "the same, after a training step",
+    } <= found.keys()
+    found = rows(data.measure_tokenization(corpus, rounds=1))
     assert found["miditok, file to ids"][5] == "1.00x"
     counts = [int(cells[3].replace(",", "")) for name, cells in found.items() if name.endswith("to ids")]
     assert len(counts) == 4 and max(counts) < 1.05 * min(counts)
