@@ -37,21 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(f"benchmarks.{name} failed with status {done.returncode}; no page was written")
         printed[name] = done.stdout
     if typed.into is not None:
-        write_atomic(typed.into, placed(typed.into.read_text(encoding="utf-8"), printed))
+        write_atomic(typed.into, insert_tables(typed.into.read_text(encoding="utf-8"), printed))
 
 
-def placed(page: str, printed: Mapping[str, str]) -> str:
-    """A page with what each script printed between the marks that bear its name.
+def insert_tables(page: str, printed: Mapping[str, str]) -> str:
+    """Replaces the text between each script's markers in a page with the script's output.
 
     Raises:
-        ValueError: the page has no such place.
+        ValueError: A marker is missing.
     """
     for name, text in printed.items():
         first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, found_first, rest = page.partition(f"{first}\n")
         _, found_last, after = rest.partition(last)
         if not (found_first and found_last):
-            raise ValueError(f"the page has no place between {first} and {last}")
+            raise ValueError(f"the page has no section between {first} and {last}")
         page = f"{before}{first}\n{text.strip()}\n{last}{after}"
     return page
 

@@ -28,25 +28,23 @@ ROOT = Path(__file__).resolve().parents[1]
 VOCABULARY, WINDOWS = 328, 4
 
 
-class Way(NamedTuple):
-    """A way to use the cores: how many processes, and threads of each."""
+class Layout(NamedTuple):
+    """Number of processes, and of threads per process."""
 
     name: str
     processes: int
     threads: int
 
 
-WAYS = (
-    Way("1 process of 2 threads", 1, 2),
-    Way("1 process of 1 thread", 1, 1),
-    Way("2 processes of 1 thread (the default)", 2, 1),
+LAYOUTS = (
+    Layout("1 process of 2 threads", 1, 2),
+    Layout("1 process of 1 thread", 1, 1),
+    Layout("2 processes of 1 thread (the default)", 2, 1),
 )
 
 
-def train(way: Way, first: float, last: float) -> None:
-    """One rank: takes steps until `last` on the clock; the first prints how many tokens a second all have
-    trained on since `first`.
-    """
+def train(layout: Layout, first: float, last: float) -> None:
+    """Trains as one rank until the time `last`; rank 0 prints the total tokens per second since `first`."""
     import numpy as np
     import torch
 
@@ -60,7 +58,7 @@ def train(way: Way, first: float, last: float) -> None:
 
     params = load_params(ROOT / "params.yaml")
     cpu = torch.device("cpu")
-    with init_distributed() as ranks, deterministic(way.threads):
+    with init_distributed() as ranks, deterministic(layout.threads):
         model = Conformer(params=params.model, vocab_size=VOCABULARY, seed=0)
         optimizers = build_optimizers(model, params.train)
         shared = ranks.shared(model, cpu) if ranks.size > 1 else model
@@ -86,12 +84,12 @@ def train(way: Way, first: float, last: float) -> None:
             print(json.dumps(steps * WINDOWS * params.train.seq_len / (now - since)), flush=True)
 
 
-def measure(way: Way, *, trainings: int, neighbors: int, start: float, seconds: float) -> list[float]:
-    """Tokens a second of each of the trainings that run at once, beside so many processes that only spin."""
+def measure(layout: Layout, *, trainings: int, neighbors: int, start: float, seconds: float) -> list[float]:
+    """Measures tokens per second of concurrent training runs, beside `neighbors` busy processes."""
     first = time.time() + start
     last = first + seconds
     spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbors)]
-    command = [sys.executable, "-m", "benchmarks.busy", "--job", json.dumps([*way, first, last])]
+    command = [sys.executable, "-m", "benchmarks.busy", "--job", json.dumps([*layout, first, last])]
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(trainings)]
     try:
         return [float(json.loads(job.communicate()[0])) for job in jobs]
@@ -103,43 +101,44 @@ def measure(way: Way, *, trainings: int, neighbors: int, start: float, seconds: 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table."""
+    """Runs the benchmark and prints the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.busy",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=15, help="that are measured (default: 15)")
-    parser.add_argument("--start", type=float, default=20, help="seconds before them (default: 20)")
+    parser.add_argument("--seconds", type=float, default=15, help="measured interval (default: 15)")
+    parser.add_argument("--start", type=float, default=20, help="warm-up before it (default: 20)")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     typed = parser.parse_args(arguments)
     if typed.job:
         *settings, first, last = json.loads(typed.job)
-        way = Way(*settings)
+        layout = Layout(*settings)
         if "numpy" in sys.modules:
             sys.exit("numpy was imported before its threads were set")
-        pin_cpu(pin=True, threads=way.threads)
-        if way.processes > 1 and not is_rank():
+        pin_cpu(pin=True, threads=layout.threads)
+        if layout.processes > 1 and not is_rank():
             launch_ranks(
-                [sys.executable, "-m", "benchmarks.busy", "--job", typed.job], processes=way.processes
+                [sys.executable, "-m", "benchmarks.busy", "--job", typed.job], processes=layout.processes
             )
         else:
-            train(way, first, last)
+            train(layout, first, last)
         return
     cores = available_cores()
-    print(f"{read_vendor()}, {cores} cores; tokens a second on the clock")
-    print("| | alone | of the first | two at once, each | their sum, of alone | busy neighbors | of alone |")
+    print(f"{read_vendor()}, {cores} cores; tokens per second of wall time")
+    head = ["", "alone", "vs first row", "two at once, each", "sum vs alone", "busy neighbors", "vs alone"]
+    print(f"| {' | '.join(head)} |")
     print("|---|---|---|---|---|---|---|")
     base = None
-    for way in WAYS:
-        (alone,) = measure(way, trainings=1, neighbors=0, start=typed.start, seconds=typed.seconds)
-        two = measure(way, trainings=2, neighbors=0, start=typed.start, seconds=typed.seconds)
-        (busy,) = measure(way, trainings=1, neighbors=cores, start=typed.start, seconds=typed.seconds)
+    for layout in LAYOUTS:
+        (alone,) = measure(layout, trainings=1, neighbors=0, start=typed.start, seconds=typed.seconds)
+        two = measure(layout, trainings=2, neighbors=0, start=typed.start, seconds=typed.seconds)
+        (busy,) = measure(layout, trainings=1, neighbors=cores, start=typed.start, seconds=typed.seconds)
         base = base or alone
         each = " and ".join(f"{rate:,.0f}" for rate in two)
         ratios = (alone / base, sum(two) / alone, busy / alone)
         of_first, of_sum, of_busy = (f"{ratio:.2f}x" for ratio in ratios)
-        print(f"| {way.name} | {alone:,.0f} | {of_first} | {each} | {of_sum} | {busy:,.0f} | {of_busy} |")
+        print(f"| {layout.name} | {alone:,.0f} | {of_first} | {each} | {of_sum} | {busy:,.0f} | {of_busy} |")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How near are a model's continuations to the real ones?
+"""How similar are a model's continuations to the real ones?
 
     python -m benchmarks.continuations --model pretrained --data data
-    python -m benchmarks.continuations --best-of 4                  also the nearest of four to each prompt
+    python -m benchmarks.continuations --best-of 4                  also the best of four per prompt
     python -m benchmarks.continuations --into docs/samples.md       write the tables into a page
 
 Each prompt is the beginning of a passage of the test split; the passages are spaced evenly over it. The
@@ -19,14 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
+if "numpy" not in sys.modules:  # numpy chooses its kernels at import
     from coma_gen.core.seeding import pin_cpu
 
     pin_cpu(pin=True, threads=1)
 
 
-from benchmarks.all import placed
-from benchmarks.comparison import Best, Comparison, Wanted, table
+from benchmarks.all import insert_tables
+from benchmarks.comparison import BestOf, Comparison, Target, table
 from coma_gen.config.load import load_params
 from coma_gen.config.schema import SampleParams
 from coma_gen.core.artifact import read_manifest
@@ -48,12 +48,12 @@ from coma_gen.workspace.paths import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "continuations"
-MAX_TELLING = 2
+MAX_DISTINGUISHING = 2
 EXCERPTS = 400
 """Number of excerpts of train and of test with which the music measures of the samples are compared."""
 
 
-def find_telling(music: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def find_distinguishing(music: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Lists the music measures of `sample_metrics` in which samples lie outside the range of real music."""
     return [
         name
@@ -63,28 +63,29 @@ def find_telling(music: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def against_real(metrics: Mapping[str, Any]) -> tuple[list[Wanted], str]:
+def compare_with_real(metrics: Mapping[str, Any]) -> tuple[list[Target], str]:
     """Compares the figures of `sample_metrics` with the targets; also returns a sentence on the method."""
-    apart, memory = find_telling(metrics["music"]), metrics["memorization"]
+    apart, memory = find_distinguishing(metrics["music"]), metrics["memorization"]
     names = f" ({', '.join(apart)})" if apart else ""
     longest, expected = (
         memory["samples"]["longest_notes"],
         memory["test"]["longest_notes_of_as_many"],
     )
-    wanted = [
-        Wanted(
-            f"at most {MAX_TELLING} of {len(metrics['music'])} music measures tell from test excerpts",
+    targets = [
+        Target(
+            f"at most {MAX_DISTINGUISHING} of {len(metrics['music'])} music measures distinguish "
+            "samples from test excerpts",
             f"{len(apart)}{names}",
-            len(apart) <= MAX_TELLING,
+            len(apart) <= MAX_DISTINGUISHING,
         ),
-        Wanted(
+        Target(
             f"longest passage shared with train: {expected:.1f} notes, as of as many test excerpts",
             f"{longest:.0f}",
             longest <= memory["test"]["longest_notes"],
         ),
     ]
     of = metrics["excerpts"]
-    return wanted, (
+    return targets, (
         f"The music measures compare {of['at_a_time']} pieces of each set at a time, of {of['train']} and "
         f"{of['test']} excerpts."
     )
@@ -101,7 +102,7 @@ def generate_continuations(
 ) -> list[list[Continuation]]:
     """Generates `draws` continuations of each prompt; the result does not depend on the number of processes.
 
-    They are numbered through all prompts once, then again, so that the first are the same for any `draws`.
+    They are numbered through all prompts once, then again, so the first ones are the same for any `draws`.
     `follow` conditions a model with conditions on the prompt's values.
     """
     pieces = generate_samples(
@@ -136,7 +137,8 @@ def measure(
         processes: Number of processes that sample.
         against_train: Also compare the music measures with excerpts and search for passages shared with
             train.
-        draws: Continuations of each prompt; with more than one, the nearest to its prompt is shown as well.
+        draws: Continuations of each prompt; with more than one, the one most similar to its prompt is
+            shown as well.
         follow: See `generate_continuations`.
     """
     check_tokens(shards, read_manifest(model, kind="model"), model)
@@ -159,22 +161,23 @@ def measure(
     )
     first = [pieces[0] for pieces in drawn]
 
-    def compare(pieces: Sequence[Continuation]) -> tuple[Comparison, list[Wanted], str]:
-        compared = Comparison.of(found.passages, [piece.new for piece in pieces])
+    def compare(pieces: Sequence[Continuation]) -> tuple[Comparison, list[Target], str]:
+        compared = Comparison.compute(found.passages, [piece.new for piece in pieces])
         if not against_train:
-            return compared, compared.wanted(), ""
+            return compared, compared.check_targets(), ""
         more, sentence = _against_train(model, shards, params, pieces)
-        return compared, compared.wanted() + more, sentence
+        return compared, compared.check_targets() + more, sentence
 
-    compared, wanted, sentence = compare(first)
-    rows = [[each.rule, each.found, "yes" if each.holds else "no"] for each in wanted]
-    head, best = ["wanted", "found", "holds"], None
+    compared, targets, sentence = compare(first)
+    rows = [[each.rule, each.result, "yes" if each.met else "no"] for each in targets]
+    head, best = ["target", "result", "met"], None
     if draws > 1:
-        nearest_compared, reached, _ = compare([nearest(pieces, 1)[0] for pieces in drawn])
-        best = Best(draws, nearest_compared)
-        head += [f"best of {draws}", "holds"]
+        nearest_compared, nearest_targets, _ = compare([nearest(pieces, 1)[0] for pieces in drawn])
+        best = BestOf(draws, nearest_compared)
+        head += [f"best of {draws}", "met"]
         rows = [
-            [*row, each.found, "yes" if each.holds else "no"] for row, each in zip(rows, reached, strict=True)
+            [*row, each.result, "yes" if each.met else "no"]
+            for row, each in zip(rows, nearest_targets, strict=True)
         ]
     notes = f"{_describe_run(found, first, params, split)} {sentence}".strip()
     return "\n\n".join([compared.means(best), compared.shares(best), table(head, rows), notes])
@@ -182,11 +185,11 @@ def measure(
 
 def _against_train(
     model: Path, shards: Path, params: SampleParams, pieces: Sequence[Continuation]
-) -> tuple[list[Wanted], str]:
+) -> tuple[list[Target], str]:
     with tempfile.TemporaryDirectory() as folder:
         for number, piece in enumerate(pieces):
             (Path(folder) / f"{number:04d}.mid").write_bytes(midi_bytes(piece.notes))
-        return against_real(sample_metrics(params, pieces, model, shards, Path(folder)))
+        return compare_with_real(sample_metrics(params, pieces, model, shards, Path(folder)))
 
 
 def _describe_run(
@@ -227,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="draw N continuations of each prompt and also show the nearest",
+        help="draw N continuations of each prompt and also show the best",
     )
     add("--no-follow", action="store_true", help="do not condition the model on the prompt's values")
     add("--no-train", action="store_true", help="skip the measures that need the train split")
@@ -255,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     print(text)
     if options.into is not None:
-        write_atomic(options.into, placed(options.into.read_text(encoding="utf-8"), {NAME: text}))
+        write_atomic(options.into, insert_tables(options.into.read_text(encoding="utf-8"), {NAME: text}))
 
 
 if __name__ == "__main__":

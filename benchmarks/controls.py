@@ -38,35 +38,35 @@ from coma_gen.workspace.paths import Workspace
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 TARGETS = {"density": (4, 8, 16), "loudness": (45, 60, 75), "register": (56, 64, 72), "polyphony": (2, 4, 8)}
-"""Values that are asked for: a typical one, one below and one above."""
+"""Requested values: a low, a typical and a high one."""
 NEAR = 1.25
-"""As in benchmarks/comparison.py: either by so much of the other."""
+"""As in benchmarks/comparison.py: the larger of two near values is at most this many times the smaller."""
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Player:
-    """A model that continues prompts.
+class Subject:
+    """A model and the prompts that it continues.
 
     Attributes:
-        name: in the tables.
-        composer: the model.
-        prompts: what it continues.
-        seconds: of new music behind each.
+        name: Name in the tables.
+        generator: The model.
+        prompts: The prompts.
+        seconds: Length of the new music.
     """
 
     name: str
-    composer: MusicGenerator
+    generator: MusicGenerator
     prompts: Sequence[Notes]
     seconds: float
 
-    def play(self, controls: Controls) -> list[Continuation]:
-        """A continuation of each prompt; a key is that of each."""
+    def continue_prompts(self, controls: Controls) -> list[Continuation]:
+        """Continues each prompt; `controls.key` is resolved per prompt."""
         groups = [[prompt] for prompt in self.prompts] if controls.key else [list(self.prompts)]
         pieces = []
         for group in groups:
             pieces += generate_batch(
-                self.composer,
+                self.generator,
                 group,
                 seconds=self.seconds,
                 sampling=SamplingParams(top_p=0.95),
@@ -77,8 +77,8 @@ class Player:
             )
         return pieces
 
-    def measured(self, name: str, pieces: Sequence[Continuation]) -> Values:
-        """(N,) a measure of what is new in each piece; NaN for loudness and register of no notes."""
+    def measure(self, name: str, pieces: Sequence[Continuation]) -> Values:
+        """Measures the new part of each piece (N,); NaN for the loudness and register of no notes."""
         return np.array([MEASURES[name](piece.new, self.seconds) for piece in pieces])
 
 
@@ -90,54 +90,57 @@ MEASURES: dict[str, Callable[[Notes, float], float]] = {
 }
 
 
-def valid(*groups: Sequence[Continuation]) -> str:
-    """The share of pieces that obey the grammar."""
+def valid_share(*groups: Sequence[Continuation]) -> str:
+    """Formats the share of pieces that obey the grammar."""
     return f"{np.mean([piece.valid for pieces in groups for piece in pieces]):.0%}"
 
 
-def wish_rows(player: Player, strength: float) -> Iterator[str]:
-    """How often and how far each measure moves with a wish."""
-    told = player.composer.loaded.model.params.conditions
-    plain = player.play(Controls())
+def control_rows(subject: Subject, strength: float) -> Iterator[str]:
+    """Yields a row per control: the mean measures, and how often the measure moves as requested."""
+    conditions = subject.generator.loaded.model.params.conditions
+    plain = subject.continue_prompts(Controls())
     for name in CONDITIONS:
-        if name == "polyphony" and name not in told:
+        if name == "polyphony" and name not in conditions:
             continue
-        up, down = (player.play(_wish(name, sign * strength)) for sign in (1, -1))
-        values = [player.measured(name, pieces) for pieces in (up, plain, down)]
+        up, down = (subject.continue_prompts(_build_controls(name, sign * strength)) for sign in (1, -1))
+        values = [subject.measure(name, pieces) for pieces in (up, plain, down)]
         means = " | ".join(f"{np.nanmean(each):.1f}" for each in values)
-        how, moved = "condition" if name in told else "pull", np.mean(values[0] > values[2])
-        yield f"| {player.name} | {name} | {how} | {means} | {moved:.0%} | {valid(up, plain, down)} |"
-    keyed = player.play(Controls(key=PROMPT_KEY))
+        method, moved = "condition" if name in conditions else "bias", np.mean(values[0] > values[2])
+        valid = valid_share(up, plain, down)
+        yield f"| {subject.name} | {name} | {method} | {means} | {moved:.0%} | {valid} |"
+    keyed = subject.continue_prompts(Controls(key=PROMPT_KEY))
     with_key, without = (
-        np.array([inside(piece.new, prompt) for piece, prompt in zip(pieces, player.prompts, strict=True)])
+        np.array(
+            [share_in_key(piece.new, prompt) for piece, prompt in zip(pieces, subject.prompts, strict=True)]
+        )
         for pieces in (keyed, plain)
     )
     means = f"{np.nanmean(with_key):.2f} | {np.nanmean(without):.2f} | -"
     moved = np.mean(with_key >= without)
-    yield f"| {player.name} | key, as the prompt | pull | {means} | {moved:.0%} | {valid(keyed)} |"
+    yield f"| {subject.name} | key, as the prompt | bias | {means} | {moved:.0%} | {valid_share(keyed)} |"
 
 
-def _wish(name: str, strength: float) -> Controls:
-    wishes: dict[str, Any] = {name: strength}
-    return Controls(**wishes)
+def _build_controls(name: str, strength: float) -> Controls:
+    values: dict[str, Any] = {name: strength}
+    return Controls(**values)
 
 
-def target_rows(player: Player) -> Iterator[str]:
-    """What comes when a value is asked for."""
-    for name in player.composer.loaded.model.params.conditions:
-        for asked in TARGETS[name]:
-            pieces = player.play(Controls(target=f"{name}={asked}"))
-            got = player.measured(name, pieces)
+def target_rows(subject: Subject) -> Iterator[str]:
+    """Yields a row per requested value: the distribution of the measured values."""
+    for name in subject.generator.loaded.model.params.conditions:
+        for requested in TARGETS[name]:
+            pieces = subject.continue_prompts(Controls(target=f"{name}={requested}"))
+            got = subject.measure(name, pieces)
             low, middle, high = np.nanquantile(got, (0.25, 0.5, 0.75))
-            near = np.mean((got <= NEAR * asked) & (asked <= NEAR * got))
+            near = np.mean((got <= NEAR * requested) & (requested <= NEAR * got))
             yield (
-                f"| {player.name} | {name} | {asked} | {middle:.1f} | {low:.1f} to {high:.1f} | {near:.0%} | "
-                f"{valid(pieces)} |"
+                f"| {subject.name} | {name} | {requested} | {middle:.1f} | {low:.1f} to {high:.1f} | "
+                f"{near:.0%} | {valid_share(pieces)} |"
             )
 
 
-def inside(notes: Notes, prompt: Notes) -> float:
-    """The share of notes that are of the scale of the prompt's key."""
+def share_in_key(notes: Notes, prompt: Notes) -> float:
+    """Computes the share of notes in the scale of the prompt's key."""
     tonic, mode = key_of(prompt)
     steps = (0, 2, 4, 5, 7, 9, 11) if mode == "major" else (0, 2, 3, 5, 7, 8, 10, 11)
     return (
@@ -148,41 +151,41 @@ def inside(notes: Notes, prompt: Notes) -> float:
 def measure(
     models: Sequence[tuple[str, Path]], data: Path, *, count: int, seconds: float, strength: float
 ) -> str:
-    """The tables of some models.
+    """Computes the tables of some models.
 
     Args:
-        models: the name and the folder of each.
-        data: with shards.
-        count: of prompts.
-        seconds: of new music behind each.
-        strength: of each wish.
+        models: Name and folder of each model.
+        data: Folder that contains shards/.
+        count: Number of prompts.
+        seconds: Length of the new music.
+        strength: Absolute value of each control.
     """
-    wishes = [
-        "| model | wish | by | up | as it is | down | moved as asked | valid |",
+    controls = [
+        "| model | control | method | up | off | down | moved as requested | valid |",
         "|---|---|---|" + "---|" * 5,
     ]
     targets = [
-        "| model | target | asked | got, median | half of them | within 25% | valid |",
+        "| model | target | requested | median result | middle half | within 25% | valid |",
         "|---|" + "---|" * 6,
     ]
     with deterministic(1):
         for name, folder in models:
-            composer = MusicGenerator.load(folder)
-            player = Player(name, composer, _prompts(data, composer, count), seconds)
-            wishes += wish_rows(player, strength)
-            targets += target_rows(player)
-    told = f"{count} prompts, {seconds:g} s of new music each, wishes of {strength:g}"
-    return "\n".join([*wishes, "", *([*targets, ""] if len(targets) > 2 else []), told])
+            generator = MusicGenerator.load(folder)
+            subject = Subject(name, generator, _prompts(data, generator, count), seconds)
+            controls += control_rows(subject, strength)
+            targets += target_rows(subject)
+    settings = f"{count} prompts, {seconds:g} s of new music each, controls at +-{strength:g}"
+    return "\n".join([*controls, "", *([*targets, ""] if len(targets) > 2 else []), settings])
 
 
-def _prompts(data: Path, composer: MusicGenerator, count: int) -> list[Notes]:
-    """Passages of 6 s of both splits, at their beginnings."""
-    found: list[Notes] = []
+def _prompts(data: Path, generator: MusicGenerator, count: int) -> list[Notes]:
+    """Cuts 6 s prompts from passages of both splits."""
+    prompts: list[Notes] = []
     for split in ("test", "train"):
         shards = ShardedSplit.open(data / "shards", split, copies=False)
-        cut = cut_excerpts(shards, composer.tokenizer.vocabulary, count=count, seconds=6.0)
-        found += [each.notes for each in cut if len(each.notes) >= 8]
-    return found[:count]
+        cut = cut_excerpts(shards, generator.tokenizer.vocabulary, count=count, seconds=6.0)
+        prompts += [each.notes for each in cut if len(each.notes) >= 8]
+    return prompts[:count]
 
 
 def main() -> None:
@@ -194,10 +197,10 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--model", action="append", help="a folder, or pretrained; may be given again (default: data/model)")
-    add("--data", type=Path, default=DATA, help="with shards/ (default: data)")
-    add("--count", type=int, default=50, help="prompts (default: 50)")
-    add("--seconds", type=float, default=10.0, help="of new music (default: 10)")
-    add("--strength", type=float, default=1.0, help="of each wish (default: 1)")
+    add("--data", type=Path, default=DATA, help="folder that contains shards/ (default: data)")
+    add("--count", type=int, default=50, help="number of prompts (default: 50)")
+    add("--seconds", type=float, default=10.0, help="length of the new music (default: 10)")
+    add("--strength", type=float, default=1.0, help="absolute value of each control (default: 1)")
     options = parser.parse_args()
     with ExitStack() as stack:
         models = [

@@ -49,22 +49,23 @@ from coma_gen.tokenizer.stage import fit_tokenizer
 
 CPU = torch.device("cpu")
 SLICES = 1000
-"""Slices of a measurement, and draws of a batch: few take less time than the clock can tell."""
+"""Slices per measurement: fewer take less time than the clock can resolve."""
 DRAWS = 50
+"""Batches per measurement."""
 MILLION = 1e6
 PLAIN_SLICES = "plain slices of the memory map"
 MIDITOK, MIDITOK_FILES = "miditok, music to ids", "miditok, file to ids"
 
 
 @dataclass(frozen=True)
-class Made:
-    """What the library made of the synthetic corpus.
+class Corpus:
+    """The synthetic corpus after the data stages.
 
     Attributes:
-        files: the MIDI files.
-        tokenizer: the folder of the tokenizer.
-        train: the train split.
-        shifts: the tables of its variations.
+        files: The MIDI files.
+        tokenizer: Folder of the tokenizer.
+        train: The train split.
+        shifts: Token tables of the augmentations.
     """
 
     files: list[Path]
@@ -73,55 +74,61 @@ class Made:
     shifts: Ids
 
 
-def make(folder: Path, *, performances: int, seconds: float) -> Made:
-    """Takes a synthetic corpus through download, split, fit_tokenizer and shard.
+def build(folder: Path, *, performances: int, seconds: float) -> Corpus:
+    """Runs download, split, fit_tokenizer and shard on a synthetic corpus.
 
     Args:
-        folder: where to write.
-        performances: how many files.
-        seconds: length of each.
+        folder: Output folder.
+        performances: Number of files.
+        seconds: Length of each file.
     """
     params = load_params(PARAMS)
     changes = {"synthetic_performances": performances, "synthetic_seconds": seconds}
     download = params.download.model_copy(update={"corpus": "synthetic", **changes})
-    corpus, split, tokenizer, shards = (folder / name for name in ("corpus", "split", "tokenizer", "shards"))
-    build_corpus(download, corpus, cache=folder, own_folder=folder)
-    split_corpus(params.split, corpus, split)
-    fit_tokenizer(params.tokenizer, split, corpus, tokenizer)
-    write_shards(params.shard, split, corpus, tokenizer, shards, workers=1)
-    files = sorted(corpus.rglob("*.midi"))
-    return Made(files, tokenizer, ShardedSplit.open(shards, "train"), read_shifts(shards))
+    music, split, tokenizer, shards = (folder / name for name in ("corpus", "split", "tokenizer", "shards"))
+    build_corpus(download, music, cache=folder, own_folder=folder)
+    split_corpus(params.split, music, split)
+    fit_tokenizer(params.tokenizer, split, music, tokenizer)
+    write_shards(params.shard, split, music, tokenizer, shards, workers=1)
+    files = sorted(music.rglob("*.midi"))
+    return Corpus(files, tokenizer, ShardedSplit.open(shards, "train"), read_shifts(shards))
 
 
 def training_size(vocab_size: int) -> Size:
-    """The model and the batch of params.yaml."""
+    """Returns the model and batch size of params.yaml."""
     train = load_params(PARAMS).train
     shape = model_params()
     return Size("params.yaml", shape, vocab_size, train.micro_batch, train.seq_len, 0, {})
 
 
-def measure_windows(made: Made, size: Size, *, rounds: int, draws: int = DRAWS) -> str:
-    """The table of windows from the shards.
+def measure_windows(corpus: Corpus, size: Size, *, rounds: int, draws: int = DRAWS) -> str:
+    """Measures the sampling of training windows from the shards.
 
     Args:
-        made: the shards.
-        size: the model that trains, its batch and the length of its windows.
-        rounds: times each way is measured.
-        draws: batches of a measurement.
+        corpus: The corpus.
+        size: Model, batch size and window length.
+        rounds: Measurements of each variant.
+        draws: Batches per measurement.
     """
     step = take_step(ours(size, CPU), size, CPU)
     batch, length = size.batch, size.tokens
     trained = f"training step of {batch} x {length}"
-    ways: dict[str, tuple[int, Variant]] = {
-        PLAIN_SLICES: (SLICES, Variant(partial(read_slices, made.train, length))),
-        "windows as played": (draws * batch, Variant(drawn(made, size, draws, varied=False))),
-        "windows with variations": (draws * batch, Variant(drawn(made, size, draws, varied=True))),
-        "the same, after a training step": (batch, Variant(drawn(made, size, 1, varied=True), step)),
+    variants: dict[str, tuple[int, Variant]] = {
+        PLAIN_SLICES: (SLICES, Variant(partial(read_slices, corpus.train, length))),
+        "windows, no augmentation": (
+            draws * batch,
+            Variant(batch_sampler(corpus, size, draws, augment=False)),
+        ),
+        "windows, augmented": (draws * batch, Variant(batch_sampler(corpus, size, draws, augment=True))),
+        "the same, after a training step": (
+            batch,
+            Variant(batch_sampler(corpus, size, 1, augment=True), step),
+        ),
         trained: (batch, Variant(step)),
     }
-    timings = alternate({name: way[1] for name, way in ways.items()}, rounds=rounds, device=CPU)
+    timings = alternate({name: variant for name, (_, variant) in variants.items()}, rounds=rounds, device=CPU)
     rows = []
-    for name, (windows, _) in ways.items():
+    for name, (windows, _) in variants.items():
         seconds = timings[name].median / windows
         share = f"{batch * seconds / timings[trained].median:.2%}"
         speeds = [f"{1 / seconds:,.0f}", f"{length / seconds / MILLION:,.3g}"]
@@ -130,7 +137,7 @@ def measure_windows(made: Made, size: Size, *, rounds: int, draws: int = DRAWS) 
 
 
 def read_slices(split: ShardedSplit, length: int) -> int:
-    """Copies `SLICES` runs of `length` tokens out of the pieces, one after the other; returns their sum."""
+    """Copies `SLICES` slices of `length` tokens out of the pieces; returns the sum of their first tokens."""
     total = 0
     for number in range(SLICES):
         piece = split.piece(number % len(split))
@@ -139,9 +146,9 @@ def read_slices(split: ShardedSplit, length: int) -> int:
     return total
 
 
-def drawn(made: Made, size: Size, draws: int, *, varied: bool) -> Callable[[], None]:
-    """A function that draws batches as the trainer does, others at each call."""
-    settings = made.train.settings
+def batch_sampler(corpus: Corpus, size: Size, draws: int, *, augment: bool) -> Callable[[], None]:
+    """Returns a function that samples batches as the trainer does, different ones at each call."""
+    settings = corpus.train.settings
     step = 0
 
     def draw() -> None:
@@ -149,49 +156,49 @@ def drawn(made: Made, size: Size, draws: int, *, varied: bool) -> Callable[[], N
         for _ in range(draws):
             step += 1
             draw_windows(
-                made.train,
+                corpus.train,
                 seed=0,
                 step=step,
                 batch=size.batch,
                 seq_len=size.tokens,
-                shifts=made.shifts if varied else None,
+                shifts=corpus.shifts if augment else None,
                 pad_id=settings["pad_id"],
             )
 
     return draw
 
 
-def measure_tokenization(made: Made, *, rounds: int) -> str:
-    """The table of files that become ids.
+def measure_tokenization(corpus: Corpus, *, rounds: int) -> str:
+    """Measures the tokenization of the files.
 
     Args:
-        made: the files and the tokenizer.
-        rounds: times each way is measured.
+        corpus: The files and the tokenizer.
+        rounds: Measurements of each variant.
     """
-    ours = Tokenizer.load(made.tokenizer)
+    ours = Tokenizer.load(corpus.tokenizer)
     without_pedal = Tokenizer.build(load_params(PARAMS).tokenizer.model_copy(update={"pedal": "ignore"}))
-    theirs = REMI(params=made.tokenizer / MIDITOK_FILE)
-    music, scores = [read_notes(path) for path in made.files], [Score(path) for path in made.files]
+    theirs = REMI(params=corpus.tokenizer / MIDITOK_FILE)
+    music, scores = [read_notes(path) for path in corpus.files], [Score(path) for path in corpus.files]
 
-    def by_miditok(files: Iterable[Any]) -> int:
+    def encode_miditok(files: Iterable[Any]) -> int:
         return sum(len(theirs(score)[0].ids) for score in files)
 
-    def by_ours(tokenizer: Tokenizer, files: Iterable[Notes]) -> int:
+    def encode_ours(tokenizer: Tokenizer, files: Iterable[Notes]) -> int:
         return sum(len(tokenizer.encode(notes)) for notes in files)
 
-    ways: dict[str, Callable[[], int]] = {
-        MIDITOK: lambda: by_miditok(scores),
-        "ours, music to ids, without pedal": lambda: by_ours(without_pedal, music),
-        "ours, music to ids": lambda: by_ours(ours, music),
-        MIDITOK_FILES: lambda: by_miditok(map(Score, made.files)),
-        "ours, file to ids, without pedal": lambda: by_ours(without_pedal, map(read_notes, made.files)),
-        "ours, file to ids": lambda: by_ours(ours, map(read_notes, made.files)),
+    variants: dict[str, Callable[[], int]] = {
+        MIDITOK: lambda: encode_miditok(scores),
+        "ours, music to ids, without pedal": lambda: encode_ours(without_pedal, music),
+        "ours, music to ids": lambda: encode_ours(ours, music),
+        MIDITOK_FILES: lambda: encode_miditok(map(Score, corpus.files)),
+        "ours, file to ids, without pedal": lambda: encode_ours(without_pedal, map(read_notes, corpus.files)),
+        "ours, file to ids": lambda: encode_ours(ours, map(read_notes, corpus.files)),
     }
-    timings = alternate({name: Variant(run) for name, run in ways.items()}, rounds=rounds, device=CPU)
+    timings = alternate({name: Variant(run) for name, run in variants.items()}, rounds=rounds, device=CPU)
     rows = []
-    for name, run in ways.items():
+    for name, run in variants.items():
         seconds, tokens = timings[name].median, run()
-        per_file = seconds / len(made.files)
+        per_file = seconds / len(corpus.files)
         speeds = [f"{1 / per_file:,.0f}", f"{tokens:,}", f"{tokens / seconds / MILLION:,.3g}"]
         ratio = times(timings[MIDITOK_FILES if "file" in name else MIDITOK].median / seconds)
         rows.append([name, milliseconds(per_file), percent(timings[name].spread), *speeds, ratio])
@@ -200,16 +207,16 @@ def measure_tokenization(made: Made, *, rounds: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints both tables."""
+    """Runs the benchmark and prints both tables."""
     settings = parse_settings("benchmarks.data", str(__doc__), arguments)
     performances, seconds, rounds = (12, 60.0, 3) if settings.short else (40, 300.0, 7)
     print(heading("Data", CPU, ("miditok", "symusic")))
     with tempfile.TemporaryDirectory(prefix="benchmark-data-") as folder:
-        made = make(Path(folder), performances=performances, seconds=seconds)
-        size = training_size(made.train.settings["vocab_size"])
+        corpus = build(Path(folder), performances=performances, seconds=seconds)
+        size = training_size(corpus.train.settings["vocab_size"])
         print(f"{performances} synthetic performances of {seconds:g} s, {rounds} rounds\n")
-        print(measure_windows(made, size, rounds=rounds), end="\n\n", flush=True)
-        print(measure_tokenization(made, rounds=rounds), end="\n\n", flush=True)
+        print(measure_windows(corpus, size, rounds=rounds), end="\n\n", flush=True)
+        print(measure_tokenization(corpus, rounds=rounds), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

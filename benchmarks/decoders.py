@@ -10,34 +10,34 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers import imported
+from benchmarks.peers import import_package
 from benchmarks.sizes import FLOAT32_BYTES, Size
 from coma_gen.generation.token_decoder import TokenDecoder
 from coma_gen.model.cache import DecodeCache
 from coma_gen.model.conformer import Conformer
 
 PREFILL_CHUNK = 1024
-"""Tokens of a history that are read in one forward."""
+"""Tokens per forward pass when the context is read."""
 
 
 class Decoder(Protocol):
-    """Something that has read a history and can go on from it."""
+    """A decoder that has read a context."""
 
     batch: int
     tokens: int
 
     def rewind(self) -> None:
-        """Goes back to the end of the history."""
+        """Resets the cache to the end of the context."""
 
     def decode(self) -> None:
-        """Chooses `tokens` more tokens for each of the `batch` sequences."""
+        """Decodes `tokens` more tokens for each of the `batch` sequences."""
 
-    def remembered(self) -> int | None:
-        """Bytes of what it keeps of one sequence."""
+    def cache_bytes(self) -> int | None:
+        """Returns the cache size per sequence in bytes; None without a cache."""
 
 
 class Ours:
-    """The conformer with its state."""
+    """The conformer with its cache."""
 
     def __init__(self, model: Conformer, read: DecodeCache, *, batch: int, tokens: int) -> None:
         self.model, self.batch, self.tokens = model, batch, tokens
@@ -46,22 +46,22 @@ class Ours:
         self.state = self.start.copy()
 
     def rewind(self) -> None:
-        """Takes the history's state again, and a token, so that what is made once is there."""
+        """Copies the context's cache, and decodes one token so that lazily created buffers exist."""
         self.state = self.start.copy()
         self.step(self.first, self.state)
 
     def decode(self) -> None:
-        """One token a forward."""
+        """Decodes one token per forward pass."""
         token = self.first
         for _ in range(self.tokens):
             token = self.step(token, self.state).argmax(-1, keepdim=True)
 
-    def remembered(self) -> int:
-        """Bytes of the state's buffers."""
+    def cache_bytes(self) -> int:
+        """Returns the bytes of the cache buffers per sequence."""
         return sum(tensor_bytes(self.state.blocks).values()) // self.batch
 
-    def beside_weights(self) -> int:
-        """Bytes that decoding needs once, for all sequences, beside the weights."""
+    def extra_bytes(self) -> int:
+        """Returns the bytes that decoding needs in addition to weights and cache, for all sequences."""
         counted = tensor_bytes([*self.model.parameters(), self.state.blocks])
         return sum(
             count for at, count in tensor_bytes([vars(self.step), self.state]).items() if at not in counted
@@ -69,7 +69,7 @@ class Ours:
 
 
 class ReEncoding:
-    """A model without a state: the whole sequence, once for each token."""
+    """A model without a cache, which recomputes the whole sequence for each token."""
 
     batch = tokens = 1
 
@@ -77,14 +77,14 @@ class ReEncoding:
         self.model, self.history = model, history
 
     def rewind(self) -> None:
-        """Nothing is kept."""
+        """Does nothing."""
 
     def decode(self) -> None:
-        """One token for one forward of everything."""
+        """Decodes one token with a forward pass over the whole sequence."""
         self.model(self.history)[:, -1].argmax(-1, keepdim=True)
 
-    def remembered(self) -> None:
-        """Nothing."""
+    def cache_bytes(self) -> None:
+        """Returns None."""
 
 
 class Gpt2:
@@ -95,7 +95,7 @@ class Gpt2:
     def __init__(self, model: Any, length: int, *, tokens: int, runs: int, static: bool) -> None:
         self.model, self.tokens, self.length, self.static = model, tokens, length, static
         self.first = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-        config, package = model.config, imported("transformers")
+        config, package = model.config, import_package("transformers")
         longest = self.length + runs * tokens
         self.cache: Any = (
             package.StaticCache(config=config, max_cache_len=longest)
@@ -108,32 +108,32 @@ class Gpt2:
             self.cache.update(keys, values, layer)
 
     def rewind(self) -> None:
-        """Cuts the cache to the history; a static one goes on, since its cost is that of its full length."""
+        """Crops the cache to the context; a static one is left, since its cost depends on its full length."""
         surplus = int(self.cache.get_seq_length()) - self.length
         if surplus and not self.static:
             self.cache.crop(-surplus)
 
     def decode(self) -> None:
-        """One token a forward."""
+        """Decodes one token per forward pass."""
         token = self.first
         for _ in range(self.tokens):
             output = self.model(token, past_key_values=self.cache, use_cache=True)
             token = output.logits[:, -1].argmax(-1, keepdim=True)
 
-    def remembered(self) -> int:
-        """Bytes of the keys and values."""
+    def cache_bytes(self) -> int:
+        """Returns the bytes of keys and values."""
         return sum(tensor_bytes([(layer.keys, layer.values) for layer in self.cache.layers]).values())
 
 
 def weight_bytes(model: Conformer) -> int:
-    """Bytes of the weights that every token reads: all but the embedding, of which it reads one row."""
+    """Computes the bytes of weights read per token: all but the embedding, of which one row is read."""
     numbers = sum(parameter.numel() for parameter in model.parameters())
     return FLOAT32_BYTES * (numbers - model.token_embedding.weight.numel())
 
 
-def remembered_bytes(size: Size, length: int) -> int:
-    """Bytes that a token must read of what one sequence remembers: the keys and values it sees, and the last
-    inputs of the convolutions.
+def cache_bytes(size: Size, length: int) -> int:
+    """Computes the cache bytes that must be read per token and sequence: visible keys and values, and the
+    last inputs of the convolutions.
     """
     model = size.model
     visible = sum(min(length, window) for window in model.window_sizes)
@@ -143,7 +143,7 @@ def remembered_bytes(size: Size, length: int) -> int:
 
 
 def tensor_bytes(state: Any) -> dict[int, int]:
-    """Address -> bytes of every memory that the tensors in a state lie in, each counted once."""
+    """Returns address -> bytes of the storages of all tensors in a nested state, each storage once."""
     if isinstance(state, Tensor):
         memory = state.untyped_storage()
         return {memory.data_ptr(): memory.nbytes()}
@@ -156,14 +156,14 @@ def tensor_bytes(state: Any) -> dict[int, int]:
         parts = state
     elif hasattr(state, "__dict__") and not isinstance(state, type | nn.Module):
         parts = vars(state).values()
-    found: dict[int, int] = {}
+    storages: dict[int, int] = {}
     for part in parts:
-        found |= tensor_bytes(part)
-    return found
+        storages |= tensor_bytes(part)
+    return storages
 
 
-def prefilled(model: Conformer, history: Tensor) -> DecodeCache:
-    """The state after a history (1, N)."""
+def prefill(model: Conformer, history: Tensor) -> DecodeCache:
+    """Returns the cache after a context (1, N)."""
     state = model.init_cache(1)
     for chunk in torch.split(history, PREFILL_CHUNK, dim=1):
         model(chunk, state)
@@ -171,16 +171,17 @@ def prefilled(model: Conformer, history: Tensor) -> DecodeCache:
 
 
 def peak_growth(run: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes by which `run` lifts the peak memory, the device's or this process's, above what is held before;
-    None where the system does not tell.
+    """Measures the growth of peak memory (of the device, or of this process) during `run`, in bytes.
+
+    Returns None if the system does not report it.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)
+        before = torch.cuda.memory_allocated(device)
         run()
-        return torch.cuda.max_memory_allocated(device) - held
+        return torch.cuda.max_memory_allocated(device) - before
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew from here
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
         before = _peak_bytes()
         run()
         return _peak_bytes() - before
@@ -189,6 +190,6 @@ def peak_growth(run: Callable[[], object], device: torch.device) -> int | None:
 
 
 def _peak_bytes() -> int:
-    """The highest that this process's memory has been."""
+    """Reads the peak resident memory of this process."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

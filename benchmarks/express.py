@@ -29,9 +29,9 @@ from coma_gen.tokenizer.vocabulary import Ids, Vocabulary
 
 Predict = Callable[[Ids], Ids]
 MEDIAN = 0.5
-"""The random number that takes the median of a distribution over ordered values."""
+"""Uniform number with which inverse-CDF sampling returns the median of an ordered distribution."""
 CHUNK = 2048
-"""Tokens that are read in one pass."""
+"""Tokens per forward pass."""
 DATA = Path(__file__).resolve().parents[1] / "data"
 
 
@@ -44,7 +44,7 @@ class Touches:
 
     @classmethod
     def of(cls, ids: Ids, vocabulary: Vocabulary) -> Touches:
-        """Those that base ids tell of."""
+        """Reads velocities and lengths from base ids."""
         values = []
         for kind, bins in (("Velocity", vocabulary.velocities), ("Duration", vocabulary.duration_seconds)):
             span = vocabulary.span(kind)
@@ -53,22 +53,22 @@ class Touches:
         return cls(*values)
 
 
-def errors(truth: Touches, told: Touches) -> tuple[float, float]:
-    """Mean absolute errors: of velocities, and of the binary logarithms of lengths (octaves)."""
-    velocity = np.abs(truth.velocity - told.velocity).mean()
-    octaves = np.abs(np.log2(truth.seconds) - np.log2(told.seconds)).mean()
+def errors(truth: Touches, predicted: Touches) -> tuple[float, float]:
+    """Computes mean absolute errors of velocities, and of log2 lengths (octaves)."""
+    velocity = np.abs(truth.velocity - predicted.velocity).mean()
+    octaves = np.abs(np.log2(truth.seconds) - np.log2(predicted.seconds)).mean()
     return float(velocity), float(octaves)
 
 
-def constant(train: Sequence[Ids], vocabulary: Vocabulary) -> Callable[[Touches], Touches]:
-    """The same touch for every note."""
+def fit_constant(train: Sequence[Ids], vocabulary: Vocabulary) -> Callable[[Touches], Touches]:
+    """Fits the best constant prediction, the same touch for every note."""
     touches = Touches.of(np.concatenate(list(train)), vocabulary)
     velocity, seconds = touches.velocity.mean(), float(np.exp(np.log(touches.seconds).mean()))
     return lambda truth: Touches(np.full_like(truth.velocity, velocity), np.full_like(truth.seconds, seconds))
 
 
-def bigram(train: Sequence[Ids], vocabulary: Vocabulary, *, add: float = 0.01) -> Predict:
-    """The median of what followed in the train split: a velocity its pitch, a length its velocity."""
+def fit_bigram(train: Sequence[Ids], vocabulary: Vocabulary, *, add: float = 0.01) -> Predict:
+    """Fits medians to the train split: of velocity given the pitch, and of length given the velocity."""
     size = len(vocabulary.base)
     counts = np.full((size, size), add)
     for piece in train:
@@ -80,54 +80,54 @@ def bigram(train: Sequence[Ids], vocabulary: Vocabulary, *, add: float = 0.01) -
         medians[kind] = span.start + (shares < MEDIAN * shares[:, -1:]).sum(axis=1)
 
     def predict(ids: Ids) -> Ids:
-        told = ids.astype(np.int64)
-        for index, kind in enumerate(np.array(vocabulary.base_types)[told]):
+        predicted = ids.astype(np.int64)
+        for index, kind in enumerate(np.array(vocabulary.base_types)[predicted]):
             if kind in medians:
-                told[index] = medians[kind][told[index - 1]]
-        return told.astype(np.uint16)
+                predicted[index] = medians[kind][predicted[index - 1]]
+        return predicted.astype(np.uint16)
 
     return predict
 
 
 def measure(data: Path, *, notes: int, draws: int) -> str:
-    """A table of errors over the first notes of each test piece.
+    """Computes a table of errors over the first notes of each test piece.
 
     Args:
-        data: with model and shards.
-        notes: at most so many of each piece.
-        draws: performances of each piece whose mean is taken.
+        data: Folder that contains model/ and shards/.
+        notes: Maximum number of notes per piece.
+        draws: Number of sampled performances that are averaged per piece.
     """
-    composer = MusicGenerator.load(data / "model")
-    vocabulary = composer.tokenizer.vocabulary
-    train, test = (_pieces(data, split, vocabulary) for split in ("train", "test"))
-    test = [_first(piece, notes, vocabulary) for piece in test]
+    generator = MusicGenerator.load(data / "model")
+    vocabulary = generator.tokenizer.vocabulary
+    train, test = (_read_pieces(data, split, vocabulary) for split in ("train", "test"))
+    test = [_truncate(piece, notes, vocabulary) for piece in test]
     truth = [Touches.of(piece, vocabulary) for piece in test]
     with deterministic(1):
         drawn, velocities_only = (
-            [_mean_of_draws(composer, piece, draws, keep_lengths=keep) for piece in test]
+            [_mean_of_draws(generator, piece, draws, keep_lengths=keep) for piece in test]
             for keep in (False, True)
         )
-        forced = [Touches.of(_given_the_past(composer, piece), vocabulary) for piece in test]
-    mean, followed = constant(train, vocabulary), bigram(train, vocabulary)
+        forced = [Touches.of(_predict_teacher_forced(generator, piece), vocabulary) for piece in test]
+    constant, bigram = fit_constant(train, vocabulary), fit_bigram(train, vocabulary)
     rows = {
-        "mean of the train split": [mean(each) for each in truth],
-        "bigram": [Touches.of(followed(piece), vocabulary) for piece in test],
+        "mean of the train split": [constant(each) for each in truth],
+        "bigram": [Touches.of(bigram(piece), vocabulary) for piece in test],
         f"this model, mean of {draws} draws": drawn,
-        "the same, lengths kept": velocities_only,
-        "this model, given the true past": forced,
+        "the same, true lengths given": velocities_only,
+        "this model, teacher forcing": forced,
     }
-    total = _joined(truth)
+    total = _concatenate(truth)
     lines = ["| mean absolute error | velocity | length, octaves |", "|---|---|---|"]
     for name, touches in rows.items():
-        velocity, octaves = errors(total, _joined(touches))
+        velocity, octaves = errors(total, _concatenate(touches))
         lines.append(f"| {name} | {velocity:.2f} | {octaves:.3f} |")
     return "\n".join([*lines, "", f"{len(total.velocity):,} notes of {len(test)} test pieces"])
 
 
-def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int, *, keep_lengths: bool) -> Touches:
-    """The mean touch of several performances; of lengths, the geometric mean."""
-    vocabulary = composer.tokenizer.vocabulary
-    drawn = draw_touches(composer, piece, TouchRequest(num=draws, keep_lengths=keep_lengths))
+def _mean_of_draws(generator: MusicGenerator, piece: Ids, draws: int, *, keep_lengths: bool) -> Touches:
+    """Averages several sampled performances; lengths by their geometric mean."""
+    vocabulary = generator.tokenizer.vocabulary
+    drawn = draw_touches(generator, piece, TouchRequest(num=draws, keep_lengths=keep_lengths))
     played = [Touches.of(each, vocabulary) for each in drawn]
     return Touches(
         np.mean([each.velocity for each in played], axis=0),
@@ -136,11 +136,11 @@ def _mean_of_draws(composer: MusicGenerator, piece: Ids, draws: int, *, keep_len
 
 
 @torch.inference_mode()
-def _given_the_past(composer: MusicGenerator, piece: Ids) -> Ids:
-    """The median of each velocity and duration, all true tokens before it as context."""
-    vocabulary, model = composer.tokenizer.vocabulary, composer.loaded.model
-    state, told = model.init_cache(1), piece.astype(np.int64)
-    read = np.concatenate([[composer.tokenizer.bos_id], told[:-1]])
+def _predict_teacher_forced(generator: MusicGenerator, piece: Ids) -> Ids:
+    """Predicts the median of each velocity and duration, with all true preceding tokens as context."""
+    vocabulary, model = generator.tokenizer.vocabulary, generator.loaded.model
+    state, predicted = model.init_cache(1), piece.astype(np.int64)
+    read = np.concatenate([[generator.tokenizer.bos_id], predicted[:-1]])
     for start in range(0, len(read), CHUNK):
         logits = model(torch.from_numpy(read[None, start : start + CHUNK]), state)[0].double().numpy()
         for kind in ("Velocity", "Duration"):
@@ -148,26 +148,26 @@ def _given_the_past(composer: MusicGenerator, piece: Ids) -> Ids:
             part = piece[start : start + CHUNK]
             where = np.flatnonzero((part >= span.start) & (part < span.stop))
             among = probabilities(logits[where, span.start : span.stop], None, SamplingParams())
-            told[start + where] = span.start + sample_from(among, np.full(len(where), MEDIAN))
-    return told.astype(np.uint16)
+            predicted[start + where] = span.start + sample_from(among, np.full(len(where), MEDIAN))
+    return predicted.astype(np.uint16)
 
 
-def _joined(touches: Sequence[Touches]) -> Touches:
+def _concatenate(touches: Sequence[Touches]) -> Touches:
     return Touches(
         np.concatenate([each.velocity for each in touches]),
         np.concatenate([each.seconds for each in touches]),
     )
 
 
-def _pieces(data: Path, split: str, vocabulary: Vocabulary) -> list[Ids]:
-    """The performances of a split as base ids, without those made louder or higher."""
+def _read_pieces(data: Path, split: str, vocabulary: Vocabulary) -> list[Ids]:
+    """Reads the performances of a split as base ids, without augmented copies."""
     shards = ShardedSplit.open(data / "shards", split, copies=False)
     special = [vocabulary.pad_id, vocabulary.bos_id, vocabulary.eos_id]
     pieces = (vocabulary.expanded(shards.piece(int(row))) for row in shards.originals)
     return [piece[~np.isin(piece, special)] for piece in pieces]
 
 
-def _first(piece: Ids, notes: int, vocabulary: Vocabulary) -> Ids:
+def _truncate(piece: Ids, notes: int, vocabulary: Vocabulary) -> Ids:
     span = vocabulary.span("Duration")
     ends = np.flatnonzero((piece >= span.start) & (piece < span.stop))
     return piece[: ends[min(notes, len(ends)) - 1] + 1]
@@ -178,9 +178,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=DATA, help="with model/ and shards/ (default: data)")
-    parser.add_argument("--notes", type=int, default=2000, help="of each piece, the first (default: 2000)")
-    parser.add_argument("--draws", type=int, default=4, help="performances of each piece (default: 4)")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="folder that contains model/ and shards/ (default: data)"
+    )
+    parser.add_argument(
+        "--notes", type=int, default=2000, help="maximum number of notes per piece (default: 2000)"
+    )
+    parser.add_argument("--draws", type=int, default=4, help="sampled performances per piece (default: 4)")
     options = parser.parse_args()
     print(measure(options.data, notes=options.notes, draws=options.draws))
 

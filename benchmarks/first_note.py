@@ -49,15 +49,15 @@ WITH_SOUND, START, ONE, FOUR = TASKS
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took: seconds of the processor and of the clock, and the tokens that it drew."""
+    """Processor seconds, wall-clock seconds and sampled tokens of one command."""
 
     processor: float
-    clock: float
+    wall: float
     tokens: float
 
     @classmethod
     def median(cls, costs: Sequence[Cost]) -> Cost:
-        """Of each."""
+        """Takes the median of each field."""
         return cls(
             *(statistics.median(getattr(cost, name) for cost in costs) for name in cls.__annotations__)
         )
@@ -67,10 +67,10 @@ def measure(source: Path, folder: Path, task: str, seed: int) -> Cost:
     """Runs one task with one build.
 
     Args:
-        source: the src folder of the build.
-        folder: with the prompt; the pieces are written there.
-        task: of TASKS.
-        seed: of the pieces.
+        source: The src folder of the build.
+        folder: Folder that contains the prompt; the pieces are written there.
+        task: Key of TASKS.
+        seed: Seed of the pieces.
     """
     seconds, num, audio = TASKS[task]
     words = [sys.executable, "-P", "-m", "coma_gen.cli", "generate", "--prompt", "waltz.mid"]
@@ -83,16 +83,16 @@ def measure(source: Path, folder: Path, task: str, seed: int) -> Cost:
         words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, used = os.wait4(process.pid, 0)
-    clock = time.perf_counter() - started
+    wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
     pieces = json.loads((folder / source.parent.name / "settings.json").read_text(encoding="utf-8"))["pieces"]
-    return Cost(used.ru_utime + used.ru_stime, clock, sum(piece["tokens"] for piece in pieces))
+    return Cost(used.ru_utime + used.ru_stime, wall, sum(piece["tokens"] for piece in pieces))
 
 
-def from_the_shell(builds: dict[str, Path], rounds: int) -> str:
-    """Tables of both builds."""
+def measure_shell(builds: dict[str, Path], rounds: int) -> str:
+    """Measures the commands of all builds and formats the table."""
     costs: dict[tuple[str, str], list[Cost]] = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "waltz.mid").write_bytes(midi_bytes(PROMPTS["waltz"]()))
@@ -104,15 +104,15 @@ def from_the_shell(builds: dict[str, Path], rounds: int) -> str:
                     cost = measure(builds[name], Path(folder), task, seed)
                     costs.setdefault((name, task), []).append(cost)
     medians = {key: Cost.median(each) for key, each in costs.items()}
-    lines = [f"| processor seconds (of the clock) | {' | '.join(builds)} |", "|---|" + "---:|" * len(builds)]
+    lines = [f"| processor seconds (wall clock) | {' | '.join(builds)} |", "|---|" + "---:|" * len(builds)]
     for task in TASKS:
         cells = [
-            f"{cost.processor:.2f} ({cost.clock:.1f})" for cost in (medians[name, task] for name in builds)
+            f"{cost.processor:.2f} ({cost.wall:.1f})" for cost in (medians[name, task] for name in builds)
         ]
         lines.append(f"| {task} | {' | '.join(cells)} |")
     rows: dict[str, list[str]] = {
-        "music by sampling alone, seconds a processor second": [],
-        "the same, tokens a processor second": [],
+        "sampling alone, seconds of music per processor second": [],
+        "the same, tokens per processor second": [],
         "the same in a batch of four, tokens": [],
         "four runs / one batch of four": [],
         "the same by sampling alone, for each token": [],
@@ -129,7 +129,7 @@ def from_the_shell(builds: dict[str, Path], rounds: int) -> str:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[str, psutil.Process]]:
+def _serve_page() -> Iterator[tuple[str, psutil.Process]]:
     words = [sys.executable, "-m", "coma_gen.cli", "play", "--no-browser", "--model", str(MODEL)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -142,52 +142,52 @@ def _server() -> Iterator[tuple[str, psutil.Process]]:
             process.terminate()
 
 
-def from_the_page(rounds: int) -> str:
-    """From the press to the first new notes, and to all of them."""
+def measure_page(rounds: int) -> str:
+    """Measures the time from a request to the first new notes, and to the end."""
     midi = base64.b64encode(midi_bytes(PROMPTS["waltz"]())).decode()
     started = time.perf_counter()
     first, last = [], []
-    with _server() as (address, server):
-        ready = Cost(_used(server), time.perf_counter() - started, 0)
+    with _serve_page() as (address, server):
+        ready = Cost(_processor_seconds(server), time.perf_counter() - started, 0)
         for seed in range(rounds):
-            asked = {"midi": midi, "seconds": SECONDS, "num": 4, "seed": seed}
-            since, used, has_begun = time.perf_counter(), _used(server), False
+            request = {"midi": midi, "seconds": SECONDS, "num": 4, "seed": seed}
+            since, used, has_begun = time.perf_counter(), _processor_seconds(server), False
             line = http.client.HTTPConnection(address, timeout=600)
-            line.request("POST", "/continue", json.dumps(asked), {"content-type": "application/json"})
+            line.request("POST", "/continue", json.dumps(request), {"content-type": "application/json"})
             for event in map(json.loads, line.getresponse()):
                 if not has_begun and any(part["notes"] for part in event.get("progress", [])):
-                    first.append(Cost(_used(server) - used, time.perf_counter() - since, 0))
+                    first.append(Cost(_processor_seconds(server) - used, time.perf_counter() - since, 0))
                     has_begun = True
             line.close()
-            last.append(Cost(_used(server) - used, time.perf_counter() - since, 0))
+            last.append(Cost(_processor_seconds(server) - used, time.perf_counter() - since, 0))
     rows = {
         "from the command to the page": ready,
-        "from the press to the first new notes of four variants": Cost.median(first),
+        "from pressing Continue to the first new notes of four variants": Cost.median(first),
         "to the end of four variants of 30 s": Cost.median(last),
     }
-    lines = ["| the page | processor seconds | of the clock |", "|---|---:|---:|"]
+    lines = ["| the browser page | processor seconds | wall clock |", "|---|---:|---:|"]
     return "\n".join(
-        [*lines, *(f"| {what} | {cost.processor:.2f} | {cost.clock:.2f} |" for what, cost in rows.items())]
+        [*lines, *(f"| {what} | {cost.processor:.2f} | {cost.wall:.2f} |" for what, cost in rows.items())]
     )
 
 
-def _used(process: psutil.Process) -> float:
+def _processor_seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the tables."""
+    """Runs the benchmark and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--before", type=Path, help="a checkout of an earlier build")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each task (default: 5)")
     options = parser.parse_args(arguments)
     builds = {} if options.before is None else {"before": options.before.resolve() / "src"}
-    print(from_the_shell(builds | {"now": ROOT / "src"}, options.rounds))
+    print(measure_shell(builds | {"now": ROOT / "src"}, options.rounds))
     print()
-    print(from_the_page(options.rounds))
+    print(measure_page(options.rounds))
 
 
 if __name__ == "__main__":

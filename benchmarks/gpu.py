@@ -1,8 +1,8 @@
 """Does a GPU compute the same as a CPU, and how fast? A quick check of a machine with a GPU.
 
-    python -m benchmarks.gpu smoke      device against CPU, compiled against plain, resumed, bit by bit
-    python -m benchmarks.gpu speed      a training step in each mode, beside other packages; tokens decoded
-    DEV=cpu python -m benchmarks.gpu smoke --small      the same on a CPU, at a size that means nothing
+    python -m benchmarks.gpu smoke      device against CPU, compiled against eager, resumed, bit by bit
+    python -m benchmarks.gpu speed      a training step in each mode and of other packages; decoding
+    DEV=cpu python -m benchmarks.gpu smoke --small      the same on a CPU, at a meaningless size
 
 The size is that of presets/maestro.yaml, 16 x 2048 tokens. The models of other packages have as many
 parameters within one percent, and are compiled in the same way. Share of peak: the arithmetic of
@@ -49,7 +49,7 @@ Passes = Callable[[Tensor, Tensor], Tensor]
 
 
 def maestro_size(*, small: bool) -> Size:
-    """The size that is measured, and other packages' models of as many parameters."""
+    """Returns the measured size, with peers of an equal number of parameters."""
     shape = {key: tuple(v) if isinstance(v, list) else v for key, v in read_yaml(PRESET)["model"].items()}
     dry = {key: 0.0 for key in shape if key.endswith("_dropout")}
     tiny = {
@@ -65,12 +65,12 @@ def maestro_size(*, small: bool) -> Size:
     plain = Size(
         "maestro", model, VOCABULARY, batch=batch, tokens=tokens, peer_layers=layers, peer_ff_mults={}
     )
-    wanted = unique_parameters(Conformer(params=model, vocab_size=VOCABULARY, seed=0))
+    target = unique_parameters(Conformer(params=model, vocab_size=VOCABULARY, seed=0))
     mults = {}
     for name, build in PEERS.items():
         try:
             low, high = (unique_parameters(build(_with_mults(plain, {name: mult}))) for mult in (2.0, 4.0))
-            inner = round(model.dim * (2.0 + 2.0 * (wanted - low) / (high - low)))
+            inner = round(model.dim * (2.0 + 2.0 * (target - low) / (high - low)))
             mults[name] = max(1, inner) / model.dim
         except AbsentError:
             continue
@@ -82,7 +82,7 @@ def _with_mults(size: Size, mults: dict[str, float]) -> Size:
 
 
 def windows(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A batch of noise, the same on every device."""
+    """Samples a batch of random tokens, the same on every device."""
     draws = torch.Generator().manual_seed(0)
     ids = torch.randint(size.vocab_size, (size.batch, size.tokens + 1), generator=draws).to(device)
     return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
@@ -91,18 +91,18 @@ def windows(size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
 def ours(
     size: Size, device: torch.device, *, dropout: float = 0.0, streams: torch.dtype | None = None
 ) -> Conformer:
-    """Our model in training, with the same weights at every call."""
+    """Builds our model in training mode, with the same weights at every call."""
     shape = size.model.model_copy(update={"ff_dropout": dropout, "conv_dropout": dropout})
     model = Conformer(params=shape, vocab_size=size.vocab_size, seed=0).to(device).train()
     model.stream_dtype = streams
     return model
 
 
-def compiled(model: Conformer, size: Size, device: torch.device, *, bf16: bool = True) -> Conformer:
-    """The model as `train.compile: true` has it.
+def compile_ours(model: Conformer, size: Size, device: torch.device, *, bf16: bool = True) -> Conformer:
+    """Compiles the model as by `train.compile: true`.
 
     Raises:
-        AbsentError: torch cannot compile here.
+        AbsentError: torch cannot compile on this machine.
     """
     rehearse = partial(add_gradient, model, *windows(size, device), bf16=bf16)
     if not compile_model(model, length=size.tokens, device=device, rehearse=rehearse):
@@ -110,11 +110,11 @@ def compiled(model: Conformer, size: Size, device: torch.device, *, bf16: bool =
     return model
 
 
-def recorded(model: nn.Module, size: Size, device: torch.device, *, bf16: bool = True) -> Passes:
-    """Its passes as `train.cuda_graphs: true` has them.
+def record_passes(model: nn.Module, size: Size, device: torch.device, *, bf16: bool = True) -> Passes:
+    """Records forward and backward pass in a CUDA graph, as by `train.cuda_graphs: true`.
 
     Raises:
-        AbsentError: this is no CUDA device.
+        AbsentError: The device is not a CUDA device.
     """
     if device.type != "cuda":
         raise AbsentError("no CUDA device")
@@ -122,33 +122,33 @@ def recorded(model: nn.Module, size: Size, device: torch.device, *, bf16: bool =
     return RecordedGradient(add, shape=shape, pad_id=0, device=device, record=record_cuda_graph)
 
 
-def gradients(model: nn.Module, passes: Passes, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """The summed nll and each gradient, on the CPU."""
+def compute_gradients(model: nn.Module, passes: Passes, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """Computes the summed nll and all gradients; returns them on the CPU."""
     reseed(batch[0].device, 1)
     model.zero_grad(set_to_none=not isinstance(passes, RecordedGradient))
     nll = passes(*batch)
     return [nll.cpu().clone(), *(p.grad.cpu().clone() for p in model.parameters() if p.grad is not None)]
 
 
-def distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """How far all gradients together lie apart, as a share of their length."""
-    apart = sum(
-        float((a.double() - b.double()).square().sum()) for a, b in zip(found[1:], wanted[1:], strict=True)
+def distance(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Computes the relative distance (L2) of all gradients together."""
+    squares = sum(
+        float((a.double() - b.double()).square().sum()) for a, b in zip(actual[1:], expected[1:], strict=True)
     )
-    return float((apart / sum(float(b.double().square().sum()) for b in wanted[1:])) ** 0.5)
+    return float((squares / sum(float(b.double().square().sum()) for b in expected[1:])) ** 0.5)
 
 
-def same_bits(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """0 where all are equal bit for bit, else 1."""
-    return float(not all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True)))
+def bit_difference(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Returns 0 if all tensors are bit-identical, else 1."""
+    return float(not all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True)))
 
 
 def smoke(size: Size, device: torch.device) -> Iterator[tuple[str, float, float]]:
-    """What is compared, how far it lies apart, and how far it may."""
+    """Yields the name of each check, its difference, and the tolerance."""
     batch, (input_ids, targets) = windows(size, device), windows(size, CPU)
     few = (input_ids[:2], targets[:2])
     quiet, reference = ours(size, device), ours(size, CPU)
-    wanted = gradients(reference, partial(add_gradient, reference, bf16=False), few)
+    expected = compute_gradients(reference, partial(add_gradient, reference, bf16=False), few)
     moved = (few[0].to(device), few[1].to(device))
     for name, bf16, streams, limit in (
         ("float32", False, None, 1e-3),
@@ -156,36 +156,40 @@ def smoke(size: Size, device: torch.device) -> Iterator[tuple[str, float, float]
         ("bfloat16, streams too,", True, torch.bfloat16, 1e-1),
     ):
         quiet.stream_dtype = streams
-        found = gradients(quiet, partial(add_gradient, quiet, bf16=bf16), moved)
-        yield f"device in {name} against CPU in float32", distance(found, wanted), limit
+        actual = compute_gradients(quiet, partial(add_gradient, quiet, bf16=bf16), moved)
+        yield f"device in {name} against CPU in float32", distance(actual, expected), limit
     quiet.stream_dtype = None
-    yield "token by token against the whole, device", _decoding_distance(quiet, moved[0]), 1e-3
+    yield "decoded token by token against one pass, device", _decoding_distance(quiet, moved[0]), 1e-3
     try:
-        yield "decoded as CUDA graphs against without, bits", _replay_difference(quiet, moved[0]), 0.0
+        yield "decoded with CUDA graphs against without, bits", _replay_difference(quiet, moved[0]), 0.0
     except AbsentError as reason:
         print(reason, flush=True)
     plain, model = ours(size, device, dropout=0.1), ours(size, device, dropout=0.1)
-    as_written = gradients(plain, partial(add_gradient, plain, bf16=True), batch)
+    eager = compute_gradients(plain, partial(add_gradient, plain, bf16=True), batch)
     passes: Passes = partial(add_gradient, model, bf16=True)
     try:
-        compiled(model, size, device)
-        fast = gradients(model, passes, batch)
-        yield "compiled against as written, bfloat16, dropout", distance(fast, as_written), 5e-2
+        compile_ours(model, size, device)
+        fast = compute_gradients(model, passes, batch)
+        yield "compiled against eager, bfloat16, dropout", distance(fast, eager), 5e-2
     except AbsentError as reason:
         print(reason, flush=True)
-        fast = gradients(model, passes, batch)
-    yield "the same step twice, bits", same_bits(gradients(model, passes, batch), fast), 0.0
-    yield "stopped after three steps and gone on with, bits", _resume_difference(model, passes, batch), 0.0
+        fast = compute_gradients(model, passes, batch)
+    yield "the same step twice, bits", bit_difference(compute_gradients(model, passes, batch), fast), 0.0
+    yield "resumed after three steps, bits", _resume_difference(model, passes, batch), 0.0
     try:
-        fast = gradients(model, passes, batch)
-        graph = recorded(model, size, device)
-        yield "as a CUDA graph against without, bits", same_bits(gradients(model, graph, batch), fast), 0.0
+        fast = compute_gradients(model, passes, batch)
+        graph = record_passes(model, size, device)
+        yield (
+            "with a CUDA graph against without, bits",
+            bit_difference(compute_gradients(model, graph, batch), fast),
+            0.0,
+        )
     except AbsentError as reason:
         print(reason, flush=True)
 
 
 def _decoding_distance(model: Conformer, ids: Tensor) -> float:
-    """Between the last logits of a row, decoded token by token and in one pass."""
+    """Computes the relative distance of logits decoded token by token to those of one pass."""
     model.eval()
     with torch.inference_mode():
         ids = ids[:, :300]
@@ -198,10 +202,10 @@ def _decoding_distance(model: Conformer, ids: Tensor) -> float:
 
 
 def _replay_difference(model: Conformer, ids: Tensor) -> float:
-    """0 where decoding steps as CUDA graphs give the bits of those as written, and all were recorded.
+    """Returns 0 if decoding with CUDA graphs is bit-identical to eager decoding and every step was recorded.
 
     Raises:
-        AbsentError: this is no CUDA device.
+        AbsentError: The device is not a CUDA device.
     """
     replayed, plain = TokenDecoder(model), TokenDecoder(model)
     if replayed.recorded is None:
@@ -223,13 +227,13 @@ def _replay_difference(model: Conformer, ids: Tensor) -> float:
     return float(not same or replayed.recorded.count < model.room)
 
 
-def steps_taker(
+def make_step(
     model: nn.Module,
     passes: Passes,
     batch: tuple[Tensor, Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> Callable[[], Tensor]:
-    """A function that takes one whole training step; returns its nll, on the device."""
+    """Returns a function that takes one training step and returns its nll, on the device."""
     learning, keeps = list(model.parameters()), isinstance(passes, RecordedGradient)
 
     def step() -> Tensor:
@@ -244,10 +248,10 @@ def steps_taker(
 
 
 def _resume_difference(model: Conformer, passes: Passes, batch: tuple[Tensor, Tensor]) -> float:
-    """Six steps, and the last three of them again from what was kept after three, dropout and all."""
+    """Compares six steps with dropout with a run that was resumed after three; see `bit_difference`."""
 
     def run(optimizers: Any, first: int) -> list[Tensor]:
-        step = steps_taker(model, passes, batch, optimizers)
+        step = make_step(model, passes, batch, optimizers)
         for number in range(first, first + 3):
             reseed(batch[0].device, number)
             step()
@@ -262,17 +266,17 @@ def _resume_difference(model: Conformer, passes: Passes, batch: tuple[Tensor, Te
     again = build_optimizers(model, train_params())
     for optimizer, state in zip(again, states, strict=True):
         optimizer.load_state_dict(state)
-    return same_bits(run(again, 3), straight)
+    return bit_difference(run(again, 3), straight)
 
 
 def wait(device: torch.device) -> None:
-    """Waits for all that a GPU has to do."""
+    """Waits until the GPU is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def timed(work: Callable[[], object], count: int, device: torch.device) -> tuple[float, float]:
-    """Seconds by the clock, and of the CPU, of one run among `count`."""
+def time_runs(work: Callable[[], object], count: int, device: torch.device) -> tuple[float, float]:
+    """Measures mean wall seconds and CPU seconds per run over `count` runs."""
     for _ in range(3):
         work()
     wait(device)
@@ -284,8 +288,8 @@ def timed(work: Callable[[], object], count: int, device: torch.device) -> tuple
     return (time.perf_counter() - clock) / count, host / count
 
 
-def launches(work: Callable[[], object], device: torch.device) -> str:
-    """Kernels and graphs that the host starts in one run."""
+def count_launches(work: Callable[[], object], device: torch.device) -> str:
+    """Counts the kernels and graphs that the host launches in one run."""
     if device.type != "cuda":
         return "-"
     kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
@@ -296,10 +300,10 @@ def launches(work: Callable[[], object], device: torch.device) -> str:
 
 
 def peer(name: str, size: Size, device: torch.device) -> tuple[nn.Module, Passes]:
-    """Another package's model, compiled.
+    """Builds another package's model, compiled.
 
     Raises:
-        AbsentError: the package is not installed.
+        AbsentError: The package is not installed.
     """
     model = seeded(lambda: PEERS[name](size)).to(device).train()
     if device.type == "cuda":
@@ -308,9 +312,9 @@ def peer(name: str, size: Size, device: torch.device) -> tuple[nn.Module, Passes
 
 
 def training_rows(size: Size, device: torch.device, *, rounds: int, side: int) -> Iterator[list[str]]:
-    """A line for each mode; one that cannot be run says why."""
+    """Yields a row per mode; for a mode that cannot run, the row gives the reason."""
     square = torch.randn(side, side, device=device, dtype=torch.bfloat16)
-    peak = 2 * side**3 / timed(lambda: square @ square, 5, device)[0]
+    peak = 2 * side**3 / time_runs(lambda: square @ square, 5, device)[0]
 
     def mode(
         *, bf16: bool, fuse: bool, graph: bool, streams: torch.dtype | None = None
@@ -318,10 +322,10 @@ def training_rows(size: Size, device: torch.device, *, rounds: int, side: int) -
         model = ours(size, device, streams=streams)
         passes: Passes = partial(add_gradient, model, bf16=bf16)
         if fuse:
-            compiled(model, size, device, bf16=bf16)
-        return model, recorded(model, size, device, bf16=bf16) if graph else passes
+            compile_ours(model, size, device, bf16=bf16)
+        return model, record_passes(model, size, device, bf16=bf16) if graph else passes
 
-    ways: dict[str, Callable[[], tuple[nn.Module, Passes]]] = {
+    modes: dict[str, Callable[[], tuple[nn.Module, Passes]]] = {
         "ours, bf16, compiled": partial(mode, bf16=True, fuse=True, graph=False),
         "ours, bf16, compiled, CUDA graph": partial(mode, bf16=True, fuse=True, graph=True),
         "ours, bf16 with streams, compiled, CUDA graph": partial(
@@ -335,43 +339,50 @@ def training_rows(size: Size, device: torch.device, *, rounds: int, side: int) -
         "ours, fp32": partial(mode, bf16=False, fuse=False, graph=False),
         **{f"{name}, bf16": partial(peer, name, size, device) for name in PEERS},
     }
-    for name, make in ways.items():
+    for name, make in modes.items():
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
         try:
-            yield [name, *_measured(*make(), size, device, rounds, peak)]
-        except Exception as reason:  # of one mode; the others are still to be measured
+            yield [name, *_measure_training(*make(), size, device, rounds, peak)]
+        except Exception as reason:  # one mode must not prevent the measurement of the others
             yield [name, f"{type(reason).__name__}: {reason}".splitlines()[0][:90], *["-"] * 6]
 
 
-def _measured(
+def _measure_training(
     model: nn.Module, passes: Passes, size: Size, device: torch.device, rounds: int, peak: float
 ) -> list[str]:
     is_ours = isinstance(model, Conformer)
     optimizers = (
         build_optimizers(model, train_params()) if is_ours else [AdamW(model.parameters(), fused=True)]
     )
-    step = steps_taker(model, passes, windows(size, device), optimizers)
-    seconds, host = timed(step, rounds, device)
+    step = make_step(model, passes, windows(size, device), optimizers)
+    seconds, host = time_runs(step, rounds, device)
     memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}" if device.type == "cuda" else "-"
     share = f"{step_flops(size) / seconds / peak:.1%}" if is_ours else "-"
     speed = f"{size.batch * size.tokens / seconds:,.0f}"
-    figures = [f"{1e3 * seconds:.1f}", f"{1e3 * host:.1f}", speed, share, launches(step, device), memory]
+    figures = [
+        f"{1e3 * seconds:.1f}",
+        f"{1e3 * host:.1f}",
+        speed,
+        share,
+        count_launches(step, device),
+        memory,
+    ]
     return [f"{unique_parameters(model):,}", *figures]
 
 
 def decoding_rows(size: Size, device: torch.device, rows: Sequence[int], tokens: int) -> Iterator[list[str]]:
-    """Tokens a second after a prompt of the largest window, for several numbers of rows."""
+    """Yields decoding speed after a prompt of the largest window, for several batch sizes."""
     model = ours(size, device).eval()
     for count in rows:
-        for way in ("as written", "as CUDA graphs"):
+        for mode in ("eager", "CUDA graphs"):
             step = TokenDecoder(model)
-            if way == "as written":
+            if mode == "eager":
                 step.recorded = None
             elif step.recorded is None:
-                yield [f"{count}, {way}", "AbsentError: no CUDA device", "-", "-"]
+                yield [f"{count}, {mode}", "AbsentError: no CUDA device", "-", "-"]
                 continue
             with torch.inference_mode():
                 state = model.init_cache(count)
@@ -379,13 +390,13 @@ def decoding_rows(size: Size, device: torch.device, rows: Sequence[int], tokens:
                 model(ids, state)
                 for _ in range(2 * model.room if step.recorded else 0):
                     step(ids[:, :1], state)
-                seconds, host = timed(partial(step, ids[:, :1], state), tokens, device)
+                seconds, host = time_runs(partial(step, ids[:, :1], state), tokens, device)
             figures = [f"{1e3 * seconds:.2f}", f"{1e3 * host:.2f}", f"{count / seconds:,.0f}"]
-            yield [f"{count}, {way}", *figures]
+            yield [f"{count}, {mode}", *figures]
 
 
 def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a Markdown table row by row, as they come: a run that is ended leaves what it has measured."""
+    """Prints a Markdown table row by row, so that an interrupted run leaves its finished rows."""
     for row in (head, ["---", *["--:"] * (len(head) - 1)]):
         print(f"| {' | '.join(row)} |", flush=True)
     for row in rows:
@@ -394,24 +405,25 @@ def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one part; smoke ends with status 1 where something lies too far apart."""
+    """Runs one part; smoke exits with status 1 if a difference exceeds its tolerance."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("part", choices=("smoke", "speed"))
-    parser.add_argument("--small", action="store_true", help="a size that only shows that all of it runs")
-    parser.add_argument("--rounds", type=int, default=10, help="steps that are timed in each mode")
+    parser.add_argument("--small", action="store_true", help="tiny size, to try the script itself")
+    parser.add_argument("--rounds", type=int, default=10, help="timed steps per mode (default: 10)")
     typed = parser.parse_args(arguments)
     device, size = torch.device(os.environ.get("DEV", "cuda")), maestro_size(small=typed.small)
     with deterministic(torch.get_num_threads(), device):
         if typed.part == "smoke":
             failed = 0
-            for name, apart, limit in smoke(size, device):
-                failed += apart > limit
+            for name, difference, limit in smoke(size, device):
+                failed += difference > limit
+                verdict = "FAILED" if difference > limit else "passed"
                 print(
-                    f"{'FAILED' if apart > limit else 'holds'}: {name}: {apart:.2e}, at most {limit:g}",
+                    f"{verdict}: {name}: {difference:.2e}, at most {limit:g}",
                     flush=True,
                 )
             sys.exit(1 if failed else 0)

@@ -33,9 +33,9 @@ class Learner:
     """A model in training.
 
     Attributes:
-        model: on its device.
-        bf16: whether it learns under bf16 autocast.
-        first_step_seconds: of its first step on the clock, where that compiles; otherwise None.
+        model: The model, on its device.
+        bf16: Whether it is trained under bf16 autocast.
+        first_step_seconds: Wall time of the first step if it compiles; otherwise None.
     """
 
     model: nn.Module
@@ -43,15 +43,15 @@ class Learner:
     first_step_seconds: float | None = None
 
 
-def learners_here(
+def build_learners(
     size: Size, device: torch.device, *, compiling: bool
 ) -> tuple[dict[str, Learner], dict[str, str]]:
-    """What can be trained on this machine by name, and what cannot with the reason.
+    """Builds all models that this machine can train; for the others, returns the reasons.
 
     Args:
-        size: the shape.
-        device: where to train.
-        compiling: with the compiled modes.
+        size: The model size.
+        device: Device of the models.
+        compiling: Whether to include the compiled modes.
     """
     builders: dict[str, Callable[[], Learner]] = {
         REFERENCE: partial(plain, size, device),
@@ -72,22 +72,22 @@ def learners_here(
 
 
 def conformer(size: Size) -> Conformer:
-    """Our model, with the same weights at every call."""
+    """Builds our model, with the same weights at every call."""
     return Conformer(params=size.model, vocab_size=size.vocab_size, seed=0)
 
 
 def plain(size: Size, device: torch.device) -> Learner:
-    """The reference path, with the weights of ours."""
+    """Builds the reference model with our weights."""
     model = Reference(size.model, size.vocab_size)
     model.load_state_dict(reference_weights(conformer(size).state_dict(), size.model))
     return Learner(model.to(device).train())
 
 
 def ours(size: Size, device: torch.device, *, bf16: bool = False) -> Learner:
-    """Our model as it is written.
+    """Builds our model in eager mode.
 
     Raises:
-        AbsentError: bf16 was asked for, and the device has no instructions for it.
+        AbsentError: bf16 was requested, and the device has no instructions for it.
     """
     on_cpu: Callable[[], bool] = torch.ops.mkldnn._is_mkldnn_bf16_supported
     if bf16 and not (torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu()):
@@ -96,10 +96,10 @@ def ours(size: Size, device: torch.device, *, bf16: bool = False) -> Learner:
 
 
 def compiled(size: Size, device: torch.device, *, bf16: bool = False) -> Learner:
-    """Our model as `train.compile: true` has it, after its first step.
+    """Builds our model compiled as by `train.compile: true`, after its first step.
 
     Raises:
-        AbsentError: as `ours`, or torch cannot compile here.
+        AbsentError: As `ours`, or torch cannot compile here.
     """
     learner = ours(size, device, bf16=bf16)
     assert isinstance(learner.model, Conformer)
@@ -113,16 +113,16 @@ def compiled(size: Size, device: torch.device, *, bf16: bool = False) -> Learner
 
 
 def peer(build: Callable[[Size], nn.Module], size: Size, device: torch.device) -> Learner:
-    """Another package's model.
+    """Builds another package's model.
 
     Raises:
-        AbsentError: its package is not installed.
+        AbsentError: The package is not installed.
     """
     return Learner(seeded(lambda: build(size)).to(device).train())
 
 
 def take_step(learner: Learner, size: Size, device: torch.device) -> Callable[[], None]:
-    """A function that takes one training step, always on the same batch."""
+    """Returns a function that takes one training step, always on the same batch."""
     generator = torch.Generator().manual_seed(0)
     shape = (size.batch, size.tokens + 1)
     ids = torch.randint(size.vocab_size, shape, generator=generator).to(device)

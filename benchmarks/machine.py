@@ -38,10 +38,10 @@ def product_probes(*, rows: int, dim: int, dtype: torch.dtype, device: torch.dev
     """Matrix products of a model's shapes and a large square one; work in operations.
 
     Args:
-        rows: tokens of a batch.
+        rows: Tokens per batch.
         dim: D.
-        dtype: of the factors.
-        device: where they are.
+        dtype: Data type of the factors.
+        device: Device of the matrices.
     """
     shapes = [(rows, dim, 4 * dim), (rows, 4 * dim, dim), (4 * dim, 4 * dim, 4 * dim)]
     kind = str(dtype).removeprefix("torch.")
@@ -59,11 +59,11 @@ def product_probes(*, rows: int, dim: int, dtype: torch.dtype, device: torch.dev
 
 
 def reading_probes(*, bytes_read: int, device: torch.device) -> dict[str, Probe]:
-    """A vector times matrices that are together about as large as a model's weights; work in bytes.
+    """Matrix-vector products with matrices of about the size of a model's weights; work in bytes.
 
     Args:
-        bytes_read: about how much each run reads, so that a cache holds of it what it holds of the weights.
-        device: where the matrices are.
+        bytes_read: Approximate bytes per run, which affects how much of them the caches hold.
+        device: Device of the matrices.
     """
     probes = {}
     for side in MATRIX_SIDES:
@@ -79,12 +79,12 @@ def reading_probes(*, bytes_read: int, device: torch.device) -> dict[str, Probe]
     return probes
 
 
-def own_matrices(model: nn.Module, *, rows: int) -> Variant:
-    """Every linear layer's matrix times a few vectors, one after the other, and nothing else.
+def linear_layers_alone(model: nn.Module, *, rows: int) -> Variant:
+    """Multiplies every linear layer's matrix with a few vectors, and does nothing else.
 
     Args:
-        model: whose matrices to take.
-        rows: vectors that each is multiplied with.
+        model: The model.
+        rows: Number of vectors per matrix.
     """
     weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
     inputs = {weight.shape[1]: torch.randn(rows, weight.shape[1], device=weight.device) for weight in weights}

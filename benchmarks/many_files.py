@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = (500, 1000, 2500, 5000)
 FEWEST = 100
-"""Below this, all one sees is how workers start."""
+"""With fewer files, the start of the workers dominates."""
 MILLION = 1_000_000
 FILES_PER_TASK = 128
 POLL_SECONDS = 0.05
@@ -40,12 +40,12 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage took in a process of its own.
+    """Cost of a stage in a separate process.
 
     Attributes:
-        seconds: processor time of the process and its workers, with their imports.
-        peak: the most memory that the process had at any time, in bytes.
-        worker_peak: the same of its largest worker; 0 without any.
+        seconds: Processor time of the process and its workers, including imports.
+        peak: Peak resident memory of the process in bytes.
+        worker_peak: Peak resident memory of its largest worker; 0 without workers.
     """
 
     seconds: float
@@ -54,12 +54,12 @@ class Cost:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the tables."""
+    """Runs the benchmark and prints the tables."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.measure:
         stage, folder = options.measure
-        print(json.dumps(asdict(measured(STAGES[stage], Path(folder), options.workers))))
+        print(json.dumps(asdict(measure_stage(STAGES[stage], Path(folder), options.workers))))
         return
     counts = sorted(set(options.counts))
     if len(counts) < 2 or counts[0] < FEWEST:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="many-files-") as folder:
         report(Path(folder), counts, seconds=options.seconds, workers=options.workers)
-    print(f"All of it took {time.monotonic() - began:.0f} s.")
+    print(f"Total time: {time.monotonic() - began:.0f} s.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,15 +77,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  python -m benchmarks.many_files --counts 200 400 --workers 1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="how many files")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of music in a file (default: 10)")
+    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="numbers of files")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of music per file (default: 10)")
     parser.add_argument("--workers", type=int, default=2, help="processes of each stage (default: 2)")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     return parser
 
 
 def report(folder: Path, counts: Sequence[int], *, seconds: float, workers: int) -> None:
-    """Measures each stage at each count in `folder`, and prints what came out."""
+    """Measures each stage at each count in `folder`, and prints the tables."""
     import torch
 
     from benchmarks.timing import heading, table
@@ -96,29 +96,31 @@ def report(folder: Path, counts: Sequence[int], *, seconds: float, workers: int)
     print(f"Files of {seconds:g} s of synthetic music, {workers} workers, {FILES_PER_TASK} files a part.\n")
     write_synthetic(folder / "music", performances=counts[-1], seconds=seconds, seed=0)
     stages = [stage for stage in STAGES if stage != "shard, in parts" or find_spec("datatrove")]
-    costs = {count: _costs(folder, count, stages, workers) for count in counts}
+    costs = {count: _measure_costs(folder, count, stages, workers) for count in counts}
 
-    head = ["", *(f"{count:,} files" for count in counts), "a further file", "1M files, extrapolated"]
-    print("Processor time, in ms a file; what the start of each process takes is part of it.\n")
+    head = ["", *(f"{count:,} files" for count in counts), "per additional file", "1M files, extrapolated"]
+    print("Processor time in ms per file, including the start of each process.\n")
     print(table(head, _time_rows(costs)) + "\n")
     print("Peak memory of the stage's process, and of its largest worker.\n")
     print(table(head, _memory_rows(costs)) + "\n")
-    print("What files of the result weigh, apart from music and tokens.\n")
-    print(table(head, _weight_rows(folder, counts)) + "\n")
+    print("Size of the result files other than music and tokens.\n")
+    print(table(head, _size_rows(folder, counts)) + "\n")
     if "shard, in parts" in stages:
-        print(killed_and_resumed(folder / str(counts[-1]), workers))
+        print(kill_and_resume(folder / str(counts[-1]), workers))
 
 
-def _costs(folder: Path, count: int, stages: Sequence[str], workers: int) -> dict[str, Cost]:
+def _measure_costs(folder: Path, count: int, stages: Sequence[str], workers: int) -> dict[str, Cost]:
     work_dir = folder / str(count)
     (work_dir / "music").mkdir(parents=True)
     for name in sorted((folder / "music").rglob("*.midi"))[:count]:
         os.link(name, work_dir / "music" / name.name)
-    return {stage: Cost(**json.loads(_fresh(stage, work_dir, workers).communicate()[0])) for stage in stages}
+    return {
+        stage: Cost(**json.loads(_start_stage(stage, work_dir, workers).communicate()[0])) for stage in stages
+    }
 
 
-def _fresh(stage: str, work_dir: Path, workers: int) -> subprocess.Popen[str]:
-    """A stage in a process and a process group of its own."""
+def _start_stage(stage: str, work_dir: Path, workers: int) -> subprocess.Popen[str]:
+    """Starts a stage in a new process and process group."""
     command = [sys.executable, "-m", "benchmarks.many_files"]
     command += ["--measure", stage, str(work_dir), "--workers", str(workers)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
@@ -127,13 +129,13 @@ def _fresh(stage: str, work_dir: Path, workers: int) -> subprocess.Popen[str]:
     )
 
 
-def measured(stage: Callable[[Path, int], object], work_dir: Path, workers: int) -> Cost:
-    """Runs a stage in this process, which should be a fresh one."""
+def measure_stage(stage: Callable[[Path, int], object], work_dir: Path, workers: int) -> Cost:
+    """Runs a stage in this process, which should be a new one, and measures its cost."""
     largest, over = [0.0], threading.Event()
 
     def watch() -> None:
         while not over.wait(POLL_SECONDS):
-            largest.extend(_peak(child) for child in _children())
+            largest.extend(_read_peak(child) for child in _children())
             largest[:] = [max(largest)]
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -143,7 +145,7 @@ def measured(stage: Callable[[Path, int], object], work_dir: Path, workers: int)
     seconds = _processor_seconds() - before
     over.set()
     watcher.join()
-    return Cost(seconds, _peak(os.getpid()), largest[0])
+    return Cost(seconds, _read_peak(os.getpid()), largest[0])
 
 
 def _processor_seconds() -> float:
@@ -156,8 +158,8 @@ def _children() -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def _peak(process: int) -> float:
-    """The most memory (bytes) that a process had; 0 where it has ended."""
+def _read_peak(process: int) -> float:
+    """Reads the peak resident memory of a process in bytes; 0 if it has ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
@@ -165,8 +167,8 @@ def _peak(process: int) -> float:
     return next((1024.0 * int(line.split()[1]) for line in status.splitlines() if line[:5] == "VmHWM"), 0.0)
 
 
-def _line(values: dict[int, float]) -> tuple[float, float]:
-    """What a further file adds, and what that makes of 1M files, by the straight line of least squares."""
+def _extrapolate(values: dict[int, float]) -> tuple[float, float]:
+    """Fits a line; returns its slope (the cost per additional file) and its value at 1M files."""
     import numpy as np
 
     slope, begin = np.polyfit(list(values), list(values.values()), 1)
@@ -176,7 +178,7 @@ def _line(values: dict[int, float]) -> tuple[float, float]:
 def _time_rows(costs: dict[int, dict[str, Cost]]) -> Iterator[list[str]]:
     for stage in next(iter(costs.values())):
         values = {count: of[stage].seconds for count, of in costs.items()}
-        slope, whole = _line(values)
+        slope, whole = _extrapolate(values)
         cells = [f"{1000 * value / count:.2f}" for count, value in values.items()]
         yield [stage, *cells, f"{1000 * slope:.2f}", f"{whole / 60:.0f} min"]
 
@@ -185,13 +187,13 @@ def _memory_rows(costs: dict[int, dict[str, Cost]]) -> Iterator[list[str]]:
     for stage in next(iter(costs.values())):
         for name, key in ((stage, "peak"), (f"{stage}: a worker", "worker_peak")):
             values = {count: getattr(of[stage], key) for count, of in costs.items()}
-            slope, whole = _line(values)
+            slope, whole = _extrapolate(values)
             if all(values.values()):
                 cells = [f"{value / 2**20:.0f} MiB" for value in values.values()]
                 yield [name, *cells, f"{slope / 1024:.1f} KiB", f"{whole / 2**30:.2f} GiB"]
 
 
-def _weight_rows(folder: Path, counts: Sequence[int]) -> Iterator[list[str]]:
+def _size_rows(folder: Path, counts: Sequence[int]) -> Iterator[list[str]]:
     for name, pattern in (
         ("corpus.csv", "corpus/corpus.csv"),
         ("corpus/manifest.json", "corpus/manifest.json"),
@@ -200,34 +202,36 @@ def _weight_rows(folder: Path, counts: Sequence[int]) -> Iterator[list[str]]:
         ("DVC's list of data/corpus", ".dvc/cache/**/*.dir"),
     ):
         sizes = [sum(path.stat().st_size for path in (folder / str(count)).glob(pattern)) for count in counts]
-        slope, whole = _line(dict(zip(counts, map(float, sizes), strict=True)))
+        slope, whole = _extrapolate(dict(zip(counts, map(float, sizes), strict=True)))
         cells = [f"{size / 1024:.0f} KiB" for size in sizes]
         yield [name, *cells, f"{slope:.0f} B", f"{whole / 2**20:.0f} MiB"]
 
 
-def killed_and_resumed(work_dir: Path, workers: int) -> str:
-    """Kills the writing of the parts half-way, lets it go on, and compares the result with the stage's."""
+def kill_and_resume(work_dir: Path, workers: int) -> str:
+    """Kills sharding in parts half-way, resumes it, and compares the result with that of the stage."""
     from coma_gen.core.artifact import verify_artifact
 
     for left in ("parts", "in-parts"):
         shutil.rmtree(work_dir / left)
-    marks = work_dir / "parts" / "log" / "completions"
-    job = _fresh("shard, in parts", work_dir, workers)
+    completions = work_dir / "parts" / "log" / "completions"
+    job = _start_stage("shard, in parts", work_dir, workers)
     plan = work_dir / "parts" / "plan.json"
-    while job.poll() is None and not (plan.exists() and _count(marks) * 2 >= _count(plan.parent / "tables")):
+    while job.poll() is None and not (
+        plan.exists() and _count(completions) * 2 >= _count(plan.parent / "tables")
+    ):
         time.sleep(POLL_SECONDS)
     os.killpg(job.pid, signal.SIGKILL)
     job.wait()
-    done, tasks = _count(marks), _count(plan.parent / "tables")
+    done, tasks = _count(completions), _count(plan.parent / "tables")
     finished = {part.name: part.stat().st_ino for part in (work_dir / "parts" / "parts").glob("[0-9]*")}
-    assert _fresh("shard, in parts", work_dir, workers).wait() == 0
+    assert _start_stage("shard, in parts", work_dir, workers).wait() == 0
     after = {part.name: part.stat().st_ino for part in (work_dir / "parts" / "parts").glob("[0-9]*")}
     one, other = (verify_artifact(work_dir / name, kind="shards").digest for name in ("shards", "in-parts"))
-    same = "the same bytes as" if one == other else "OTHER BYTES THAN"
+    same = "identical to" if one == other else "DIFFERENT FROM"
     again = sum(after[name] != number for name, number in finished.items())
     return (
-        f"Killed (kill -9 of all processes) after {done} of {tasks} parts; gone on with, which wrote "
-        f"{tasks - len(finished)} that were missing and {again} once more: {same} the stage wrote.\n"
+        f"Killed (kill -9 of all processes) after {done} of {tasks} parts. The resumed run wrote "
+        f"{tasks - len(finished)} missing parts and rewrote {again}. Its result is {same} the stage's.\n"
     )
 
 

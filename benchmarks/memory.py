@@ -30,32 +30,32 @@ BUILDERS: dict[str, Callable[[Size, torch.device], Learner]] = {
     **{name: partial(peer, build) for name, build in PEERS.items()},
 }
 ONE = "COMA_BENCHMARK_MEMORY"
-"""Names the one size and model, a line each, that a child process measures."""
+"""Environment variable with the size and the model, one per line, that a child process measures."""
 MEGABYTE = 1e6
 KILOBYTE = 1024
 
 
 def measure(names: Sequence[str] = tuple(sizes())) -> str:
-    """The table of these sizes."""
+    """Computes the table of these sizes."""
     rows = []
     for name in names:
-        found = {builder: _in_a_child(name, builder) for builder in BUILDERS}
+        found = {builder: _measure_in_child(name, builder) for builder in BUILDERS}
         base = found[X_TRANSFORMERS]
         for builder, peak in found.items():
-            told = f"{peak / MEGABYTE:,.0f}" if isinstance(peak, float) else peak
+            cell = f"{peak / MEGABYTE:,.0f}" if isinstance(peak, float) else peak
             known = isinstance(peak, float) and isinstance(base, float)
-            rows.append([name, builder, told, times(float(peak) / float(base)) if known else "-"])
+            rows.append([name, builder, cell, times(float(peak) / float(base)) if known else "-"])
     return table(["size", "one step", "MB at most", "of x-transformers"], rows, words=2)
 
 
 def peak_bytes(size: Size, builder: str) -> float:
-    """How far the resident memory of this process grows over two steps; bytes.
+    """Measures the growth of this process's peak resident memory over two steps, in bytes.
 
     Raises:
-        AbsentError: it cannot be measured here.
+        AbsentError: It cannot be measured on this system.
     """
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     except OSError:
         raise AbsentError("needs Linux's /proc") from None
     before = _peak()
@@ -67,14 +67,14 @@ def peak_bytes(size: Size, builder: str) -> float:
 
 
 def _peak() -> float:
-    """This process's largest resident memory since the peak began anew, bytes."""
+    """Reads this process's peak resident memory since the last reset, in bytes."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     (found,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return float(found) * KILOBYTE
 
 
-def _in_a_child(size: str, builder: str) -> float | str:
-    """What a process of its own measured, or why it could not."""
+def _measure_in_child(size: str, builder: str) -> float | str:
+    """Measures in a child process; returns the bytes, or the reason why it could not."""
     command = [sys.executable, "-m", "benchmarks.memory"]
     environment = os.environ | {ONE: f"{size}\n{builder}"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

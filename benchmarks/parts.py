@@ -36,57 +36,60 @@ OURS, PLAIN = "ours", "plain"
 
 @dataclass(frozen=True)
 class Part:
-    """Something that a step does.
+    """A part of a training step.
 
     Attributes:
-        name: what it is.
-        way: ours, plain, or another way of doing it.
-        count: how often a step does it.
-        variant: does it once, forward and backward.
-        of_step: whether the whole step of that way does it so.
+        name: Name in the table.
+        kind: Implementation: ours, plain (the reference), or another one.
+        count: Instances per step.
+        variant: Runs one instance, forward and backward.
+        of_step: Whether the whole step of this implementation contains it.
     """
 
     name: str
-    way: str
+    kind: str
     count: int
     variant: Variant
     of_step: bool = True
 
 
 def measure(size: Size, *, device: torch.device, rounds: int) -> str:
-    """The table of one size.
+    """Computes the table of one size.
 
     Args:
-        size: the shape.
-        device: where to compute.
-        rounds: times each part is measured.
+        size: The model size.
+        device: Device of the models.
+        rounds: Measurements of each part.
     """
     learners = {OURS: ours(size, device), PLAIN: plain(size, device)}
-    models = {way: learner.model for way, learner in learners.items()}
+    models = {kind: learner.model for kind, learner in learners.items()}
     parts = [
-        *chain.from_iterable(branches(way, model, size, device) for way, model in models.items()),
+        *chain.from_iterable(branches(kind, model, size, device) for kind, model in models.items()),
         *attention_alone(size, device),
-        *chain.from_iterable(ends(way, model, size, device) for way, model in models.items()),
-        *(Part(STEP, way, 1, Variant(take_step(learner, size, device))) for way, learner in learners.items()),
+        *chain.from_iterable(ends(kind, model, size, device) for kind, model in models.items()),
+        *(
+            Part(STEP, kind, 1, Variant(take_step(learner, size, device)))
+            for kind, learner in learners.items()
+        ),
     ]
-    named = {f"{part.name}/{part.way}": part.variant for part in parts}
+    named = {f"{part.name}/{part.kind}": part.variant for part in parts}
     timings = alternate(named, rounds=rounds, device=device)
-    seconds = {(part.name, part.way): timings[f"{part.name}/{part.way}"].median for part in parts}
+    seconds = {(part.name, part.kind): timings[f"{part.name}/{part.kind}"].median for part in parts}
     order = list(dict.fromkeys(part.name for part in parts))
     rows = []
     for part in sorted(parts, key=lambda part: order.index(part.name)):
-        own, base = seconds[part.name, part.way], seconds[part.name, PLAIN]
-        share = percent(part.count * own / seconds[STEP, part.way]) if part.of_step else "-"
-        spread = percent(timings[f"{part.name}/{part.way}"].spread)
+        own, base = seconds[part.name, part.kind], seconds[part.name, PLAIN]
+        share = percent(part.count * own / seconds[STEP, part.kind]) if part.of_step else "-"
+        spread = percent(timings[f"{part.name}/{part.kind}"].spread)
         rows.append(
-            [part.name, part.way, str(part.count), milliseconds(own), spread, share, times(base / own)]
+            [part.name, part.kind, str(part.count), milliseconds(own), spread, share, times(base / own)]
         )
-    head = ["part", "way", "a step", "ms each", "spread", "of its step", "faster than plain"]
+    head = ["part", "variant", "count", "ms each", "spread", "share of step", "faster than plain"]
     return table(head, rows, words=2)
 
 
-def branches(way: str, model: nn.Module, size: Size, device: torch.device) -> list[Part]:
-    """The branches of a block, and a hyper-connection around nothing."""
+def branches(kind: str, model: nn.Module, size: Size, device: torch.device) -> list[Part]:
+    """Builds the branches of a block, and a hyper-connection around an identity branch."""
     block: Any = model.get_submodule("blocks.0")
     params = size.model
     x = torch.randn(size.batch, size.tokens, params.dim, device=device, requires_grad=True)
@@ -99,15 +102,15 @@ def branches(way: str, model: nn.Module, size: Size, device: torch.device) -> li
         "convolution branch": (1, block.branches[2]),
     }
     parts = [
-        Part(name, way, number * params.num_layers, there_and_back(module, [x], module))
+        Part(name, kind, number * params.num_layers, forward_and_backward(module, [x], module))
         for name, (number, module) in modules.items()
     ]
-    around = there_and_back(lambda: connection(streams, lambda read: read), [streams], connection)
-    return [*parts, Part("hyper-connection", way, 4 * params.num_layers, around)]
+    around = forward_and_backward(lambda: connection(streams, lambda read: read), [streams], connection)
+    return [*parts, Part("hyper-connection", kind, 4 * params.num_layers, around)]
 
 
 def attention_alone(size: Size, device: torch.device) -> list[Part]:
-    """From queries, keys and values of all window sizes to what was attended."""
+    """Builds attention from queries, keys and values to outputs, for all window sizes."""
     params = size.model
     shape = (len(params.window_sizes), size.batch, params.num_heads, size.tokens, params.head_dim)
     leaves = [F.normalize(torch.randn(shape, device=device), dim=-1).requires_grad_() for _ in range(3)]
@@ -117,7 +120,7 @@ def attention_alone(size: Size, device: torch.device) -> list[Part]:
             triples = zip(*(leaf.unbind(0) for leaf in leaves), params.window_sizes, strict=True)
             return torch.stack([attend(*triple) for triple in triples])
 
-        return there_and_back(run, leaves)
+        return forward_and_backward(run, leaves)
 
     def bands(queries: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
         rotation = Rotation(params.head_dim, decay_base(window))
@@ -131,15 +134,15 @@ def attention_alone(size: Size, device: torch.device) -> list[Part]:
     def full(queries: Tensor, keys: Tensor, values: Tensor, _window: int) -> Tensor:
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=QK_NORM_SCALE)
 
-    ways = {OURS: bands, PLAIN: buckets, "full causal": full}
+    kinds = {OURS: bands, PLAIN: buckets, "full causal": full}
     return [
-        Part("attention alone", way, params.num_layers, over_windows(attend), of_step=way in (OURS, PLAIN))
-        for way, attend in ways.items()
+        Part("attention alone", kind, params.num_layers, over_windows(attend), of_step=kind in (OURS, PLAIN))
+        for kind, attend in kinds.items()
     ]
 
 
-def ends(way: str, model: nn.Module, size: Size, device: torch.device) -> list[Part]:
-    """What comes before and after the blocks, and what follows the gradient."""
+def ends(kind: str, model: nn.Module, size: Size, device: torch.device) -> list[Part]:
+    """Builds the layers before and after the blocks, and the update after the backward pass."""
     input_ids = torch.randint(size.vocab_size, (size.batch, size.tokens), device=device)
     outer = nn.ModuleList(model.get_submodule(name) for name in ("token_embedding", "norm", "logits"))
 
@@ -149,7 +152,7 @@ def ends(way: str, model: nn.Module, size: Size, device: torch.device) -> list[P
         return F.cross_entropy(logits.flatten(0, 1), input_ids.flatten())
 
     params, learning = train_params(), list(model.parameters())
-    optimizers = build_optimizers(model, params) if way == OURS else [AdamW(learning)]
+    optimizers = build_optimizers(model, params) if kind == OURS else [AdamW(learning)]
 
     def prepare() -> None:
         for parameter in learning:
@@ -161,15 +164,18 @@ def ends(way: str, model: nn.Module, size: Size, device: torch.device) -> list[P
             optimizer.step()
 
     return [
-        Part("embedding, logits, loss", way, 1, there_and_back(run, [], outer)),
-        Part("clip and optimizer", way, 1, Variant(update, prepare), of_step=way == OURS),
+        Part("embedding, logits, loss", kind, 1, forward_and_backward(run, [], outer)),
+        Part("clip and optimizer", kind, 1, Variant(update, prepare), of_step=kind == OURS),
     ]
 
 
-def there_and_back(
+def forward_and_backward(
     run: Callable[..., Tensor], inputs: list[Tensor], module: nn.Module | None = None
 ) -> Variant:
-    """Forward, and backward to the inputs and the module's parameters. A module is called with the inputs."""
+    """Returns a forward and backward pass with gradients of the inputs and of the module's parameters.
+
+    A module is called with the inputs, another function without arguments.
+    """
     learning = [] if module is None else list(module.parameters())
 
     def forward() -> Tensor:
@@ -182,7 +188,7 @@ def there_and_back(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table of the larger size, and in the long form that of the smaller, too."""
+    """Prints the table of the larger size; without `--short`, of all sizes."""
     settings = parse_settings("benchmarks.parts", str(__doc__), arguments)
     print(heading("Parts of a training step", settings.device))
     for name, size in sizes().items():

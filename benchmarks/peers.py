@@ -20,16 +20,16 @@ LOCAL_WINDOW = 256
 
 
 class AbsentError(Exception):
-    """A variant that cannot be measured here; its text says why."""
+    """A variant cannot be measured on this machine; the message gives the reason."""
 
 
 class Logits(nn.Module):
-    """A model whose output is its logits (B, T, V).
+    """Wraps a model so that its output is its logits (B, T, V).
 
     Args:
-        model: any model of token ids.
-        read: takes the logits from its output.
-        options: for each call.
+        model: Any model of token ids.
+        read: Extracts the logits from its output.
+        options: Keyword arguments of each call.
     """
 
     def __init__(self, model: nn.Module, read: Callable[[Any], Any] | None = None, **options: Any) -> None:
@@ -43,11 +43,11 @@ class Logits(nn.Module):
         return logits
 
 
-def imported(name: str) -> Any:
-    """A package; what it warns of while it is imported is not our reader's concern.
+def import_package(name: str) -> Any:
+    """Imports a package and ignores its warnings.
 
     Raises:
-        AbsentError: it is not installed.
+        AbsentError: It is not installed.
     """
     try:
         with warnings.catch_warnings():
@@ -58,12 +58,12 @@ def imported(name: str) -> Any:
 
 
 def x_transformer(size: Size) -> nn.Module:
-    """x-transformers' decoder with rotary positions and torch's fused attention.
+    """Builds x-transformers' decoder with rotary positions and torch's fused attention.
 
     Raises:
         AbsentError: x-transformers is not installed.
     """
-    package = imported("x_transformers")
+    package = import_package("x_transformers")
     layers = package.Decoder(
         dim=size.model.dim,
         depth=size.peer_layers,
@@ -80,12 +80,12 @@ def x_transformer(size: Size) -> nn.Module:
 
 
 def local_transformer(size: Size) -> nn.Module:
-    """local-attention's LocalTransformer with xPos and, as is its default, four residual streams.
+    """Builds local-attention's LocalTransformer with xPos and, by default, four residual streams.
 
     Raises:
         AbsentError: local-attention is not installed.
     """
-    model = imported("local_attention").LocalTransformer(
+    model = import_package("local_attention").LocalTransformer(
         num_tokens=size.vocab_size,
         max_seq_len=size.tokens,
         dim=size.model.dim,
@@ -100,12 +100,12 @@ def local_transformer(size: Size) -> nn.Module:
 
 
 def gpt2(size: Size, *, positions: int) -> Any:
-    """GPT-2 of transformers with torch's fused attention, for sequences of at most `positions` tokens.
+    """Builds GPT-2 of transformers with torch's fused attention, for sequences of at most `positions` tokens.
 
     Raises:
         AbsentError: transformers is not installed.
     """
-    package = imported("transformers")
+    package = import_package("transformers")
     config = package.GPT2Config(
         vocab_size=size.vocab_size,
         n_positions=positions,
@@ -124,17 +124,17 @@ def gpt2(size: Size, *, positions: int) -> Any:
 
 
 def gpt2_logits(size: Size) -> nn.Module:
-    """GPT-2 as a model whose output is its logits."""
+    """Builds GPT-2 as a model whose output is its logits."""
     return Logits(gpt2(size, positions=size.tokens), lambda output: output.logits, use_cache=False)
 
 
 def unique_parameters(model: nn.Module) -> int:
-    """Numbers that training may change, shared ones counted once."""
+    """Counts the trainable numbers, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """A model built from the same random numbers at every call."""
+    """Builds a model from the same random numbers at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return build()

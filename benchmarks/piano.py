@@ -36,14 +36,14 @@ from coma_gen.midi.notes import Notes
 Wave = npt.NDArray[np.float64]
 Player = Callable[[int, int], Wave]
 PITCHES, VELOCITIES = (33, 45, 57, 69, 81, 93), (32, 80, 120)
-HELD, FRAME, RATE = 3.0, 0.004, 44_100
+NOTE_SECONDS, FRAME, RATE = 3.0, 0.004, 44_100
 OURS = "built-in piano"
 
 
 @cache
-def rendered(path: Path | None, pitch: int, velocity: int) -> Wave:
-    """A note of a SoundFont, or of our own piano: mono, at RATE."""
-    notes = Notes.of([0.0], [HELD], [pitch], [velocity])
+def render_note(path: Path | None, pitch: int, velocity: int) -> Wave:
+    """Renders a note with a SoundFont, or with the built-in piano: mono, at RATE."""
+    notes = Notes.of([0.0], [NOTE_SECONDS], [pitch], [velocity])
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "note.wav"
         if path is None:
@@ -56,14 +56,14 @@ def rendered(path: Path | None, pitch: int, velocity: int) -> Wave:
 
 
 def envelope(wave: Wave) -> Wave:
-    """The root mean square of each frame."""
+    """Computes the root mean square of each frame."""
     size = int(FRAME * RATE)
     whole = wave[: len(wave) // size * size].reshape(-1, size)
     return np.asarray(np.sqrt((whole**2).mean(axis=1)) + 1e-9)
 
 
 def figures(wave: Wave, pitch: int) -> dict[str, float]:
-    """What a note sounds like, in numbers."""
+    """Computes the figures of one note."""
     loud = envelope(wave)
     peak = int(loud[: int(0.5 / FRAME)].argmax())
     rise = loud[: peak + 1]
@@ -73,8 +73,8 @@ def figures(wave: Wave, pitch: int) -> dict[str, float]:
     center = float((power * np.fft.rfftfreq(int(0.4 * RATE), 1 / RATE)).sum() / power.sum())
     return {
         "attack, ms": 1000 * FRAME * (full - start),
-        "decay at first, dB/s": -_slope(decibels, peak, 0.0, 0.5),
-        "decay later, dB/s": -_slope(decibels, start, 1.0, 2.5),
+        "initial decay, dB/s": -_slope(decibels, peak, 0.0, 0.5),
+        "later decay, dB/s": -_slope(decibels, start, 1.0, 2.5),
         "brightness": center / hertz(pitch),
     }
 
@@ -85,14 +85,14 @@ def _slope(decibels: Wave, start: int, since: float, until: float) -> float:
 
 
 def table(players: dict[str, Player]) -> str:
-    """Figures of the middle touch for each pitch, and brightness by touch at A3."""
-    names = list(figures(rendered(None, 69, 80), 69))
+    """Formats the figures at velocity 80 for each pitch, and brightness by velocity at A3."""
+    names = list(figures(render_note(None, 69, 80), 69))
     lines = ["| note | piano | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
     for pitch in PITCHES:
         for name, play in players.items():
-            told = figures(play(pitch, 80), pitch)
+            values = figures(play(pitch, 80), pitch)
             cells = [
-                f"{told[each]:.0f}" if "brightness" not in each else f"{told[each]:.1f}" for each in names
+                f"{values[each]:.0f}" if "brightness" not in each else f"{values[each]:.1f}" for each in names
             ]
             lines.append(f"| A{pitch // 12 - 1} | {name} | {' | '.join(cells)} |")
     lines += [
@@ -109,8 +109,8 @@ def table(players: dict[str, Player]) -> str:
     return "\n".join(lines)
 
 
-def picture(players: dict[str, Player], path: Path) -> None:
-    """Spectra above, envelopes below, for three notes."""
+def draw_picture(players: dict[str, Player], path: Path) -> None:
+    """Draws spectra (top) and envelopes (bottom) of three notes."""
     notes = (33, 57, 81)
     figure, axes = plt.subplots(2, len(notes), figsize=(12, 6), layout="constrained")
     for column, pitch in enumerate(notes):
@@ -134,18 +134,18 @@ def picture(players: dict[str, Player], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the tables; draws the picture where one is asked for."""
+    """Prints the tables, and draws the picture if `--picture` is given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("soundfonts", nargs="+", type=Path, help=".sf2 files")
     parser.add_argument("--picture", type=Path, help="a PNG file to write")
     options = parser.parse_args(arguments)
-    players: dict[str, Player] = {OURS: partial(rendered, None)}
-    players |= {path.stem: partial(rendered, path) for path in options.soundfonts}
+    players: dict[str, Player] = {OURS: partial(render_note, None)}
+    players |= {path.stem: partial(render_note, path) for path in options.soundfonts}
     print(table(players))
     if options.picture:
-        picture(players, options.picture)
+        draw_picture(players, options.picture)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def _digest(tensors: Any) -> str:
 
 
 def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
-    """CPU milliseconds of a training step, of 128 tokens scored and of one decoded; and the digests."""
+    """Measures CPU ms of a training step, of scoring 128 tokens and of decoding one; computes digests."""
     import torch
 
     from coma_gen.config.load import load_params
@@ -91,7 +91,7 @@ def run_model(root: Path, library: str, steps: int) -> dict[str, Any]:
 
 
 def measure(library: str, steps: int) -> dict[str, Any]:
-    """`run_model` in a process of its own."""
+    """Runs `run_model` in a separate process."""
     command = [sys.executable, "-m", "benchmarks.portable", "--steps", str(steps), "--child", library]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
@@ -99,7 +99,7 @@ def measure(library: str, steps: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table; ends with status 1 where a digest of numpy's is another one."""
+    """Prints the table; exits with status 1 if a digest of the portable kernels differs from `DIGESTS`."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.portable",
         description=__doc__,

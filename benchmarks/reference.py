@@ -49,8 +49,8 @@ class FeedForward(nn.Module):
         return half
 
 
-def _rotated(x: Tensor, angles: Tensor, growth: Tensor) -> Tensor:
-    """`x` (..., n, d) turned by angles (n, d) and scaled by growth (n, d)."""
+def _rotate(x: Tensor, angles: Tensor, growth: Tensor) -> Tensor:
+    """Rotates `x` (..., n, d) by angles (n, d) and scales it by growth (n, d)."""
     first, second = x.chunk(2, dim=-1)
     return (x * angles.cos() + torch.cat((-second, first), dim=-1) * angles.sin()) * growth
 
@@ -62,8 +62,8 @@ def bucketed_attention(queries: Tensor, keys: Tensor, values: Tensor, *, window:
         queries: (B, H, T, d).
         keys: (B, H, T, d).
         values: (B, H, T, d).
-        window: w, tokens that a query sees before itself.
-        scale: what the products are multiplied by.
+        window: w, number of preceding tokens that a query attends to.
+        scale: Factor of the dot products.
 
     Returns:
         (B, H, T, d).
@@ -82,8 +82,8 @@ def bucketed_attention(queries: Tensor, keys: Tensor, values: Tensor, *, window:
     angles = torch.cat((positions[:, None] * 10_000.0 ** (-pairs / size),) * 2, dim=-1)
     decay = ((pairs + 0.4 * size) / (1.4 * size)) ** (positions[:, None] / (window / 2))
     growth = torch.cat((decay, decay), dim=-1)
-    queries = _rotated(queries, angles[window:], growth[window:])
-    keys = _rotated(keys, angles, 1 / growth)
+    queries = _rotate(queries, angles[window:], growth[window:])
+    keys = _rotate(keys, angles, 1 / growth)
     scores = torch.einsum("bhnqd,bhnkd->bhnqk", queries, keys) * scale
     distances = positions[window:, None] - positions
     visible = ((distances >= 0) & (distances <= window)).repeat(queries.shape[2], 1, 1)
@@ -93,7 +93,7 @@ def bucketed_attention(queries: Tensor, keys: Tensor, values: Tensor, *, window:
 
 
 class OneScale(nn.Module):
-    """Local attention of one window, with projections of its own."""
+    """Local attention of one window size, with separate projections."""
 
     def __init__(self, params: ModelParams, window: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class OneScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every window size by itself, then the weighted sum."""
+    """Attention of each window size, and their weighted sum."""
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class HyperConnection(nn.Module):
 
 
 class Block(nn.Module):
-    """Half feed-forward, attention, convolution, half feed-forward, each in its hyper-connection."""
+    """Half feed-forward, attention, convolution, half feed-forward, each with a hyper-connection."""
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
@@ -199,15 +199,17 @@ class Block(nn.Module):
 
 
 class Reference(nn.Module):
-    """The whole model, with the weights still to be set: `load_state_dict(reference_weights(...))`."""
+    """The whole model; set its weights with `load_state_dict(reference_weights(...))`."""
 
     def __init__(self, params: ModelParams, vocab_size: int) -> None:
         super().__init__()
-        is_written = params.attention_position == "xpos" and params.qk_rmsnorm
-        is_written &= params.num_streams > 1 and len(params.window_sizes) > 1
-        is_written &= params.branches == BRANCHES
-        if not is_written or params.global_attention_layers or params.position_embedding != "none":
-            raise ValueError("it is written for xPos, qk norm, several windows and streams, no global layers")
+        is_supported = params.attention_position == "xpos" and params.qk_rmsnorm
+        is_supported &= params.num_streams > 1 and len(params.window_sizes) > 1
+        is_supported &= params.branches == BRANCHES
+        if not is_supported or params.global_attention_layers or params.position_embedding != "none":
+            raise ValueError(
+                "only xPos, qk norm, several windows and streams, and no global layers are supported"
+            )
         self.params = params
         self.token_embedding = nn.Embedding(vocab_size, params.dim)
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
@@ -224,27 +226,27 @@ class Reference(nn.Module):
 
 
 def reference_weights(weights: Mapping[str, Tensor], params: ModelParams) -> dict[str, Tensor]:
-    """A conformer's weights, or their gradients, by the names and in the shapes of the reference."""
+    """Converts a conformer's weights, or their gradients, to the names and shapes of the reference."""
     scales = range(len(params.window_sizes))
-    found: dict[str, Tensor] = {}
+    converted: dict[str, Tensor] = {}
     for name, weight in weights.items():
         stem, leaf = name.rsplit(".branches.1.", 1) if ".branches.1." in name else ("", name)
         here = f"{stem}.branches.1.scales"
         if leaf == "qkv.weight":  # rows: queries of all scales, keys of all scales, values of all scales
             of_scale = rearrange(weight, "(p g i) d -> g p i d", p=3, g=len(scales))
-            found |= {f"{here}.{g}.qkv.weight": of_scale[g].flatten(0, 1) for g in scales}
+            converted |= {f"{here}.{g}.qkv.weight": of_scale[g].flatten(0, 1) for g in scales}
         elif leaf == "out.weight" and stem:
             columns = weight.chunk(len(scales), dim=1)
-            found |= {f"{here}.{g}.out.weight": columns[g] for g in scales}
+            converted |= {f"{here}.{g}.out.weight": columns[g] for g in scales}
         elif leaf in ("query_gain", "key_gain"):
-            found |= {f"{here}.{g}.{leaf}": weight[g] for g in scales}
+            converted |= {f"{here}.{g}.{leaf}": weight[g] for g in scales}
         elif name.endswith(("expand.weight", "contract.weight")):
-            found[name] = weight[..., None]
+            converted[name] = weight[..., None]
         elif "depthwise" in name:
             kernels = weight[:, None] if name.endswith("weight") else weight
-            found[name.replace("depthwise_", "depthwise.")] = kernels
+            converted[name.replace("depthwise_", "depthwise.")] = kernels
         elif name.endswith("channel_norm.weight"):
-            found[name] = weight[:, None]
+            converted[name] = weight[:, None]
         else:
-            found[name] = weight
-    return found
+            converted[name] = weight
+    return converted

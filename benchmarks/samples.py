@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
+if "numpy" not in sys.modules:  # numpy chooses its kernels at import
     from coma_gen.core.seeding import pin_cpu
 
     pin_cpu(pin=True, threads=1)
@@ -23,7 +23,7 @@ if "numpy" not in sys.modules:  # it chooses its kernels while it is imported
 from tqdm import tqdm
 
 from benchmarks import continuations
-from benchmarks.all import placed
+from benchmarks.all import insert_tables
 from coma_gen.audio.synth import sound
 from coma_gen.audio.writers import small_ogg
 from coma_gen.config.load import load_params
@@ -57,10 +57,10 @@ PAGE = continuations.ROOT / "docs" / "samples.md"
 def write_pieces(
     model: Path, shards: Path, params: SampleParams, folder: Path, *, count: int, processes: int
 ) -> str:
-    """Continues prompts; the files go into a folder, which is replaced.
+    """Continues prompts and writes pictures and audio into a folder, which is replaced.
 
     Returns:
-        The pieces as markdown, with links relative to what `folder` lies in.
+        The pieces as Markdown, with links relative to the parent of `folder`.
     """
     split = ShardedSplit.open(shards, "test")
     passages = find_passages(
@@ -86,17 +86,17 @@ def write_pieces(
             write_atomic(building / f"{stem}.png", picture)
             pcm = sound(piece.new, sample_rate=SAMPLE_RATE, channels=1)
             write_atomic(building / f"{stem}.ogg", small_ogg(pcm, sample_rate=SAMPLE_RATE))
-            parts.append(_described(f"{folder.name}/{stem}", f"{number}. {title}", passage, piece))
+            parts.append(_describe_piece(f"{folder.name}/{stem}", f"{number}. {title}", passage, piece))
     return "\n\n".join(parts)
 
 
-def _described(link: str, title: str, passage: Passage, piece: Continuation) -> str:
+def _describe_piece(link: str, title: str, passage: Passage, piece: Continuation) -> str:
     minutes, seconds = divmod(round(piece.new.end), 60)
     at = f"{passage.start // 60:.0f}:{passage.start % 60:02.0f}"
     about = f"{minutes}:{seconds:02d}; {piece.prompt_end:.1f} s of prompt, from {at} on"
     about += f"; sampling went back {piece.rewinds} x" if piece.rewinds else ""
     sets = {"prompt": passage.prompt, "model": piece.new, "real": passage.real}
-    figures = {name: _figures(notes, passage.prompt) for name, notes in sets.items()}
+    figures = {name: _measure_piece(notes, passage.prompt) for name, notes in sets.items()}
     return "\n".join(
         [
             f"### {title}",
@@ -112,8 +112,8 @@ def _described(link: str, title: str, passage: Passage, piece: Continuation) -> 
     )
 
 
-def _figures(notes: Notes, prompt: Notes) -> dict[str, str]:
-    """What a listener may notice of some music, in numbers."""
+def _measure_piece(notes: Notes, prompt: Notes) -> dict[str, str]:
+    """Computes measures of properties that a listener may notice."""
     if not len(notes):
         notes = Notes.of([0.0], [0.0], [60], [1])
     first, last = longest_stay(notes.onset, notes.pitch)
@@ -128,7 +128,7 @@ def _figures(notes: Notes, prompt: Notes) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Makes the pieces, then the tables, and writes both into the page."""
+    """Generates the pieces, then the tables, and writes both into the page."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.samples",
         description=__doc__,
@@ -136,13 +136,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--model", default="pretrained", help="a folder, or pretrained (the default)")
-    add("--data", type=Path, default=continuations.ROOT / "data", help="with shards/ (default: data)")
-    add("--page", type=Path, default=PAGE, help="where to write (default: docs/samples.md)")
-    add("--pieces", type=int, default=PIECES, help=f"to hear and see (default: {PIECES})")
-    add("--prompts", type=int, default=200, help="of the tables; 0 leaves them as they are (default: 200)")
-    add("--processes", type=int, default=2, choices=(1, 2), help="that sample (default: 2)")
-    add("--best-of", type=int, default=1, metavar="N", help="draws of each prompt in the tables (default: 1)")
-    add("--no-train", action="store_true", help="leave out of the tables what needs the train split")
+    add(
+        "--data",
+        type=Path,
+        default=continuations.ROOT / "data",
+        help="folder that contains shards/ (default: data)",
+    )
+    add("--page", type=Path, default=PAGE, help="page to rewrite (default: docs/samples.md)")
+    add("--pieces", type=int, default=PIECES, help=f"number of pieces (default: {PIECES})")
+    add("--prompts", type=int, default=200, help="prompts for the tables; 0 keeps the tables (default: 200)")
+    add("--processes", type=int, default=2, choices=(1, 2), help="processes that sample (default: 2)")
+    add("--best-of", type=int, default=1, metavar="N", help="continuations drawn per prompt (default: 1)")
+    add("--no-train", action="store_true", help="skip the measures that need the train split")
     options = parser.parse_args(arguments)
     params = load_params(continuations.ROOT / "params.yaml").sample
     shards = options.data / "shards"
@@ -158,17 +163,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         }
         if options.prompts:
-            wanted = {"prompted": options.prompts, "excerpts": continuations.EXCERPTS}
+            changes = {"prompted": options.prompts, "excerpts": continuations.EXCERPTS}
             texts[continuations.NAME] = continuations.measure(
                 model,
                 shards,
-                params.model_copy(update=wanted),
+                params.model_copy(update=changes),
                 split="test",
                 processes=options.processes,
                 against_train=not options.no_train,
                 draws=max(1, options.best_of),
             )
-    write_atomic(options.page, placed(options.page.read_text(encoding="utf-8"), texts))
+    write_atomic(options.page, insert_tables(options.page.read_text(encoding="utf-8"), texts))
     print(f"{options.page}: written, with {options.pieces} pieces in {options.page.with_suffix('')}")
 
 

@@ -43,19 +43,19 @@ class Size:
 
 
 def model_params(**changes: Any) -> ModelParams:
-    """The shape in params.yaml with some changes, and without dropout."""
+    """Returns the model shape of params.yaml with some changes, and without dropout."""
     shape = load_params(PARAMS).model.model_dump()
     dropouts = {key: 0.0 for key in shape if key.endswith("_dropout")}
     return ModelParams.model_validate(shape | dropouts | changes)
 
 
 def train_params() -> TrainParams:
-    """The optimization in params.yaml, but with AdamW, as the peers have it."""
+    """Returns the train params of params.yaml, but with AdamW, as the peers use it."""
     return load_params(PARAMS).train.model_copy(update={"optimizer": "adamw"})
 
 
 def sizes() -> dict[str, Size]:
-    """The sizes of the tables by name, the largest first; 1M is that of presets/maestro-cpu.yaml."""
+    """Returns the measured sizes by name, largest first; 1M is that of presets/maestro-cpu.yaml."""
     shared: dict[str, Any] = {
         "head_dim": 64,
         "window_sizes": (64, 256, 512),
@@ -83,16 +83,16 @@ def sizes() -> dict[str, Size]:
 
 
 def visible_pairs(tokens: int, window: int | None) -> int:
-    """Pairs of a query and a key it sees: itself and up to `window` tokens before it."""
+    """Counts pairs of a query and a visible key: itself and up to `window` preceding tokens."""
     return sum(min(at, tokens if window is None else window) + 1 for at in range(tokens))
 
 
 def step_flops(size: Size) -> int:
-    """Floating-point operations of a training step's matrix products: all linear layers, and the attention's
-    products within the true bands.
+    """Counts the floating-point operations of a training step's matrix products: all linear layers, and the
+    attention products within the bands.
 
-    What is left out (norms, softmax, rotation, depthwise convolution, residual streams, optimizer) is bound
-    by memory rather than arithmetic.
+    Norms, softmax, rotation, depthwise convolution, residual streams and the optimizer are omitted, since
+    they are bound by memory rather than arithmetic.
     """
     model, tokens = size.model, size.batch * size.tokens
     inner, scales = model.num_heads * model.head_dim, len(model.window_sizes)

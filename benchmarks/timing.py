@@ -24,12 +24,10 @@ from pathlib import Path
 
 import torch
 
-TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
-"""Instruction sets that decide how fast floats are, by the names that /proc/cpuinfo gives them."""
-
-
+RELEVANT_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
+"""Instruction sets that determine floating-point speed, by their names in /proc/cpuinfo."""
 WARM_UP_ROUNDS = {"cpu": 1, "cuda": 3}
-"""Rounds before the first that is measured."""
+"""Unmeasured rounds at the start."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def alternate(variants: Mapping[str, Variant], *, rounds: int, device: torch.dev
     collecting = gc.isenabled()
     gc.disable()
     gc.collect()
-    gc.freeze()  # what is there stays there, so that collecting what a run leaves is quick
+    gc.freeze()  # excludes existing objects, so that collecting after each run is fast
     try:
         for turn in range(-WARM_UP_ROUNDS[device.type], rounds):
             names = list(variants) if turn % 2 == 0 else list(variants)[::-1]
@@ -152,15 +150,15 @@ def _cuda_seconds(run: Callable[[], object]) -> float:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
-    """A Markdown table whose columns line up as text, too.
+    """Formats a Markdown table with padded columns.
 
     Args:
-        head: the names of the columns.
-        rows: their cells.
-        words: how many columns, the first, hold words and stand to the left; numbers stand to the right.
+        head: Column names.
+        rows: Cells of each row.
+        words: Number of leading columns that are aligned to the left; the others are aligned to the right.
 
     Raises:
-        ValueError: a row has more or fewer cells than the head.
+        ValueError: A row has more or fewer cells than the head.
     """
     lines = [list(head), *(list(row) for row in rows)]
     if any(len(line) != len(head) for line in lines):
@@ -175,49 +173,49 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1)
 
 
 def times(ratio: float) -> str:
-    """A ratio as a person says it: 1.74x."""
+    """Formats a ratio, such as 1.74x."""
     return f"{ratio:.0f}x" if ratio >= 100 else f"{ratio:.3g}x" if ratio >= 10 else f"{ratio:.2f}x"
 
 
 def percent(share: float) -> str:
-    """A share in whole percent."""
+    """Formats a share in whole percent."""
     return f"{share:.0%}"
 
 
 def milliseconds(seconds: float) -> str:
-    """A time in milliseconds, three figures."""
+    """Formats a time in milliseconds with three significant digits."""
     return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:,.0f}"
 
 
 def heading(title: str, device: torch.device, packages: Sequence[str] = ()) -> str:
-    """The lines above a script's tables: what it is, on which hardware, with which versions."""
+    """Formats the lines above a script's tables: title, hardware and versions."""
     names = ("torch", "numpy", *packages)
-    versions = ", ".join(f"{name} {_version(name)}" for name in names)
-    return f"### {title}\n\n{_hardware(device)}.\nPython {platform.python_version()}, {versions}.\n"
+    versions = ", ".join(f"{name} {_find_version(name)}" for name in names)
+    return f"### {title}\n\n{_describe_hardware(device)}.\nPython {platform.python_version()}, {versions}.\n"
 
 
-def _version(package: str) -> str:
+def _find_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return "absent"
 
 
-def _hardware(device: torch.device) -> str:
-    """The device in words."""
+def _describe_hardware(device: torch.device) -> str:
+    """Describes the device."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, times by CUDA events"
-    model, flags = _processor()
-    told = " ".join(flag for flag in TELLING_FLAGS if flag in flags) or "no flags known"
+    model, flags = _read_processor()
+    known = " ".join(flag for flag in RELEVANT_FLAGS if flag in flags) or "no flags known"
     threads = torch.get_num_threads()
     return (
-        f"{model}, {os.cpu_count()} cores, {told} (torch uses {torch.backends.cpu.get_cpu_capability()}), "
+        f"{model}, {os.cpu_count()} cores, {known} (torch uses {torch.backends.cpu.get_cpu_capability()}), "
         f"{threads} thread{'s' if threads > 1 else ''}, processor time"
     )
 
 
-def _processor() -> tuple[str, set[str]]:
-    """The processor's name and its flags, where the system tells them."""
+def _read_processor() -> tuple[str, set[str]]:
+    """Reads the processor's name and flags, if the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.learners import REFERENCE, X_TRANSFORMERS, Learner, learners_here, take_step
+from benchmarks.learners import REFERENCE, X_TRANSFORMERS, Learner, build_learners, take_step
 from benchmarks.machine import best_rate, product_probes
 from benchmarks.peers import unique_parameters
 from benchmarks.sizes import Size, sizes, step_flops
@@ -37,15 +37,15 @@ PACKAGES = ("local-attention", "x-transformers", "transformers")
 
 
 def measure(size: Size, *, device: torch.device, rounds: int, compiling: bool = True) -> str:
-    """The table of one size.
+    """Computes the table of one size.
 
     Args:
-        size: the shape.
-        device: where to train.
-        rounds: steps of each variant that are measured.
-        compiling: with the compiled modes.
+        size: The model size.
+        device: Device of the models.
+        rounds: Measured steps of each variant.
+        compiling: Whether to include the compiled modes.
     """
-    learners, absent = learners_here(size, device, compiling=compiling)
+    learners, absent = build_learners(size, device, compiling=compiling)
     steps = {name: Variant(take_step(learner, size, device)) for name, learner in learners.items()}
     probes = {
         dtype: product_probes(rows=size.batch * size.tokens, dim=size.model.dim, dtype=dtype, device=device)
@@ -62,7 +62,7 @@ def measure(size: Size, *, device: torch.device, rounds: int, compiling: bool = 
         rows.append([name, "-", *figures(seconds, "-", size, timings)])
     head = ["one step", "parameters", "ms", "spread", "tokens/s", "faster than reference"]
     notes = [
-        f"{name}: {learner.first_step_seconds:.0f} s on the clock for the first step, which compiles."
+        f"{name}: {learner.first_step_seconds:.0f} s of wall time for the first step, which compiles."
         for name, learner in learners.items()
         if learner.first_step_seconds is not None
     ]
@@ -70,14 +70,14 @@ def measure(size: Size, *, device: torch.device, rounds: int, compiling: bool = 
 
 
 def row(name: str, learner: Learner, timings: dict[str, Timing], size: Size) -> list[str]:
-    """The line of one variant."""
+    """Returns the row of one variant."""
     timing = timings[name]
     numbers = figures(timing.median, percent(timing.spread), size, timings)
     return [name, f"{unique_parameters(learner.model):,}", *numbers]
 
 
 def figures(seconds: float, spread: str, size: Size, timings: dict[str, Timing]) -> list[str]:
-    """Time, spread, speed, and how many times as fast as the reference and as x-transformers."""
+    """Formats time, spread, speed, and the speedup over the reference and over x-transformers."""
     speed = f"{size.batch * size.tokens / seconds:,.0f}"
     bases = [timings.get(name) for name in (REFERENCE, X_TRANSFORMERS)]
     ratios = ["-" if base is None else times(base.median / seconds) for base in bases]

@@ -1,6 +1,4 @@
-"""What every test shares: one thread, so that tests are fast beside each other and their floats repeat; and
-one checkout in which everything has run.
-"""
+"""Shared fixtures: one thread per test, for reproducible floats and speed; a checkout with all stages run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What code a stage script runs, as dvc.yaml lists it.
+"""Lists the code that each stage script imports, for dvc.yaml.
 
-`python tests/local_imports.py` prints the list of each stage; with `--write` it puts them into dvc.yaml.
+`python tests/local_imports.py` prints the list of each stage; `--write` writes them into dvc.yaml.
 """
 
 from __future__ import annotations

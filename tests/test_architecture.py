@@ -1,4 +1,4 @@
-"""The structure holds: stages list what they run, imports point one way, packages open empty."""
+"""Code structure: stages list their imports, imports follow the layers, __init__ files are empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An artifact is what was written, or it is refused by name."""
+"""Artifacts are read back as written, or rejected by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: it teaches, and it says in one line what is wrong."""
+"""The command line: helpful help texts, and one-line errors."""
 
 from __future__ import annotations
 

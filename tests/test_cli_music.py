@@ -1,4 +1,4 @@
-"""The commands for people who play: `generate`, `render` and `inspect`, and how they refuse."""
+"""The commands `generate`, `render` and `inspect`, and their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/ as a site: every page is in it, it builds without a warning, and it asks nothing of the network."""
+"""The docs site: every page is included, it builds without warnings and loads nothing from the network."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Training on a machine that has the code, the shards and the tokenizer, and nothing else of the project: no
-git, no music, and none of the packages that only other stages need.
+"""Training on a machine with only the code, the shards and the tokenizer: no git, no MIDI files, and no
+packages that only other stages need.
 """
 
 from __future__ import annotations

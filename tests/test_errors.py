@@ -1,4 +1,4 @@
-"""A fault is one line, whatever it is about."""
+"""A fault is formatted as one line."""
 
 from __future__ import annotations
 

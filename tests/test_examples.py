@@ -1,4 +1,4 @@
-"""What examples/ holds can be run, and its prompts are what its script makes."""
+"""Everything in examples/ runs, and its prompts equal the output of their script."""
 
 from __future__ import annotations
 

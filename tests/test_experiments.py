@@ -1,5 +1,5 @@
 """Experiments by real `dvc`: one at a time, queued, restored from a cache or a remote. Each leaves exactly
-one complete run in MLflow, in the store of the checkout that lasts, with the figures that `dvc exp show` has.
+one complete run in MLflow, in the store of the main checkout, with the figures of `dvc exp show`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people give to the pipeline: their own music, wrong params, no network, folders that are not there."""
+"""User errors: wrong params, no network, missing folders; and folders of a user's own music."""
 
 from __future__ import annotations
 

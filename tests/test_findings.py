@@ -1,4 +1,4 @@
-"""The scripts of findings/ are of one form and all in their list; running them is nobody's check."""
+"""The scripts of findings/ follow one form and are all listed; they are not run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own music from a trained model on: what is run, what is refused, and once the whole of it."""
+"""Fine-tuning a trained model on one's own music: commands, errors, and one complete run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an installation holds, and what it can do: sizes, extras, containers, pins, the everyday commands."""
+"""Installations: sizes, extras, containers, pins, and the usual commands."""
 
 from __future__ import annotations
 

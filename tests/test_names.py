@@ -1,6 +1,6 @@
-"""One name for a concept, and the field's own: words that were retired come back as no part of an identifier.
+"""Naming: retired words are not part of any identifier.
 
-`python tests/test_names.py [FOLDER]` prints how often each of them stands in the Python code of a checkout.
+`python tests/test_names.py [FOLDER]` counts each of them in the Python code of a checkout.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Work over processes gives what a loop gives."""
+"""Parallel map over processes gives the results of a loop."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The whole graph in temporary checkouts, by real `dvc`: everything is made, recorded once, made again with
-the same bits, and nothing runs that need not.
+"""The whole pipeline in temporary checkouts, by real `dvc`: every stage runs, is recorded once, is
+reproducible bit for bit, and does not rerun without need.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`dvc plots` on a finished checkout, in a real browser: it asks nobody, and draws what is there."""
+"""`dvc plots` on a finished checkout, in a real browser: offline, with all plots drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The train stage in several processes: started by `dvc`, stopped with it, gone on from by one process; and
+"""The train stage in several processes: started by `dvc`, stopped with it, resumed in one process; and
 started by torchrun.
 """
 

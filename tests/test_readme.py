@@ -1,4 +1,4 @@
-"""What the README says to type can be typed, and what it says is there is there."""
+"""The commands of the README run, and the files it names exist."""
 
 from __future__ import annotations
 

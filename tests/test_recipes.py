@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, each applied to a copy of the source, in which what it adds is used."""
+"""The recipes of CONTRIBUTING.md, each applied to a copy of the source."""
 
 from __future__ import annotations
 

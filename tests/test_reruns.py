@@ -1,4 +1,4 @@
-"""An edit reruns exactly what depends on it: params key by key, source files, and what is neither."""
+"""An edit reruns exactly the stages that depend on it: params by key, source files, and unrelated files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that runs wild ends alone: its process, and nothing beside it."""
+"""A worker that crashes or hangs loses only its own item, with a reason."""
 
 from __future__ import annotations
 

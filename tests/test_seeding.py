@@ -1,4 +1,4 @@
-"""Random numbers are functions of their arguments; the CPU is pinned before numpy and torch are there."""
+"""Random numbers are functions of their arguments; the CPU is pinned before numpy and torch are imported."""
 
 from __future__ import annotations
 

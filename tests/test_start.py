@@ -1,4 +1,4 @@
-"""How a stage starts: in the project's environment or not at all, and never for a parent that is gone."""
+"""The start of a stage: only in the project's environment, and not after its parent has ended."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A sweep that one types: a dozen learning rates and seeds in DVC's queue, by two workers.
+"""A sweep of a dozen learning rates and seeds in DVC's queue, with two workers.
 
-Training alone is asked for: what comes after it is the same for every experiment, and test_experiments.py has
-whole ones.
+Only training runs: the later stages are the same for every experiment, and test_experiments.py covers them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What people do around the pipeline: other kinds of caches, mistyped values, addresses and folders that
-cannot be used, a `dvc` that is killed early, and an archive of the source in place of a clone.
+"""Workflows around the pipeline: other cache types, mistyped values, unusable addresses and folders, a `dvc`
+that is killed early, and an archive of the source instead of a clone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A shape so small that every benchmark runs in a second."""
+"""A model size so small that every benchmark runs in a second."""
 
 from __future__ import annotations
 

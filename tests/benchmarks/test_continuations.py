@@ -1,4 +1,4 @@
-"""Continuations held against real ones: hand-computed figures, and the pages that are written."""
+"""Comparison of continuations with real ones: hand-computed figures, and the pages that are written."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from small_corpus import Made, make
 
 from benchmarks import continuations, samples
-from benchmarks.comparison import DURATION, STAYS, Best, Comparison, Held
-from benchmarks.continuations import find_telling
+from benchmarks.comparison import DURATION, STAYS, BestOf, Comparison, MeasureValues
+from benchmarks.continuations import find_distinguishing
 from coma_gen.config.schema import SampleParams
 from coma_gen.listening.passages import Passage
 from coma_gen.midi.notes import Notes
@@ -38,14 +38,14 @@ def passages() -> list[Passage]:
 
 
 def test_near_is_within_a_quarter_either_way() -> None:
-    held = Held(np.array([8.0, 12.5, 7.9, 12.6, 0.0]), np.full(5, 10.0), np.full(5, 10.0))
-    near, floor = held.near()
+    values = MeasureValues(np.array([8.0, 12.5, 7.9, 12.6, 0.0]), np.full(5, 10.0), np.full(5, 10.0))
+    near, floor = values.find_near()
     assert near.tolist() == [True, True, False, False, False] and floor.all()
 
 
 def test_figures_of_two_continuations(passages: list[Passage]) -> None:
     """The first new music is the real one, the second is twice as dense and stays on two keys for 7.5 s."""
-    compared = Comparison.of(passages, [line(WHITE * 4), line([60, 61] * 16, step=0.25, length=0.25)])
+    compared = Comparison.compute(passages, [line(WHITE * 4), line([60, 61] * 16, step=0.25, length=0.25)])
     measures = compared.measures
     assert measures["notes a second"].new.tolist() == [2.0, 4.0]
     assert measures["notes at once"].new.tolist() == pytest.approx([1.0, 1.0])
@@ -60,17 +60,17 @@ def test_figures_of_two_continuations(passages: list[Passage]) -> None:
     assert shares["all three"] == [[True, False], [False, True]]
     assert "| notes a second | 2 | 3 | 2 | 2 | -0.96 to +3 |" in compared.means()
     assert "| velocity | 2 | 100% ± 0% | 50% ± 69% |" in compared.shares()
-    best = Best(4, Comparison.of(passages, [line(WHITE * 4)] * 2))
+    best = BestOf(4, Comparison.compute(passages, [line(WHITE * 4)] * 2))
     assert "| notes a second | 2 | 3 | 2 | 2 | 2 | -0.96 to +3 |" in compared.means(best)
     assert "| velocity | 2 | 100% ± 0% | 100% ± 0% | 50% ± 69% |" in compared.shares(best)
     assert "| samples | model | best of 4 | real |" in compared.means(best)
-    holds = {each.rule.split(":")[0]: each.holds for each in compared.wanted()}
-    assert holds["velocity within 25%"] and holds["all three within 25%"]
-    assert not holds["notes a second within 25%"] and holds["notes at once within 10% of real"]
-    assert not holds[STAYS]
+    met = {each.rule.split(":")[0]: each.met for each in compared.check_targets()}
+    assert met["velocity within 25%"] and met["all three within 25%"]
+    assert not met["notes a second within 25%"] and met["notes at once within 10% of real"]
+    assert not met[STAYS]
 
 
-def test_what_tells_samples_from_real_music() -> None:
+def test_measures_that_distinguish_samples_from_real_music() -> None:
     def figures(overlap: float, divergence: float) -> dict[str, dict[str, float]]:
         return {
             "overlap": {"with_test": overlap, "of_real_low": 0.8},
@@ -78,24 +78,26 @@ def test_what_tells_samples_from_real_music() -> None:
         }
 
     music = {"like": figures(0.8, 0.1), "thin": figures(0.7, 0.0), "odd": figures(0.9, 0.2)}
-    assert find_telling(music) == ["thin", "odd"]
+    assert find_distinguishing(music) == ["thin", "odd"]
 
 
 def params(made: Made) -> SampleParams:
-    wanted = {"prompted": 3, "prompt_seconds": 2.0, "seconds": 3.0, "excerpts": 6, "max_tokens": 120}
-    return made.params.sample.model_copy(update=wanted)
+    changes = {"prompted": 3, "prompt_seconds": 2.0, "seconds": 3.0, "excerpts": 6, "max_tokens": 120}
+    return made.params.sample.model_copy(update=changes)
 
 
 def test_all_tables(made: Made) -> None:
     text = continuations.measure(
         made.model, made.shards, params(made), split="test", processes=1, against_train=True
     )
-    assert "| notes a second | 3 |" in text and "music measures tell from test excerpts" in text
+    assert (
+        "| notes a second | 3 |" in text and "music measures distinguish samples from test excerpts" in text
+    )
     assert "longest passage shared with train" in text and "0 break the grammar" in text
     beside = continuations.measure(
         made.model, made.shards, params(made), split="test", processes=1, against_train=False, draws=3
     )
-    assert "| wanted | found | holds | best of 3 | holds |" in beside
+    assert "| target | result | met | best of 3 | met |" in beside
     for title in ("| notes a second | 3 |", "| velocity | 3 |"):  # the first draws are those of one draw
         alone, many = ([row for row in page.splitlines() if row.startswith(title)] for page in (text, beside))
         assert [row.split(" | ")[2] for row in alone] == [row.split(" | ")[2] for row in many]
@@ -111,4 +113,4 @@ def test_the_page_of_samples(made: Made, tmp_path: Path) -> None:
     assert samples.write_pieces(made.model, made.shards, params(made), folder, count=2, processes=1) == text
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     page = samples.PAGE.read_text(encoding="utf-8")
-    assert samples.placed(page, {samples.SECTION: text, continuations.NAME: "|"}) != page
+    assert samples.insert_tables(page, {samples.SECTION: text, continuations.NAME: "|"}) != page

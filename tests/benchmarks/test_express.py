@@ -1,4 +1,4 @@
-"""The score of `express`: errors, the constant and the bigram have the values that a hand finds."""
+"""The evaluation of `express`: errors, constant and bigram baselines against hand-computed values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.express import Touches, bigram, constant, errors
+from benchmarks.express import Touches, errors, fit_bigram, fit_constant
 from coma_gen.config.load import load_params
 from coma_gen.midi.notes import Notes
 from coma_gen.tokenizer.remi import Tokenizer
@@ -21,8 +21,8 @@ def tokenizer() -> Tokenizer:
 
 def test_errors_are_of_velocities_and_octaves() -> None:
     truth = Touches(np.array([60.0, 70.0]), np.array([0.5, 1.0]))
-    told = Touches(np.array([70.0, 66.0]), np.array([1.0, 1.0]))
-    assert errors(truth, told) == (7.0, 0.5)
+    predicted = Touches(np.array([70.0, 66.0]), np.array([1.0, 1.0]))
+    assert errors(truth, predicted) == (7.0, 0.5)
 
 
 def test_the_constant_is_the_mean_and_the_bigram_the_median(tokenizer: Tokenizer) -> None:
@@ -33,9 +33,9 @@ def test_the_constant_is_the_mean_and_the_bigram_the_median(tokenizer: Tokenizer
     ids = tokenizer.encode(music)
     touches = Touches.of(ids, vocabulary)
     assert touches.velocity.tolist() == velocity
-    same = constant([ids], vocabulary)(touches)
+    same = fit_constant([ids], vocabulary)(touches)
     assert same.velocity.tolist() == pytest.approx([np.mean(velocity)] * 5)
     assert same.seconds[0] == pytest.approx(np.exp(np.log(touches.seconds).mean()))
-    told = Touches.of(bigram([ids], vocabulary)(ids), vocabulary)
-    assert told.velocity.tolist() == [bins[3], bins[3], bins[3], bins[20], bins[20]]
-    np.testing.assert_allclose(told.seconds, touches.seconds[[0, 0, 0, 3, 3]])
+    predicted = Touches.of(fit_bigram([ids], vocabulary)(ids), vocabulary)
+    assert predicted.velocity.tolist() == [bins[3], bins[3], bins[3], bins[20], bins[20]]
+    np.testing.assert_allclose(predicted.seconds, touches.seconds[[0, 0, 0, 3, 3]])

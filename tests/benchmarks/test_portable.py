@@ -1,4 +1,4 @@
-"""The digests that the page tells are what the model computes; training beside others is measured."""
+"""The model computes the recorded digests; training speed beside other processes is measured."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_the_digests_are_those_of_the_page() -> None:
 
 
 def test_a_training_tells_how_fast_it_went(capsys: pytest.CaptureFixture[str]) -> None:
-    busy.train(busy.Way("one", 1, 1), time.time(), time.time() + 0.2)
+    busy.train(busy.Layout("one", 1, 1), time.time(), time.time() + 0.2)
     assert json.loads(capsys.readouterr().out) > 0

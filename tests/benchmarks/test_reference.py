@@ -1,4 +1,4 @@
-"""The plain reference path computes what the conformer does, so that their times compare equal functions."""
+"""The reference model computes the same outputs and gradients as the conformer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from benchmarks.sizes import Size
 
 
-def moved(model: Conformer) -> Conformer:
-    """In float64, every parameter moved away from its start."""
+def perturb(model: Conformer) -> Conformer:
+    """Converts to float64 and perturbs every parameter."""
     generator = torch.Generator().manual_seed(5)
     model.double()
     with torch.no_grad():
@@ -29,14 +29,14 @@ def moved(model: Conformer) -> Conformer:
 @pytest.mark.parametrize("changes", [{}, {"window_sizes": (5, 1, 3), "num_streams": 2, "kernel_size": 1}])
 def test_outputs_and_gradients_are_equal(length: int, changes: dict[str, Any], tiny: Size) -> None:
     params = model_params(**{**tiny.model.model_dump(), **changes})
-    ours = moved(Conformer(params=params, vocab_size=tiny.vocab_size, seed=3))
+    ours = perturb(Conformer(params=params, vocab_size=tiny.vocab_size, seed=3))
     plain = Reference(params, tiny.vocab_size).double()
     plain.load_state_dict(reference_weights(ours.state_dict(), params))
     input_ids = torch.randint(tiny.vocab_size, (2, length), generator=torch.Generator().manual_seed(7))
-    found, wanted = ours(input_ids), plain(input_ids)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
-    weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=found.dtype)
-    for logits in (found, wanted):
+    actual, expected = ours(input_ids), plain(input_ids)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
+    weight = torch.randn(actual.shape, generator=torch.Generator().manual_seed(1), dtype=actual.dtype)
+    for logits in (actual, expected):
         (logits * weight).sum().backward()
     gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
     translated = reference_weights(gradients, params)
@@ -57,6 +57,6 @@ def test_outputs_and_gradients_are_equal(length: int, changes: dict[str, Any], t
         {"global_attention_layers": (0,)},
     ],
 )
-def test_what_it_is_not_written_for_is_refused(changes: dict[str, Any], tiny: Size) -> None:
-    with pytest.raises(ValueError, match="written for"):
+def test_unsupported_configurations_are_refused(changes: dict[str, Any], tiny: Size) -> None:
+    with pytest.raises(ValueError, match="supported"):
         Reference(model_params(**{**tiny.model.model_dump(), **changes}), tiny.vocab_size)

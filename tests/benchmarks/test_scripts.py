@@ -1,4 +1,4 @@
-"""Every script runs, on a shape so small that nothing it prints means anything but that it ran."""
+"""Smoke tests: every script runs on a tiny shape; its figures are meaningless."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import all as every
 from benchmarks import data, decode, learners, memory, parts, train_step
-from benchmarks.decoders import remembered_bytes, tensor_bytes
+from benchmarks.decoders import cache_bytes, tensor_bytes
 from coma_gen.model.conformer import Conformer
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_a_compiled_mode_is_measured_where_the_compiler_works(
     works: bool, tiny: Size, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learners, "compile_model", lambda *_, **__: works)
-    found, absent = learners.learners_here(tiny, CPU, compiling=True)
+    found, absent = learners.build_learners(tiny, CPU, compiling=True)
     name = "ours, compiled, fp32"
     assert (name in found, name in absent) == (works, not works)
     if works:
@@ -85,16 +85,16 @@ def test_parts(tiny: Size) -> None:
 
 
 def test_decode(tiny: Size) -> None:
-    text = decode.measure(tiny, device=CPU, rounds=1, tokens=2, histories=(3, 9, 30), longest_reread=9)
+    text = decode.measure(tiny, device=CPU, rounds=1, tokens=2, histories=(3, 9, 30), longest_recomputed=9)
     found = rows(text)
     assert found["ours: a token after 30 / after 9"]
-    assert found["9 new tokens from nothing: faster than reference, reading all again"]
+    assert found["9 new tokens from nothing: faster than reference, no cache"]
     after_thirty = [line for line in text.splitlines() if line.startswith("| 30 ")]
-    assert not any("reading all again" in line for line in after_thirty)
+    assert not any("no cache" in line for line in after_thirty)
     assert sum("floor at" in line for line in after_thirty) == len(decode.BATCHES)
 
 
-def test_a_state_is_weighed_once_however_many_views_it_has() -> None:
+def test_storages_with_several_views_are_counted_once() -> None:
     memory = torch.zeros(10)
     assert sum(tensor_bytes({"a": [memory, memory[:3]], "b": (memory[4:], None, 1)}).values()) == 40
 
@@ -104,16 +104,20 @@ def test_the_bytes_that_must_be_read_are_at_most_those_of_the_state(tiny: Size) 
     state = model.init_cache(1)
     with torch.inference_mode():
         model(torch.zeros(1, 30, dtype=torch.int64), state)
-    assert remembered_bytes(tiny, 30) <= sum(tensor_bytes(state).values())
+    assert cache_bytes(tiny, 30) <= sum(tensor_bytes(state).values())
 
 
 @pytest.mark.slow
 def test_data(tmp_path: Path) -> None:
-    made = data.make(tmp_path, performances=3, seconds=8.0)
-    size = data.training_size(made.train.settings["vocab_size"])
-    found = rows(data.measure_windows(made, size, rounds=1, draws=1))
-    assert {"windows as played", "windows with variations", "the same, after a training step"} <= found.keys()
-    found = rows(data.measure_tokenization(made, rounds=1))
+    corpus = data.build(tmp_path, performances=3, seconds=8.0)
+    size = data.training_size(corpus.train.settings["vocab_size"])
+    found = rows(data.measure_windows(corpus, size, rounds=1, draws=1))
+    assert {
+        "windows, no augmentation",
+        "windows, augmented",
+        "the same, after a training step",
+    } <= found.keys()
+    found = rows(data.measure_tokenization(corpus, rounds=1))
     assert found["miditok, file to ids"][5] == "1.00x"
     counts = [int(cells[3].replace(",", "")) for name, cells in found.items() if name.endswith("to ids")]
     assert len(counts) == 4 and max(counts) < 1.05 * min(counts)
@@ -128,7 +132,7 @@ def test_the_page_has_a_section_for_every_script() -> None:
 
 def test_tables_replace_what_was_between_their_marks() -> None:
     page = "a\n<!-- it -->\nold\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
-    page = every.placed(page, {"it": "\nnew \\1\n\n"})
+    page = every.insert_tables(page, {"it": "\nnew \\1\n\n"})
     assert page == "a\n<!-- it -->\nnew \\1\n<!-- end of it -->\nb\n<!-- other -->\n<!-- end of other -->\n"
-    with pytest.raises(ValueError, match="no place"):
-        every.placed(page, {"third": ""})
+    with pytest.raises(ValueError, match="no section"):
+        every.insert_tables(page, {"third": ""})

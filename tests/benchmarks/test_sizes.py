@@ -1,4 +1,4 @@
-"""What is compared is of equal size, and the floors count what they say."""
+"""Peers have as many parameters as our models, and the floors count the stated operations."""
 
 from __future__ import annotations
 

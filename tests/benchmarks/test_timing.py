@@ -1,4 +1,4 @@
-"""Variants take turns, only what should be timed is timed, and tables line up."""
+"""Variants alternate, only the timed function is timed, and table columns are aligned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""params.yaml is right, or everything that is wrong with it is said at once."""
+"""Loading params.yaml: valid values load, and all errors are reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives that want to break out, or out of bounds."""
+"""Archives that try to write outside their folder or exceed the size limits."""
 
 from __future__ import annotations
 

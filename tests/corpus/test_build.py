@@ -1,4 +1,4 @@
-"""Four sources, one corpus."""
+"""Building a corpus from each of the four sources."""
 
 from __future__ import annotations
 

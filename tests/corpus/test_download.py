@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: whole and proven, or nothing under the name."""
+"""Downloads from a local server: complete and verified, or no file under the final name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which composers take part."""
+"""Composer filters."""
 
 from __future__ import annotations
 

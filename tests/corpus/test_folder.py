@@ -1,4 +1,4 @@
-"""A person's own music, as it lies in a real folder."""
+"""A user's own MIDI files, as found in real folders."""
 
 from __future__ import annotations
 

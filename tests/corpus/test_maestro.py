@@ -1,4 +1,4 @@
-"""MAESTRO by any road: what decides is the content, file for file."""
+"""MAESTRO from every supported source: files are verified by content."""
 
 from __future__ import annotations
 

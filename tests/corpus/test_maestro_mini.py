@@ -1,4 +1,4 @@
-"""The ten performances, with a pip that is not there."""
+"""The ten performances of maestro-mini, with a fake pip."""
 
 from __future__ import annotations
 

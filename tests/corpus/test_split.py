@@ -1,4 +1,4 @@
-"""The split as a stage: figures by hand, unreadable files, filters, and what is sealed."""
+"""The split stage: hand-computed figures, unreadable files, filters, changed inputs, reproducible bytes."""
 
 from __future__ import annotations
 

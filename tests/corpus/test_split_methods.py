@@ -1,4 +1,4 @@
-"""Who goes where: by the table, by content, by composition, by lot."""
+"""Split methods: by table, by content, by composition, at random."""
 
 from __future__ import annotations
 

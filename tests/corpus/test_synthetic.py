@@ -1,4 +1,4 @@
-"""The synthetic pianist: the same bytes everywhere, playable, and worth learning."""
+"""Synthetic music: the same bytes on every machine, playable, and learnable."""
 
 from __future__ import annotations
 

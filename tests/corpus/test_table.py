@@ -1,4 +1,4 @@
-"""The table: what it accepts, and every fault with its row."""
+"""The metadata table: accepted values, and every error with its row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interval covers what it should, by groups."""
+"""Bootstrap intervals: their width against normal theory, groups, seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means by type of token against a count by hand, and truncation moves what is sampled and nothing else."""
+"""Means by token type against a manual count; truncation changes only the truncated distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs by context, against sums by hand."""
+"""Loss by context length, against hand-computed sums."""
 
 from __future__ import annotations
 

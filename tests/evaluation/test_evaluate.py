@@ -1,4 +1,4 @@
-"""The stages evaluate and baseline on a small corpus: their tables, and what may not change a figure."""
+"""The stages evaluate and baseline on a small corpus: their tables, and what must not change a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Excerpts of the shards: no two overlap, and they are what the tokenizer writes down."""
+"""Excerpts of the shards do not overlap, and equal the tokenizer's decoded music."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The headline: a dozen figures at most, each where it belongs, none made up."""
+"""The headline: at most a dozen figures, each from its source, missing ones omitted."""
 
 from __future__ import annotations
 

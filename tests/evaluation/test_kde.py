@@ -1,4 +1,4 @@
-"""Overlap and divergence against integrals that are known, and against scipy's densities."""
+"""Overlap and divergence against known integrals, and against scipy's densities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kneser-Ney against counts by hand and against the formula written down as dictionaries."""
+"""Kneser-Ney against manual counts and a direct implementation of the formula with dictionaries."""
 
 from __future__ import annotations
 

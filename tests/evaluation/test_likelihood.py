@@ -1,4 +1,4 @@
-"""Every token is scored once, with all the context before it, whatever the chunk and the batch."""
+"""Every token is scored once with its full context, for any chunk size and batch."""
 
 from __future__ import annotations
 

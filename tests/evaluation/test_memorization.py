@@ -1,4 +1,4 @@
-"""The longest shared passage, against looking everywhere."""
+"""The longest shared passage, against exhaustive search."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Measures of music against pieces whose figures can be counted by hand, and against muspy where it has the
-same measure.
-"""
+"""Music metrics against hand-counted pieces, and against muspy for the metrics that it has."""
 
 from __future__ import annotations
 

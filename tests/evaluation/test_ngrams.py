@@ -1,4 +1,4 @@
-"""N-gram baselines against counts by hand."""
+"""N-gram baselines against manual counts."""
 
 from __future__ import annotations
 

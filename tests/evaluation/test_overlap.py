@@ -1,4 +1,4 @@
-"""Samples beside the noise floor: like real music within it, unlike music below it."""
+"""Overlap of samples with real music: within the noise floor for real music, below it for other music."""
 
 from __future__ import annotations
 

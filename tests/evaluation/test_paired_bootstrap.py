@@ -1,4 +1,4 @@
-"""The difference of two models on the same music: by hand, and with the luck that it should have."""
+"""The paired difference of two models against hand-computed values; resampling of compositions and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that DVC draws: each where it belongs, and no empty cell, which DVC draws as 0."""
+"""The rows of DVC's plots: complete, and without empty cells, which DVC draws as 0."""
 
 from __future__ import annotations
 

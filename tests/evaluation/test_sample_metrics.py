@@ -1,4 +1,4 @@
-"""The figures of samples: real music in their place is like real music, and copies of train are found."""
+"""Sample metrics: real music passes as real, and copies of train are detected."""
 
 from __future__ import annotations
 

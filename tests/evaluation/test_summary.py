@@ -1,4 +1,4 @@
-"""The figures against sums by hand, and what may not change them."""
+"""The figures against hand-computed sums, and what must not change them."""
 
 from __future__ import annotations
 

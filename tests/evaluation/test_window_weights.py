@@ -1,4 +1,4 @@
-"""How much each layer listens to each of its windows."""
+"""The weight that each layer gives to each of its window sizes."""
 
 from __future__ import annotations
 

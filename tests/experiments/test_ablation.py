@@ -1,4 +1,4 @@
-"""Ablations are read and checked as a whole, and compare what can be compared."""
+"""Ablation files are validated as a whole, and only comparable runs are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`coma-gen experiments --compare`: one page about two runs, which needs no network."""
+"""`coma-gen experiments --compare`: one offline page about two runs."""
 # ruff: noqa: F811 - the fixtures are those of test_overview.py
 
 from __future__ import annotations

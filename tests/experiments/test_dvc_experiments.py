@@ -1,4 +1,4 @@
-"""Experiments are found as DVC keeps them, with the settings that are asked for, and queued once."""
+"""DVC experiments are found with their settings, and queued once."""
 
 from __future__ import annotations
 

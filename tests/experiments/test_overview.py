@@ -1,4 +1,4 @@
-"""`coma-gen experiments`: what ran is ranked and held against the baseline; what did not is said."""
+"""`coma-gen experiments`: finished runs are ranked against the baseline; unfinished ones are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights that come with the project score what their card says, and play where nothing was trained."""
+"""The pretrained weights have the scores of their model card, and are the default without a trained model."""
 
 from __future__ import annotations
 

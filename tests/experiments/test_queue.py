@@ -1,4 +1,4 @@
-"""What is said of DVC's queue: counts, and a line of why experiments failed."""
+"""The status of DVC's queue: counts, and one line per failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished runs side by side: hand-made figures come out where they belong; what does not fit is refused."""
+"""Tables of finished runs against hand-made figures; inconsistent runs are rejected."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The two forms of a search for inputs that break something: one for every run, one for `make faults`.
+"""Two budgets of a search for breaking inputs: a short one for every run, a long one for `make faults`.
 
-The short form is the same at every run. The whole form goes on with further examples, each batch with a seed
-of its own number, until its time is over.
+The short search is the same at every run. The long one continues with further examples, each batch with its
+own seed, until its time is over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hypothesis.strategies import SearchStrategy
 
 T = TypeVar("T")
 MINUTES = float(os.environ.get("FAULT_MINUTES", "10"))
-"""How long the whole form goes on to search: MIDI, tables, archives, params and requests, each so long."""
+"""Duration of each long search: MIDI, tables, archives, params and requests."""
 
 MAX_SECONDS = 60.0
 MAX_MEMORY = 2 * 2**30

@@ -1,7 +1,7 @@
-"""Faults on purpose: which form of them runs, and the table of what was tried.
+"""Fault injection: the choice of the search budget, and the table of all faults.
 
-A test calls `tally` with the fault, the promise and how often it was tried. A run that names this folder
-prints the table of all of them; with COMA_FAULTS_TABLE=docs/reliability.md it also writes it there.
+A test calls `tally` with the fault, the promise and the number of tries. A run that names this folder prints
+the table of all of them; with COMA_FAULTS_TABLE=docs/reliability.md it also writes it there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens to a file on a disk that one cannot trust."""
+"""Corruptions of files, as on an unreliable disk."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""Trainings that are killed and started again. A program of its own: what it forks must not have trained yet.
+"""Training runs that are killed and restarted. It is a separate program, since its process must not have
+trained before it forks.
 
-python dying_training.py times FOLDER KILLS      at that many random times
-python dying_training.py calls FOLDER EVERY      at the first call that changes the disk, and every so many
+python dying_training.py times FOLDER KILLS      at random times
+python dying_training.py calls FOLDER EVERY      at each EVERYth call that changes the disk
 
-It prints {"tried": kills, "digests": what each run gave in the end}. Its children find torch imported, the
-shards open and one thread, so that a try takes tenths of a second.
+It prints {"tried": kills, "digests": the final digest of each run}. Its children inherit the imported torch,
+the open shards and one thread, so that a try takes tenths of a second.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What hostile files make a reader do, for workers to be ended at."""
+"""Workers that hang or allocate without limit, as a reader of a hostile file might."""
 
 from __future__ import annotations
 

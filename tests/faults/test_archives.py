@@ -1,4 +1,4 @@
-"""Archives that want out of their folder, or more than their share, or are simply damaged."""
+"""Hostile archives: path traversal, decompression bombs, damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing changed, cut, lost or slipped in is read: each file of each artifact, by all its readers."""
+"""Every file of every artifact: changed, truncated, missing or added files are rejected by all readers."""
 
 from __future__ import annotations
 

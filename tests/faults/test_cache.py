@@ -1,4 +1,4 @@
-"""DVC restores what its cache holds without looking at it; the stage that reads it looks."""
+"""DVC restores its cache without verification; the stage that reads the files verifies them."""
 
 from __future__ import annotations
 

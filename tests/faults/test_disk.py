@@ -1,4 +1,4 @@
-"""Whatever is written is whole or absent: on a disk that fails at any call, and after kill -9 at any call."""
+"""Files are complete or absent: when any system call fails, and after kill -9 at any call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A download from a server that fails in every way: the right file stands there afterwards, or none."""
+"""Downloads from a server that fails in every way: afterwards the right file exists, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MIDI files that lie, blow up or are damaged: refused by name, without harm; and good ones lose no note."""
+"""Inconsistent, huge or damaged MIDI files are rejected by name; valid ones lose no note."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Other people's packages, as far as they can be audited without a network: what pyproject.toml asks for, and
-what that asks for in turn, is pinned, fits together, came from a package index, and states its license.
+"""An offline audit of dependencies: all direct and transitive packages are pinned, compatible, from a package
+index, and state a license.
 
-Known weaknesses of a version, and the hashes of files, are not looked at: SECURITY.md says how to.
+Known vulnerabilities and file hashes are not checked here; see SECURITY.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every wrong params.yaml that the schema can tell of: refused by key, or on the list of what is fine."""
+"""Every wrong params.yaml that the schema can detect is rejected by key, or is listed as accepted."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One reading of a MIDI file: random valid files as they are meant, and as an independent reader has them.
+"""Random valid MIDI files: all readers agree with the intended notes and with an independent reader.
 
-The independent reader is mido: its parser and its merging of tracks, and a pairing as plain as can be. Where
-a release is missing or stands before its note the plain pairing would be wrong; there the file's own meaning
-is what it is held against.
+The independent reader is mido: its parser and merged tracks, and a minimal pairing of note-ons and note-offs.
+That pairing is wrong where a note-off is missing or precedes its note; such files are compared with their
+intended notes only.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Whatever is sent to a served model: it answers with music, or with a reason and a status of 4xx; never with
-500, a traceback, or what it was not asked for.
+"""Arbitrary requests to a served model: it answers with music, or with a reason and a 4xx status; never with
+500, a traceback, or other data.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Training that is interrupted while `dvc` runs it: whatever is killed, and how, the next `dvc repro` goes on
-from the last checkpoint and ends with the same bits.
+"""Training that is interrupted while `dvc` runs it: whichever process is killed, and how, the next `dvc
+repro` resumes from the last checkpoint and ends with the same bits.
 """
 
 from __future__ import annotations

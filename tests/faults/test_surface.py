@@ -1,4 +1,4 @@
-"""What the code may not do at all: run shells, load pickles or YAML objects, listen to other machines."""
+"""Forbidden operations in the source: shells, pickles, YAML objects, sockets open to other machines."""
 
 from __future__ import annotations
 

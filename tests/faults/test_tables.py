@@ -1,4 +1,4 @@
-"""Tables with everything wrong that tables have: each fault with its row and value, and no other row lost."""
+"""Metadata tables with every kind of error: each is reported with row and value, and no other row is lost."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A store of runs that is locked, refuses, hangs, loses its answers, or whose writer is killed: training goes
-on, and in the end every metric is there, once.
+"""Tracking stores that are locked, refuse, hang, lose responses, or whose writer is killed: training
+continues, and in the end every metric is recorded once.
 """
 # ruff: noqa: F811 - the fixtures are those of tests/tracking
 

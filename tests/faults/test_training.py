@@ -1,5 +1,5 @@
-"""Whatever befalls a training, and at whatever time: it ends with the bits of one that nothing befell, or
-says in plain words why it stopped, with what it had saved.
+"""Faults during training, at any time: the run ends with the bits of an undisturbed one, or stops with a
+clear message and a valid checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Musical wishes: what they logit_bias, that the pieces go their way, and that the grammar holds."""
+"""Musical controls: their logit biases, their effect on pieces, and the grammar."""
 
 from __future__ import annotations
 

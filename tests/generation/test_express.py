@@ -1,4 +1,4 @@
-"""A touch for given notes: all of a file stays but velocities and lengths, which are the model's."""
+"""Expression for given notes: only velocities and lengths change, and they come from the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated music is valid, repeats with its seed, and leaves the prompt as it was."""
+"""Generated music is valid, reproducible by seed, and keeps the prompt unchanged."""
 
 from __future__ import annotations
 

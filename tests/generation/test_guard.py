@@ -1,4 +1,4 @@
-"""Music that is stuck is drawn again, whatever stands beside it, and tries are bounded."""
+"""The guard against repetition: stuck rows are resampled independently of the batch, with bounded retries."""
 
 from __future__ import annotations
 

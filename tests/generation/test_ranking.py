@@ -1,4 +1,4 @@
-"""The continuations that are nearest to their prompt by hand-counted measures come first."""
+"""Continuations are ranked by their distance to the prompt, against hand-computed measures."""
 
 from __future__ import annotations
 

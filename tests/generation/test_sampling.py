@@ -1,4 +1,4 @@
-"""The filters keep what their papers say, never nothing, and draw what the numbers ask for."""
+"""Sampling filters keep what their papers define, never nothing, and draw by inverse CDF."""
 
 from __future__ import annotations
 

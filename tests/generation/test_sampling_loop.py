@@ -1,4 +1,4 @@
-"""Whatever is drawn is music, however many rows stand side by side, with byte pairs and without."""
+"""Sampled sequences are valid for any batch size, with and without byte pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt under byte pairs is read as the whole performance would be, and prefix where that is open."""
+"""Token healing: a byte-pair prompt is encoded like the whole performance, with an open prefix at the end."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Small checkouts of this project in temporary folders, with a synthetic corpus and a tiny model, and what
-`dvc` and git do in them.
+"""Small checkouts of this project in temporary folders, with a synthetic corpus and a tiny model, and
+commands of `dvc` and git in them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What MLflow has recorded of a checkout's runs, and its store held shut for a while."""
+"""Reads what MLflow recorded of a checkout's runs, and locks its store for a while."""
 
 from __future__ import annotations
 

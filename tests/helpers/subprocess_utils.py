@@ -1,5 +1,5 @@
-"""Commands in processes of their own: as somebody would run them on a machine that knows no git identity, has
-nothing installed of this project, and has no settings of its own.
+"""Runs commands in separate processes with a clean environment: without a git identity, an installation of
+this project, or user settings.
 """
 
 from __future__ import annotations

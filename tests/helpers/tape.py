@@ -1,6 +1,4 @@
-"""A stand-in for CUDA graphs on a CPU: records the operations of some work, and does them again on the very
-tensors that they were recorded on.
-"""
+"""A stand-in for CUDA graphs on a CPU: records operations and replays them on the same tensors."""
 
 from __future__ import annotations
 

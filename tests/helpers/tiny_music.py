@@ -1,4 +1,4 @@
-"""Music of two pitches in twelve tokens, for the tests of what models are told of it."""
+"""Music of two pitches in twelve tokens, for tests of conditions."""
 
 from __future__ import annotations
 

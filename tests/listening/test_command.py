@@ -1,4 +1,4 @@
-"""`coma-gen listen` from page to score, and what it refuses."""
+"""`coma-gen listen` from page to score, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers are decoded, counted and tested exactly; those that do not belong are refused."""
+"""Answers are decoded, counted and tested exactly; those that do not belong to the page are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials are balanced, blind and drawn from a seed; passages and n-gram music are what they say."""
+"""Trials are balanced, blind and reproducible by seed; passages and n-gram music are as specified."""
 
 from __future__ import annotations
 

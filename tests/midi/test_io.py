@@ -1,4 +1,4 @@
-"""MIDI in and out: the tempo map by hand, what is refused, and the round trip to the tick."""
+"""Reading and writing MIDI: the tempo map against hand-computed times, errors, and exact round trips."""
 
 from __future__ import annotations
 

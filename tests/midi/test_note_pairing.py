@@ -1,4 +1,4 @@
-"""Pairs of one key: every release that can end a note does, and notes that have one of their own keep it."""
+"""Pairing note-ons with note-offs of one key, including overlapping notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is heard as its pedals say, each channel by its own."""
+"""Sounding notes follow the pedals of their own channel."""
 
 from __future__ import annotations
 

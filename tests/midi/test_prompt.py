@@ -1,4 +1,4 @@
-"""A prompt stays as it was written, whatever file it comes from, and new notes stand at their seconds."""
+"""A prompt's events are kept as written for any kind of file, and new notes are placed at their seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a file leaves to its reader, everything that reads it reads the same, and what it means."""
+"""Ambiguous MIDI files: every reader of the project gives the same, intended result."""
 
 from __future__ import annotations
 

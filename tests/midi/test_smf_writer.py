@@ -1,4 +1,4 @@
-"""Events become bytes and come back; the clock turns ticks into seconds and back."""
+"""Events round-trip through bytes; ticks convert to seconds and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pedal as longer notes, by hand and as a plain loop."""
+"""The sustain pedal as longer notes, against hand-computed lengths and a plain loop."""
 
 from __future__ import annotations
 

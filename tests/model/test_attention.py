@@ -1,4 +1,4 @@
-"""The fused attention module against one module of the package `local-attention` for each scale."""
+"""The fused attention module against one module of the package `local-attention` per window size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decoding state: any way of cutting a sequence gives what one pass gives."""
+"""The decode cache: splitting a sequence in any way gives the outputs of one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled model: the same numbers, parameters and names, and a plain path where there is no compiler."""
+"""The compiled model: equal outputs, parameters and names; an eager path without a compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that is told something: it begins as one that is not, and every path is told alike."""
+"""A model with conditions: it starts as one without, and all paths use conditions alike."""
 
 from __future__ import annotations
 

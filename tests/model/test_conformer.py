@@ -1,4 +1,4 @@
-"""The whole model: what a logit depends on, its size, its start, its dropouts, its limits."""
+"""The whole model: causality, size, initialization, dropout and limits."""
 
 from __future__ import annotations
 

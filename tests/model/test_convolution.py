@@ -1,4 +1,4 @@
-"""The causal convolution: its hand-written gradients, its causality, its history."""
+"""The causal convolution: its hand-written gradients, causality and cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The choice of the device, and settings that come back."""
+"""Device selection, and restored global settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One token at a time: what the model gives, from weights that were folded once."""
+"""Decoding one token at a time, with folded weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products by numpy: the same numbers as torch's own, and one token at a time the same as whole chunks."""
+"""Matrix products by numpy equal torch's; decoding token by token equals whole chunks."""
 
 from __future__ import annotations
 

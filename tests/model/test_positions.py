@@ -1,4 +1,4 @@
-"""Rotations depend on distances alone, at any position, and never overflow."""
+"""Rotations depend only on distances, at any position, and never overflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many processes share the work: what was asked for, or what suits the machine."""
+"""The number of processes: as requested, or chosen for the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast model computes what the plain one does: outputs and the gradient of every parameter."""
+"""The optimized model against the plain one: outputs and the gradient of every parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A saved model comes back as it was, or not at all."""
+"""A saved model loads unchanged, or is rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small untrained model that plays, and the app around it."""
+"""A small untrained model, and the app of the page around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page asks for: looked at, continued, played and packed; or refused with a reason."""
+"""The page's HTTP paths: inspect, continue, play and pack; errors give a reason."""
 
 from __future__ import annotations
 

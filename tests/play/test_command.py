@@ -1,4 +1,4 @@
-"""`coma-gen play` as it is typed: what is wrong with it is said before anything is loaded."""
+"""`coma-gen play` on the command line: errors are reported before anything is loaded."""
 
 from __future__ import annotations
 

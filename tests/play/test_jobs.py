@@ -1,4 +1,4 @@
-"""Work is done one at a time, in its order; who leaves ends it."""
+"""Jobs run one at a time, in order; a disconnected client cancels its job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`coma-gen play` in a real browser: the whole way from a file to what goes on from it.
+"""`coma-gen play` in a real browser: from choosing a file to continuing a variant.
 
 These tests run where Chromium or Chrome is found on PATH, or named by COMA_BROWSER.
 """

@@ -1,4 +1,4 @@
-"""The page's scripts where there is no browser: their sums, and the names of files."""
+"""The page's scripts without a browser: their arithmetic and file names."""
 
 from __future__ import annotations
 

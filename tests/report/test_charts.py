@@ -1,4 +1,4 @@
-"""Charts: the numbers are drawn in proportion and told in words; colors can be read by day and by night."""
+"""Charts: proportions, descriptions in words, and contrast in the light and dark theme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report page: one well-formed file that holds everything, loads nothing, trusts no text and repeats."""
+"""The report page: one well-formed, self-contained file that escapes all text and is reproducible."""
 
 from __future__ import annotations
 

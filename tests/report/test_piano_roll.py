@@ -1,4 +1,4 @@
-"""Piano rolls: notes are where the layout says, in the colors of who played them, and the bytes repeat."""
+"""Piano rolls: notes at their positions and in their colors, and reproducible bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page beside generated pieces: it shows the files beside it, and starts before the splice."""
+"""The page next to generated pieces: it links the files beside it; players start before the splice."""
 
 from __future__ import annotations
 

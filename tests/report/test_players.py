@@ -1,4 +1,4 @@
-"""The report in a real browser: it plays, seeks, obeys keys, fits, can be read, and the console stays empty.
+"""The report in a real browser: playback, seeking, keyboard, layout, contrast, and an empty console.
 
 These tests run where Chromium or Chrome is found on PATH, or named by COMA_BROWSER.
 """

@@ -1,4 +1,4 @@
-"""PNG files from bands: another library reads back what was put in, however it was cut."""
+"""PNG files written in bands: another library reads back the same pixels for any band size."""
 
 from __future__ import annotations
 

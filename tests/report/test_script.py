@@ -1,4 +1,4 @@
-"""The report's script where there is no browser: its sums, and that it finds on the page what it asks for."""
+"""The report's script without a browser: its arithmetic, and the elements it requires on the page."""
 
 from __future__ import annotations
 

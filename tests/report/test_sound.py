@@ -1,4 +1,4 @@
-"""The synthesizer: in tune, no clicks, no clipping, true to the pedal, and the same whatever the blocks."""
+"""The synthesizer: in tune, no clicks, no clipping, correct pedal, and the same for any block size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`coma-gen shard`: it leaves what the stage leaves, whatever happened on the way, and says what is next."""
+"""`coma-gen shard` gives the stage's result, also after interruptions, and names the next command."""
 
 from __future__ import annotations
 

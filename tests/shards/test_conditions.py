@@ -1,4 +1,4 @@
-"""What training windows are told: the bins of what they have become, some withheld, by their place alone."""
+"""Condition bins of training windows: computed after augmentation, partly dropped, by position alone."""
 
 from __future__ import annotations
 

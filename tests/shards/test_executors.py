@@ -1,4 +1,4 @@
-"""Parts on datatrove: any number of workers, quiet, gone on with, and never waited for in vain."""
+"""Sharding in parts with datatrove and Slurm: finished parts are not repeated, killed workers are noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards in parts: however they are divided, in whatever order they are written, the bytes are the same."""
+"""Sharding in parts: the same bytes for any division and order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows: a function of their place alone, drawn from everywhere, padded and shifted as stated."""
+"""Training windows: a function of their position, drawn from everywhere, padded and shifted as specified."""
 
 from __future__ import annotations
 

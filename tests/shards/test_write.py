@@ -1,4 +1,4 @@
-"""The shard stage: what is on disk is the music, whole, in order, and the same for any number of workers."""
+"""The shard stage: complete music in order, the same for any number of workers."""
 
 from __future__ import annotations
 

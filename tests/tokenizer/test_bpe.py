@@ -1,4 +1,4 @@
-"""Byte pairs: lossless, deterministic, as miditok applies them, learned from what they are given."""
+"""Byte pairs: lossless, deterministic, applied as by miditok, learned from the given music."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bars are like: values counted by hand, blocks, windows that cut them, and learned tokens."""
+"""Measures of bars against hand-computed values; blocks, cut windows and byte pairs."""
 
 from __future__ import annotations
 

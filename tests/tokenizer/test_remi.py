@@ -1,4 +1,4 @@
-"""The tokenizer as a whole: its vocabulary, its faults, its files."""
+"""The tokenizer as a whole: vocabulary, errors and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fidelity on round trips whose losses are known."""
+"""Round-trip fidelity for music whose losses are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage `track`, on a workspace whose stages have all run."""
+"""The stage `track` on a workspace with all stages complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a file that is being written."""
+"""Reading rows of a file while it is being written."""
 
 from __future__ import annotations
 

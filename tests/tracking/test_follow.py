@@ -1,4 +1,4 @@
-"""A follower beside a training that writes, resumes, ends well, or is killed."""
+"""A follower process during training that writes, resumes, ends normally, or is killed."""
 
 from __future__ import annotations
 

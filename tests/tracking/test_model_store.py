@@ -1,4 +1,4 @@
-"""A model that was registered comes back as the folder that was trained."""
+"""A registered model is restored as the folder that was trained."""
 
 from __future__ import annotations
 

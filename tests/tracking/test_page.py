@@ -1,4 +1,4 @@
-"""MLflow's own page in a real browser: the link of `coma-gen ui` shows what runs are compared by."""
+"""MLflow's page in a real browser: the link of `coma-gen ui` shows the columns for comparing runs."""
 # ruff: noqa: F811 - the server is that of test_rest.py
 
 from __future__ import annotations

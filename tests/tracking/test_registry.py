@@ -1,4 +1,4 @@
-"""The registered model: once for each set of weights, the best one named, served as text in and text out."""
+"""The model registry: one version per set of weights, an alias for the best, and the served model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A complete run says what the files say, exactly, and once."""
+"""A finished run records the values of the files exactly, and once."""
 
 from __future__ import annotations
 

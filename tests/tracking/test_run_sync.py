@@ -1,4 +1,4 @@
-"""A curve in the store: once, in full, with the right values, whatever happened before."""
+"""Training curves in the store: once, complete and correct, after any interruption."""
 
 from __future__ import annotations
 

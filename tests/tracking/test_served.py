@@ -1,4 +1,4 @@
-"""What a request may hold: every fault is said, and nothing but a request comes through."""
+"""Validation of requests: every error is reported, and invalid requests are rejected."""
 
 from __future__ import annotations
 

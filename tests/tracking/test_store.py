@@ -1,4 +1,4 @@
-"""A store that is new, locked, away, deleted or moved."""
+"""Tracking stores that are new, locked, unreachable, deleted or moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the runs are kept."""
+"""Resolution of the tracking URI."""
 
 from __future__ import annotations
 

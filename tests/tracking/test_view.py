@@ -1,4 +1,4 @@
-"""What the experiment carries for MLflow's page."""
+"""The experiment's settings for MLflow's page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Descriptions that say what a run is, how good, what is different, and how to have it again."""
+"""Run descriptions: what the run is, its results, its differences, and how to reproduce it."""
 
 from __future__ import annotations
 

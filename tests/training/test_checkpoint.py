@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, proven before use, none believed that was changed."""
+"""Checkpoints: complete or absent, verified before use, rejected if changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that is told what bars are like: it learns what that means, and resumes to the bit."""
+"""Training with conditions: the model learns their meaning, and resumes bit for bit."""
 
 from __future__ import annotations
 

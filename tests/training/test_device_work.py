@@ -1,4 +1,4 @@
-"""What a GPU is spared: reading each step, launching each kernel, waiting for windows. With stand-ins."""
+"""GPU efficiency with stand-ins: deferred reads of the loss, recorded passes, prefetched windows."""
 
 from __future__ import annotations
 

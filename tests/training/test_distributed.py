@@ -1,4 +1,4 @@
-"""Several ranks: the same run as one process, wherever it is stopped and however many go on."""
+"""Several ranks train as one process does, also when resumed with another number of ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard's event files hold what the curve holds, also of a run that was gone on with."""
+"""TensorBoard's event files equal the training curve, also after a resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradient of a step: cut as one likes, weighted by tokens, clipped as a whole."""
+"""The gradient of a step: any micro-batch size, weighted by tokens, clipped globally."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launcher of one machine's ranks, with children that do nothing but end in some way."""
+"""The launcher of ranks on one machine, with children that end in various ways."""
 
 from __future__ import annotations
 

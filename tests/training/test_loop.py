@@ -1,4 +1,4 @@
-"""The loop: it learns, writes what it did, stops when it should."""
+"""The training loop: learning, records, best weights, early stopping, clipping, augmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation: every token once, each weighing the same."""
+"""Validation loss: every token counts once, with equal weight."""
 
 from __future__ import annotations
 

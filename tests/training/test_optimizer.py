@@ -1,4 +1,4 @@
-"""What AdamW decays, and that its state survives being stored."""
+"""Weight decay groups of AdamW, and its state through a checkpoint."""
 
 from __future__ import annotations
 

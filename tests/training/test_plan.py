@@ -1,4 +1,4 @@
-"""Steps until a deadline, on a clock that the tests turn."""
+"""The number of steps until a deadline, with a fake clock."""
 
 from __future__ import annotations
 

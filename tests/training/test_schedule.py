@@ -1,4 +1,4 @@
-"""The learning rate's share of its peak, against values worked out by hand."""
+"""The learning-rate schedule against hand-computed values."""
 
 from __future__ import annotations
 

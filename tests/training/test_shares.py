@@ -1,4 +1,4 @@
-"""Which windows are whose, which numbers of ranks fit, and what one rank does for itself."""
+"""The assignment of windows to ranks, valid numbers of ranks, and rank-local work."""
 
 from __future__ import annotations
 

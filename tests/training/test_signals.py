@@ -1,4 +1,4 @@
-"""Whatever interrupts a run, and wherever: started again, it ends as if nothing had, to the last bit."""
+"""Interrupted runs: after a restart the result is bit-identical to an uninterrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model comes home in parts, byte for byte; what does not belong together is refused."""
+"""A model is packed in parts and unpacked byte for byte; mismatched parts are rejected."""
 
 from __future__ import annotations
 

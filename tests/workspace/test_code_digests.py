@@ -1,4 +1,4 @@
-"""The digests of a run depend on all code that dvc.yaml lists, and on nothing else that lies beside it."""
+"""Code digests of a run cover exactly the code that dvc.yaml lists."""
 
 from __future__ import annotations
 

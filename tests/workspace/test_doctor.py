@@ -1,4 +1,4 @@
-"""The doctor: a good checkout has nothing, and each thing that can be wrong is named with what mends it."""
+"""The doctor: no findings in a good checkout, and each possible problem with its remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of DVC's plots: whole in itself, used by DVC, and a plain word where it cannot be made."""
+"""The page of DVC's plots: self-contained, used by DVC, with a message where it cannot be built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage's process ends as it should: with a status, the faults, and with its parent."""
+"""A stage process ends with the right status, reports faults, and ends with its parent."""
 
 from __future__ import annotations
 

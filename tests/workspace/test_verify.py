@@ -1,4 +1,4 @@
-"""The comparison with the commit: identical, within tolerance, or different, by tier."""
+"""Comparison of results with the commit: identical, within tolerance, or different, by tier."""
 
 from __future__ import annotations
 
