@@ -89,7 +89,8 @@ class MusicModel:
         Args:
             prompt: MIDI file (path, or content as bytes), or `Notes`; None for music from nothing.
             num: Number of pieces, returned as a list. None returns one piece by itself. Piece k does not
-                depend on `num`. **settings: See `coma_gen.generation.settings.GenerateSettings`.
+                depend on `num`.
+            **settings: See `coma_gen.generation.settings.GenerateSettings`.
 
         Raises:
             UserError: The prompt cannot be read or has no note in the vocabulary, or a setting has the wrong

@@ -51,7 +51,7 @@ def hertz(pitch: int) -> float:
 
 
 def loudness(velocity: npt.NDArray[np.uint8]) -> Samples:
-    """Returns the gain of a velocity: 1 at 127, -11 dB at 64, -30 dB at 16."""
+    """Returns the gain of a velocity: 1 at 127, -10 dB at 64, -31 dB at 16."""
     return ((velocity.astype(np.float64) / 127) ** 1.7).astype(np.float32)
 
 

@@ -106,7 +106,7 @@ def sound_blocks(
         block: Samples mixed at a time; affects memory only.
 
     Yields:
-        Blocks of a few thousand (n, channels) 16-bit samples.
+        Blocks (n, channels) of 16-bit samples, with n at most about 16,000.
     """
     performer = NoteMixer(notes, sample_rate=sample_rate, channels=channels)
     room, limiter = Reverb(sample_rate=sample_rate, channels=channels), Limiter()

@@ -31,7 +31,7 @@ from coma_gen.core.io import replace_durably, sha256_file
 
 MAX_BYTES = 2**30
 CA_VARIABLE = "SSL_CERT_FILE"
-WITHOUT_NETWORK = "without a network, use made-up music: .venv/bin/dvc exp run -S download.corpus=synthetic"
+WITHOUT_NETWORK = "without a network, use synthetic music: .venv/bin/dvc exp run -S download.corpus=synthetic"
 _BLOCK = 2**18
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)

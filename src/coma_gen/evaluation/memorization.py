@@ -93,8 +93,7 @@ def _concatenate(rows: Sequence[Symbols]) -> tuple[Ranks, Symbols]:
 
 
 def _iter_ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
-    """Yields (S,) the rank of the substring at each position among all of its length, for lengths 1, 2, 4,
-    ...
+    """Yields (S,) the rank of the substring at each position among all of its length: 1, 2, 4 and so on.
 
     It ends when all ranks differ or the length exceeds the longest piece.
     """

@@ -144,7 +144,7 @@ def express(
     """
     vocabulary = composer.tokenizer.vocabulary
     if len(vocabulary) != len(vocabulary.base):
-        rule = "must be without byte pairs to express, as they tie velocities to pitches"
+        rule = "must not use byte pairs, which merge velocities with pitches"
         raise UserError(Fault("the model's tokenizer", rule, f"{len(vocabulary):,} tokens"))
     origin = float(notes.onset[0])
     grid = composer.tokenizer.grid(_flatten_touch(composer, notes, origin, keep_lengths=request.keep_lengths))

@@ -49,7 +49,7 @@ class SamplingParams:
         temperature: Divisor of the logits; 0 takes the most likely token.
         top_k: Keep the k most likely tokens; None keeps all. Ties are broken by the lower id.
         top_p: Keep the smallest set of most likely tokens whose probabilities reach this sum; None keeps all.
-        min_p: Keep tokens at least this many times as likely as the most likely one; None keeps all.
+        min_p: Minimum probability of a token relative to the most likely one; None keeps all.
         truncate: Types of token (keys of `TYPES`) within which top_k, top_p and min_p apply.
     """
 

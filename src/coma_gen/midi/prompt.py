@@ -132,7 +132,7 @@ class Prompt:
         if events[-1][0] > LAST_TICK:
             rule, remedy = (
                 f"must reach its end within {LAST_TICK:,} ticks",
-                "save it with fewer a quarter note",
+                "save it with fewer ticks per quarter note",
             )
             raise UserError(Fault(self.name, rule, f"{events[-1][0]:,}", remedy))
         return track_chunk(events)

@@ -1,10 +1,11 @@
-"""The web app of `coma-gen play`, behind the request guard of `serving.app`.
+"""The web app of `coma-gen play`, wrapped in the request guard of `serving.app`.
 
 GET  /          the page; its scripts and styles are beside it; /about describes the model and the limits
 POST /look      {midi, name} -> its notes
 POST /continue  {midi, name, settings of Request} -> a line of JSON for each event (newline-delimited JSON):
-                {"waiting": n}, {"begun": ...}, {"progress": [...]}, and {"pieces": [...]} or {"error": text}
-POST /express  {midi, name, settings of TouchRequest} -> the same lines
+                {"waiting": n}, {"begun": ...}, {"progress": [...]}, {}, and at the end
+                {"pieces": [...], "command": text} or {"error": text}
+POST /express   {midi, name, settings of TouchRequest} -> the same lines
 POST /sound     {midi, name, from, to, kind} -> FLAC or WAV
 POST /archive   {pieces, command} -> a ZIP file
 
