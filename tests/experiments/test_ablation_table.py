@@ -25,7 +25,7 @@ def test_the_table_by_hand(small: Ablation, result: Result) -> None:
     }
     text = markdown(small, rows(small, results, {}))
     assert text.splitlines()[:4] == [
-        "| cell | parameters | tokens seen | tokens a note | tokens/CPU s | validation | test "
+        "| cell | parameters | tokens seen | tokens per note | tokens/CPU s | validation | test "
         "| test, windowed | test, against base |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
         "| base | 1,000,000 | 5,000 | 3.50 | 1,000 | 12.00 ± 1.41 | 11.00 ± 1.41 | 11.25 ± 1.41 |  |",
@@ -40,7 +40,7 @@ def test_the_errors_of_the_tokens_are_shown_where_cells_differ(small: Ablation, 
     assert "error" not in text
     results = {"small-base-3": result(3), "small-wide-3": result(3, onset_error=12.04)}
     text = markdown(small, rows(small, results, {}))
-    assert "| tokens seen | onset, duration error (ms) | tokens a note |" in text
+    assert "| tokens seen | onset, duration error (ms) | tokens per note |" in text
     assert "| 5,000 | 6.0, 8.0 | 3.50 |" in text and "| 5,000 | 12.0, 8.0 | 3.50 |" in text
 
 

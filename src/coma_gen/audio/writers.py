@@ -56,7 +56,7 @@ def write_blocks(path: Path, blocks: Iterable[Pcm], *, sample_rate: int, channel
     if writer is None:
         endings = " or ".join(f".{name}" for name in AUDIO_WRITERS)
         raise UserError(
-            Fault(str(path), f"a sound file's name must end in {endings}", path.suffix or "no ending")
+            Fault(str(path), f"a sound file's name must end in {endings}", path.suffix or "no suffix")
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sound.", dir=path.parent) as folder:

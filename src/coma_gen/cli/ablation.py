@@ -25,12 +25,18 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     ablation = commands.add_parser(
         "ablation",
         help="queue an ablation as DVC experiments, or print its table",
+        description="Queue an ablation as DVC experiments, or print its table.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = ablation.add_subparsers(dest="action", required=True, metavar="ACTION")
-    queue = actions.add_parser("queue", help="queue every cell with every seed as a DVC experiment")
-    table = actions.add_parser("table", help="print the results so far, and what is missing, as Markdown")
+    queue, table = (
+        actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        for name, text in (
+            ("queue", "queue every cell with every seed as a DVC experiment"),
+            ("table", "print the results so far, and what is missing, as Markdown"),
+        )
+    )
     for action, run in ((queue, _queue), (table, _table)):
         action.add_argument("name", help="name of a file in presets/ablations/, such as model")
         action.set_defaults(run=run)

@@ -21,6 +21,7 @@ def add_command(commands: Any, build_parser: Callable[[], argparse.ArgumentParse
     parser = commands.add_parser(
         "completion",
         help="print a completion script for bash, zsh or tcsh",
+        description="Print a completion script for bash, zsh or tcsh.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -36,10 +36,11 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     experiments = commands.add_parser(
         "experiments",
         help="compare all runs in one table, best first",
+        description="Compare all runs in one table, best first.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    experiments.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
+    experiments.add_argument("names", nargs="*", metavar="NAME", help="runs to show (default: all)")
     experiments.add_argument(
         "--baseline",
         metavar="NAME",

@@ -58,7 +58,7 @@ def add_command(commands: Any) -> None:
     )
     add = parser.add_argument
     add("prompt", nargs="?", metavar="FILE", help="MIDI file to continue (default: start without a prompt)")
-    add("--prompt", dest="named_prompt", metavar="FILE", help="same as FILE; kept for older commands")
+    add("--prompt", dest="named_prompt", metavar="FILE", help="same as FILE (deprecated)")
     add(
         "--from",
         dest="until_second",
@@ -99,8 +99,18 @@ def add_command(commands: Any) -> None:
     add("--loudness", type=float, metavar="X", help="louder or softer notes: -3 to 3")
     add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
     add("--polyphony", type=float, metavar="X", help="more or fewer simultaneous notes: -3 to 3")
-    add("--target", metavar="VALUES", help="such as density=5,loudness=60; needs a model with conditions")
-    add("--no-follow", dest="follow", action="store_const", const=False, help="ignore FILE's style")
+    add(
+        "--target",
+        metavar="VALUES",
+        help="target values, such as density=5,loudness=60; needs a model with conditions",
+    )
+    add(
+        "--no-follow",
+        dest="follow",
+        action="store_const",
+        const=False,
+        help="do not follow the prompt's density, loudness, register and polyphony",
+    )
     add("--key", metavar="KEY", help='prefer notes of a key: "C major", "f# minor", or prompt')
     add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--out", metavar="FOLDER", help="output folder (default: generated/<prompt>, or the next free name)")
@@ -241,7 +251,7 @@ def _write(
     source = None if options.prompt is None else shown_name(Path(options.prompt))
     style = PieceStyle(
         stem="piece" if source is None else f"{_stem(options)}-continued",
-        title=f"{source}, continued" if source else "Music from nothing",
+        title=f"{source}, continued" if source else "Unprompted music",
         audio=None if options.audio == "none" else options.audio,
         only_new=request.only_new,
     )

@@ -138,7 +138,11 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, express, play, render, inspect):
         command.add_command(commands)
-    experiment = commands.add_parser("experiment", help="run a preset of presets/ as a DVC experiment")
+    experiment = commands.add_parser(
+        "experiment",
+        help="run a preset of presets/ as a DVC experiment",
+        description="Run a preset of presets/ as a DVC experiment, with `dvc exp run`.",
+    )
     experiment.add_argument(
         "preset", help="name of the preset, such as maestro; further arguments are passed to `dvc exp run`"
     )
@@ -147,8 +151,12 @@ def _build_parser() -> argparse.ArgumentParser:
         ("summary", _summary, "print the results of the pipeline and where they are"),
         ("figures", _figures, "print the performances, hours and notes of each split"),
     ):
-        commands.add_parser(name, help=text).set_defaults(run=run)
-    verify = commands.add_parser("verify", help="compare this build with the committed results")
+        commands.add_parser(name, help=text, description=f"{text.capitalize()}.").set_defaults(run=run)
+    verify = commands.add_parser(
+        "verify",
+        help="compare this build with the committed results",
+        description="Compare this build with the committed results; exits with status 1 if they differ.",
+    )
     verify.add_argument(
         "--tree",
         action="store_true",
@@ -157,7 +165,11 @@ def _build_parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     for command in (experiments, ablation, result, listen, shard, doctor, finetune, serve):
         command.add_command(commands)
-    ui = commands.add_parser("ui", help="open the MLflow UI (on 127.0.0.1)")
+    ui = commands.add_parser(
+        "ui",
+        help="serve the MLflow UI (on 127.0.0.1)",
+        description="Serve the MLflow UI with the runs of this checkout. Stop with Ctrl-C.",
+    )
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.set_defaults(run=_ui)
     completion.add_command(commands, _build_parser)

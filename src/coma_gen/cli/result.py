@@ -21,6 +21,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     result = commands.add_parser(
         "result",
         help="print likelihood, music measures and memorization of finished runs as Markdown tables",
+        description="Print likelihood, music measures and memorization of finished runs as Markdown tables.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

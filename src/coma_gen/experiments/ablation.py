@@ -116,7 +116,7 @@ def _check_form(content: Any, where: str) -> None:
         faults.append(Fault(f"{where}: base", "must map section names to settings"))
     is_whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not is_whole or not seeds or len(set(seeds)) != len(seeds):
-        faults.append(Fault(f"{where}: seeds", "must be whole numbers, none twice", str(seeds)))
+        faults.append(Fault(f"{where}: seeds", "must be different whole numbers of 0 or more", str(seeds)))
     if not isinstance(cells, dict) or not cells:
         raise UserError(*faults, Fault(f"{where}: cells", "must map names to settings, at least one"))
     for cell, settings in cells.items():
@@ -124,11 +124,11 @@ def _check_form(content: Any, where: str) -> None:
         if not isinstance(cell, str) or not NAME.fullmatch(cell):
             faults.append(Fault(at, "must be named with lower-case letters, digits and single hyphens"))
         if not isinstance(settings, dict) or not isinstance(settings.get("why"), str):
-            faults.append(Fault(at, "must say why it is there, under `why`"))
+            faults.append(Fault(at, "must have a description, `why`"))
         elif not all(isinstance(keys, dict) for keys in _sections(settings).values()):
             faults.append(Fault(at, "must map section names to settings"))
         elif "seed" in settings.get("train", {}):
-            faults.append(Fault(f"{at}: train.seed", "must not be set, for `seeds` does"))
+            faults.append(Fault(f"{at}: train.seed", "must not be set: `seeds` sets it"))
     if faults:
         raise UserError(*faults)
 

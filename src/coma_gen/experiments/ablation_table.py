@@ -25,7 +25,7 @@ HEAD = (
     "parameters",
     "tokens seen",
     ERRORS,
-    "tokens a note",
+    "tokens per note",
     "tokens/CPU s",
     "validation",
     "test",
@@ -45,8 +45,7 @@ class Scored:
         tokens_per_note: Tokens per note in the train split.
         tokens_per_cpu_second: Training speed, or None if unknown.
         validation, test, windowed: Bits per note at 10 ms: both splits by the reference protocol, and the
-        test
-            split by the windowed protocol.
+            test split by the windowed protocol.
         performances: Evaluation results by performance of both splits.
     """
 
@@ -164,10 +163,10 @@ def _build_row(
 
 
 def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int) -> Difference | None:
-    """The paired difference in test bits per note at 10 ms over the seeds that both have; None without any.
+    """Computes the paired difference in test bits per note at 10 ms over the common seeds; None without any.
 
     Raises:
-        UserError: when they were scored on different music.
+        UserError: If they were scored on different music.
     """
     by_seed = {run.seed: run for run in theirs}
     pairs = [(run, by_seed[run.seed]) for run in ours if run.seed in by_seed]
@@ -189,13 +188,13 @@ def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int)
 
 
 def between(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Difference | None:
-    """What one run's test costs more than another's, in bits per note at 10 ms; the same compositions are
-    drawn for both. None where they were scored on different music.
+    """Computes the difference of two runs in test bits per note at 10 ms, with the interval of a paired
+    bootstrap over compositions. None if they were scored on different music.
 
     Args:
-        ours: the evaluate stage's row for each performance.
-        theirs: the same of the other run.
-        resamples: draws of the confidence.
+        ours: Evaluation results by performance.
+        theirs: The same of the run to subtract.
+        resamples: Number of bootstrap resamples.
     """
     one, other = of_the_test(ours), of_the_test(theirs)
     if not one[["midi_filename", "notes"]].equals(other[["midi_filename", "notes"]]):
@@ -213,7 +212,7 @@ def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """The bits of each performance at the common resolution."""
+    """Computes (N,) the bits of each performance at the common resolution of 10 ms."""
     nats, open_bits = (table[name].to_numpy(np.float64) for name in ("nats", "resolution_bits"))
     bits: npt.NDArray[np.float64] = nats / np.log(2) + open_bits
     return bits

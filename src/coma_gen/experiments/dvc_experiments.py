@@ -153,7 +153,9 @@ def experiment_of(root: Path, name: str) -> Experiment:
         if other == name:
             return experiment
     known = ", ".join(dict.fromkeys(other for other, _ in found)) or "none"
-    raise UserError(Fault(f"experiment '{name}'", "must be one of DVC's", "", f"there are: {known}"))
+    raise UserError(
+        Fault(f"experiment '{name}'", "must be the name of a DVC experiment", "", f"there are: {known}")
+    )
 
 
 def head(root: Path) -> str:

@@ -166,11 +166,13 @@ def _standing(name: str, files: RunFiles) -> Standing:
     )
     ran = [stage for stage, needed in NEEDED.items() if has_run(lock, params, needed)]
     if "evaluate" not in ran:
-        rule = "must have run up to the evaluate stage, under its own params"
+        rule = "must have run up to the evaluate stage, with its own params"
         raise UserError(Fault(name, rule, "", f"`dvc exp apply {name}`, then `dvc repro`"))
     figures = rounded(headline({stage: metrics_of(files, stage, lock, name=name) for stage in ran}))
     if RANKED_BY not in figures:
-        raise UserError(Fault(f"{name}: metrics/evaluate.json", "must hold bits per note of the test split"))
+        raise UserError(
+            Fault(f"{name}: metrics/evaluate.json", "must contain bits per note of the test split")
+        )
     return Standing(name, files, text, dict(_leaves(params)), figures)
 
 

@@ -52,13 +52,13 @@ class RunFiles(Protocol):
         """The commit of the code."""
 
     def text(self, path: str) -> str:
-        """A file of it."""
+        """Reads a text file of the run."""
 
     def performances(self) -> pd.DataFrame:
-        """The evaluate stage's row for each performance."""
+        """Reads the evaluation results by performance."""
 
     def copy_folder(self, path: str, destination: Path) -> None:
-        """Copies a folder of it."""
+        """Copies a folder of the run."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Checkout:
         try:
             return (self.root / path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "no UTF-8 text"
-            raise UserError(Fault(path, "must be there to be read", reason, "run `dvc repro`")) from None
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise UserError(Fault(path, "must exist and be readable", reason, "run `dvc repro`")) from None
 
     def performances(self) -> pd.DataFrame:
         """Reads the evaluation results by performance.
@@ -97,7 +97,7 @@ class Checkout:
         except (OSError, ValueError) as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
             remedy = "run `dvc checkout` or `dvc repro`"
-            raise UserError(Fault(path, "must be there to be read", reason, remedy)) from None
+            raise UserError(Fault(path, "must exist and be readable", reason, remedy)) from None
 
     def copy_folder(self, path: str, destination: Path) -> None:
         """Copies a folder.
@@ -109,7 +109,7 @@ class Checkout:
             shutil.copytree(self.root / path, destination)
         except FileNotFoundError:
             remedy = "run `dvc checkout` or `dvc repro`"
-            raise UserError(Fault(path, "must be there to be read", "no such folder", remedy)) from None
+            raise UserError(Fault(path, "must exist and be readable", "no such folder", remedy)) from None
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def finished(name: str, files: RunFiles) -> FinishedRun:
     lock = parse_yaml(text, name=f"{name}: dvc.lock")
     params = parse_yaml(files.text("params.yaml"), name=f"{name}: params.yaml")
     if not has_run(lock, params, tuple(dict.fromkeys([*STAGES, *SCORED]))):
-        rule = "must say of every stage that it ran on the one before, under these params"
+        rule = "must show that every stage ran with these params on the outputs of the stages before it"
         raise UserError(Fault(f"{name}: dvc.lock", rule, "", "run `dvc repro`"))
     metrics = {stage: metrics_of(files, stage, lock, name=name) for stage in SCORED}
     outs = outs_of(lock)
@@ -168,15 +168,15 @@ def outs_of(lock: Mapping[str, Any]) -> dict[str, str]:
 
 
 def metrics_of(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """metrics/<stage>.json of a run whose lock says that the stage ran.
+    """Reads metrics/<stage>.json of a run whose dvc.lock contains the stage.
 
     Raises:
-        UserError: it is missing, or not what the lock has of it.
+        UserError: It is missing, or does not match its digest in dvc.lock.
     """
     path = f"metrics/{stage}.json"
     content = files.text(path)
     if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs_of(lock)[path]:
-        rule = "must be what dvc.lock has of it"
+        rule = "must match its digest in dvc.lock"
         raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
     found: dict[str, Any] = json.loads(content)
     return found
@@ -224,7 +224,7 @@ def _likelihood(runs: Sequence[FinishedRun], resamples: int) -> Iterator[str]:
     if len(runs) > 1:
         yield ""
     for run in runs[1:]:
-        yield f"{run.name} less {runs[0].name}, test: {_difference(run, runs[0], resamples)}.  "
+        yield f"{run.name} minus {runs[0].name}, test: {_difference(run, runs[0], resamples)}.  "
 
 
 def _scores(validation: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -241,7 +241,7 @@ def _scores(validation: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[str
 def _difference(run: FinishedRun, first: FinishedRun, resamples: int) -> str:
     """The difference in test bits per note, with the interval of a paired bootstrap."""
     if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
-        return "another treatment of the pedal writes other music down, which bits do not rank"
+        return "not comparable, because their tokenizers treat the pedal differently"
     difference = between(run.files.performances(), first.files.performances(), resamples=resamples)
     if difference is None:
         rule = f"must be scored on the same test performances as {first.name}"
@@ -260,7 +260,7 @@ def _music(runs: Sequence[FinishedRun]) -> Iterator[str]:
         real = _fixed(overlaps[0].get("of_real")) + (f" ({low})" if low else "")
         yield _row(measure.replace("_", " "), real, *(_fixed(of.get("with_test")) for of in overlaps))
     if measures:
-        yield _row("that tell samples from music", "", *(_telling(run, measures) for run in runs))
+        yield _row("measures that distinguish samples", "", *(_telling(run, measures) for run in runs))
 
 
 def _overlap(run: FinishedRun, measure: str) -> Mapping[str, Any]:

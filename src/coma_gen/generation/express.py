@@ -29,13 +29,13 @@ class Expressed:
     Attributes:
         midi: Content of the file, with the original pitches, drums, pedals and tempi.
         notes: Its notes.
-        unheard: Number of notes left unchanged because their pitch is outside the vocabulary.
+        unchanged: Number of notes left unchanged because their pitch is outside the vocabulary.
         endless: Number of notes dropped because they have no end.
     """
 
     midi: bytes
     notes: Notes
-    unheard: int
+    unchanged: int
     endless: int
 
 
@@ -90,8 +90,8 @@ def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> 
         np.where(is_known & (not keep_lengths), touch.duration[found], duration),
         np.where(is_known, touch.delay[found], 0.0),
     )
-    unheard = int(np.count_nonzero(~is_known))
-    return Expressed(midi, notes_of(read_song(midi, name=name)), unheard, song.endless_notes)
+    unchanged = int(np.count_nonzero(~is_known))
+    return Expressed(midi, notes_of(read_song(midi, name=name)), unchanged, song.endless_notes)
 
 
 @dataclass(frozen=True)

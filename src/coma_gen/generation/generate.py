@@ -1,4 +1,4 @@
-"""Generates music with a trained model, from nothing or as the continuation of a prompt.
+"""Generates music with a trained model, unprompted or as the continuation of a prompt.
 
 Input and output are `Notes`. The prompt's notes are returned as they were played, not as the tokenizer's grid
 has them; only new notes are decoded from tokens. The grid begins at the prompt's first note, so the model
@@ -49,7 +49,7 @@ def generate_batch(
     watch: Watcher | None = None,
     controls: Controls | None = None,
 ) -> list[Continuation]:
-    """Generates one piece for each prompt; a prompt of None generates music from nothing.
+    """Generates one piece for each prompt; a prompt of None gives unprompted music.
 
     Args:
         composer: Model and tokenizer.
@@ -181,7 +181,7 @@ def continue_midi(
 
     Args:
         composer: Model and tokenizer.
-        midi: Content of the prompt's file; None for music from nothing.
+        midi: Content of the prompt's file; None for unprompted music.
         request: Number, length and sampling of the continuations.
         name: Name of the prompt in errors.
 

@@ -99,10 +99,10 @@ class Studio:
                 "notes": shown,
             }
             report({"begun": begun | {"seconds": parsed.request.seconds}})
-            tell = follow(report, start=start, prompt_end=prompt_end)
+            report_notes = follow(report, start=start, prompt_end=prompt_end)
 
             def watch(pieces: Callable[[], Sequence[Continuation]]) -> None:
-                tell(lambda: [piece.added for piece in pieces()])
+                report_notes(lambda: [piece.added for piece in pieces()])
 
             with deterministic(self.threads):
                 pieces = generate_request(self.composer, prompt, parsed.request, watch=watch)
