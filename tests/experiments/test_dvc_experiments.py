@@ -178,7 +178,7 @@ def test_a_table_that_the_cache_lacks_is_a_fault(
 
 
 def test_the_queue_is_read_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dvc_experiments, "_dvc", lambda *_: STATUS)
+    monkeypatch.setattr(dvc_experiments, "_run_dvc", lambda *_: STATUS)
     found = queue_statuses(tmp_path)
     expected = {"small-base-3": "Running", "small-wide-3": "Queued", "small-base-4": "Failed"}
     assert {name: status for name, status in found.items() if name.startswith("small")} == expected
@@ -195,7 +195,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         commands.append(arguments)
         return ""
 
-    monkeypatch.setattr(dvc_experiments, "_dvc", dvc)
+    monkeypatch.setattr(dvc_experiments, "_run_dvc", dvc)
     return commands
 
 
@@ -298,9 +298,9 @@ def test_a_store_of_runs_that_does_not_answer_costs_the_speeds_only(
 
 def test_what_git_or_dvc_refuse_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"git.*must succeed"):
-        dvc_experiments._git(tmp_path, "show", "nothing:there")
+        dvc_experiments._run_git(tmp_path, "show", "nothing:there")
 
 
 def test_status_needs_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dvc_experiments, "_dvc", lambda *_: "No experiment tasks in the queue.\n")
+    monkeypatch.setattr(dvc_experiments, "_run_dvc", lambda *_: "No experiment tasks in the queue.\n")
     assert queue_statuses(tmp_path) == {}

@@ -16,7 +16,8 @@ import yaml
 from coma_gen.cli.main import main
 from coma_gen.core.errors import UserError
 from coma_gen.experiments.dvc_experiments import STAGES
-from coma_gen.experiments.result_tables import SCORED, Checkout, RunFiles, finished, markdown
+from coma_gen.experiments.result_tables import SCORED, finished, markdown
+from coma_gen.experiments.run_files import Checkout, RunFiles
 
 
 def score(bits: float, *, notes: int = 4) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class NoteMixer:
         self._off = np.rint((sustained.onset + sustained.duration) * sample_rate).astype(np.int64)
         self._gain = loudness(sustained.velocity) * np.float32(MASTER_GAIN)
         self._edge = brightness(sustained.velocity) * self._gain
-        self._pan_gains = _pan_gains(sustained.pitch, channels)
+        self._pan_gains = _compute_pan_gains(sustained.pitch, channels)
         self._reach = int(self._piano.longest_seconds * sample_rate) + 1
         self.length = max((self._stop(index) for index in range(len(sustained))), default=0)
 
@@ -68,12 +68,12 @@ class NoteMixer:
             left = max(begin, start)
             if right <= left:
                 continue
-            sound = self._note(index, left - start, right - start)
+            sound = self._render_note(index, left - start, right - start)
             for channel, ear in enumerate(self._pan_gains[index]):
                 mixture[channel, left - begin : right - begin] += sound * ear
         return mixture
 
-    def _note(self, index: int, begin: int, end: int) -> Samples:
+    def _render_note(self, index: int, begin: int, end: int) -> Samples:
         """Returns samples [begin, end) of one note, relative to its onset."""
         tone = self._piano.tone(int(self._pitch[index]))
         sound: Samples = tone.body[begin:end] * self._gain[index]
@@ -85,7 +85,7 @@ class NoteMixer:
         return sound
 
 
-def _pan_gains(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
+def _compute_pan_gains(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
     """Returns (N, channels) gains of each note: bass left, treble right, with equal power."""
     if channels == 1:
         return np.ones((len(pitch), 1), np.float32)
@@ -116,8 +116,8 @@ def sound_blocks(
     for dry in _rechunk(played, BLOCK, -(-total // BLOCK)):
         limited = limiter.process(room.process(dry))[:, :left]
         left -= limited.shape[1]
-        yield _pcm(limited)
-    yield _pcm(limiter.flush()[:, :left])
+        yield _to_pcm(limited)
+    yield _to_pcm(limiter.flush()[:, :left])
 
 
 def _rechunk(blocks: Iterable[Samples], size: int, number: int) -> Iterator[Samples]:
@@ -136,7 +136,7 @@ def _rechunk(blocks: Iterable[Samples], size: int, number: int) -> Iterator[Samp
             return
 
 
-def _pcm(samples: Samples) -> Pcm:
+def _to_pcm(samples: Samples) -> Pcm:
     """Converts (channels, n) samples in [-1, 1] to (n, channels) 16-bit integers."""
     return np.ascontiguousarray(np.rint(samples * 32_767).astype(np.int16).T)
 

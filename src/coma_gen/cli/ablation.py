@@ -37,13 +37,13 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
             ("table", "print the results so far, and what is missing, as Markdown"),
         )
     )
-    for action, run in ((queue, _queue), (table, _table)):
+    for action, run in ((queue, _queue_runs), (table, _print_table)):
         action.add_argument("name", help="name of a file in presets/ablations/, such as model")
         action.set_defaults(run=run)
     table.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _queue_runs(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Queues the experiments that neither exist nor wait; validates the params of all cells first."""
     from coma_gen.config.load import check_params
     from coma_gen.core.cores import available_cores
@@ -76,7 +76,7 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
     return 0
 
 
-def _table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _print_table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Prints the table of the finished experiments."""
     from coma_gen.experiments import ablation_table
     from coma_gen.experiments.ablation import read_ablation

@@ -34,10 +34,10 @@ def add_command(commands: Any) -> None:
         action="store_true",
         help="remove checkpoints of other params, data or code that were not used for a week",
     )
-    doctor.set_defaults(run=_doctor)
+    doctor.set_defaults(run=_run_doctor)
 
 
-def _doctor(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _run_doctor(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     from coma_gen.tracking.uri import check_address
     from coma_gen.workspace.data_checks import sweep
     from coma_gen.workspace.doctor import examine, format_findings

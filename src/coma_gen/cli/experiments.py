@@ -57,10 +57,10 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "--output", type=Path, metavar="FILE", help="page to write with --compare (default: A-B.html)"
     )
     experiments.add_argument("--json", action="store_true", help="print JSON")
-    experiments.set_defaults(run=_experiments)
+    experiments.set_defaults(run=_print_experiments)
 
 
-def _experiments(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _print_experiments(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     if options.compare:
         first, second = options.compare
         return _compare(workspace, first, second, options.output)

@@ -62,7 +62,7 @@ def add_command(commands: Any) -> None:
     add(
         "--from",
         dest="until_second",
-        type=_seconds,
+        type=_parse_seconds,
         metavar="TIME",
         help="continue from this time of the file, such as 1:30 or 90 (default: its end)",
     )
@@ -99,18 +99,8 @@ def add_command(commands: Any) -> None:
     add("--loudness", type=float, metavar="X", help="louder or softer notes: -3 to 3")
     add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
     add("--polyphony", type=float, metavar="X", help="more or fewer simultaneous notes: -3 to 3")
-    add(
-        "--target",
-        metavar="VALUES",
-        help="target values, such as density=5,loudness=60; needs a model with conditions",
-    )
-    add(
-        "--no-follow",
-        dest="follow",
-        action="store_const",
-        const=False,
-        help="do not follow the prompt's density, loudness, register and polyphony",
-    )
+    add("--target", metavar="VALUES", help="such as density=5,loudness=60; needs a model with conditions")
+    add("--no-follow", dest="follow", action="store_const", const=False, help="ignore FILE's conditions")
     add("--key", metavar="KEY", help='prefer notes of a key: "C major", "f# minor", or prompt')
     add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--out", metavar="FOLDER", help="output folder (default: generated/<prompt>, or the next free name)")
@@ -180,7 +170,7 @@ def parse_request(options: argparse.Namespace) -> Request:
     return request
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     """Parses a time such as 90, 1:30 or 1:02:03.5 to seconds."""
     seconds = 0.0
     for index, part in enumerate(text.split(":")):
@@ -190,7 +180,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _stem(options: argparse.Namespace) -> str:
+def _get_stem(options: argparse.Namespace) -> str:
     """The base name of the output: the prompt's name in portable characters."""
     name = "" if options.prompt is None else Path(options.prompt).stem
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
@@ -206,7 +196,7 @@ def _choose_folder(options: argparse.Namespace) -> Path:
         UserError: If `--out` has no name.
     """
     if options.out is None:
-        return Path("generated") / _stem(options)
+        return Path("generated") / _get_stem(options)
     out = Path(options.out)
     if out.name in ("", ".."):
         raise UserError(Fault("--out", "must name a new folder", options.out or "nothing"))
@@ -250,7 +240,7 @@ def _write(
 
     source = None if options.prompt is None else shown_name(Path(options.prompt))
     style = PieceStyle(
-        stem="piece" if source is None else f"{_stem(options)}-continued",
+        stem="piece" if source is None else f"{_get_stem(options)}-continued",
         title=f"{source}, continued" if source else "Unprompted music",
         audio=None if options.audio == "none" else options.audio,
         only_new=request.only_new,

@@ -26,12 +26,13 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("names", nargs="*", metavar="NAME", help="experiment (default: this checkout)")
-    result.set_defaults(run=_result)
+    result.set_defaults(run=_print_result)
 
 
-def _result(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _print_result(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     from coma_gen.experiments.dvc_experiments import experiment_of, head
-    from coma_gen.experiments.result_tables import Checkout, RunFiles, finished, markdown
+    from coma_gen.experiments.result_tables import finished, markdown
+    from coma_gen.experiments.run_files import Checkout, RunFiles
 
     runs: dict[str, RunFiles] = {name: experiment_of(workspace.root, name) for name in options.names}
     runs = runs or {"this model": Checkout(workspace.root, head(workspace.root))}

@@ -88,13 +88,15 @@ def read_ablation(root: Path, name: str) -> Ablation:
     base = merged(read_preset(root, content["preset"]), content["base"])
     for cell, settings in content["cells"].items():
         try:
-            check_params(merged(params, base, _sections(settings)), name=f"{where}: {cell}")
+            check_params(merged(params, base, _select_sections(settings)), name=f"{where}: {cell}")
         except UserError as error:
             faults += error.faults
     if faults:
         raise UserError(*faults)
     runs = [
-        _run(name, cell, seed, params, merged(base, _sections(settings), {"train": {"seed": seed}}))
+        _build_run(
+            name, cell, seed, params, merged(base, _select_sections(settings), {"train": {"seed": seed}})
+        )
         for seed in content["seeds"]
         for cell, settings in content["cells"].items()
     ]
@@ -102,7 +104,7 @@ def read_ablation(root: Path, name: str) -> Ablation:
     return Ablation(name, whys, tuple(runs))
 
 
-def _run(ablation: str, cell: str, seed: int, params: Settings, changes: Settings) -> Run:
+def _build_run(ablation: str, cell: str, seed: int, params: Settings, changes: Settings) -> Run:
     return Run(f"{ablation}-{cell}-{seed}", cell, seed, merged(params, changes), as_flags(changes))
 
 
@@ -125,7 +127,7 @@ def _check_form(content: Any, where: str) -> None:
             faults.append(Fault(at, "must be named with lower-case letters, digits and single hyphens"))
         if not isinstance(settings, dict) or not isinstance(settings.get("why"), str):
             faults.append(Fault(at, "must have a description, `why`"))
-        elif not all(isinstance(keys, dict) for keys in _sections(settings).values()):
+        elif not all(isinstance(keys, dict) for keys in _select_sections(settings).values()):
             faults.append(Fault(at, "must map section names to settings"))
         elif "seed" in settings.get("train", {}):
             faults.append(Fault(f"{at}: train.seed", "must not be set: `seeds` sets it"))
@@ -133,5 +135,5 @@ def _check_form(content: Any, where: str) -> None:
         raise UserError(*faults)
 
 
-def _sections(settings: Mapping[str, Any]) -> Settings:
+def _select_sections(settings: Mapping[str, Any]) -> Settings:
     return {section: keys for section, keys in settings.items() if section != "why"}

@@ -156,7 +156,7 @@ def _build_row(
         why=ablation.cells[cell],
         seeds=[run.seed for run in done],
         missing={run.seed: statuses.get(run.name, "not queued") for run in runs if run.name not in results},
-        figures=_figures(done),
+        figures=_summarize_figures(done),
         is_comparable=is_comparable,
         difference=against(done, reference, resamples=resamples) if is_compared else None,
     )
@@ -218,7 +218,7 @@ def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return bits
 
 
-def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
+def _summarize_figures(done: Sequence[Scored]) -> dict[str, Spread]:
     names = [name for name in Scored.__dataclass_fields__ if name not in ("seed", "performances")]
     found = {name: [getattr(run, name) for run in done if getattr(run, name) is not None] for name in names}
     return {
@@ -230,7 +230,7 @@ def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
 
 def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
     """Formats the table as Markdown, with a description of its columns and the missing runs."""
-    lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_cells(row) for row in table)]
+    lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_format_cells(row) for row in table)]
     column = HEAD.index(ERRORS)
     if len({line[column] for line in lines[2:]} - {""}) < 2:
         lines = [line[:column] + line[column + 1 :] for line in lines]
@@ -250,7 +250,7 @@ def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
     return "\n".join([text, "", *notes, *missing])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _format_cells(row: Row) -> tuple[str, ...]:
     figures, count = row.figures, len(row.seeds)
     seeds = f" ({count} of {count + len(row.missing)} seeds)" if row.missing else ""
     if not figures:
@@ -262,12 +262,12 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{figures['onset_error'].mean:.1f}, {figures['duration_error'].mean:.1f}",
         f"{figures['tokens_per_note'].mean:.2f}",
         f"{figures['tokens_per_cpu_second'].mean:,.0f}" if "tokens_per_cpu_second" in figures else "",
-        *(_spread(figures[name]) for name in ("validation", "test", "windowed")),
+        *(_format_spread(figures[name]) for name in ("validation", "test", "windowed")),
         shown_difference(row.difference) if row.is_comparable else "other music",
     )
 
 
-def _spread(figure: Spread) -> str:
+def _format_spread(figure: Spread) -> str:
     return f"{figure.mean:.2f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.2f}")
 
 

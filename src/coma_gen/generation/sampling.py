@@ -128,7 +128,7 @@ def _truncate(weights: Probabilities, sampling: SamplingParams) -> Probabilities
     """Applies the filters to weights (..., K) and preserves their sum, including a sum of zero."""
     truncated = weights
     if sampling.top_k is not None or sampling.top_p is not None:
-        truncated = np.where(_top_mask(weights, sampling), weights, 0.0)
+        truncated = np.where(_compute_top_mask(weights, sampling), weights, 0.0)
     if sampling.min_p is not None:
         truncated = np.where(truncated >= sampling.min_p * truncated.max(-1, keepdims=True), truncated, 0.0)
     left = truncated.sum(-1, keepdims=True)
@@ -137,7 +137,7 @@ def _truncate(weights: Probabilities, sampling: SamplingParams) -> Probabilities
     )
 
 
-def _top_mask(weights: Probabilities, sampling: SamplingParams) -> npt.NDArray[np.bool_]:
+def _compute_top_mask(weights: Probabilities, sampling: SamplingParams) -> npt.NDArray[np.bool_]:
     """Returns (..., V) the mask of the weights that top-k and then top-p retain."""
     order = np.argsort(-weights, axis=-1, kind="stable")
     falling = np.take_along_axis(weights, order, -1)

@@ -30,7 +30,7 @@ class DamageError(Exception):
         self.at = at
 
 
-def _int64_array() -> array[int]:
+def _make_int64_array() -> array[int]:
     return array("q")
 
 
@@ -51,12 +51,12 @@ class TrackReader:
 
     track: bytes
     base: int
-    ticks: array[int] = field(default_factory=_int64_array)
-    data_starts: array[int] = field(default_factory=_int64_array)
-    statuses: array[int] = field(default_factory=_int64_array)
-    ends: array[int] = field(default_factory=_int64_array)
-    ports: array[int] = field(default_factory=_int64_array)
-    tempi: array[int] = field(default_factory=_int64_array)
+    ticks: array[int] = field(default_factory=_make_int64_array)
+    data_starts: array[int] = field(default_factory=_make_int64_array)
+    statuses: array[int] = field(default_factory=_make_int64_array)
+    ends: array[int] = field(default_factory=_make_int64_array)
+    ports: array[int] = field(default_factory=_make_int64_array)
+    tempi: array[int] = field(default_factory=_make_int64_array)
 
     def read(self, left: int, *, of: int) -> TrackReader:
         """Reads all events and returns itself.

@@ -66,7 +66,7 @@ class Studio:
     def look(self, row: Mapping[str, Any], name: str) -> Event:
         """Reads the notes of a file, and counts those that the model ignores."""
         parsed = parse_row(row, self.limits, name=name)
-        prompt = self._prompt(parsed)
+        prompt = self._read_prompt(parsed)
         if prompt is None:
             raise UserError(Fault(name, "must be a MIDI file", "nothing"))
         notes = prompt.notes
@@ -88,7 +88,7 @@ class Studio:
         parsed = parse_row(row, self.limits, name=name)
 
         def work(report: Report) -> Event:
-            prompt = self._prompt(parsed)
+            prompt = self._read_prompt(parsed)
             notes = None if prompt is None else prompt.notes
             prompt_end = 0.0 if notes is None else notes.end_of_onsets
             start = shown_from(prompt_end)
@@ -114,7 +114,7 @@ class Studio:
 
         return work
 
-    def _prompt(self, parsed: ParsedRequest) -> Prompt | None:
+    def _read_prompt(self, parsed: ParsedRequest) -> Prompt | None:
         if parsed.midi is None:
             return None
         return read_prompt(
