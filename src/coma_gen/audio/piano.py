@@ -105,7 +105,7 @@ def _compute_tone(pitch: int, rate: int) -> Tone:
 
 
 def _compute_partials(pitch: int, highest: float) -> Reals:
-    """Returns (K,) the frequencies of a key's partials up to `highest`, the first one exactly in tune."""
+    """Returns the frequencies (K,) of a key's partials up to `highest`, the first one exactly in tune."""
     key = pitch - 20
     stiffness = math.exp(-0.0847 * key - 5.82) + math.exp(0.0926 * key - 13.64)
     k = np.arange(1, 41)
@@ -114,14 +114,14 @@ def _compute_partials(pitch: int, highest: float) -> Reals:
 
 
 def _compute_decay(fundamental: float, frequency: Reals) -> Reals:
-    """Returns (K,) decay rates per second: bass notes last many seconds, treble notes less than one."""
+    """Returns decay rates (K,) per second: bass notes last many seconds, treble notes less than one."""
     lowest = 0.42 * (fundamental / 110.0) ** 0.62
     excess = (frequency - fundamental) / 1000.0
     return np.asarray(lowest * (1.0 + 0.25 * excess) + 0.75 * excess**1.2, np.float64)
 
 
 def _compute_spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
-    """Returns (K,) amplitudes of the partials for a touch from 0 (softest) to 1 (hardest).
+    """Returns the amplitudes (K,) of the partials for a touch from 0 (softest) to 1 (hardest).
 
     The hammer strikes at an eighth of the string, which weakens every eighth partial; its felt dampens high
     frequencies; the soundboard radiates little below 70 Hz.
@@ -162,7 +162,7 @@ def _mix_decaying_sines(
 
 
 def _make_hammer_noise(number: int, rate: int, level: float) -> Reals:
-    """Returns (N,) the noise of hammer and key: a few low modes that last some hundredths of a second."""
+    """Returns the noise (N,) of hammer and key: a few low modes that last some hundredths of a second."""
     modes = np.array([96.0, 151.0, 233.0, 367.0])
     decay = np.array([38.0, 52.0, 70.0, 95.0])
     phase = 2 * np.pi * np.modf(np.arange(1, 5) * GOLDEN)[0]
@@ -173,7 +173,7 @@ def _make_hammer_noise(number: int, rate: int, level: float) -> Reals:
 
 
 def _make_envelope(number: int, rate: int, *, attack: float) -> Reals:
-    """Returns (N,) an envelope that rises to 1 in `attack` seconds and falls to 0 over the last 50 ms."""
+    """Returns an envelope (N,) that rises to 1 in `attack` seconds and falls to 0 over the last 50 ms."""
     shape = np.ones(number)
     rise, fall = min(number, max(2, int(attack * rate))), min(number, rate // 20)
     shape[:rise] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(rise) / rise)
@@ -187,7 +187,7 @@ def _compute_rms_level(samples: Reals, rate: int) -> float:
 
 
 def _compute_release(pitch: int, rate: int) -> Samples:
-    """Returns (R,) the gain after the key is released: bass strings stop in 0.3 s, the top has no dampers."""
+    """Returns the gain (R,) after the key is released: bass strings stop in 0.3 s, the top has no dampers."""
     seconds = 0.9 if pitch >= FIRST_UNDAMPED else 0.11 + 0.22 * math.exp(-(pitch - 21) / 22.0)
     share = np.arange(int(seconds * rate)) / int(seconds * rate)
     return np.asarray((1.0 - share) ** 2 * np.exp(-3.0 * share), np.float32)

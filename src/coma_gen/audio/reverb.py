@@ -50,7 +50,7 @@ class Reverb:
 
 
 def _make_impulse(sample_rate: int, channels: int) -> Reals:
-    """Returns (channels, about 1 s) noise that decays, treble before bass, after 12 ms of silence."""
+    """Returns noise (channels, about 1 s) that decays, treble before bass, after 12 ms of silence."""
     length, silence = int(1.0 * sample_rate), int(0.012 * sample_rate)
     seconds = np.arange(length) / sample_rate
     noise = generator(0, "room").random((channels, length)) * 2 - 1

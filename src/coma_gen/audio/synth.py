@@ -60,7 +60,7 @@ class NoteMixer:
         return min(damped, int(self._start[index]) + len(tone.body))
 
     def play(self, begin: int, end: int) -> Samples:
-        """Returns (channels, end - begin) samples of the piano without reverb, from sample `begin`."""
+        """Returns samples (channels, end - begin) of the piano without reverb, from sample `begin`."""
         mixture = np.zeros((self._pan_gains.shape[1], end - begin), np.float32)
         first, last = np.searchsorted(self._start, [begin - self._reach, end])
         for index in range(int(first), int(last)):
@@ -86,7 +86,7 @@ class NoteMixer:
 
 
 def _compute_pan_gains(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
-    """Returns (N, channels) gains of each note: bass left, treble right, with equal power."""
+    """Returns the gains (N, channels) of each note: bass left, treble right, with equal power."""
     if channels == 1:
         return np.ones((len(pitch), 1), np.float32)
     pan = np.clip((pitch.astype(np.float64) - 64.5) / 43.5, -1, 1) * KEYBOARD_WIDTH

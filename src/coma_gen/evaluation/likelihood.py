@@ -125,7 +125,7 @@ def _create_progress_bar(pieces: Sequence[Ids], desc: str | None) -> tqdm[Any]:
 
 
 def _compute_nats(logits: torch.Tensor, targets: torch.Tensor) -> Nats:
-    """Returns (B, T) the nats of targets (B, T) under logits (B, T, V), in float64."""
+    """Returns the nats (B, T), in float64, of targets (B, T) under logits (B, T, V)."""
     flat = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
     return flat.view(targets.shape).cpu().numpy().astype(np.float64)
 

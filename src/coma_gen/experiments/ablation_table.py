@@ -212,7 +212,7 @@ def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Computes (N,) the bits of each performance at the common resolution of 10 ms."""
+    """Computes the bits (N,) of each performance at the common resolution of 10 ms."""
     nats, open_bits = (table[name].to_numpy(np.float64) for name in ("nats", "resolution_bits"))
     bits: npt.NDArray[np.float64] = nats / np.log(2) + open_bits
     return bits

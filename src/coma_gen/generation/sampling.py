@@ -138,7 +138,7 @@ def _truncate(weights: Probabilities, sampling: SamplingParams) -> Probabilities
 
 
 def _compute_top_mask(weights: Probabilities, sampling: SamplingParams) -> npt.NDArray[np.bool_]:
-    """Returns (..., V) the mask of the weights that top-k and then top-p retain."""
+    """Returns the mask (..., V) of the weights that top-k and then top-p retain."""
     order = np.argsort(-weights, axis=-1, kind="stable")
     falling = np.take_along_axis(weights, order, -1)
     stays = np.zeros(weights.shape, bool)

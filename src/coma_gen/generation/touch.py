@@ -66,7 +66,7 @@ class TouchRequest:
 
 
 def is_type(ids: Ids, vocabulary: Vocabulary, kind: str) -> npt.NDArray[np.bool_]:
-    """Returns (T,) which ids are of a token type."""
+    """Returns a mask (T,) of the ids of a token type."""
     span = vocabulary.span(kind)
     return np.asarray((ids >= span.start) & (ids < span.stop))
 
