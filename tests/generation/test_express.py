@@ -157,5 +157,5 @@ def test_what_cannot_be_expressed_is_refused(composer: MusicGenerator, tmp_path:
     with pytest.raises(UserError, match="must have notes that are not drums"):
         express_midi(composer, smf(track()), name="a.mid", request=TouchRequest())
     paired = MusicGenerator.load(written_model(tmp_path, vocab_size=340))
-    with pytest.raises(UserError, match="must be without byte pairs to express"):
+    with pytest.raises(UserError, match="must not use byte pairs"):
         express_midi(paired, midi_bytes(SCALE), name="a.mid", request=TouchRequest())

@@ -27,7 +27,7 @@ HIGHEST_PARTIAL_HZ = 9500.0
 FIRST_DECAY, LATER_DECAY, LATER = 4.4, 0.55, 0.24
 """Decay of the two stages relative to a partial's rate, and the later's amplitude (benchmarks/piano.py)."""
 FIRST_UNDAMPED = 89
-"""From this pitch on (F6) a piano has no dampers, so tones are not shortened."""
+"""From this pitch on (F6) a piano has no dampers: a released tone fades over 0.9 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _compute_rms_level(samples: Reals, rate: int) -> float:
 
 
 def _compute_release(pitch: int, rate: int) -> Samples:
-    """Returns the gain (R,) after the key is released: bass strings stop in 0.3 s, the top has no dampers."""
+    """Returns the gain (R,) after the key is released: damped tones end within 0.33 s, undamped ones in 0.9 s."""
     seconds = 0.9 if pitch >= FIRST_UNDAMPED else 0.11 + 0.22 * math.exp(-(pitch - 21) / 22.0)
     share = np.arange(int(seconds * rate)) / int(seconds * rate)
     return np.asarray((1.0 - share) ** 2 * np.exp(-3.0 * share), np.float32)
