@@ -187,7 +187,7 @@ def _compute_rms_level(samples: Reals, rate: int) -> float:
 
 
 def _compute_release(pitch: int, rate: int) -> Samples:
-    """Returns the gain (R,) after the key is released: damped tones end within 0.33 s, undamped ones in 0.9 s."""
+    """Returns the gain (R,) after a release: damped tones end within 0.33 s, undamped ones in 0.9 s."""
     seconds = 0.9 if pitch >= FIRST_UNDAMPED else 0.11 + 0.22 * math.exp(-(pitch - 21) / 22.0)
     share = np.arange(int(seconds * rate)) / int(seconds * rate)
     return np.asarray((1.0 - share) ** 2 * np.exp(-3.0 * share), np.float32)

@@ -79,7 +79,7 @@ def add_command(commands: Any) -> None:
         metavar="NAME",
         help="General MIDI instrument of the new notes, by name or number from 0 (default: the prompt's)",
     )
-    add("--seconds", type=float, metavar="S", help="seconds of new music (default: 30; no limit with --tokens)")
+    add("--seconds", type=float, metavar="S", help="seconds of new music (default: 30; none with --tokens)")
     add("--tokens", type=int, metavar="N", help="maximum number of new tokens per piece")
     add("--num", type=int, metavar="N", help="number of pieces (default: 1)")
     add("--best-of", type=int, metavar="N", help="generate N and keep the --num most similar to the prompt")
