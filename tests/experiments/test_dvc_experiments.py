@@ -18,7 +18,7 @@ from coma_gen.cli.main import main
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.experiments import dvc_experiments
 from coma_gen.experiments.ablation import Ablation, Run
-from coma_gen.experiments.ablation_table import Scored
+from coma_gen.experiments.ablation_table import RunFigures
 from coma_gen.experiments.dvc_experiments import find_experiments, queue_statuses
 
 STATUS = """Task     Name          Created    Status
@@ -79,7 +79,7 @@ def repository(checkout: Path) -> Path:
 
 
 @pytest.fixture
-def ran(repository: Path, result: Callable[..., Scored]) -> Callable[..., str]:
+def ran(repository: Path, result: Callable[..., RunFigures]) -> Callable[..., str]:
     """Leaves a run as `dvc exp run` does: a commit beside the branch, which a reference names."""
 
     def leave(run: Run, *, at: int = 1_000_000_000, changed: tuple[str, ...] = (), **train: object) -> str:
@@ -116,7 +116,7 @@ def ran(repository: Path, result: Callable[..., Scored]) -> Callable[..., str]:
 
 
 def test_an_experiment_is_read_from_git(
-    repository: Path, small: Ablation, ran: Callable[..., str], result: Callable[..., Scored]
+    repository: Path, small: Ablation, ran: Callable[..., str], result: Callable[..., RunFigures]
 ) -> None:
     commit = ran(small.runs[0])
     git(repository, "update-ref", "refs/exps/exec/EXEC_HEAD", commit)

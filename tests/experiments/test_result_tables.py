@@ -16,7 +16,7 @@ import yaml
 from coma_gen.cli.main import main
 from coma_gen.core.errors import UserError
 from coma_gen.experiments.dvc_experiments import STAGES
-from coma_gen.experiments.result_tables import SCORED, finished, markdown
+from coma_gen.experiments.result_tables import SCORED, markdown, read_run
 from coma_gen.experiments.run_files import Checkout, RunFiles
 
 
@@ -134,7 +134,7 @@ def rows(text: str) -> dict[str, list[list[str]]]:
 
 
 def tables(*made: Made) -> str:
-    return markdown([finished(name, each) for name, each in zip(("ours", "plain"), made, strict=False)])
+    return markdown([read_run(name, each) for name, each in zip(("ours", "plain"), made, strict=False)])
 
 
 def test_every_figure_is_where_it_belongs() -> None:
@@ -241,7 +241,7 @@ def test_a_checkout_is_read_as_it_lies(tmp_path: Path) -> None:
 
 
 def tables_of(files: RunFiles) -> str:
-    return markdown([finished("ours", files)])
+    return markdown([read_run("ours", files)])
 
 
 def test_an_unknown_experiment_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

@@ -11,7 +11,7 @@ from midi_builder import note, pedal, program, smf, tempo, track
 from small_models import SCALE, written_model
 
 from coma_gen.core.errors import UserError
-from coma_gen.generation.express import Expressed, express, express_midi
+from coma_gen.generation.express import ExpressedFile, express, express_midi
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.touch import TouchRequest
 from coma_gen.midi.io import midi_bytes, read_notes, read_song
@@ -33,7 +33,7 @@ def stiff() -> bytes:
     return smf(track(*head, *right), track(*left, *note(0, 100, 5, 80, channel=1)), track(*kit))
 
 
-def once(composer: MusicGenerator, content: bytes, *, seed: int, timing: float) -> Expressed:
+def once(composer: MusicGenerator, content: bytes, *, seed: int, timing: float) -> ExpressedFile:
     (played,) = express_midi(composer, content, name="a.mid", request=TouchRequest(seed=seed, timing=timing))
     return played
 

@@ -91,7 +91,7 @@ def _print_table(workspace: Workspace, options: argparse.Namespace, _rest: list[
         print(f"no speeds: {error}", file=sys.stderr)
         speeds = {}
     results = {
-        run.name: ablation_table.scored(
+        run.name: ablation_table.collect_run_figures(
             run.seed,
             {stage: done[run.name].metrics(stage) for stage in FIGURES},
             done[run.name].performances(),

@@ -136,9 +136,9 @@ def _format_number(name: str, value: float) -> str:
 
 
 def _format_difference(row: Row, baseline: str) -> str:
-    from coma_gen.experiments.ablation_table import shown_difference
+    from coma_gen.experiments.ablation_table import format_difference
 
-    return "baseline" if row.name == baseline else shown_difference(row.difference) or row.note
+    return "baseline" if row.name == baseline else format_difference(row.difference) or row.note
 
 
 def _format_changes(changes: Mapping[str, Any]) -> str:

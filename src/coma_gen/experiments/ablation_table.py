@@ -35,7 +35,7 @@ HEAD = (
 
 
 @dataclass(frozen=True)
-class Scored:
+class RunFigures:
     """The figures of one run.
 
     Attributes:
@@ -94,9 +94,9 @@ class Row:
     difference: Difference | None
 
 
-def scored(
+def collect_run_figures(
     seed: int, metrics: Mapping[str, Mapping[str, Any]], performances: pd.DataFrame, speed: float | None
-) -> Scored:
+) -> RunFigures:
     """Collects the figures of one run.
 
     Args:
@@ -107,7 +107,7 @@ def scored(
     """
     train, shard, evaluate = metrics["train"], metrics["shard"]["train"], metrics["evaluate"]
     errors = metrics["fit_tokenizer"]["fidelity"]["validation"]
-    return Scored(
+    return RunFigures(
         seed=seed,
         parameters=train["parameters"],
         tokens=train["tokens"],
@@ -124,7 +124,7 @@ def scored(
 
 def rows(
     ablation: Ablation,
-    results: Mapping[str, Scored],
+    results: Mapping[str, RunFigures],
     statuses: Mapping[str, str],
     *,
     resamples: int = RESAMPLES,
@@ -143,7 +143,7 @@ def rows(
 def _build_row(
     ablation: Ablation,
     cell: str,
-    results: Mapping[str, Scored],
+    results: Mapping[str, RunFigures],
     statuses: Mapping[str, str],
     resamples: int,
 ) -> Row:
@@ -158,11 +158,13 @@ def _build_row(
         missing={run.seed: statuses.get(run.name, "not queued") for run in runs if run.name not in results},
         figures=_summarize_figures(done),
         is_comparable=is_comparable,
-        difference=against(done, reference, resamples=resamples) if is_compared else None,
+        difference=compare_seeds(done, reference, resamples=resamples) if is_compared else None,
     )
 
 
-def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int) -> Difference | None:
+def compare_seeds(
+    ours: Sequence[RunFigures], theirs: Sequence[RunFigures], *, resamples: int
+) -> Difference | None:
     """Computes the paired difference in test bits per note at 10 ms over the common seeds; None without any.
 
     Raises:
@@ -172,22 +174,22 @@ def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int)
     pairs = [(run, by_seed[run.seed]) for run in ours if run.seed in by_seed]
     if not pairs:
         return None
-    tables = [(of_the_test(one.performances), of_the_test(other.performances)) for one, other in pairs]
+    tables = [(select_test(one.performances), select_test(other.performances)) for one, other in pairs]
     first = tables[0][0]
     for table in (table for pair in tables for table in pair):
         if not table[["midi_filename", "notes"]].equals(first[["midi_filename", "notes"]]):
             remedy = "remove the experiments of one kind, and queue them again"
             raise UserError(Fault("test", "must be the same performances in all cells", "others", remedy))
     return paired_difference(
-        np.stack([bits_of(one) for one, _ in tables]),
-        np.stack([bits_of(other) for _, other in tables]),
+        np.stack([compute_bits(one) for one, _ in tables]),
+        np.stack([compute_bits(other) for _, other in tables]),
         first["notes"].to_numpy(np.float64),
         list(zip(first["composer"], first["title"], strict=True)),
         resamples=resamples,
     )
 
 
-def between(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Difference | None:
+def compare_runs(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Difference | None:
     """Computes the difference of two runs in test bits per note at 10 ms, with the interval of a paired
     bootstrap over compositions. None if they were scored on different music.
 
@@ -196,30 +198,30 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Diff
         theirs: The same of the run to subtract.
         resamples: Number of bootstrap resamples.
     """
-    one, other = of_the_test(ours), of_the_test(theirs)
+    one, other = select_test(ours), select_test(theirs)
     if not one[["midi_filename", "notes"]].equals(other[["midi_filename", "notes"]]):
         return None
-    more, notes = bits_of(one) - bits_of(other), other["notes"].to_numpy(np.float64)
+    more, notes = compute_bits(one) - compute_bits(other), other["notes"].to_numpy(np.float64)
     works = list(zip(other["composer"], other["title"], strict=True))
     interval = ratio_interval(more, notes, works, resamples=resamples)
     low, high = interval or (None, None)
     return Difference(float(more.sum() / notes.sum()), low, high)
 
 
-def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
+def select_test(table: pd.DataFrame) -> pd.DataFrame:
     """Selects the rows of the test split, sorted by file name."""
     return table[table["split"] == "test"].sort_values("midi_filename", ignore_index=True)
 
 
-def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+def compute_bits(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Computes the bits (N,) of each performance at the common resolution of 10 ms."""
     nats, open_bits = (table[name].to_numpy(np.float64) for name in ("nats", "resolution_bits"))
     bits: npt.NDArray[np.float64] = nats / np.log(2) + open_bits
     return bits
 
 
-def _summarize_figures(done: Sequence[Scored]) -> dict[str, Spread]:
-    names = [name for name in Scored.__dataclass_fields__ if name not in ("seed", "performances")]
+def _summarize_figures(done: Sequence[RunFigures]) -> dict[str, Spread]:
+    names = [name for name in RunFigures.__dataclass_fields__ if name not in ("seed", "performances")]
     found = {name: [getattr(run, name) for run in done if getattr(run, name) is not None] for name in names}
     return {
         name: Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
@@ -263,7 +265,7 @@ def _format_cells(row: Row) -> tuple[str, ...]:
         f"{figures['tokens_per_note'].mean:.2f}",
         f"{figures['tokens_per_cpu_second'].mean:,.0f}" if "tokens_per_cpu_second" in figures else "",
         *(_format_spread(figures[name]) for name in ("validation", "test", "windowed")),
-        shown_difference(row.difference) if row.is_comparable else "other music",
+        format_difference(row.difference) if row.is_comparable else "other music",
     )
 
 
@@ -271,7 +273,7 @@ def _format_spread(figure: Spread) -> str:
     return f"{figure.mean:.2f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.2f}")
 
 
-def shown_difference(difference: Difference | None) -> str:
+def format_difference(difference: Difference | None) -> str:
     """Formats a difference with its confidence interval, if it has one."""
     if difference is None:
         return ""

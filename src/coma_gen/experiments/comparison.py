@@ -10,7 +10,7 @@ from typing import Any
 from coma_gen.config.yaml_reader import parse_yaml
 from coma_gen.evaluation.headline import ABOUT
 from coma_gen.evaluation.paired_bootstrap import Difference
-from coma_gen.experiments.ablation_table import RESAMPLES, shown_difference
+from coma_gen.experiments.ablation_table import RESAMPLES, format_difference
 from coma_gen.experiments.dvc_experiments import has_run
 from coma_gen.experiments.overview import NEEDED, ScoredRun, build_row, choose_run, find_scored_runs
 from coma_gen.report.comparison import Comparison, Side, build_comparison
@@ -81,7 +81,7 @@ def _read_side(run: ScoredRun, *, audio: bool) -> Side:
 def _compose_verdict(first: str, second: str, difference: Difference | None, note: str) -> str:
     if difference is None:
         return f"The scores are not comparable: {note or 'it is the same run'}."
-    text = f"{second} differs by {shown_difference(difference)} bits per note from {first} on the test split"
+    text = f"{second} differs by {format_difference(difference)} bits per note from {first} on the test split"
     if difference.low is None or difference.high is None:
         return f"{text}; with one composition, there is no confidence interval."
     if difference.low <= 0 <= difference.high:

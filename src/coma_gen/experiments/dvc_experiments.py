@@ -142,7 +142,7 @@ def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
     return chosen
 
 
-def experiment_of(root: Path, name: str) -> Experiment:
+def find_experiment(root: Path, name: str) -> Experiment:
     """Finds an experiment by name; among several, one based on the checkout's commit, or else the newest.
 
     Raises:

@@ -17,10 +17,10 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import rounded
 from coma_gen.evaluation.headline import RANKED_BY, Figures, headline
 from coma_gen.evaluation.paired_bootstrap import Difference
-from coma_gen.experiments.ablation_table import RESAMPLES, between
+from coma_gen.experiments.ablation_table import RESAMPLES, compare_runs
 from coma_gen.experiments.dvc_experiments import STAGES, Experiment, all_experiments, has_run, head
 from coma_gen.experiments.queue import Queue, read_queue
-from coma_gen.experiments.result_tables import metrics_of
+from coma_gen.experiments.result_tables import read_metrics
 from coma_gen.experiments.run_files import Checkout, RunFiles
 
 COMMITTED, HERE = "HEAD", "workspace"
@@ -169,7 +169,7 @@ def _read_run(name: str, files: RunFiles) -> ScoredRun:
     if "evaluate" not in ran:
         rule = "must have run up to the evaluate stage, with its own params"
         raise UserError(Fault(name, rule, "", f"`dvc exp apply {name}`, then `dvc repro`"))
-    figures = rounded(headline({stage: metrics_of(files, stage, lock, name=name) for stage in ran}))
+    figures = rounded(headline({stage: read_metrics(files, stage, lock, name=name) for stage in ran}))
     if RANKED_BY not in figures:
         raise UserError(
             Fault(f"{name}: metrics/evaluate.json", "must contain bits per note of the test split")
@@ -219,5 +219,5 @@ def _compare(run: ScoredRun, first: ScoredRun, resamples: int) -> tuple[Differen
             tables.append(each.files.performances())
         except UserError:
             return None, f"{each.name} not in the cache"
-    difference = between(*tables, resamples=resamples)
+    difference = compare_runs(*tables, resamples=resamples)
     return difference, "" if difference else "other test music"

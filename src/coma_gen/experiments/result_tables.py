@@ -11,7 +11,7 @@ from typing import Any
 from coma_gen.config.yaml_reader import parse_yaml
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.evaluation.headline import count_telling
-from coma_gen.experiments.ablation_table import between, shown_difference
+from coma_gen.experiments.ablation_table import compare_runs, format_difference
 from coma_gen.experiments.dvc_experiments import STAGES, has_run
 from coma_gen.experiments.run_files import RunFiles
 
@@ -62,7 +62,7 @@ class FinishedRun:
     weights: str
 
 
-def finished(name: str, files: RunFiles) -> FinishedRun:
+def read_run(name: str, files: RunFiles) -> FinishedRun:
     """Reads a finished run.
 
     Args:
@@ -79,8 +79,8 @@ def finished(name: str, files: RunFiles) -> FinishedRun:
     if not has_run(lock, params, tuple(dict.fromkeys([*STAGES, *SCORED]))):
         rule = "must show that every stage ran with these params on the outputs of the stages before it"
         raise UserError(Fault(f"{name}: dvc.lock", rule, "", "run `dvc repro`"))
-    metrics = {stage: metrics_of(files, stage, lock, name=name) for stage in SCORED}
-    outs = outs_of(lock)
+    metrics = {stage: read_metrics(files, stage, lock, name=name) for stage in SCORED}
+    outs = map_outputs(lock)
     return FinishedRun(
         name=name,
         params=params,
@@ -91,12 +91,12 @@ def finished(name: str, files: RunFiles) -> FinishedRun:
     )
 
 
-def outs_of(lock: Mapping[str, Any]) -> dict[str, str]:
+def map_outputs(lock: Mapping[str, Any]) -> dict[str, str]:
     """Maps path -> digest of all outputs in a dvc.lock."""
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
-def metrics_of(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+def read_metrics(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     """Reads metrics/<stage>.json of a run whose dvc.lock contains the stage.
 
     Raises:
@@ -104,7 +104,7 @@ def metrics_of(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: st
     """
     path = f"metrics/{stage}.json"
     content = files.text(path)
-    if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs_of(lock)[path]:
+    if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != map_outputs(lock)[path]:
         rule = "must match its digest in dvc.lock"
         raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
     found: dict[str, Any] = json.loads(content)
@@ -176,11 +176,11 @@ def _describe_difference(run: FinishedRun, first: FinishedRun, resamples: int) -
     """The difference in test bits per note, with the interval of a paired bootstrap."""
     if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
         return "not comparable, because their tokenizers treat the pedal differently"
-    difference = between(run.files.performances(), first.files.performances(), resamples=resamples)
+    difference = compare_runs(run.files.performances(), first.files.performances(), resamples=resamples)
     if difference is None:
         rule = f"must be scored on the same test performances as {first.name}"
         raise UserError(Fault(run.name, rule, "others", "name runs of one corpus and split"))
-    return f"{shown_difference(difference)} bits per note"
+    return f"{format_difference(difference)} bits per note"
 
 
 def _format_music(runs: Sequence[FinishedRun]) -> Iterator[str]:

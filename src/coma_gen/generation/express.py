@@ -23,7 +23,7 @@ Watch = Callable[[Callable[[], list[Notes]]], None]
 
 
 @dataclass(frozen=True)
-class Expressed:
+class ExpressedFile:
     """A MIDI file as performed by the model.
 
     Attributes:
@@ -47,7 +47,7 @@ def express_midi(
     request: TouchRequest,
     max_tokens: int | None = None,
     watch: Watch | None = None,
-) -> list[Expressed]:
+) -> list[ExpressedFile]:
     """Performs the notes of a MIDI file.
 
     Args:
@@ -77,7 +77,7 @@ def express_midi(
     return [_apply_touch(song, touch, name, keep_lengths=request.keep_lengths) for touch in touches]
 
 
-def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> Expressed:
+def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> ExpressedFile:
     stream, (on, off) = song.stream, song.sounding_notes
     onset, pitch = song.clock.seconds(stream.tick[on]), stream.first[on]
     found = np.searchsorted(touch.keys, touch.key_of(onset, pitch))
@@ -91,7 +91,7 @@ def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> 
         np.where(is_known, touch.delay[found], 0.0),
     )
     unchanged = int(np.count_nonzero(~is_known))
-    return Expressed(midi, notes_of(read_song(midi, name=name)), unchanged, song.endless_notes)
+    return ExpressedFile(midi, notes_of(read_song(midi, name=name)), unchanged, song.endless_notes)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
     """
     words = ["coma-gen", "generate"]
     if parsed.midi is not None:
-        words.append(no_option(name))
+        words.append(escape_dash(name))
     plain = Request()
     for field in fields(Request):
         value = getattr(parsed.request, field.name)
@@ -173,15 +173,15 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
     for option, value, usual in (("device", studio.device, "cpu"), ("threads", studio.threads, 1)):
         if value != usual:
             words += [f"--{option}", str(value)]
-    return typed(words, studio)
+    return quote_command(words, studio)
 
 
-def no_option(name: str) -> str:
+def escape_dash(name: str) -> str:
     """Prefixes a file name that would be parsed as an option."""
     return f"./{name}" if name.startswith("-") else name
 
 
-def typed(words: Sequence[str], studio: Studio) -> str:
+def quote_command(words: Sequence[str], studio: Studio) -> str:
     """Quotes a command for the shell, with the model option."""
     model = [] if studio.model is None else ["--model", studio.model]
     return " ".join(map(shlex.quote, [*words, *model]))
