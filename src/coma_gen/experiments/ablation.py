@@ -118,7 +118,7 @@ def _check_form(content: Any, where: str) -> None:
         faults.append(Fault(f"{where}: base", "must map section names to settings"))
     is_whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not is_whole or not seeds or len(set(seeds)) != len(seeds):
-        faults.append(Fault(f"{where}: seeds", "must be different whole numbers from 0, at least one", str(seeds)))
+        faults.append(Fault(f"{where}: seeds", "must be different whole numbers from 0", str(seeds)))
     if not isinstance(cells, dict) or not cells:
         raise UserError(*faults, Fault(f"{where}: cells", "must map names to settings, at least one"))
     for cell, settings in cells.items():
