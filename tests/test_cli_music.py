@@ -454,7 +454,7 @@ def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
     program.write_text(FLUIDSYNTH)
     told = refusal(capfd, "render", "band.mid", "--soundfont", "broken.sf2")
     assert "what a SoundFont" in told and not (cwd / "band.png").exists()
-    assert "--audio none asks for none" in refusal(
+    assert "--soundfont: must not be combined with --audio none" in refusal(
         capfd, "render", "band.mid", "--soundfont", "good.sf2", "--audio", "none"
     )
     assert "must be a SoundFont 2 file" in refusal(capfd, "render", "band.mid", "--soundfont", "text.mid")
