@@ -211,7 +211,7 @@ class TestGenerate:
         assert alone.midi == three[0].midi and len({piece.midi for piece in three}) == 3
         assert alone.midi != model.generate(seed=6, **SHORT).midi
         assert alone.midi == model.generate(seed=np.int64(5), seconds=2.0, tokens=120, top_k=None).midi
-        assert (alone.title, three[1].title) == ("Music from nothing", "Music from nothing (2 of 3)")
+        assert (alone.title, three[1].title) == ("Unprompted music", "Unprompted music (2 of 3)")
 
     def test_a_part_of_the_prompt(self, model: MusicModel) -> None:
         piece = model.generate(SCALE, from_second=1.0, prompt_seconds=2.0, **SHORT)

@@ -454,7 +454,7 @@ def test_a_soundfont_is_played_by_fluidsynth_where_there_is_one(
     program.write_text(FLUIDSYNTH)
     told = refusal(capfd, "render", "band.mid", "--soundfont", "broken.sf2")
     assert "what a SoundFont" in told and not (cwd / "band.png").exists()
-    assert "--audio none asks for none" in refusal(
+    assert "--soundfont: must not be combined with --audio none" in refusal(
         capfd, "render", "band.mid", "--soundfont", "good.sf2", "--audio", "none"
     )
     assert "must be a SoundFont 2 file" in refusal(capfd, "render", "band.mid", "--soundfont", "text.mid")
@@ -482,7 +482,7 @@ def test_inspect_says_what_the_tokenizer_sees(
         "band.mid: 75% of the notes survive, moved by up to 4 ms; the pedal becomes longer notes; "
         "drums are ignored\n\nMIDI of format 1, "
     )
-    for words in ("Kit", "drums", "not heard", "strings", "tempo", "100 a minute", "outside of pitches"):
+    for words in ("Kit", "drums", "not read", "strings", "tempo", "100 per minute", "outside of pitches"):
         assert words in table
     assert re.search(r"\n +0  Bar\n +1  Position 0 \(0\.000 s\)\n +2  Pitch 60 \(C4\)\n", table)
     assert ended("inspect", "band.mid", "--model", model / "tokenizer", "--json") == 0
@@ -512,7 +512,7 @@ def test_inspect_tells_all_that_is_lost(cwd: Path, model: Path, capfd: pytest.Ca
     assert ended("inspect", "lossy.mid", "--model", model) == 0
     table = capfd.readouterr().out
     assert re.search(r"notes without an end +1\n", table) and re.search(r"sostenuto 1, soft 1, .*\n", table)
-    assert re.search(r"not heard  port 1\n", table)
+    assert re.search(r"not read  port 1\n", table)
     assert ended("generate", "lossy.mid", "--model", model, *SHORT, "--audio", "none") == 0
     assert "left out: 1 notes without an end" in capfd.readouterr().out
 
@@ -645,7 +645,7 @@ class TestNames:
             assert ended("generate", path, "--model", model, *SHORT, "--audio", "none") == 0
         assert len(list((cwd / "generated").glob("*/*-continued-01.mid"))) == 2
         assert ended("render", room) == 0 and room.with_suffix(".flac").exists()
-        assert "must leave room for the names of picture and sound (255 bytes" in refusal(
+        assert "must be short enough for the names of the output files (255 bytes" in refusal(
             capfd, "render", longest
         )
         out = "o" * 255

@@ -25,7 +25,7 @@ from mlflow_records import OF_MLFLOW, STAGES, Recorded, metrics_of, model_versio
 from subprocess_utils import attempt, end_processes, run, wait_until
 
 from coma_gen.config.yaml_reader import read_yaml
-from coma_gen.experiments.dvc_experiments import experiment_of
+from coma_gen.experiments.dvc_experiments import find_experiment
 
 pytestmark = [pytest.mark.slow, *map(pytest.mark.filterwarnings, OF_MLFLOW)]
 QUEUED = {
@@ -133,7 +133,7 @@ class TestEveryExperiment:
         shown = show_experiments(tried.folder)
         assert set(shown) == {"a", "b", "again", *QUEUED}
         for name, said in shown.items():
-            experiment = experiment_of(tried.folder, name)
+            experiment = find_experiment(tried.folder, name)
             metrics = {stage: experiment.metrics(stage) for stage in STAGES}
             assert said["metrics"] == {"metrics/headline.json": {"data": metrics["headline"]}}
             params = said["params"]["params.yaml"]["data"]

@@ -84,12 +84,13 @@ class MusicModel:
     def generate(
         self, prompt: Source | None = None, *, num: int | None = None, **settings: Unpack[GenerateSettings]
     ) -> GeneratedPiece | list[GeneratedPiece]:
-        """Continues a prompt, or generates music from nothing.
+        """Continues a prompt, or generates music without one.
 
         Args:
-            prompt: MIDI file (path, or content as bytes), or `Notes`; None for music from nothing.
+            prompt: MIDI file (path, or content as bytes), or `Notes`; None for music without a prompt.
             num: Number of pieces, returned as a list. None returns one piece by itself. Piece k does not
-                depend on `num`. **settings: See `coma_gen.generation.settings.GenerateSettings`.
+                depend on `num`.
+            **settings: See `coma_gen.generation.settings.GenerateSettings`.
 
         Raises:
             UserError: The prompt cannot be read or has no note in the vocabulary, or a setting has the wrong
@@ -120,7 +121,7 @@ class MusicModel:
         from coma_gen.core.io import shown_name
         from coma_gen.generation.generate import piece_midi
 
-        title = "Music from nothing" if prompt is None else f"{shown_name(Path(prompt.name))}, continued"
+        title = "Unprompted music" if prompt is None else f"{shown_name(Path(prompt.name))}, continued"
         left_out = {"new_notes_on_held_keys": piece.left_out}
         if prompt is not None:
             left_out |= {"drum_notes": prompt.drum_notes, "notes_without_an_end": prompt.endless_notes}
@@ -176,7 +177,7 @@ class MusicModel:
             prompt_seconds=None,
             midi=result.midi,
             title=f"{shown_name(Path(name))}, expressed",
-            left_out={"notes_outside_of_pitches": result.unheard, "notes_without_an_end": result.endless},
+            left_out={"notes_outside_of_pitches": result.unchanged, "notes_without_an_end": result.endless},
         )
 
     def score(self, source: Source) -> Score:

@@ -28,7 +28,7 @@ class Audio(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class GeneratedPiece:
-    """One generated piece: the prompt with its continuation, or music from nothing.
+    """One generated piece: the prompt with its continuation, or music without a prompt.
 
     Attributes:
         notes: Notes of the prompt and the continuation; with `only_new` those of the continuation alone,
@@ -80,7 +80,7 @@ class GeneratedPiece:
             self._write_sound(target)
         else:
             rule = f"must end in .mid, .midi, .png{''.join(f', .{name}' for name in AUDIO_WRITERS)}"
-            raise UserError(Fault(str(target), rule, suffix or "no ending"))
+            raise UserError(Fault(str(target), rule, suffix or "no suffix"))
         return target
 
     def to_audio(self) -> Audio:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from coma_gen.experiments.ablation import Ablation, read_ablation
-from coma_gen.experiments.ablation_table import Scored
+from coma_gen.experiments.ablation_table import RunFigures
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
@@ -40,7 +40,7 @@ def small(checkout: Path) -> Ablation:
 
 
 @pytest.fixture
-def result() -> Callable[..., Scored]:
+def result() -> Callable[..., RunFigures]:
     """A run that costs so many bits more than 10 and 30 on two compositions of 1 and 3 notes."""
 
     def make(
@@ -49,7 +49,7 @@ def result() -> Callable[..., Scored]:
         *,
         speed: float | None = 1000.0,
         onset_error: float = 6.0,
-    ) -> Scored:
+    ) -> RunFigures:
         names = ["b.midi", "a.midi"]
         test = pd.DataFrame(
             {
@@ -64,7 +64,7 @@ def result() -> Callable[..., Scored]:
         )
         other = test.assign(split="validation", nats=1e9)
         bits = (40 + sum(more)) / 4
-        return Scored(
+        return RunFigures(
             seed=seed,
             parameters=1_000_000,
             tokens=5_000,

@@ -11,9 +11,16 @@ import pytest
 
 from coma_gen.core.errors import UserError
 from coma_gen.experiments.ablation import Ablation
-from coma_gen.experiments.ablation_table import Scored, against, as_json, markdown, rows, scored
+from coma_gen.experiments.ablation_table import (
+    RunFigures,
+    as_json,
+    collect_run_figures,
+    compare_seeds,
+    markdown,
+    rows,
+)
 
-Result = Callable[..., Scored]
+Result = Callable[..., RunFigures]
 
 
 def test_the_table_by_hand(small: Ablation, result: Result) -> None:
@@ -25,7 +32,7 @@ def test_the_table_by_hand(small: Ablation, result: Result) -> None:
     }
     text = markdown(small, rows(small, results, {}))
     assert text.splitlines()[:4] == [
-        "| cell | parameters | tokens seen | tokens a note | tokens/CPU s | validation | test "
+        "| cell | parameters | tokens seen | tokens per note | tokens/CPU s | validation | test "
         "| test, windowed | test, against base |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
         "| base | 1,000,000 | 5,000 | 3.50 | 1,000 | 12.00 ± 1.41 | 11.00 ± 1.41 | 11.25 ± 1.41 |  |",
@@ -40,14 +47,14 @@ def test_the_errors_of_the_tokens_are_shown_where_cells_differ(small: Ablation, 
     assert "error" not in text
     results = {"small-base-3": result(3), "small-wide-3": result(3, onset_error=12.04)}
     text = markdown(small, rows(small, results, {}))
-    assert "| tokens seen | onset, duration error (ms) | tokens a note |" in text
+    assert "| tokens seen | onset, duration error (ms) | tokens per note |" in text
     assert "| 5,000 | 6.0, 8.0 | 3.50 |" in text and "| 5,000 | 12.0, 8.0 | 3.50 |" in text
 
 
 def test_the_interval_is_that_of_the_compositions(result: Result) -> None:
     """+4 bits on the composition of one note, none on that of three: 1 of 4 notes; draws of 0, 1 and 4."""
     ours, theirs = ([result(seed, more) for seed in (3, 4)] for more in ((4.0, 0.0), (0.0, 0.0)))
-    found = against(ours, theirs, resamples=2000)
+    found = compare_seeds(ours, theirs, resamples=2000)
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((1.0, 0.0, 4.0))
 
@@ -87,7 +94,7 @@ def test_cells_scored_on_other_music_are_refused(result: Result) -> None:
     one = result(3)
     other = replace(one, performances=one.performances.assign(notes=[1, 3, 1, 4]))
     with pytest.raises(UserError, match="must be the same performances"):
-        against([one], [other], resamples=100)
+        compare_seeds([one], [other], resamples=100)
 
 
 def test_figures_come_from_the_metrics_of_four_stages(result: Result) -> None:
@@ -99,7 +106,7 @@ def test_figures_come_from_the_metrics_of_four_stages(result: Result) -> None:
         "shard": {"train": {"tokens": 30, "notes": 10}},
         "evaluate": {"validation": {"bits_per_note_10ms": 19.0}, "test": test},
     }
-    run = scored(5, metrics, pd.DataFrame(), None)
+    run = collect_run_figures(5, metrics, pd.DataFrame(), None)
     figures = (run.parameters, run.tokens, run.tokens_per_note, run.validation, run.test, run.windowed)
     assert figures == (7, 8, 3.0, 19.0, 20.0, 21.0)
     assert (run.seed, run.tokens_per_cpu_second) == (5, None)

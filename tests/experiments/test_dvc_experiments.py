@@ -18,7 +18,7 @@ from coma_gen.cli.main import main
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.experiments import dvc_experiments
 from coma_gen.experiments.ablation import Ablation, Run
-from coma_gen.experiments.ablation_table import Scored
+from coma_gen.experiments.ablation_table import RunFigures
 from coma_gen.experiments.dvc_experiments import find_experiments, queue_statuses
 
 STATUS = """Task     Name          Created    Status
@@ -79,7 +79,7 @@ def repository(checkout: Path) -> Path:
 
 
 @pytest.fixture
-def ran(repository: Path, result: Callable[..., Scored]) -> Callable[..., str]:
+def ran(repository: Path, result: Callable[..., RunFigures]) -> Callable[..., str]:
     """Leaves a run as `dvc exp run` does: a commit beside the branch, which a reference names."""
 
     def leave(run: Run, *, at: int = 1_000_000_000, changed: tuple[str, ...] = (), **train: object) -> str:
@@ -116,7 +116,7 @@ def ran(repository: Path, result: Callable[..., Scored]) -> Callable[..., str]:
 
 
 def test_an_experiment_is_read_from_git(
-    repository: Path, small: Ablation, ran: Callable[..., str], result: Callable[..., Scored]
+    repository: Path, small: Ablation, ran: Callable[..., str], result: Callable[..., RunFigures]
 ) -> None:
     commit = ran(small.runs[0])
     git(repository, "update-ref", "refs/exps/exec/EXEC_HEAD", commit)
@@ -178,7 +178,7 @@ def test_a_table_that_the_cache_lacks_is_a_fault(
 
 
 def test_the_queue_is_read_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dvc_experiments, "_dvc", lambda *_: STATUS)
+    monkeypatch.setattr(dvc_experiments, "_run_dvc", lambda *_: STATUS)
     found = queue_statuses(tmp_path)
     expected = {"small-base-3": "Running", "small-wide-3": "Queued", "small-base-4": "Failed"}
     assert {name: status for name, status in found.items() if name.startswith("small")} == expected
@@ -195,7 +195,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         commands.append(arguments)
         return ""
 
-    monkeypatch.setattr(dvc_experiments, "_dvc", dvc)
+    monkeypatch.setattr(dvc_experiments, "_run_dvc", dvc)
     return commands
 
 
@@ -298,9 +298,9 @@ def test_a_store_of_runs_that_does_not_answer_costs_the_speeds_only(
 
 def test_what_git_or_dvc_refuse_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"git.*must succeed"):
-        dvc_experiments._git(tmp_path, "show", "nothing:there")
+        dvc_experiments._run_git(tmp_path, "show", "nothing:there")
 
 
 def test_status_needs_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dvc_experiments, "_dvc", lambda *_: "No experiment tasks in the queue.\n")
+    monkeypatch.setattr(dvc_experiments, "_run_dvc", lambda *_: "No experiment tasks in the queue.\n")
     assert queue_statuses(tmp_path) == {}

@@ -197,7 +197,7 @@ def test_what_cannot_be_held_against_it_says_why(
 def test_metrics_that_are_not_the_locks_are_refused(repository: Path, leave: Leave) -> None:
     leave("HEAD", 20.0)
     leave("damaged", 19.0, damaged=True)
-    assert "must be what dvc.lock has of it" in overview(repository).left_out["damaged"]
+    assert "must match its digest in dvc.lock" in overview(repository).left_out["damaged"]
 
 
 def test_a_name_that_is_not_there(repository: Path, leave: Leave) -> None:

@@ -16,7 +16,8 @@ import yaml
 from coma_gen.cli.main import main
 from coma_gen.core.errors import UserError
 from coma_gen.experiments.dvc_experiments import STAGES
-from coma_gen.experiments.result_tables import SCORED, Checkout, RunFiles, finished, markdown
+from coma_gen.experiments.result_tables import SCORED, markdown, read_run
+from coma_gen.experiments.run_files import Checkout, RunFiles
 
 
 def score(bits: float, *, notes: int = 4) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def rows(text: str) -> dict[str, list[list[str]]]:
 
 
 def tables(*made: Made) -> str:
-    return markdown([finished(name, each) for name, each in zip(("ours", "plain"), made, strict=False)])
+    return markdown([read_run(name, each) for name, each in zip(("ours", "plain"), made, strict=False)])
 
 
 def test_every_figure_is_where_it_belongs() -> None:
@@ -144,7 +145,9 @@ def test_every_figure_is_where_it_belongs() -> None:
     assert table["ours"][0] == ["1,234,567", "7,000", "18.50", "17.50 [16.50, 19.50]", "1.750"]
     assert table["plain"][0][2:] == ["21.50", "20.50 [19.50, 22.50]", "2.050"]
     assert table["pitch range"] == [["0.75 (0.50)", "0.50", "0.60"]]
-    assert table["that tell samples from music"] == [["", "0 of 2", "0 of 2"]], "0.50 is not less than 0.50"
+    assert table["measures that distinguish samples"] == [["", "0 of 2", "0 of 2"]], (
+        "0.50 is not less than 0.50"
+    )
     assert table["test excerpts"] == [["6", "4.5", "7.2"]]
     assert table["ours"][1] == ["6", "5.2", "9.0"]
     lock = hashlib.sha256(Made(dear=24.0).text("dvc.lock").encode()).hexdigest()[:12]
@@ -155,13 +158,13 @@ def test_every_figure_is_where_it_belongs() -> None:
 
 def test_the_difference_is_of_the_same_compositions() -> None:
     """Four bits more on three notes of four; draws hold the one composition, the other, or both."""
-    assert "plain less ours, test: +3.00 [+0.00, +4.00] bits per note." in tables(Made(), Made(dear=24.0))
-    assert "less ours" not in tables(Made())
+    assert "plain minus ours, test: +3.00 [+0.00, +4.00] bits per note." in tables(Made(), Made(dear=24.0))
+    assert "minus ours" not in tables(Made())
 
 
 def test_another_treatment_of_the_pedal_is_not_ranked() -> None:
     text = tables(Made(), Made(dear=24.0, pedal="ignore"))
-    assert "plain less ours, test: another treatment of the pedal" in text and "+3.00" not in text
+    assert "plain minus ours, test: not comparable, because their tokenizers" in text and "+3.00" not in text
 
 
 def test_what_a_run_cannot_say_is_left_empty() -> None:
@@ -169,17 +172,17 @@ def test_what_a_run_cannot_say_is_left_empty() -> None:
     table = rows(tables(Made(), Made(without=("music", "memorization"))))
     assert table["pitch range"] == [["0.75 (0.50)", "0.50", ""]]
     assert table["plain"][1] == ["", "", ""]
-    assert table["that tell samples from music"] == [["", "0 of 2", ""]]
+    assert table["measures that distinguish samples"] == [["", "0 of 2", ""]]
     table = rows(tables(Made(without=("music", "memorization"))))
-    assert "pitch range" not in table and "that tell samples from music" not in table
+    assert "pitch range" not in table and "measures that distinguish samples" not in table
     assert table["test excerpts"] == [["", "", ""]]
 
 
 def test_measures_that_tell_samples_from_music_are_counted() -> None:
     """Real music overlaps by 0.5 at the least, and diverges in one measure by 0.3 at the most."""
     table = rows(tables(Made(dear=19.9), Made(dear=20.1)))
-    assert table["that tell samples from music"] == [["", "2 of 2", "0 of 2"]]
-    assert rows(tables(Made(dear=30.1)))["that tell samples from music"] == [["", "1 of 2"]]
+    assert table["measures that distinguish samples"] == [["", "2 of 2", "0 of 2"]]
+    assert rows(tables(Made(dear=30.1)))["measures that distinguish samples"] == [["", "1 of 2"]]
 
 
 STALE = Made(dear=3.0).stages() | {
@@ -190,18 +193,18 @@ STALE = Made(dear=3.0).stages() | {
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (Made(files={"dvc.lock": ""}), "plain: dvc.lock: must say of every stage that it ran"),
-        (Made(files={"dvc.lock": "stages: {}"}), "plain: dvc.lock: must say of every stage"),
+        (Made(files={"dvc.lock": ""}), "plain: dvc.lock: must show that every stage ran"),
+        (Made(files={"dvc.lock": "stages: {}"}), "plain: dvc.lock: must show that every stage"),
         (Made(files={"dvc.lock": "stages: ["}), "plain: dvc.lock"),
         (
             Made(files={"dvc.lock": yaml.safe_dump({"stages": STALE})}),
-            "plain: dvc.lock: must say of every stage",
+            "plain: dvc.lock: must show that every stage",
         ),
-        (Made(files={"params.yaml": "baseline: {kneser_ney_order: 4}"}), "under these params"),
-        (Made(files={"params.yaml": ""}), "plain: dvc.lock: must say of every stage"),
+        (Made(files={"params.yaml": "baseline: {kneser_ney_order: 4}"}), "with these params"),
+        (Made(files={"params.yaml": ""}), "plain: dvc.lock: must show that every stage"),
         (
             Made(files={"metrics/evaluate.json": "{}"}),
-            "plain: metrics/evaluate.json: must be what dvc.lock has",
+            "plain: metrics/evaluate.json: must match its digest in dvc.lock",
         ),
         (Made(titles=("b", "c")), "plain: must be scored on the same test performances as ours"),
         (Made(seconds=60.0), "plain: samples: must be compared with the same number"),
@@ -215,32 +218,34 @@ def test_what_does_not_fit_is_refused(made: Made, words: str) -> None:
 def test_a_checkout_is_read_as_it_lies(tmp_path: Path) -> None:
     made, files = Made(), Checkout(tmp_path, "abc")
     for path in ("dvc.lock", "params.yaml", *(f"metrics/{stage}.json" for stage in SCORED)):
-        with pytest.raises(UserError, match=f"{path}: must be there"):
+        with pytest.raises(UserError, match=f"{path}: must exist"):
             files.text(path)
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(made.text(path))
     expected = replace(made, began_at="abc")
     assert tables_of(files) == tables_of(expected), "one run needs no performances"
-    with pytest.raises(UserError, match=r"performances\.parquet: must be there to be read, got no such file"):
+    with pytest.raises(
+        UserError, match=r"performances\.parquet: must exist and be readable, got no such file"
+    ):
         files.performances()
     (tmp_path / "data" / "evaluation").mkdir(parents=True)
     path = tmp_path / "data" / "evaluation" / "performances.parquet"
     path.write_bytes(b"PAR1 no more")
-    with pytest.raises(UserError, match=r"performances\.parquet: must be there to be read"):
+    with pytest.raises(UserError, match=r"performances\.parquet: must exist and be readable"):
         files.performances()
     made.performances().to_parquet(path)
     assert files.performances()["nats"].tolist() == made.performances()["nats"].tolist()
     (tmp_path / "dvc.lock").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"dvc\.lock: must be there to be read, got no UTF-8 text"):
+    with pytest.raises(UserError, match=r"dvc\.lock: must exist and be readable, got not UTF-8 text"):
         files.text("dvc.lock")
 
 
 def tables_of(files: RunFiles) -> str:
-    return markdown([finished("ours", files)])
+    return markdown([read_run("ours", files)])
 
 
 def test_an_unknown_experiment_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.chdir(Path(__file__).resolve().parents[2])
-    with pytest.raises(SystemExit, match="experiment 'never-ran': must be one of DVC"):
+    with pytest.raises(SystemExit, match="experiment 'never-ran': must be the name of a DVC"):
         main(["result", "never-ran"])
     assert capsys.readouterr().out == ""

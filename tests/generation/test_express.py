@@ -11,7 +11,7 @@ from midi_builder import note, pedal, program, smf, tempo, track
 from small_models import SCALE, written_model
 
 from coma_gen.core.errors import UserError
-from coma_gen.generation.express import Expressed, express, express_midi
+from coma_gen.generation.express import ExpressedFile, express, express_midi
 from coma_gen.generation.music_generator import MusicGenerator
 from coma_gen.generation.touch import TouchRequest
 from coma_gen.midi.io import midi_bytes, read_notes, read_song
@@ -33,7 +33,7 @@ def stiff() -> bytes:
     return smf(track(*head, *right), track(*left, *note(0, 100, 5, 80, channel=1)), track(*kit))
 
 
-def once(composer: MusicGenerator, content: bytes, *, seed: int, timing: float) -> Expressed:
+def once(composer: MusicGenerator, content: bytes, *, seed: int, timing: float) -> ExpressedFile:
     (played,) = express_midi(composer, content, name="a.mid", request=TouchRequest(seed=seed, timing=timing))
     return played
 
@@ -50,7 +50,7 @@ def test_pitches_and_onsets_stay_and_the_touch_is_drawn(composer: MusicGenerator
     kit = after.tracks[2].notes[0]
     assert (kit.duration, kit.velocity) == (60, 99)
     low = next(n for n in after.tracks[1].notes if n.pitch == 5)
-    assert (low.duration, low.velocity, played.unheard) == (100, 80, 1)
+    assert (low.duration, low.velocity, played.unchanged) == (100, 80, 1)
     touched = [n for each in after.tracks[:2] for n in each.notes if n.pitch > 20]
     assert len({n.velocity for n in touched}) > 3 and len({n.duration for n in touched}) > 3
     again, other = (once(composer, stiff(), seed=seed, timing=0) for seed in (1, 2))
@@ -157,5 +157,5 @@ def test_what_cannot_be_expressed_is_refused(composer: MusicGenerator, tmp_path:
     with pytest.raises(UserError, match="must have notes that are not drums"):
         express_midi(composer, smf(track()), name="a.mid", request=TouchRequest())
     paired = MusicGenerator.load(written_model(tmp_path, vocab_size=340))
-    with pytest.raises(UserError, match="must be without byte pairs to express"):
+    with pytest.raises(UserError, match="must not use byte pairs"):
         express_midi(paired, midi_bytes(SCALE), name="a.mid", request=TouchRequest())

@@ -79,7 +79,7 @@ def test_what_becomes_of_a_stuck_sequence_depends_on_itself_alone(
         assert len(sequence.illegal) == len(sequence.tokens)
         assert (sequence.rewinds == 0) == (sequence.tokens == unwatched.tokens)
         assert sequence.reached or sequence.new_tokens == 150
-    monkeypatch.setattr(engine, "_receptive_field", lambda _params: sys.maxsize)
+    monkeypatch.setattr(engine, "_compute_receptive_field", lambda _params: sys.maxsize)
     assert told(drawn(untrained, [0, 1, 2, 3, 4, 5])) == told(together), "no more was read than is seen"
 
 

@@ -34,7 +34,7 @@ def test_from_page_to_score(made: Made, checkout: Path, capsys: pytest.CaptureFi
     assert ended(*words) == 0
     told = capsys.readouterr().out
     assert "listening.html: 2 trials" in told and "it may have seen the test pieces" in told
-    assert "must not be there yet" in str(ended(*words))
+    assert "must not exist yet" in str(ended(*words))
     first = (checkout / "listening.html").read_bytes()
     assert ended(*words, "--force") == 0
     assert (checkout / "listening.html").read_bytes() == first

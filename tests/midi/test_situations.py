@@ -133,8 +133,8 @@ def raw(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (raw(b"\x00\x90\x3c\xc8"), "a byte of data of 200, beyond 127 (track 1, byte 25)"),
-        (smf(track(), track((0, b"\xb0\x40\xff"))), "a byte of data of 255, beyond 127 (track 2, byte 37)"),
+        (raw(b"\x00\x90\x3c\xc8"), "a data byte of 200, above 127 (track 1, byte 25)"),
+        (smf(track(), track((0, b"\xb0\x40\xff"))), "a data byte of 255, above 127 (track 2, byte 37)"),
         (smf(track((0, b"\xff\x51\x02\x07\xa1"))), "a tempo of 2 bytes instead of 3 (track 1, byte 23)"),
         (smf(track((0, b"\xff\x51\x00"))), "a tempo of 0 bytes instead of 3"),
         (raw(b"\x00\x3c\x40"), "data without a status (track 1, byte 23)"),

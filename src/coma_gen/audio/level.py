@@ -64,13 +64,15 @@ def amplify(blocks: Iterable[Pcm], gain: float) -> Iterator[Pcm]:
         length += len(block)
         whole = len(pending) // FRAME * FRAME
         if whole:
-            yield _pcm(limiter.process(pending[:whole].T))
+            yield _to_pcm(limiter.process(pending[:whole].T))
             pending = pending[whole:]
     if length:
         rest = np.zeros((FRAME, pending.shape[1]), np.float32)
         rest[: len(pending)] = pending
-        yield _pcm(np.concatenate([limiter.process(rest.T), limiter.flush()], axis=1))[: FRAME + len(pending)]
+        yield _to_pcm(np.concatenate([limiter.process(rest.T), limiter.flush()], axis=1))[
+            : FRAME + len(pending)
+        ]
 
 
-def _pcm(samples: npt.NDArray[np.float32]) -> Pcm:
+def _to_pcm(samples: npt.NDArray[np.float32]) -> Pcm:
     return np.ascontiguousarray(np.rint(samples * 32_767).astype(np.int16).T)

@@ -27,7 +27,7 @@ HIGHEST_PARTIAL_HZ = 9500.0
 FIRST_DECAY, LATER_DECAY, LATER = 4.4, 0.55, 0.24
 """Decay of the two stages relative to a partial's rate, and the later's amplitude (benchmarks/piano.py)."""
 FIRST_UNDAMPED = 89
-"""From this pitch on (F6) a piano has no dampers, so tones are not shortened."""
+"""From this pitch on (F6) a piano has no dampers: a released tone fades over 0.9 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def hertz(pitch: int) -> float:
 
 
 def loudness(velocity: npt.NDArray[np.uint8]) -> Samples:
-    """Returns the gain of a velocity: 1 at 127, -11 dB at 64, -30 dB at 16."""
+    """Returns the gain of a velocity: 1 at 127, -10 dB at 64, -31 dB at 16."""
     return ((velocity.astype(np.float64) / 127) ** 1.7).astype(np.float32)
 
 
@@ -82,27 +82,30 @@ class Piano:
 def _compute_tone(pitch: int, rate: int) -> Tone:
     """Synthesizes the tone of one key."""
     fundamental = hertz(pitch)
-    frequency = _partials(pitch, min(HIGHEST_PARTIAL_HZ, 0.45 * rate))
-    decay = _decay(fundamental, frequency)
-    soft, hard = (_spectrum(fundamental, frequency, touch) for touch in (0.0, 1.0))
+    frequency = _compute_partials(pitch, min(HIGHEST_PARTIAL_HZ, 0.45 * rate))
+    decay = _compute_decay(fundamental, frequency)
+    soft, hard = (_compute_spectrum(fundamental, frequency, touch) for touch in (0.0, 1.0))
     seconds = min(MAX_TONE_SECONDS, math.log(1000.0) / (LATER_DECAY * float(decay[0])))
     number = int(seconds * rate)
     phase = 2 * np.pi * np.modf(np.arange(1, len(frequency) + 1) * GOLDEN)[0]
     detuned = frequency * 2 ** (0.9 / 1200)
     waves = np.concatenate([frequency, detuned]), np.concatenate([FIRST_DECAY * decay, LATER_DECAY * decay])
     levels = np.stack([np.concatenate([(1 - LATER) * level, LATER * level]) for level in (soft, hard)])
-    body, hardest = _decaying_sines(*waves, levels, np.concatenate([phase, phase]), number, rate)
-    body, hardest = body + _hammer_noise(number, rate, 0.10), hardest + _hammer_noise(number, rate, 0.25)
-    shape = _envelope(number, rate, attack=0.0015 + 0.5 / max(fundamental, 150.0))
+    body, hardest = _mix_decaying_sines(*waves, levels, np.concatenate([phase, phase]), number, rate)
+    body, hardest = (
+        body + _make_hammer_noise(number, rate, 0.10),
+        hardest + _make_hammer_noise(number, rate, 0.25),
+    )
+    shape = _make_envelope(number, rate, attack=0.0015 + 0.5 / max(fundamental, 150.0))
     audible = fundamental < min(HIGHEST_PARTIAL_HZ, 0.45 * rate)
     target = 0.125 * (fundamental / 440.0) ** -0.12 if audible else 0.0
-    body *= shape * target / _rms_level(body, rate)
-    hardest *= shape * target / _rms_level(hardest, rate)
-    return Tone(body.astype(np.float32), (hardest - body).astype(np.float32), _release(pitch, rate))
+    body *= shape * target / _compute_rms_level(body, rate)
+    hardest *= shape * target / _compute_rms_level(hardest, rate)
+    return Tone(body.astype(np.float32), (hardest - body).astype(np.float32), _compute_release(pitch, rate))
 
 
-def _partials(pitch: int, highest: float) -> Reals:
-    """Returns (K,) the frequencies of a key's partials up to `highest`, the first one exactly in tune."""
+def _compute_partials(pitch: int, highest: float) -> Reals:
+    """Returns the frequencies (K,) of a key's partials up to `highest`, the first one exactly in tune."""
     key = pitch - 20
     stiffness = math.exp(-0.0847 * key - 5.82) + math.exp(0.0926 * key - 13.64)
     k = np.arange(1, 41)
@@ -110,15 +113,15 @@ def _partials(pitch: int, highest: float) -> Reals:
     return np.asarray(frequency[(frequency < highest) | (k == 1)], np.float64)
 
 
-def _decay(fundamental: float, frequency: Reals) -> Reals:
-    """Returns (K,) decay rates per second: bass notes last many seconds, treble notes less than one."""
+def _compute_decay(fundamental: float, frequency: Reals) -> Reals:
+    """Returns decay rates (K,) per second: bass notes last many seconds, treble notes less than one."""
     lowest = 0.42 * (fundamental / 110.0) ** 0.62
     excess = (frequency - fundamental) / 1000.0
     return np.asarray(lowest * (1.0 + 0.25 * excess) + 0.75 * excess**1.2, np.float64)
 
 
-def _spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
-    """Returns (K,) amplitudes of the partials for a touch from 0 (softest) to 1 (hardest).
+def _compute_spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
+    """Returns the amplitudes (K,) of the partials for a touch from 0 (softest) to 1 (hardest).
 
     The hammer strikes at an eighth of the string, which weakens every eighth partial; its felt dampens high
     frequencies; the soundboard radiates little below 70 Hz.
@@ -133,7 +136,7 @@ def _spectrum(fundamental: float, frequency: Reals, touch: float) -> Reals:
     return np.asarray(strike * felt * board, np.float64)
 
 
-def _decaying_sines(
+def _mix_decaying_sines(
     frequency: Reals, decay: Reals, levels: Reals, phase: Reals, number: int, rate: int
 ) -> tuple[Reals, Reals]:
     """Computes two mixtures of `number` samples of the same K decaying sines.
@@ -158,19 +161,19 @@ def _decaying_sines(
     return mixtures[0], mixtures[1]
 
 
-def _hammer_noise(number: int, rate: int, level: float) -> Reals:
-    """Returns (N,) the noise of hammer and key: a few low modes that last some hundredths of a second."""
+def _make_hammer_noise(number: int, rate: int, level: float) -> Reals:
+    """Returns the noise (N,) of hammer and key: a few low modes that last some hundredths of a second."""
     modes = np.array([96.0, 151.0, 233.0, 367.0])
     decay = np.array([38.0, 52.0, 70.0, 95.0])
     phase = 2 * np.pi * np.modf(np.arange(1, 5) * GOLDEN)[0]
     levels = level * np.array([1.0, 0.8, 0.6, 0.4])
     length = min(number, rate // 4)
-    thud, _ = _decaying_sines(modes, decay, np.stack([levels, levels]), phase, length, rate)
+    thud, _ = _mix_decaying_sines(modes, decay, np.stack([levels, levels]), phase, length, rate)
     return np.concatenate([thud, np.zeros(number - length)])
 
 
-def _envelope(number: int, rate: int, *, attack: float) -> Reals:
-    """Returns (N,) an envelope that rises to 1 in `attack` seconds and falls to 0 over the last 50 ms."""
+def _make_envelope(number: int, rate: int, *, attack: float) -> Reals:
+    """Returns an envelope (N,) that rises to 1 in `attack` seconds and falls to 0 over the last 50 ms."""
     shape = np.ones(number)
     rise, fall = min(number, max(2, int(attack * rate))), min(number, rate // 20)
     shape[:rise] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(rise) / rise)
@@ -178,13 +181,13 @@ def _envelope(number: int, rate: int, *, attack: float) -> Reals:
     return shape
 
 
-def _rms_level(samples: Reals, rate: int) -> float:
+def _compute_rms_level(samples: Reals, rate: int) -> float:
     """Returns the root mean square of the first 0.3 s, a measure of perceived loudness."""
     return float(np.sqrt(np.mean(samples[: int(0.3 * rate)] ** 2)))
 
 
-def _release(pitch: int, rate: int) -> Samples:
-    """Returns (R,) the gain after the key is released: bass strings stop in 0.3 s, the top has no dampers."""
+def _compute_release(pitch: int, rate: int) -> Samples:
+    """Returns the gain (R,) after a release: damped tones end within 0.33 s, undamped ones in 0.9 s."""
     seconds = 0.9 if pitch >= FIRST_UNDAMPED else 0.11 + 0.22 * math.exp(-(pitch - 21) / 22.0)
     share = np.arange(int(seconds * rate)) / int(seconds * rate)
     return np.asarray((1.0 - share) ** 2 * np.exp(-3.0 * share), np.float32)

@@ -32,7 +32,7 @@ class Reverb:
     """
 
     def __init__(self, *, sample_rate: int, channels: int, wet: float = 0.30) -> None:
-        impulse = _impulse(sample_rate, channels) * wet
+        impulse = _make_impulse(sample_rate, channels) * wet
         impulse[:, 0] += 1.0
         self.tail = impulse.shape[1] - 1
         self._size = 1 << (BLOCK + self.tail - 1).bit_length()
@@ -49,8 +49,8 @@ class Reverb:
         return full[:, :BLOCK].astype(np.float32)
 
 
-def _impulse(sample_rate: int, channels: int) -> Reals:
-    """Returns (channels, about 1 s) noise that decays, treble before bass, after 12 ms of silence."""
+def _make_impulse(sample_rate: int, channels: int) -> Reals:
+    """Returns noise (channels, about 1 s) that decays, treble before bass, after 12 ms of silence."""
     length, silence = int(1.0 * sample_rate), int(0.012 * sample_rate)
     seconds = np.arange(length) / sample_rate
     noise = generator(0, "room").random((channels, length)) * 2 - 1

@@ -49,7 +49,7 @@ class NoteMixer:
         self._off = np.rint((sustained.onset + sustained.duration) * sample_rate).astype(np.int64)
         self._gain = loudness(sustained.velocity) * np.float32(MASTER_GAIN)
         self._edge = brightness(sustained.velocity) * self._gain
-        self._pan_gains = _pan_gains(sustained.pitch, channels)
+        self._pan_gains = _compute_pan_gains(sustained.pitch, channels)
         self._reach = int(self._piano.longest_seconds * sample_rate) + 1
         self.length = max((self._stop(index) for index in range(len(sustained))), default=0)
 
@@ -60,7 +60,7 @@ class NoteMixer:
         return min(damped, int(self._start[index]) + len(tone.body))
 
     def play(self, begin: int, end: int) -> Samples:
-        """Returns (channels, end - begin) samples of the piano without reverb, from sample `begin`."""
+        """Returns samples (channels, end - begin) of the piano without reverb, from sample `begin`."""
         mixture = np.zeros((self._pan_gains.shape[1], end - begin), np.float32)
         first, last = np.searchsorted(self._start, [begin - self._reach, end])
         for index in range(int(first), int(last)):
@@ -68,12 +68,12 @@ class NoteMixer:
             left = max(begin, start)
             if right <= left:
                 continue
-            sound = self._note(index, left - start, right - start)
+            sound = self._render_note(index, left - start, right - start)
             for channel, ear in enumerate(self._pan_gains[index]):
                 mixture[channel, left - begin : right - begin] += sound * ear
         return mixture
 
-    def _note(self, index: int, begin: int, end: int) -> Samples:
+    def _render_note(self, index: int, begin: int, end: int) -> Samples:
         """Returns samples [begin, end) of one note, relative to its onset."""
         tone = self._piano.tone(int(self._pitch[index]))
         sound: Samples = tone.body[begin:end] * self._gain[index]
@@ -85,8 +85,8 @@ class NoteMixer:
         return sound
 
 
-def _pan_gains(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
-    """Returns (N, channels) gains of each note: bass left, treble right, with equal power."""
+def _compute_pan_gains(pitch: npt.NDArray[np.uint8], channels: int) -> Samples:
+    """Returns the gains (N, channels) of each note: bass left, treble right, with equal power."""
     if channels == 1:
         return np.ones((len(pitch), 1), np.float32)
     pan = np.clip((pitch.astype(np.float64) - 64.5) / 43.5, -1, 1) * KEYBOARD_WIDTH
@@ -106,7 +106,7 @@ def sound_blocks(
         block: Samples mixed at a time; affects memory only.
 
     Yields:
-        Blocks of a few thousand (n, channels) 16-bit samples.
+        Blocks (n, channels) of 16-bit samples, with n at most about 16,000.
     """
     performer = NoteMixer(notes, sample_rate=sample_rate, channels=channels)
     room, limiter = Reverb(sample_rate=sample_rate, channels=channels), Limiter()
@@ -116,8 +116,8 @@ def sound_blocks(
     for dry in _rechunk(played, BLOCK, -(-total // BLOCK)):
         limited = limiter.process(room.process(dry))[:, :left]
         left -= limited.shape[1]
-        yield _pcm(limited)
-    yield _pcm(limiter.flush()[:, :left])
+        yield _to_pcm(limited)
+    yield _to_pcm(limiter.flush()[:, :left])
 
 
 def _rechunk(blocks: Iterable[Samples], size: int, number: int) -> Iterator[Samples]:
@@ -136,7 +136,7 @@ def _rechunk(blocks: Iterable[Samples], size: int, number: int) -> Iterator[Samp
             return
 
 
-def _pcm(samples: Samples) -> Pcm:
+def _to_pcm(samples: Samples) -> Pcm:
     """Converts (channels, n) samples in [-1, 1] to (n, channels) 16-bit integers."""
     return np.ascontiguousarray(np.rint(samples * 32_767).astype(np.int16).T)
 

@@ -56,7 +56,7 @@ def write_blocks(path: Path, blocks: Iterable[Pcm], *, sample_rate: int, channel
     if writer is None:
         endings = " or ".join(f".{name}" for name in AUDIO_WRITERS)
         raise UserError(
-            Fault(str(path), f"a sound file's name must end in {endings}", path.suffix or "no ending")
+            Fault(str(path), f"a sound file's name must end in {endings}", path.suffix or "no suffix")
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sound.", dir=path.parent) as folder:
@@ -124,10 +124,10 @@ def _write_ogg(
             body = file.read(sum(lengths))
             page = head[:14] + OGG_SERIAL + head[18:22] + bytes(4) + head[26:] + lengths + body
             file.seek(-len(page), os.SEEK_CUR)
-            file.write(page[:22] + _ogg_checksum(page) + page[26:])
+            file.write(page[:22] + _compute_ogg_checksum(page) + page[26:])
 
 
-def _ogg_checksum(page: bytes) -> bytes:
+def _compute_ogg_checksum(page: bytes) -> bytes:
     """Computes the checksum of an Ogg page (RFC 3533) whose checksum field is zero.
 
     It is zlib's CRC with the bits of every byte and of the sum reversed, and without zlib's complements.

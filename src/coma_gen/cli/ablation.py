@@ -25,19 +25,25 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     ablation = commands.add_parser(
         "ablation",
         help="queue an ablation as DVC experiments, or print its table",
+        description="Queue an ablation as DVC experiments, or print its table.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = ablation.add_subparsers(dest="action", required=True, metavar="ACTION")
-    queue = actions.add_parser("queue", help="queue every cell with every seed as a DVC experiment")
-    table = actions.add_parser("table", help="print the results so far, and what is missing, as Markdown")
-    for action, run in ((queue, _queue), (table, _table)):
+    queue, table = (
+        actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        for name, text in (
+            ("queue", "queue every cell with every seed as a DVC experiment"),
+            ("table", "print the results so far, and what is missing, as Markdown"),
+        )
+    )
+    for action, run in ((queue, _queue_runs), (table, _print_table)):
         action.add_argument("name", help="name of a file in presets/ablations/, such as model")
         action.set_defaults(run=run)
     table.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _queue_runs(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Queues the experiments that neither exist nor wait; validates the params of all cells first."""
     from coma_gen.config.load import check_params
     from coma_gen.core.cores import available_cores
@@ -70,7 +76,7 @@ def _queue(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
     return 0
 
 
-def _table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _print_table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Prints the table of the finished experiments."""
     from coma_gen.experiments import ablation_table
     from coma_gen.experiments.ablation import read_ablation
@@ -85,7 +91,7 @@ def _table(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) 
         print(f"no speeds: {error}", file=sys.stderr)
         speeds = {}
     results = {
-        run.name: ablation_table.scored(
+        run.name: ablation_table.collect_run_figures(
             run.seed,
             {stage: done[run.name].metrics(stage) for stage in FIGURES},
             done[run.name].performances(),

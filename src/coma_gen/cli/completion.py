@@ -21,6 +21,7 @@ def add_command(commands: Any, build_parser: Callable[[], argparse.ArgumentParse
     parser = commands.add_parser(
         "completion",
         help="print a completion script for bash, zsh or tcsh",
+        description="Print a completion script for bash, zsh or tcsh.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,7 +35,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
 
     kinds = {"file": shtab.FILE, "directory": shtab.DIRECTORY}
     parser = options.build_parser()
-    for action in _actions(parser):
+    for action in _iter_actions(parser):
         kind = PATHS.get(str(action.metavar or action.dest.upper()))
         if kind is not None:
             action.complete = kinds[kind]  # type: ignore[attr-defined]
@@ -42,10 +43,10 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     return 0
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def _iter_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Yields all arguments of a parser and of its sub-commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
             for each in action.choices.values():
-                yield from _actions(each)
+                yield from _iter_actions(each)

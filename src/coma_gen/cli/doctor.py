@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   coma-gen doctor             check everything; exits with status 1 if something is wrong
   coma-gen doctor --json      print JSON
-  coma-gen doctor --sweep     first remove checkpoints that were not used for a week
+  coma-gen doctor --sweep     first remove abandoned checkpoints
 """
 
 
@@ -29,11 +29,15 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
-    doctor.add_argument("--sweep", action="store_true", help="remove abandoned checkpoints")
-    doctor.set_defaults(run=_doctor)
+    doctor.add_argument(
+        "--sweep",
+        action="store_true",
+        help="remove checkpoints of other params, data or code that were not used for a week",
+    )
+    doctor.set_defaults(run=_run_doctor)
 
 
-def _doctor(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _run_doctor(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     from coma_gen.tracking.uri import check_address
     from coma_gen.workspace.data_checks import sweep
     from coma_gen.workspace.doctor import examine, format_findings

@@ -36,10 +36,11 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     experiments = commands.add_parser(
         "experiments",
         help="compare all runs in one table, best first",
+        description="Compare all runs in one table, best first.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    experiments.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
+    experiments.add_argument("names", nargs="*", metavar="NAME", help="runs to show (default: all)")
     experiments.add_argument(
         "--baseline",
         metavar="NAME",
@@ -56,10 +57,10 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         "--output", type=Path, metavar="FILE", help="page to write with --compare (default: A-B.html)"
     )
     experiments.add_argument("--json", action="store_true", help="print JSON")
-    experiments.set_defaults(run=_experiments)
+    experiments.set_defaults(run=_print_experiments)
 
 
-def _experiments(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _print_experiments(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     if options.compare:
         first, second = options.compare
         return _compare(workspace, first, second, options.output)
@@ -135,9 +136,9 @@ def _format_number(name: str, value: float) -> str:
 
 
 def _format_difference(row: Row, baseline: str) -> str:
-    from coma_gen.experiments.ablation_table import shown_difference
+    from coma_gen.experiments.ablation_table import format_difference
 
-    return "baseline" if row.name == baseline else shown_difference(row.difference) or row.note
+    return "baseline" if row.name == baseline else format_difference(row.difference) or row.note
 
 
 def _format_changes(changes: Mapping[str, Any]) -> str:

@@ -105,8 +105,8 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
             made.write_bytes(played.midi)
             (written,) = move_files([made], folder, f"{_shorten(source.stem)}-expressed")
         print(f"{written}: {len(played.notes):,} notes")
-    if played.unheard:
-        print(f"unchanged: {played.unheard:,} notes outside of the model's pitch range")
+    if played.unchanged:
+        print(f"unchanged: {played.unchanged:,} notes outside of the model's pitch range")
     if played.endless:
         print(f"left out: {played.endless:,} notes without an end")
     print(f"to reproduce {'it' if request.num == 1 else 'them'}: --seed {seed}")

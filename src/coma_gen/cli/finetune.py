@@ -61,7 +61,9 @@ def run(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> i
         got = "a file" if music.exists() else "nothing there"
         raise UserError(Fault(str(music), "must be a folder of MIDI files", got))
     if not _is_utf8(music):
-        raise UserError(Fault(str(music), "must have a name in UTF-8, as params.yaml has", "", "rename it"))
+        raise UserError(
+            Fault(str(music), "must have a name in UTF-8, the encoding of params.yaml", "", "rename it")
+        )
     with named_model(options.model, workspace) as folder:
         manifest = verify_artifact(folder, kind="model")
         _check_tokens(workspace, folder)

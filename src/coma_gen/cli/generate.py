@@ -58,11 +58,11 @@ def add_command(commands: Any) -> None:
     )
     add = parser.add_argument
     add("prompt", nargs="?", metavar="FILE", help="MIDI file to continue (default: start without a prompt)")
-    add("--prompt", dest="named_prompt", metavar="FILE", help="same as FILE; kept for older commands")
+    add("--prompt", dest="named_prompt", metavar="FILE", help="same as FILE (deprecated)")
     add(
         "--from",
         dest="until_second",
-        type=_seconds,
+        type=_parse_seconds,
         metavar="TIME",
         help="continue from this time of the file, such as 1:30 or 90 (default: its end)",
     )
@@ -79,7 +79,7 @@ def add_command(commands: Any) -> None:
         metavar="NAME",
         help="General MIDI instrument of the new notes, by name or number from 0 (default: the prompt's)",
     )
-    add("--seconds", type=float, metavar="S", help="seconds of new music (default: 30, without --tokens)")
+    add("--seconds", type=float, metavar="S", help="seconds of new music (default: 30; none with --tokens)")
     add("--tokens", type=int, metavar="N", help="maximum number of new tokens per piece")
     add("--num", type=int, metavar="N", help="number of pieces (default: 1)")
     add("--best-of", type=int, metavar="N", help="generate N and keep the --num most similar to the prompt")
@@ -100,7 +100,7 @@ def add_command(commands: Any) -> None:
     add("--register", type=float, metavar="X", help="higher or lower notes: -3 to 3")
     add("--polyphony", type=float, metavar="X", help="more or fewer simultaneous notes: -3 to 3")
     add("--target", metavar="VALUES", help="such as density=5,loudness=60; needs a model with conditions")
-    add("--no-follow", dest="follow", action="store_const", const=False, help="ignore FILE's style")
+    add("--no-follow", dest="follow", action="store_const", const=False, help="ignore FILE's conditions")
     add("--key", metavar="KEY", help='prefer notes of a key: "C major", "f# minor", or prompt')
     add("--model", metavar="MODEL", help=MODEL_HELP)
     add("--out", metavar="FOLDER", help="output folder (default: generated/<prompt>, or the next free name)")
@@ -170,7 +170,7 @@ def parse_request(options: argparse.Namespace) -> Request:
     return request
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     """Parses a time such as 90, 1:30 or 1:02:03.5 to seconds."""
     seconds = 0.0
     for index, part in enumerate(text.split(":")):
@@ -180,7 +180,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _stem(options: argparse.Namespace) -> str:
+def _get_stem(options: argparse.Namespace) -> str:
     """The base name of the output: the prompt's name in portable characters."""
     name = "" if options.prompt is None else Path(options.prompt).stem
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
@@ -196,7 +196,7 @@ def _choose_folder(options: argparse.Namespace) -> Path:
         UserError: If `--out` has no name.
     """
     if options.out is None:
-        return Path("generated") / _stem(options)
+        return Path("generated") / _get_stem(options)
     out = Path(options.out)
     if out.name in ("", ".."):
         raise UserError(Fault("--out", "must name a new folder", options.out or "nothing"))
@@ -240,8 +240,8 @@ def _write(
 
     source = None if options.prompt is None else shown_name(Path(options.prompt))
     style = PieceStyle(
-        stem="piece" if source is None else f"{_stem(options)}-continued",
-        title=f"{source}, continued" if source else "Music from nothing",
+        stem="piece" if source is None else f"{_get_stem(options)}-continued",
+        title=f"{source}, continued" if source else "Unprompted music",
         audio=None if options.audio == "none" else options.audio,
         only_new=request.only_new,
     )

@@ -35,7 +35,9 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", help="a MIDI file")
-    parser.add_argument("--model", metavar="FOLDER", help="folder of a model or a tokenizer")
+    parser.add_argument(
+        "--model", metavar="FOLDER", help="folder of a model or a tokenizer (default: see below)"
+    )
     parser.add_argument("--tokens", type=int, default=24, metavar="N", help="tokens to print (default: 24)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run, anywhere=True)
@@ -89,10 +91,10 @@ def _format_lines(name: str, facts: dict[str, Any]) -> Iterator[str]:
     """Formats the facts as a plain-text table."""
     of_file = facts["file"]
     yield f"{name}: {facts['summary']}\n"
-    yield f"MIDI of format {of_file['format']}, {of_file['ticks_per_quarter']} ticks a quarter"
+    yield f"MIDI of format {of_file['format']}, {of_file['ticks_per_quarter']} ticks per quarter note"
     yield "\n  track                          channel  program  instrument              notes"
     for track in of_file["tracks"]:
-        left_out = "  not heard" if track["instrument"] == "drums" else ""
+        left_out = "  not read" if track["instrument"] == "drums" else ""
         port = f"  port {track['port']}" if track["port"] else ""
         yield (
             f"  {_strip_controls(track['name'])[:30]:<30} {track['channel']:>7}  {track['program']:>7}  "
@@ -100,7 +102,7 @@ def _format_lines(name: str, facts: dict[str, Any]) -> Iterator[str]:
         )
     tempo = of_file["tempo_bpm"]
     span = f", {tempo['lowest']:g} to {tempo['highest']:g} in {tempo['changes']} changes"
-    yield f"\n  {'tempo':<36} {tempo['first']:g} a minute{span if tempo['changes'] else ''}"
+    yield f"\n  {'tempo':<36} {tempo['first']:g} per minute{span if tempo['changes'] else ''}"
     yield f"  {'time signatures':<36} {', '.join(of_file['time_signatures']) or '4/4 (none written)'}"
     for section in ("music", "tokens", "lost"):
         yield f"\n{section}"

@@ -134,7 +134,7 @@ def _check(options: argparse.Namespace, sources: list[str], page: Path) -> None:
         faults.append(Fault("--sources", rule, options.sources))
     if page.exists() and not (options.force and page.is_file()):
         faults.append(
-            Fault(str(page), "must not be there yet", "", "--force replaces it, or name another --page")
+            Fault(str(page), "must not exist yet", "", "--force replaces it, or name another --page")
         )
     if faults:
         raise UserError(*faults)

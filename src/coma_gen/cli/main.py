@@ -138,17 +138,25 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (generate, express, play, render, inspect):
         command.add_command(commands)
-    experiment = commands.add_parser("experiment", help="run a preset of presets/ as a DVC experiment")
+    experiment = commands.add_parser(
+        "experiment",
+        help="run a preset of presets/ as a DVC experiment",
+        description="Run a preset of presets/ as a DVC experiment, with `dvc exp run`.",
+    )
     experiment.add_argument(
         "preset", help="name of the preset, such as maestro; further arguments are passed to `dvc exp run`"
     )
-    experiment.set_defaults(run=_experiment, takes_more=True)
+    experiment.set_defaults(run=_run_experiment, takes_more=True)
     for name, run, text in (
-        ("summary", _summary, "print the results of the pipeline and where they are"),
-        ("figures", _figures, "print the performances, hours and notes of each split"),
+        ("summary", _print_summary, "print the results of the pipeline and where they are"),
+        ("figures", _print_figures, "print the performances, hours and notes of each split"),
     ):
-        commands.add_parser(name, help=text).set_defaults(run=run)
-    verify = commands.add_parser("verify", help="compare this build with the committed results")
+        commands.add_parser(name, help=text, description=f"{text.capitalize()}.").set_defaults(run=run)
+    verify = commands.add_parser(
+        "verify",
+        help="compare this build with the committed results",
+        description="Compare this build with the committed results; exits with status 1 if they differ.",
+    )
     verify.add_argument(
         "--tree",
         action="store_true",
@@ -157,9 +165,13 @@ def _build_parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     for command in (experiments, ablation, result, listen, shard, doctor, finetune, serve):
         command.add_command(commands)
-    ui = commands.add_parser("ui", help="open the MLflow UI (on 127.0.0.1)")
+    ui = commands.add_parser(
+        "ui",
+        help="serve the MLflow UI (on 127.0.0.1)",
+        description="Serve the MLflow UI with the runs of this checkout. Stop with Ctrl-C.",
+    )
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
-    ui.set_defaults(run=_ui)
+    ui.set_defaults(run=_serve_ui)
     completion.add_command(commands, _build_parser)
     return parser
 
@@ -176,7 +188,7 @@ def _find_checkout(*, required: bool) -> Workspace | None:
     )
 
 
-def _experiment(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
+def _run_experiment(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
     from coma_gen.workspace.presets import preset_flags, read_preset, require_committed_params
 
     root, name = workspace.root, options.preset
@@ -217,21 +229,21 @@ def _verify(workspace: Workspace, options: argparse.Namespace, _rest: list[str])
     return 0 if is_good else 1
 
 
-def _summary(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+def _print_summary(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
     from coma_gen.workspace.summary import summary
 
     print(summary(workspace))
     return 0
 
 
-def _figures(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+def _print_figures(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
     from coma_gen.workspace.summary import figures
 
     print(figures(workspace))
     return 0
 
 
-def _ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+def _serve_ui(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     from coma_gen.tracking.uri import ui_command
     from coma_gen.tracking.view import RUNS_PAGE
 

@@ -61,7 +61,7 @@ def piece_settings(
         "model": {"digest": manifest.digest, "tokenizer": composer.tokenizer.digest},
         "prompt": prompt and {"file": shown_name(Path(options.prompt)), "sha256": prompt.digest},
         "settings": settings,
-        "versions": {name: _version(name) for name in VERSIONS},
+        "versions": {name: _find_version(name) for name in VERSIONS},
     }
 
 
@@ -78,7 +78,7 @@ def _quote(word: str) -> str:
     return shlex.quote(word)
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

@@ -66,12 +66,12 @@ def run(workspace: Workspace | None, options: argparse.Namespace, _rest: list[st
     studio = Studio(composer, options.model, limits, options.threads, options.device)
     studio.warm_up()
 
-    def tell(address: str) -> None:
+    def announce(address: str) -> None:
         print(f"The page is at {address}/ , on this machine only.\nStop with Ctrl-C.", flush=True)
         if not options.no_browser and _has_screen():
             threading.Thread(target=webbrowser.open, args=(f"{address}/",), daemon=True).start()
 
-    run_until_stopped(build_app(studio), listening, tell)
+    run_until_stopped(build_app(studio), listening, announce)
 
 
 def _has_screen() -> bool:

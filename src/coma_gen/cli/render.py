@@ -65,7 +65,7 @@ def run(_workspace: Workspace | None, options: argparse.Namespace, _rest: list[s
     soundfont = Path(options.soundfont) if options.soundfont else None
     if soundfont is not None:
         if options.audio == "none":
-            raise UserError(Fault("--soundfont", "makes sound, and --audio none asks for none"))
+            raise UserError(Fault("--soundfont", "must not be combined with --audio none"))
         check_soundfont(soundfont)
     targets = _choose_targets(source, options)
     folder = targets[0].parent
@@ -104,8 +104,8 @@ def _choose_targets(source: Path, options: argparse.Namespace) -> list[Path]:
     targets = [folder / f"{source.stem}{ending}" for ending in endings]
     long = [target for target in targets if len(os.fsencode(target.name)) > MAX_NAME_BYTES]
     if long:
-        rule = f"must leave room for the names of picture and sound ({MAX_NAME_BYTES} bytes at most)"
-        got = f"{shown_name(source)}, from which {len(os.fsencode(long[0].name))} would come"
+        rule = f"must be short enough for the names of the output files ({MAX_NAME_BYTES} bytes at most)"
+        got = f"{shown_name(source)}, which gives a name of {len(os.fsencode(long[0].name))} bytes"
         raise UserError(Fault("the file's name", rule, got, "give it a shorter one"))
     folders = [target for target in targets if options.force and target.is_dir()]
     if folders:

@@ -21,18 +21,20 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     result = commands.add_parser(
         "result",
         help="print likelihood, music measures and memorization of finished runs as Markdown tables",
+        description="Print likelihood, music measures and memorization of finished runs as Markdown tables.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("names", nargs="*", metavar="NAME", help="experiment (default: this checkout)")
-    result.set_defaults(run=_result)
+    result.set_defaults(run=_print_result)
 
 
-def _result(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
-    from coma_gen.experiments.dvc_experiments import experiment_of, head
-    from coma_gen.experiments.result_tables import Checkout, RunFiles, finished, markdown
+def _print_result(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    from coma_gen.experiments.dvc_experiments import find_experiment, head
+    from coma_gen.experiments.result_tables import markdown, read_run
+    from coma_gen.experiments.run_files import Checkout, RunFiles
 
-    runs: dict[str, RunFiles] = {name: experiment_of(workspace.root, name) for name in options.names}
+    runs: dict[str, RunFiles] = {name: find_experiment(workspace.root, name) for name in options.names}
     runs = runs or {"this model": Checkout(workspace.root, head(workspace.root))}
-    print(markdown([finished(name, where) for name, where in runs.items()]))
+    print(markdown([read_run(name, where) for name, where in runs.items()]))
     return 0

@@ -32,7 +32,7 @@ class Limits:
         entries: Number of files and folders.
         file_bytes: Inflated size of one file.
         total_bytes: Inflated size of all files.
-        ratio: Inflated bytes per byte of the archive, beyond the first 16 MiB.
+        ratio: Inflated bytes per byte of the archive; 16 MiB are allowed for any archive.
     """
 
     entries: int = 20_000
@@ -214,7 +214,7 @@ class _BoundedReader(io.RawIOBase):
     """A stream that raises an error beyond a maximum number of bytes.
 
     Attributes:
-        tail: The last block that was read; at the end of an archive it is empty.
+        tail: The last block that was read; at the end of an archive it is all zeros.
     """
 
     def __init__(self, stream: _Readable, budget: _InflateBudget) -> None:

@@ -31,7 +31,7 @@ from coma_gen.core.io import replace_durably, sha256_file
 
 MAX_BYTES = 2**30
 CA_VARIABLE = "SSL_CERT_FILE"
-WITHOUT_NETWORK = "without a network, use made-up music: .venv/bin/dvc exp run -S download.corpus=synthetic"
+WITHOUT_NETWORK = "without a network, use synthetic music: .venv/bin/dvc exp run -S download.corpus=synthetic"
 _BLOCK = 2**18
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
@@ -159,13 +159,13 @@ def _try_download(
     opener: urllib.request.OpenerDirector, url: str, file: IO[bytes], retry: RetryPolicy
 ) -> _Response:
     """Attempts the download once."""
-    with _network_faults():
+    with _convert_network_errors():
         response = opener.open(url, timeout=retry.timeout)
     with contextlib.closing(response):
         if response.status != http.client.OK:
             raise _RefusedError(f"HTTP {response.status} {response.reason}", may_pass=False)
         claimed = response.headers.get("Content-Length", "")
-        with _network_faults():
+        with _convert_network_errors():
             total = int(claimed) if claimed.isdecimal() else None
         digest, size, start = hashlib.sha256(), 0, b""
         with tqdm(total=total, desc="download", unit="B", unit_scale=True, disable=None) as bar:
@@ -186,7 +186,7 @@ def _iter_blocks(response: Any, retry: RetryPolicy) -> Iterator[bytes]:
     """Yields blocks of the response; raises an error if the server is too slow."""
     since, received = time.monotonic(), 0
     while True:
-        with _network_faults():
+        with _convert_network_errors():
             block: bytes = response.read1(_BLOCK)
         if not block:
             return
@@ -200,7 +200,7 @@ def _iter_blocks(response: Any, retry: RetryPolicy) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _network_faults() -> Iterator[None]:
+def _convert_network_errors() -> Iterator[None]:
     """Converts network exceptions to `_RefusedError` with a one-line reason."""
     try:
         yield

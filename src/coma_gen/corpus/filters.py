@@ -22,7 +22,7 @@ def keep_composers(rows: Sequence[Performance], split: SplitParams) -> list[Perf
     )
     raise_faults(
         [
-            _unknown_composer(f"split.{key}", name, known)
+            _build_composer_fault(f"split.{key}", name, known)
             for key, names in (
                 ("composers_keep", keep),
                 ("composers_drop", drop),
@@ -51,7 +51,7 @@ def _rank_composers(rows: Sequence[Performance], by: str) -> list[str]:
     return sorted(amounts, key=lambda composer: (-amounts[composer], composer))
 
 
-def _unknown_composer(key: str, name: str, known: set[str]) -> Fault:
+def _build_composer_fault(key: str, name: str, known: set[str]) -> Fault:
     """Builds the fault of a composer who is not in the corpus."""
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
     choice = near or sorted(known)[:10]

@@ -203,22 +203,22 @@ def _fetch_sdist(cache: Path, run: Runner) -> Path:
         try:
             done = run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            raise _pip_fault(f"nothing within {_PIP_SECONDS} s") from None
+            raise _build_pip_fault(f"nothing within {_PIP_SECONDS} s") from None
         fetched = Path(aside) / SDIST
         if done.returncode != 0 or not fetched.is_file():
-            raise _pip_fault(_last_line(f"{done.stdout}\n{done.stderr}"))
+            raise _build_pip_fault(_find_last_line(f"{done.stdout}\n{done.stderr}"))
         if sha256_file(fetched) != SDIST_SHA256:
             raise UserError(Fault(SDIST, f"must have the SHA-256 {SDIST_SHA256}", sha256_file(fetched)))
         fetched.replace(cached)
     return cached
 
 
-def _pip_fault(got: str) -> UserError:
+def _build_pip_fault(got: str) -> UserError:
     rule = "pip must be able to download miditok 3.1.0, which brings the performances, from its index"
     return UserError(Fault("download.corpus=maestro-mini", rule, got, WITHOUT_NETWORK))
 
 
-def _last_line(output: str) -> str:
+def _find_last_line(output: str) -> str:
     """Returns the last error of pip's output, or its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]

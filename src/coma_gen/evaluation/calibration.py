@@ -55,7 +55,7 @@ def calibrate_sampler(
     observed, expected, drawn = [], [], []
     with deterministic(threads, torch_device), torch.inference_mode():
         conformer = load_model(model, device=torch_device).model.eval()
-        for piece, start, end in _spaced_windows(ShardedSplit.open(shards, "test"), params.excerpts):
+        for piece, start, end in _space_windows(ShardedSplit.open(shards, "test"), params.excerpts):
             middle = (start + end) // 2
             inputs = torch.from_numpy(piece[None, start : end - 1].astype(np.int64)).to(torch_device)
             logits = conformer(inputs)[0, middle - start - 1 :].float().cpu().numpy()
@@ -91,7 +91,7 @@ def means_by_type(
     """
     types = np.array(vocabulary.base_types)
     figures = {}
-    for name, values in _token_values(vocabulary).items():
+    for name, values in _get_token_values(vocabulary).items():
         ids, rows = np.flatnonzero(types == name), np.flatnonzero(types[targets] == name)
         if len(rows):
             columns = values[ids]
@@ -117,7 +117,7 @@ def _summarize(music: Floats, model: Floats, sampled: Floats) -> dict[str, float
     )
 
 
-def _token_values(vocabulary: Vocabulary) -> Mapping[str, Floats]:
+def _get_token_values(vocabulary: Vocabulary) -> Mapping[str, Floats]:
     """Returns token type -> (V,) value of each id of that type."""
     found = {name: np.zeros(len(vocabulary)) for name in ("Pitch", "Velocity", "Duration", "Position")}
     for name, values in found.items():
@@ -130,7 +130,7 @@ def _token_values(vocabulary: Vocabulary) -> Mapping[str, Floats]:
     return found
 
 
-def _spaced_windows(split: ShardedSplit, count: int) -> list[tuple[npt.NDArray[np.uint16], int, int]]:
+def _space_windows(split: ShardedSplit, count: int) -> list[tuple[npt.NDArray[np.uint16], int, int]]:
     """Returns (piece, start, end) of at most `count` windows, spaced evenly over all windows of the split."""
     spans = [
         (piece, start, min(start + WINDOW, len(piece)))

@@ -25,7 +25,7 @@ ABOUT = {
     "ngram": "test: bits per note of the best n-gram model",
     "nats": "test: nats per token; comparable between runs with one tokenizer only",
     "overlap": "overlap of samples with test music, mean over all music measures; 1 is identical",
-    "telling": "number of music measures that tell the samples from real music; lower is better",
+    "telling": "number of music measures that distinguish the samples from real music; lower is better",
     "illegal": "probability mass on tokens that the grammar forbids, while sampling",
     "copied": "notes of the longest passage that a sample shares with the train split, at any pitch",
     "tokens": "training tokens",

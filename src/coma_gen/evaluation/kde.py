@@ -30,13 +30,13 @@ SMALLEST = 1e-6
 
 
 def distances_within(values: Floats) -> Floats:
-    """Returns (N (N - 1) / 2,) the pairwise distances of the values (N,) of one set."""
+    """Returns the pairwise distances (N (N - 1) / 2,) of the values (N,) of one set."""
     one, other = np.triu_indices(len(values), 1)
     return np.abs(values[one] - values[other])
 
 
 def distances_between(values: Floats, others: Floats) -> Floats:
-    """Returns (N M,) the distances of the values (N,) of one set from those (M,) of another."""
+    """Returns the distances (N M,) of the values (N,) of one set from those (M,) of another."""
     return np.abs(values[:, None] - others[None, :]).ravel()
 
 
@@ -70,6 +70,6 @@ def kernel_width(points: Floats) -> float:
 
 
 def density(points: Floats, width: float, grid: Floats) -> Floats:
-    """Evaluates (X,) the mean of Gaussians of standard deviation `width` around points (P,), at grid (X,)."""
+    """Evaluates the mean (X,) of Gaussians of standard deviation `width` around points (P,), at grid (X,)."""
     distance = (grid[:, None] - points[None, :]) / width
     return np.asarray(np.exp(-0.5 * distance**2).mean(axis=1) / (width * np.sqrt(2 * np.pi)), np.float64)

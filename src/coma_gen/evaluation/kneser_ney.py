@@ -89,7 +89,7 @@ class KneserNey:
         self._lengths.append(_GramTable(keys, share, left))
 
     def probabilities(self, piece: Ids) -> Floats:
-        """Returns (T - 1,) the probability of each token but the first, given those before it."""
+        """Returns the probability (T - 1,) of each token but the first, given those before it."""
         tokens = np.asarray(piece, np.int64)
         single = self._lengths[0]
         found = single.share[tokens] + single.left[0] / self._vocab_size
@@ -117,7 +117,7 @@ def kneser_ney(pieces: Sequence[Ids], vocab_size: int, *, order: int) -> Scorer:
 
 
 def discounts(counts: npt.NDArray[np.signedinteger]) -> Floats:
-    """Estimates (4,) the discounts of counts 0, 1, 2, and 3 or more from the frequencies of counts 1 to 4."""
+    """Estimates the discounts (4,) of counts 0, 1, 2, and 3 or more from the frequencies of counts 1 to 4."""
     of = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].astype(np.float64)
     few = np.array([0.0, *FEW_COUNTS_DISCOUNTS])
     if not of.all():
@@ -131,7 +131,7 @@ def discounts(counts: npt.NDArray[np.signedinteger]) -> Floats:
 
 
 def _to_keys(numbers: Numbers, tokens: Ids, vocab_size: int, has: npt.NDArray[np.bool_]) -> Integers:
-    """Returns (T,) the key of the gram that ends at each position, one token longer than those of `numbers`.
+    """Returns the key (T,) of the gram that ends at each position, one token longer than those of `numbers`.
 
     The key is UNSEEN where `has` is False or the context has no number.
     """
@@ -158,6 +158,6 @@ def _rank_keys(keys: Integers) -> tuple[Integers, Numbers, Integers]:
 
 
 def _lookup(keys: Integers, queries: Integers) -> Numbers:
-    """Returns (T,) the rank of each query among ascending keys (G,), G > 0; UNSEEN where it is missing."""
+    """Returns the rank (T,) of each query among ascending keys (G,), G > 0; UNSEEN where it is missing."""
     rank = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
     return np.where(keys[rank] == queries, rank, UNSEEN).astype(np.int32)

@@ -11,8 +11,8 @@ windowed   For comparison with published results. Windows of `window` tokens sta
                                               . . g h i j        e and f are context, g to j count
                                                       . . k l
 
-           Each token thus has at least window - stride tokens before it (the last window extends back to full
-           length). This underestimates a model that can use more context.
+           Each token after the first window thus has at least window - stride tokens before it (the last
+           window extends back to full length). This underestimates a model that can use more context.
 
 A model with a learned position embedding cannot go beyond max_seq_len. Its reference is the windowed protocol
 with windows of that length, half of which count.
@@ -54,7 +54,7 @@ def model_scorer(model: Conformer, *, batch: int, chunk: int, desc: str | None =
         model.eval()
         order = sorted(range(len(pieces)), key=lambda index: (len(pieces[index]), index))
         scored: list[Nats] = [np.empty(0)] * len(pieces)
-        with torch.inference_mode(), _progress_bar(pieces, desc) as bar:
+        with torch.inference_mode(), _create_progress_bar(pieces, desc) as bar:
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
                 nats = _score_stateful(model, [pieces[row] for row in rows], chunk, bar)
@@ -95,7 +95,7 @@ def score_windows(
         for row, piece in enumerate(pieces)
         for bounds in iter_windows(len(piece) - 1, window, stride)
     ]
-    with torch.inference_mode(), _progress_bar(pieces, desc) as bar:
+    with torch.inference_mode(), _create_progress_bar(pieces, desc) as bar:
         for first in range(0, len(spans), batch):
             group = spans[first : first + batch]
             inputs = [pieces[row][start:end] for row, start, _, end in group]
@@ -118,14 +118,14 @@ def iter_windows(length: int, window: int, stride: int) -> Iterator[tuple[int, i
         counted = end
 
 
-def _progress_bar(pieces: Sequence[Ids], desc: str | None) -> tqdm[Any]:
+def _create_progress_bar(pieces: Sequence[Ids], desc: str | None) -> tqdm[Any]:
     """Creates a progress bar that counts scored tokens."""
     total = sum(len(piece) - 1 for piece in pieces)
     return tqdm(total=total, desc=desc, unit="token", unit_scale=True, disable=True if desc is None else None)
 
 
 def _compute_nats(logits: torch.Tensor, targets: torch.Tensor) -> Nats:
-    """Returns (B, T) the nats of targets (B, T) under logits (B, T, V), in float64."""
+    """Returns the nats (B, T), in float64, of targets (B, T) under logits (B, T, V)."""
     flat = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
     return flat.view(targets.shape).cpu().numpy().astype(np.float64)
 

@@ -93,8 +93,7 @@ def _concatenate(rows: Sequence[Symbols]) -> tuple[Ranks, Symbols]:
 
 
 def _iter_ranks(text: Ranks, longest: int) -> Iterator[Ranks]:
-    """Yields (S,) the rank of the substring at each position among all of its length, for lengths 1, 2, 4,
-    ...
+    """Yields the rank (S,) of the substring at each position among all of its length: 1, 2, 4 and so on.
 
     It ends when all ranks differ or the length exceeds the longest piece.
     """
@@ -127,7 +126,7 @@ def _find_train_neighbors(order: Symbols, first_train: int) -> Iterator[Symbols]
 
 
 def _count_shared(levels: Sequence[Ranks], ours: Symbols, theirs: Symbols) -> Symbols:
-    """Returns (N,) the length of the common prefix at two positions; 0 where the second position is -1."""
+    """Returns the lengths (N,) of the common prefixes at pairs of positions; 0 where the second is -1."""
     shared = np.zeros(len(ours), np.int64)
     possible = theirs >= 0
     for level in range(len(levels) - 1, -1, -1):

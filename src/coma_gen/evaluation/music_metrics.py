@@ -92,21 +92,21 @@ def notes_outside_key(notes: Notes) -> float:
 
 
 def return_3_to_8(notes: Notes) -> float:
-    """Excess similarity of the harmony to that of 3 to 8 s later: see `_best_return`."""
-    return _best_return(notes, 3.0, 8.0)
+    """Excess similarity of the harmony to that of 3 to 8 s later: see `_compute_best_return`."""
+    return _compute_best_return(notes, 3.0, 8.0)
 
 
 def return_8_to_15(notes: Notes) -> float:
-    """Excess similarity of the harmony to that of 8 to 15 s later: see `_best_return`."""
-    return _best_return(notes, 8.0, 15.0)
+    """Excess similarity of the harmony to that of 8 to 15 s later: see `_compute_best_return`."""
+    return _compute_best_return(notes, 8.0, 15.0)
 
 
 def return_from_15(notes: Notes) -> float:
-    """Excess similarity of the harmony to that of at least 15 s later: see `_best_return`."""
-    return _best_return(notes, 15.0, np.inf)
+    """Excess similarity of the harmony to that of at least 15 s later: see `_compute_best_return`."""
+    return _compute_best_return(notes, 15.0, np.inf)
 
 
-def _best_return(notes: Notes, shortest: float, longest: float) -> float:
+def _compute_best_return(notes: Notes, shortest: float, longest: float) -> float:
     """Highest mean similarity of frames to those one lag later, minus the mean over all pairs of frames.
 
     The harmony of a frame is how long each pitch class sounds in it; similarity is the cosine. A piece that

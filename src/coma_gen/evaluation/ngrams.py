@@ -20,7 +20,7 @@ def uniform(vocab_size: int) -> Scorer:
 
 
 def unigram_probabilities(pieces: Sequence[Ids], vocab_size: int, *, add: float) -> npt.NDArray[np.float64]:
-    """Returns (V,) the frequency of each token, without the first of each piece, with additive smoothing."""
+    """Returns the frequency (V,) of each token, without the first of each piece, with additive smoothing."""
     counts = np.full(vocab_size, add, np.float64)
     for piece in pieces:
         counts += np.bincount(piece[1:], minlength=vocab_size)
@@ -39,7 +39,7 @@ def _score_independently(probabilities: npt.NDArray[np.float64]) -> Scorer:
 
 
 def _encode_pairs(piece: Ids, vocab_size: int) -> npt.NDArray[np.int64]:
-    """Returns (T - 1,) one number for each pair of consecutive tokens."""
+    """Returns one number (T - 1,) for each pair of consecutive tokens."""
     return piece[:-1].astype(np.int64) * vocab_size + piece[1:]
 
 

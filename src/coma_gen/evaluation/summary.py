@@ -94,7 +94,7 @@ def by_type(pieces: Sequence[Ids], nats: Sequence[Nats], vocabulary: Vocabulary,
 
 
 def by_composer(table: pd.DataFrame, *, resamples: int) -> list[Metrics]:
-    """Returns a row for each composer of `piece_table`, by name, with the figures of `split_metrics`.
+    """Returns a row for each composer of `piece_table`, sorted by name, with the figures of `split_metrics`.
 
     bits_per_note_10ms_low and _high are None where there is only one composition.
     """

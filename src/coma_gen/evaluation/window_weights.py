@@ -10,7 +10,7 @@ from coma_gen.model.attention import MultiScaleAttention
 
 
 def window_shares(model: nn.Module) -> list[dict[str, Any]]:
-    """Returns the softmax of the scale weights of every attention layer.
+    """Collects the window weights of every attention layer.
 
     Returns:
         A row for each attention layer and window: `layer` (from 1), `window` (visible tokens before the

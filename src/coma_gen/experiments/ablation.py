@@ -88,13 +88,15 @@ def read_ablation(root: Path, name: str) -> Ablation:
     base = merged(read_preset(root, content["preset"]), content["base"])
     for cell, settings in content["cells"].items():
         try:
-            check_params(merged(params, base, _sections(settings)), name=f"{where}: {cell}")
+            check_params(merged(params, base, _select_sections(settings)), name=f"{where}: {cell}")
         except UserError as error:
             faults += error.faults
     if faults:
         raise UserError(*faults)
     runs = [
-        _run(name, cell, seed, params, merged(base, _sections(settings), {"train": {"seed": seed}}))
+        _build_run(
+            name, cell, seed, params, merged(base, _select_sections(settings), {"train": {"seed": seed}})
+        )
         for seed in content["seeds"]
         for cell, settings in content["cells"].items()
     ]
@@ -102,7 +104,7 @@ def read_ablation(root: Path, name: str) -> Ablation:
     return Ablation(name, whys, tuple(runs))
 
 
-def _run(ablation: str, cell: str, seed: int, params: Settings, changes: Settings) -> Run:
+def _build_run(ablation: str, cell: str, seed: int, params: Settings, changes: Settings) -> Run:
     return Run(f"{ablation}-{cell}-{seed}", cell, seed, merged(params, changes), as_flags(changes))
 
 
@@ -116,7 +118,7 @@ def _check_form(content: Any, where: str) -> None:
         faults.append(Fault(f"{where}: base", "must map section names to settings"))
     is_whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not is_whole or not seeds or len(set(seeds)) != len(seeds):
-        faults.append(Fault(f"{where}: seeds", "must be whole numbers, none twice", str(seeds)))
+        faults.append(Fault(f"{where}: seeds", "must be different whole numbers from 0", str(seeds)))
     if not isinstance(cells, dict) or not cells:
         raise UserError(*faults, Fault(f"{where}: cells", "must map names to settings, at least one"))
     for cell, settings in cells.items():
@@ -124,14 +126,14 @@ def _check_form(content: Any, where: str) -> None:
         if not isinstance(cell, str) or not NAME.fullmatch(cell):
             faults.append(Fault(at, "must be named with lower-case letters, digits and single hyphens"))
         if not isinstance(settings, dict) or not isinstance(settings.get("why"), str):
-            faults.append(Fault(at, "must say why it is there, under `why`"))
-        elif not all(isinstance(keys, dict) for keys in _sections(settings).values()):
+            faults.append(Fault(at, "must have a description, `why`"))
+        elif not all(isinstance(keys, dict) for keys in _select_sections(settings).values()):
             faults.append(Fault(at, "must map section names to settings"))
         elif "seed" in settings.get("train", {}):
-            faults.append(Fault(f"{at}: train.seed", "must not be set, for `seeds` does"))
+            faults.append(Fault(f"{at}: train.seed", "must not be set: `seeds` sets it"))
     if faults:
         raise UserError(*faults)
 
 
-def _sections(settings: Mapping[str, Any]) -> Settings:
+def _select_sections(settings: Mapping[str, Any]) -> Settings:
     return {section: keys for section, keys in settings.items() if section != "why"}

@@ -25,7 +25,7 @@ HEAD = (
     "parameters",
     "tokens seen",
     ERRORS,
-    "tokens a note",
+    "tokens per note",
     "tokens/CPU s",
     "validation",
     "test",
@@ -35,7 +35,7 @@ HEAD = (
 
 
 @dataclass(frozen=True)
-class Scored:
+class RunFigures:
     """The figures of one run.
 
     Attributes:
@@ -45,8 +45,7 @@ class Scored:
         tokens_per_note: Tokens per note in the train split.
         tokens_per_cpu_second: Training speed, or None if unknown.
         validation, test, windowed: Bits per note at 10 ms: both splits by the reference protocol, and the
-        test
-            split by the windowed protocol.
+            test split by the windowed protocol.
         performances: Evaluation results by performance of both splits.
     """
 
@@ -95,9 +94,9 @@ class Row:
     difference: Difference | None
 
 
-def scored(
+def collect_run_figures(
     seed: int, metrics: Mapping[str, Mapping[str, Any]], performances: pd.DataFrame, speed: float | None
-) -> Scored:
+) -> RunFigures:
     """Collects the figures of one run.
 
     Args:
@@ -108,7 +107,7 @@ def scored(
     """
     train, shard, evaluate = metrics["train"], metrics["shard"]["train"], metrics["evaluate"]
     errors = metrics["fit_tokenizer"]["fidelity"]["validation"]
-    return Scored(
+    return RunFigures(
         seed=seed,
         parameters=train["parameters"],
         tokens=train["tokens"],
@@ -125,7 +124,7 @@ def scored(
 
 def rows(
     ablation: Ablation,
-    results: Mapping[str, Scored],
+    results: Mapping[str, RunFigures],
     statuses: Mapping[str, str],
     *,
     resamples: int = RESAMPLES,
@@ -144,7 +143,7 @@ def rows(
 def _build_row(
     ablation: Ablation,
     cell: str,
-    results: Mapping[str, Scored],
+    results: Mapping[str, RunFigures],
     statuses: Mapping[str, str],
     resamples: int,
 ) -> Row:
@@ -157,70 +156,72 @@ def _build_row(
         why=ablation.cells[cell],
         seeds=[run.seed for run in done],
         missing={run.seed: statuses.get(run.name, "not queued") for run in runs if run.name not in results},
-        figures=_figures(done),
+        figures=_summarize_figures(done),
         is_comparable=is_comparable,
-        difference=against(done, reference, resamples=resamples) if is_compared else None,
+        difference=compare_seeds(done, reference, resamples=resamples) if is_compared else None,
     )
 
 
-def against(ours: Sequence[Scored], theirs: Sequence[Scored], *, resamples: int) -> Difference | None:
-    """The paired difference in test bits per note at 10 ms over the seeds that both have; None without any.
+def compare_seeds(
+    ours: Sequence[RunFigures], theirs: Sequence[RunFigures], *, resamples: int
+) -> Difference | None:
+    """Computes the paired difference in test bits per note at 10 ms over the common seeds; None without any.
 
     Raises:
-        UserError: when they were scored on different music.
+        UserError: If they were scored on different music.
     """
     by_seed = {run.seed: run for run in theirs}
     pairs = [(run, by_seed[run.seed]) for run in ours if run.seed in by_seed]
     if not pairs:
         return None
-    tables = [(of_the_test(one.performances), of_the_test(other.performances)) for one, other in pairs]
+    tables = [(select_test(one.performances), select_test(other.performances)) for one, other in pairs]
     first = tables[0][0]
     for table in (table for pair in tables for table in pair):
         if not table[["midi_filename", "notes"]].equals(first[["midi_filename", "notes"]]):
             remedy = "remove the experiments of one kind, and queue them again"
             raise UserError(Fault("test", "must be the same performances in all cells", "others", remedy))
     return paired_difference(
-        np.stack([bits_of(one) for one, _ in tables]),
-        np.stack([bits_of(other) for _, other in tables]),
+        np.stack([compute_bits(one) for one, _ in tables]),
+        np.stack([compute_bits(other) for _, other in tables]),
         first["notes"].to_numpy(np.float64),
         list(zip(first["composer"], first["title"], strict=True)),
         resamples=resamples,
     )
 
 
-def between(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Difference | None:
-    """What one run's test costs more than another's, in bits per note at 10 ms; the same compositions are
-    drawn for both. None where they were scored on different music.
+def compare_runs(ours: pd.DataFrame, theirs: pd.DataFrame, *, resamples: int) -> Difference | None:
+    """Computes the difference of two runs in test bits per note at 10 ms, with the interval of a paired
+    bootstrap over compositions. None if they were scored on different music.
 
     Args:
-        ours: the evaluate stage's row for each performance.
-        theirs: the same of the other run.
-        resamples: draws of the confidence.
+        ours: Evaluation results by performance.
+        theirs: The same of the run to subtract.
+        resamples: Number of bootstrap resamples.
     """
-    one, other = of_the_test(ours), of_the_test(theirs)
+    one, other = select_test(ours), select_test(theirs)
     if not one[["midi_filename", "notes"]].equals(other[["midi_filename", "notes"]]):
         return None
-    more, notes = bits_of(one) - bits_of(other), other["notes"].to_numpy(np.float64)
+    more, notes = compute_bits(one) - compute_bits(other), other["notes"].to_numpy(np.float64)
     works = list(zip(other["composer"], other["title"], strict=True))
     interval = ratio_interval(more, notes, works, resamples=resamples)
     low, high = interval or (None, None)
     return Difference(float(more.sum() / notes.sum()), low, high)
 
 
-def of_the_test(table: pd.DataFrame) -> pd.DataFrame:
+def select_test(table: pd.DataFrame) -> pd.DataFrame:
     """Selects the rows of the test split, sorted by file name."""
     return table[table["split"] == "test"].sort_values("midi_filename", ignore_index=True)
 
 
-def bits_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """The bits of each performance at the common resolution."""
+def compute_bits(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Computes the bits (N,) of each performance at the common resolution of 10 ms."""
     nats, open_bits = (table[name].to_numpy(np.float64) for name in ("nats", "resolution_bits"))
     bits: npt.NDArray[np.float64] = nats / np.log(2) + open_bits
     return bits
 
 
-def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
-    names = [name for name in Scored.__dataclass_fields__ if name not in ("seed", "performances")]
+def _summarize_figures(done: Sequence[RunFigures]) -> dict[str, Spread]:
+    names = [name for name in RunFigures.__dataclass_fields__ if name not in ("seed", "performances")]
     found = {name: [getattr(run, name) for run in done if getattr(run, name) is not None] for name in names}
     return {
         name: Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
@@ -231,7 +232,7 @@ def _figures(done: Sequence[Scored]) -> dict[str, Spread]:
 
 def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
     """Formats the table as Markdown, with a description of its columns and the missing runs."""
-    lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_cells(row) for row in table)]
+    lines = [HEAD, ("---",) + ("--:",) * (len(HEAD) - 1), *(_format_cells(row) for row in table)]
     column = HEAD.index(ERRORS)
     if len({line[column] for line in lines[2:]} - {""}) < 2:
         lines = [line[:column] + line[column + 1 :] for line in lines]
@@ -251,7 +252,7 @@ def markdown(ablation: Ablation, table: Sequence[Row]) -> str:
     return "\n".join([text, "", *notes, *missing])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _format_cells(row: Row) -> tuple[str, ...]:
     figures, count = row.figures, len(row.seeds)
     seeds = f" ({count} of {count + len(row.missing)} seeds)" if row.missing else ""
     if not figures:
@@ -263,16 +264,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{figures['onset_error'].mean:.1f}, {figures['duration_error'].mean:.1f}",
         f"{figures['tokens_per_note'].mean:.2f}",
         f"{figures['tokens_per_cpu_second'].mean:,.0f}" if "tokens_per_cpu_second" in figures else "",
-        *(_spread(figures[name]) for name in ("validation", "test", "windowed")),
-        shown_difference(row.difference) if row.is_comparable else "other music",
+        *(_format_spread(figures[name]) for name in ("validation", "test", "windowed")),
+        format_difference(row.difference) if row.is_comparable else "other music",
     )
 
 
-def _spread(figure: Spread) -> str:
+def _format_spread(figure: Spread) -> str:
     return f"{figure.mean:.2f}" + ("" if figure.deviation is None else f" ± {figure.deviation:.2f}")
 
 
-def shown_difference(difference: Difference | None) -> str:
+def format_difference(difference: Difference | None) -> str:
     """Formats a difference with its confidence interval, if it has one."""
     if difference is None:
         return ""

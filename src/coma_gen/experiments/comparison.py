@@ -10,9 +10,9 @@ from typing import Any
 from coma_gen.config.yaml_reader import parse_yaml
 from coma_gen.evaluation.headline import ABOUT
 from coma_gen.evaluation.paired_bootstrap import Difference
-from coma_gen.experiments.ablation_table import RESAMPLES, shown_difference
+from coma_gen.experiments.ablation_table import RESAMPLES, format_difference
 from coma_gen.experiments.dvc_experiments import has_run
-from coma_gen.experiments.overview import NEEDED, Standing, chosen, row_of, standings
+from coma_gen.experiments.overview import NEEDED, ScoredRun, build_row, choose_run, find_scored_runs
 from coma_gen.report.comparison import Comparison, Side, build_comparison
 from coma_gen.report.stage import read_content
 from coma_gen.report.tables import Table, format_value
@@ -39,9 +39,9 @@ def write_comparison(
     Raises:
         UserError: If a run does not exist, was not scored, or lacks its samples.
     """
-    found, left_out = standings(root)
-    runs = [chosen(name, found, left_out) for name in (first, second)]
-    row = row_of(runs[1], runs[0], resamples=resamples)
+    found, left_out = find_scored_runs(root)
+    runs = [choose_run(name, found, left_out) for name in (first, second)]
+    row = build_row(runs[1], runs[0], resamples=resamples)
     params = [
         (key, _format_param(runs[0].params.get(key)), _format_param(row.changes[key])) for key in row.changes
     ]
@@ -58,7 +58,7 @@ def write_comparison(
     )
 
 
-def _read_side(run: Standing, *, audio: bool) -> Side:
+def _read_side(run: ScoredRun, *, audio: bool) -> Side:
     """Reads the curve and samples of a run; no samples if the stage did not run with its params."""
     with tempfile.TemporaryDirectory(prefix="coma-gen-run-") as temporary:
         folder = Path(temporary)
@@ -81,7 +81,7 @@ def _read_side(run: Standing, *, audio: bool) -> Side:
 def _compose_verdict(first: str, second: str, difference: Difference | None, note: str) -> str:
     if difference is None:
         return f"The scores are not comparable: {note or 'it is the same run'}."
-    text = f"{second} differs by {shown_difference(difference)} bits per note from {first} on the test split"
+    text = f"{second} differs by {format_difference(difference)} bits per note from {first} on the test split"
     if difference.low is None or difference.high is None:
         return f"{text}; with one composition, there is no confidence interval."
     if difference.low <= 0 <= difference.high:

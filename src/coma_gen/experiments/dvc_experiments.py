@@ -55,7 +55,7 @@ class Experiment:
             UserError: If there is no such file, for example because the experiment stopped earlier.
         """
         try:
-            return _git(self.root, "show", f"{self.commit}:{path}")
+            return _run_git(self.root, "show", f"{self.commit}:{path}")
         except UserError:
             remedy = "run it to the end: `dvc exp apply` and `dvc repro`"
             raise UserError(
@@ -142,7 +142,7 @@ def find_experiments(root: Path, ablation: Ablation) -> dict[str, Experiment]:
     return chosen
 
 
-def experiment_of(root: Path, name: str) -> Experiment:
+def find_experiment(root: Path, name: str) -> Experiment:
     """Finds an experiment by name; among several, one based on the checkout's commit, or else the newest.
 
     Raises:
@@ -153,18 +153,20 @@ def experiment_of(root: Path, name: str) -> Experiment:
         if other == name:
             return experiment
     known = ", ".join(dict.fromkeys(other for other, _ in found)) or "none"
-    raise UserError(Fault(f"experiment '{name}'", "must be one of DVC's", "", f"there are: {known}"))
+    raise UserError(
+        Fault(f"experiment '{name}'", "must be the name of a DVC experiment", "", f"there are: {known}")
+    )
 
 
 def head(root: Path) -> str:
     """The current commit of a checkout."""
-    return _git(root, "rev-parse", "HEAD").strip()
+    return _run_git(root, "rev-parse", "HEAD").strip()
 
 
 def all_experiments(root: Path) -> list[tuple[str, Experiment]]:
     """Lists (name, experiment) of all experiments; those based on the checkout's commit come first."""
     listing, own, found = "%(refname) %(objectname) %(committerdate:unix)", head(root), []
-    for line in _git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
+    for line in _run_git(root, "for-each-ref", f"--format={listing}", "refs/exps").splitlines():
         if match := REFERENCE.fullmatch(line):
             began_at = match[1].replace("/", "")
             found.append((began_at == own, int(match[4]), match[2], Experiment(match[3], began_at, root)))
@@ -173,7 +175,7 @@ def all_experiments(root: Path) -> list[tuple[str, Experiment]]:
 
 def queue_statuses(root: Path) -> dict[str, str]:
     """Maps name -> status in DVC's queue: Queued, Running, Success or Failed."""
-    return dict(TASK.findall(_dvc(root, "queue", "status")))
+    return dict(TASK.findall(_run_dvc(root, "queue", "status")))
 
 
 def enqueue(root: Path, run: Run) -> None:
@@ -182,7 +184,7 @@ def enqueue(root: Path, run: Run) -> None:
     Raises:
         UserError: If DVC fails.
     """
-    _dvc(root, "exp", "run", "--queue", "--force", "--name", run.name, *run.flags, TARGET)
+    _run_dvc(root, "exp", "run", "--queue", "--force", "--name", run.name, *run.flags, TARGET)
 
 
 def _find_setting(params: Any, name: str) -> Any:
@@ -197,11 +199,11 @@ def _select_related(params: Mapping[str, Any]) -> dict[str, Any]:
     return {section: keys for section, keys in params.items() if section not in UNRELATED}
 
 
-def _git(root: Path, *arguments: str) -> str:
+def _run_git(root: Path, *arguments: str) -> str:
     return _run_command(root, ("git", *arguments))
 
 
-def _dvc(root: Path, *arguments: str) -> str:
+def _run_dvc(root: Path, *arguments: str) -> str:
     return _run_command(root, (*DVC, *arguments))
 
 

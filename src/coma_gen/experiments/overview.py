@@ -17,10 +17,11 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import rounded
 from coma_gen.evaluation.headline import RANKED_BY, Figures, headline
 from coma_gen.evaluation.paired_bootstrap import Difference
-from coma_gen.experiments.ablation_table import RESAMPLES, between
+from coma_gen.experiments.ablation_table import RESAMPLES, compare_runs
 from coma_gen.experiments.dvc_experiments import STAGES, Experiment, all_experiments, has_run, head
 from coma_gen.experiments.queue import Queue, read_queue
-from coma_gen.experiments.result_tables import Checkout, RunFiles, metrics_of
+from coma_gen.experiments.result_tables import read_metrics
+from coma_gen.experiments.run_files import Checkout, RunFiles
 
 COMMITTED, HERE = "HEAD", "workspace"
 """Row names of the committed results and of the results in the checkout."""
@@ -34,7 +35,7 @@ NEEDED = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class ScoredRun:
     """A scored run.
 
     Attributes:
@@ -107,35 +108,35 @@ def overview(
     Raises:
         UserError: If a named run does not exist or was not scored, or there is no scored run.
     """
-    found, left_out = standings(root)
-    first = chosen(baseline, found, left_out)
-    wanted = [chosen(name, found, left_out) for name in names] or list(found.values())
-    here = _text_of(Checkout(root, ""))
+    found, left_out = find_scored_runs(root)
+    first = choose_run(baseline, found, left_out)
+    wanted = [choose_run(name, found, left_out) for name in names] or list(found.values())
+    here = _read_lock(Checkout(root, ""))
     rows = [
-        row_of(each, first, is_here=each.lock == here, resamples=resamples)
+        build_row(each, first, is_here=each.lock == here, resamples=resamples)
         for each in {each.name: each for each in (first, *wanted)}.values()
     ]
     rows.sort(key=lambda row: (row.figures[RANKED_BY], row.name))
     return Overview(first.name, rows, {} if names else left_out, read_queue(root))
 
 
-def standings(root: Path) -> tuple[dict[str, Standing], dict[str, str]]:
+def find_scored_runs(root: Path) -> tuple[dict[str, ScoredRun], dict[str, str]]:
     """Finds all scored runs by name, and the reasons why other runs were not scored."""
     commit = head(root)
     runs: dict[str, RunFiles] = {COMMITTED: Experiment(commit, commit, root)}
     for name, experiment in all_experiments(root):
         runs.setdefault(name, experiment)
-    found, left_out = _scored(runs.items())
+    found, left_out = _read_runs(runs.items())
     here = Checkout(root, commit)
-    if _text_of(here) not in {None, *(each.lock for each in found.values())}:
-        ours, why_not = _scored([(HERE, here)])
+    if _read_lock(here) not in {None, *(each.lock for each in found.values())}:
+        ours, why_not = _read_runs([(HERE, here)])
         found, left_out = found | ours, left_out | why_not
-    if COMMITTED in left_out and _text_of(runs[COMMITTED]) is None:
+    if COMMITTED in left_out and _read_lock(runs[COMMITTED]) is None:
         del left_out[COMMITTED]  # nothing was ever committed
     return found, left_out
 
 
-def _text_of(files: RunFiles) -> str | None:
+def _read_lock(files: RunFiles) -> str | None:
     """The content of a run's dvc.lock, which identifies it; None if there is none."""
     try:
         return files.text("dvc.lock")
@@ -143,17 +144,17 @@ def _text_of(files: RunFiles) -> str | None:
         return None
 
 
-def _scored(runs: Iterable[tuple[str, RunFiles]]) -> tuple[dict[str, Standing], dict[str, str]]:
+def _read_runs(runs: Iterable[tuple[str, RunFiles]]) -> tuple[dict[str, ScoredRun], dict[str, str]]:
     found, left_out = {}, {}
     for name, files in runs:
         try:
-            found[name] = _standing(name, files)
+            found[name] = _read_run(name, files)
         except UserError as error:
             left_out[name] = str(error)
     return found, left_out
 
 
-def _standing(name: str, files: RunFiles) -> Standing:
+def _read_run(name: str, files: RunFiles) -> ScoredRun:
     """Reads a run.
 
     Raises:
@@ -166,15 +167,17 @@ def _standing(name: str, files: RunFiles) -> Standing:
     )
     ran = [stage for stage, needed in NEEDED.items() if has_run(lock, params, needed)]
     if "evaluate" not in ran:
-        rule = "must have run up to the evaluate stage, under its own params"
+        rule = "must have run up to the evaluate stage, with its own params"
         raise UserError(Fault(name, rule, "", f"`dvc exp apply {name}`, then `dvc repro`"))
-    figures = rounded(headline({stage: metrics_of(files, stage, lock, name=name) for stage in ran}))
+    figures = rounded(headline({stage: read_metrics(files, stage, lock, name=name) for stage in ran}))
     if RANKED_BY not in figures:
-        raise UserError(Fault(f"{name}: metrics/evaluate.json", "must hold bits per note of the test split"))
-    return Standing(name, files, text, dict(_leaves(params)), figures)
+        raise UserError(
+            Fault(f"{name}: metrics/evaluate.json", "must contain bits per note of the test split")
+        )
+    return ScoredRun(name, files, text, dict(_iter_params(params)), figures)
 
 
-def _leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _iter_params(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for section, keys in params.items():
         if isinstance(keys, Mapping):
             yield from ((f"{section}.{key}", value) for key, value in keys.items())
@@ -182,7 +185,7 @@ def _leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(section), keys
 
 
-def chosen(name: str | None, found: Mapping[str, Standing], left_out: Mapping[str, str]) -> Standing:
+def choose_run(name: str | None, found: Mapping[str, ScoredRun], left_out: Mapping[str, str]) -> ScoredRun:
     """Finds a run by name; without a name, the committed results, or else those in the checkout."""
     if name is None:
         name = COMMITTED if COMMITTED in found else HERE if HERE in found else next(iter(found), COMMITTED)
@@ -194,7 +197,7 @@ def chosen(name: str | None, found: Mapping[str, Standing], left_out: Mapping[st
     raise UserError(Fault(f"experiment '{name}'", "must be one that was scored", "", f"there are: {known}"))
 
 
-def row_of(run: Standing, first: Standing, *, is_here: bool = False, resamples: int = RESAMPLES) -> Row:
+def build_row(run: ScoredRun, first: ScoredRun, *, is_here: bool = False, resamples: int = RESAMPLES) -> Row:
     """Builds the row of a run, compared with the first."""
     difference, note = (None, "") if run is first else _compare(run, first, resamples)
     unset = object()
@@ -206,7 +209,7 @@ def row_of(run: Standing, first: Standing, *, is_here: bool = False, resamples: 
     return Row(run.name, is_here, run.figures, changes, difference, note)
 
 
-def _compare(run: Standing, first: Standing, resamples: int) -> tuple[Difference | None, str]:
+def _compare(run: ScoredRun, first: ScoredRun, resamples: int) -> tuple[Difference | None, str]:
     """The paired difference, or why there is none."""
     if run.params.get("tokenizer.pedal") != first.params.get("tokenizer.pedal"):
         return None, "other music: pedal"
@@ -216,5 +219,5 @@ def _compare(run: Standing, first: Standing, resamples: int) -> tuple[Difference
             tables.append(each.files.performances())
         except UserError:
             return None, f"{each.name} not in the cache"
-    difference = between(*tables, resamples=resamples)
+    difference = compare_runs(*tables, resamples=resamples)
     return difference, "" if difference else "other test music"

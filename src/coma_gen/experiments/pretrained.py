@@ -59,7 +59,7 @@ def write_pretrained(workspace: Workspace) -> dict[str, Any]:
         tokenizer=source / "tokenizer",
         dtype=dtype,
     )
-    figures = _figures(workspace, trained, MusicGenerator.load(folder / "model"))
+    figures = _collect_figures(workspace, trained, MusicGenerator.load(folder / "model"))
     figures["stored_as"] = dtype
     write_atomic(folder / "figures.json", json.dumps(figures, indent=2) + "\n")
     card = folder / "README.md"
@@ -79,10 +79,12 @@ def score_prompts(generator: MusicGenerator, folder: Path) -> dict[str, float]:
 
 def card_table(figures: dict[str, Any]) -> str:
     """Formats the figures as the Markdown table of the model card."""
-    return "\n".join(_rows(figures)) + "\n"
+    return "\n".join(_format_rows(figures)) + "\n"
 
 
-def _figures(workspace: Workspace, trained: MusicGenerator, generator: MusicGenerator) -> dict[str, Any]:
+def _collect_figures(
+    workspace: Workspace, trained: MusicGenerator, generator: MusicGenerator
+) -> dict[str, Any]:
     """Collects the figures of the run, and scores of the prompts with the original and the stored weights."""
     train, evaluate, baseline = (
         read_json(workspace.metrics(f"{name}.json")) for name in ("train", "evaluate", "baseline")
@@ -107,7 +109,7 @@ def _figures(workspace: Workspace, trained: MusicGenerator, generator: MusicGene
     }
 
 
-def _rows(figures: dict[str, Any]) -> Iterator[str]:
+def _format_rows(figures: dict[str, Any]) -> Iterator[str]:
     test = figures["test"]
     yield "| | |"
     yield "| --- | --: |"

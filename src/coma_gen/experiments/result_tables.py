@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import Any
 
 from coma_gen.config.yaml_reader import parse_yaml
 from coma_gen.core.errors import Fault, UserError
 from coma_gen.evaluation.headline import count_telling
-from coma_gen.experiments.ablation_table import between, shown_difference
+from coma_gen.experiments.ablation_table import compare_runs, format_difference
 from coma_gen.experiments.dvc_experiments import STAGES, has_run
+from coma_gen.experiments.run_files import RunFiles
 
 BITS = "bits_per_note_10ms"
 RESAMPLES = 10_000
@@ -44,74 +41,6 @@ SCORED = ("train", "baseline", "evaluate", "sample")
 """The stages whose metrics are shown."""
 
 
-class RunFiles(Protocol):
-    """Access to the files of a run: a checkout, or an experiment in git and DVC's cache."""
-
-    @property
-    def began_at(self) -> str:
-        """The commit of the code."""
-
-    def text(self, path: str) -> str:
-        """A file of it."""
-
-    def performances(self) -> pd.DataFrame:
-        """The evaluate stage's row for each performance."""
-
-    def copy_folder(self, path: str, destination: Path) -> None:
-        """Copies a folder of it."""
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """The current results in a checkout.
-
-    Attributes:
-        root: The checkout.
-        began_at: Its commit.
-    """
-
-    root: Path
-    began_at: str
-
-    def text(self, path: str) -> str:
-        """Reads a file.
-
-        Raises:
-            UserError: If it does not exist, or is not text.
-        """
-        try:
-            return (self.root / path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "no UTF-8 text"
-            raise UserError(Fault(path, "must be there to be read", reason, "run `dvc repro`")) from None
-
-    def performances(self) -> pd.DataFrame:
-        """Reads the evaluation results by performance.
-
-        Raises:
-            UserError: If they are missing or damaged.
-        """
-        path = "data/evaluation/performances.parquet"
-        try:
-            return pd.read_parquet(self.root / path)
-        except (OSError, ValueError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-            remedy = "run `dvc checkout` or `dvc repro`"
-            raise UserError(Fault(path, "must be there to be read", reason, remedy)) from None
-
-    def copy_folder(self, path: str, destination: Path) -> None:
-        """Copies a folder.
-
-        Raises:
-            UserError: If it does not exist.
-        """
-        try:
-            shutil.copytree(self.root / path, destination)
-        except FileNotFoundError:
-            remedy = "run `dvc checkout` or `dvc repro`"
-            raise UserError(Fault(path, "must be there to be read", "no such folder", remedy)) from None
-
-
 @dataclass(frozen=True)
 class FinishedRun:
     """A run that completed all stages.
@@ -133,7 +62,7 @@ class FinishedRun:
     weights: str
 
 
-def finished(name: str, files: RunFiles) -> FinishedRun:
+def read_run(name: str, files: RunFiles) -> FinishedRun:
     """Reads a finished run.
 
     Args:
@@ -148,10 +77,10 @@ def finished(name: str, files: RunFiles) -> FinishedRun:
     lock = parse_yaml(text, name=f"{name}: dvc.lock")
     params = parse_yaml(files.text("params.yaml"), name=f"{name}: params.yaml")
     if not has_run(lock, params, tuple(dict.fromkeys([*STAGES, *SCORED]))):
-        rule = "must say of every stage that it ran on the one before, under these params"
+        rule = "must show that every stage ran with these params on the outputs of the stages before it"
         raise UserError(Fault(f"{name}: dvc.lock", rule, "", "run `dvc repro`"))
-    metrics = {stage: metrics_of(files, stage, lock, name=name) for stage in SCORED}
-    outs = outs_of(lock)
+    metrics = {stage: read_metrics(files, stage, lock, name=name) for stage in SCORED}
+    outs = map_outputs(lock)
     return FinishedRun(
         name=name,
         params=params,
@@ -162,21 +91,21 @@ def finished(name: str, files: RunFiles) -> FinishedRun:
     )
 
 
-def outs_of(lock: Mapping[str, Any]) -> dict[str, str]:
+def map_outputs(lock: Mapping[str, Any]) -> dict[str, str]:
     """Maps path -> digest of all outputs in a dvc.lock."""
     return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
-def metrics_of(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """metrics/<stage>.json of a run whose lock says that the stage ran.
+def read_metrics(files: RunFiles, stage: str, lock: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Reads metrics/<stage>.json of a run whose dvc.lock contains the stage.
 
     Raises:
-        UserError: it is missing, or not what the lock has of it.
+        UserError: It is missing, or does not match its digest in dvc.lock.
     """
     path = f"metrics/{stage}.json"
     content = files.text(path)
-    if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != outs_of(lock)[path]:
-        rule = "must be what dvc.lock has of it"
+    if hashlib.md5(content.encode(), usedforsecurity=False).hexdigest() != map_outputs(lock)[path]:
+        rule = "must match its digest in dvc.lock"
         raise UserError(Fault(f"{name}: {path}", rule, "other content", "run `dvc repro`"))
     found: dict[str, Any] = json.loads(content)
     return found
@@ -189,15 +118,20 @@ def markdown(runs: Sequence[FinishedRun], *, resamples: int = RESAMPLES) -> str:
         UserError: If they were scored on different music, or their samples compared with different music.
     """
     for run in runs[1:]:
-        if _found(run, "sample", "excerpts") != _found(runs[0], "sample", "excerpts"):
+        if _find(run, "sample", "excerpts") != _find(runs[0], "sample", "excerpts"):
             rule = f"must be compared with the same number of the same excerpts as those of {runs[0].name}"
             remedy = "name runs with the same sample section"
             raise UserError(Fault(f"{run.name}: samples", rule, "others", remedy))
-    parts = (_likelihood(runs, resamples), _music(runs), _memorization(runs), _origin(runs))
+    parts = (
+        _format_likelihood(runs, resamples),
+        _format_music(runs),
+        _format_memorization(runs),
+        _format_origin(runs),
+    )
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def _found(run: FinishedRun, *path: str) -> Any:
+def _find(run: FinishedRun, *path: str) -> Any:
     """Looks up a metric; None if it is missing, for example because too few samples have notes."""
     part: Any = run.metrics
     for name in path:
@@ -205,96 +139,107 @@ def _found(run: FinishedRun, *path: str) -> Any:
     return part
 
 
-def _fixed(value: Any, digits: int = 2) -> str:
+def _format_fixed(value: Any, digits: int = 2) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def _likelihood(runs: Sequence[FinishedRun], resamples: int) -> Iterator[str]:
-    yield LIKELIHOOD.format(**_found(runs[0], "evaluate", "test"))
+def _format_likelihood(runs: Sequence[FinishedRun], resamples: int) -> Iterator[str]:
+    yield LIKELIHOOD.format(**_find(runs[0], "evaluate", "test"))
     head = ("", "parameters", "tokens seen", "bits per note at 10 ms: validation", "test", "nats per token")
-    yield from _head(head)
+    yield from _format_head(head)
     order = runs[0].params["baseline"]["kneser_ney_order"]
     for key, words in BASELINES.items():
-        scores = [_found(runs[0], "baseline", split, key) or {} for split in ("validation", "test")]
-        yield _row(words.format(order), "", "", *_scores(*scores))
+        scores = [_find(runs[0], "baseline", split, key) or {} for split in ("validation", "test")]
+        yield _format_row(words.format(order), "", "", *_format_scores(*scores))
     for run in runs:
-        counts = (_fixed(_found(run, "train", name), 0) for name in ("parameters", "tokens"))
-        scores = [_found(run, "evaluate", split) or {} for split in ("validation", "test")]
-        yield _row(run.name, *counts, *_scores(*scores))
+        counts = (_format_fixed(_find(run, "train", name), 0) for name in ("parameters", "tokens"))
+        scores = [_find(run, "evaluate", split) or {} for split in ("validation", "test")]
+        yield _format_row(run.name, *counts, *_format_scores(*scores))
     if len(runs) > 1:
         yield ""
     for run in runs[1:]:
-        yield f"{run.name} less {runs[0].name}, test: {_difference(run, runs[0], resamples)}.  "
+        yield f"{run.name} minus {runs[0].name}, test: {_describe_difference(run, runs[0], resamples)}.  "
 
 
-def _scores(validation: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[str, str, str]:
+def _format_scores(validation: Mapping[str, Any], test: Mapping[str, Any]) -> tuple[str, str, str]:
     interval = ""
     if f"{BITS}_low" in test:
         interval = f" [{test[f'{BITS}_low']:.2f}, {test[f'{BITS}_high']:.2f}]"
     return (
-        _fixed(validation.get(BITS)),
-        _fixed(test.get(BITS)) + interval,
-        _fixed(test.get("nll_per_token"), 3),
+        _format_fixed(validation.get(BITS)),
+        _format_fixed(test.get(BITS)) + interval,
+        _format_fixed(test.get("nll_per_token"), 3),
     )
 
 
-def _difference(run: FinishedRun, first: FinishedRun, resamples: int) -> str:
+def _describe_difference(run: FinishedRun, first: FinishedRun, resamples: int) -> str:
     """The difference in test bits per note, with the interval of a paired bootstrap."""
     if run.params["tokenizer"]["pedal"] != first.params["tokenizer"]["pedal"]:
-        return "another treatment of the pedal writes other music down, which bits do not rank"
-    difference = between(run.files.performances(), first.files.performances(), resamples=resamples)
+        return "not comparable, because their tokenizers treat the pedal differently"
+    difference = compare_runs(run.files.performances(), first.files.performances(), resamples=resamples)
     if difference is None:
         rule = f"must be scored on the same test performances as {first.name}"
         raise UserError(Fault(run.name, rule, "others", "name runs of one corpus and split"))
-    return f"{shown_difference(difference)} bits per note"
+    return f"{format_difference(difference)} bits per note"
 
 
-def _music(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    samples = " and ".join(dict.fromkeys(_fixed(_found(run, "sample", "samples"), 0) for run in runs))
-    yield MUSIC.format(**{**_found(runs[0], "sample", "excerpts"), "samples": samples})
-    yield from _head(("", "real", *(run.name for run in runs)))
-    measures = tuple(_found(runs[0], "sample", "music") or ())
+def _format_music(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    samples = " and ".join(dict.fromkeys(_format_fixed(_find(run, "sample", "samples"), 0) for run in runs))
+    yield MUSIC.format(**{**_find(runs[0], "sample", "excerpts"), "samples": samples})
+    yield from _format_head(("", "real", *(run.name for run in runs)))
+    measures = tuple(_find(runs[0], "sample", "music") or ())
     for measure in measures:
-        overlaps = [_overlap(run, measure) for run in runs]
-        low = _fixed(overlaps[0].get("of_real_low"))
-        real = _fixed(overlaps[0].get("of_real")) + (f" ({low})" if low else "")
-        yield _row(measure.replace("_", " "), real, *(_fixed(of.get("with_test")) for of in overlaps))
+        overlaps = [_find_overlap(run, measure) for run in runs]
+        low = _format_fixed(overlaps[0].get("of_real_low"))
+        real = _format_fixed(overlaps[0].get("of_real")) + (f" ({low})" if low else "")
+        yield _format_row(
+            measure.replace("_", " "), real, *(_format_fixed(of.get("with_test")) for of in overlaps)
+        )
     if measures:
-        yield _row("that tell samples from music", "", *(_telling(run, measures) for run in runs))
+        yield _format_row(
+            "measures that distinguish samples", "", *(_format_telling(run, measures) for run in runs)
+        )
 
 
-def _overlap(run: FinishedRun, measure: str) -> Mapping[str, Any]:
-    return _found(run, "sample", "music", measure, "overlap") or {}
+def _find_overlap(run: FinishedRun, measure: str) -> Mapping[str, Any]:
+    return _find(run, "sample", "music", measure, "overlap") or {}
 
 
-def _telling(run: FinishedRun, measures: Sequence[str]) -> str:
+def _format_telling(run: FinishedRun, measures: Sequence[str]) -> str:
     """Counts the measures by which samples are distinguishable from real music."""
-    count, total = count_telling({name: _found(run, "sample", "music", name) or {} for name in measures})
+    count, total = count_telling({name: _find(run, "sample", "music", name) or {} for name in measures})
     return f"{count} of {total}" if total else ""
 
 
-def _memorization(runs: Sequence[FinishedRun]) -> Iterator[str]:
+def _format_memorization(runs: Sequence[FinishedRun]) -> Iterator[str]:
     yield MEMORIZATION
-    yield from _head(("", "pieces", "mean", "longest"))
-    real = _found(runs[0], "sample", "memorization", "test") or {}
+    yield from _format_head(("", "pieces", "mean", "longest"))
+    real = _find(runs[0], "sample", "memorization", "test") or {}
     rows = [("test excerpts", real, real.get("longest_notes_of_as_many"))]
     for run in runs:
-        ours = _found(run, "sample", "memorization", "samples") or {}
+        ours = _find(run, "sample", "memorization", "samples") or {}
         rows.append((run.name, ours, ours.get("longest_notes")))
     for name, of, longest in rows:
-        yield _row(name, _fixed(of.get("pieces"), 0), _fixed(of.get("mean_notes"), 1), _fixed(longest, 1))
+        yield _format_row(
+            name,
+            _format_fixed(of.get("pieces"), 0),
+            _format_fixed(of.get("mean_notes"), 1),
+            _format_fixed(longest, 1),
+        )
 
 
-def _origin(runs: Sequence[FinishedRun]) -> Iterator[str]:
+def _format_origin(runs: Sequence[FinishedRun]) -> Iterator[str]:
     yield ORIGIN
-    yield from _head(("", "commit", "dvc.lock", "data/model"))
+    yield from _format_head(("", "commit", "dvc.lock", "data/model"))
     for run in runs:
-        yield _row(run.name, *(f"`{digest[:12]}`" for digest in (run.files.began_at, run.lock, run.weights)))
+        yield _format_row(
+            run.name, *(f"`{digest[:12]}`" for digest in (run.files.began_at, run.lock, run.weights))
+        )
 
 
-def _head(names: Sequence[str]) -> tuple[str, str]:
-    return _row(*names), f"| --- |{' --: |' * (len(names) - 1)}"
+def _format_head(names: Sequence[str]) -> tuple[str, str]:
+    return _format_row(*names), f"| --- |{' --: |' * (len(names) - 1)}"
 
 
-def _row(*cells: str) -> str:
+def _format_row(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

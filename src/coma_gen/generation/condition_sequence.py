@@ -1,7 +1,8 @@
 """Condition bins for generation: measured from the prompt, or requested for the new music.
 
-All new tokens carry the same bins. Where nothing is requested, the prompt's bins are dropped too, so the
-model continues exactly as evaluation scores it: unconditioned.
+All new tokens have the same bins. Where all of these are null (nothing is requested, and the prompt is not
+followed or too short to measure), the prompt's bins are null too: the model continues unconditioned, as
+evaluation scores it.
 
 Shapes: P prompt tokens, F conditions of the model.
 """

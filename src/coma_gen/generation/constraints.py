@@ -39,11 +39,11 @@ class GrammarConstraint:
         self._state = np.where(at_prompt_end, grammar.closed(self._state), self._state)
 
     def legal(self) -> Flags:
-        """Returns (B, V) the tokens that the grammar allows next."""
+        """Returns a mask (B, V) of the tokens that the grammar allows next."""
         return self._grammar.allowed(self._state)
 
     def playable(self, legal: Flags) -> Flags:
-        """Returns (B, V) the legal tokens that may be sampled.
+        """Returns a mask (B, V) of the legal tokens that may be sampled.
 
         Excludes special tokens and bars beyond the limit on empty bars; a row with a pending prefix may
         sample only tokens that match it.
@@ -56,7 +56,7 @@ class GrammarConstraint:
         return playable
 
     def invalid_probability(self, logits: Reals, legal: Flags) -> Reals:
-        """Returns (B,) the probability mass that the model puts on tokens which the grammar forbids."""
+        """Returns the probability mass (B,) that the model puts on tokens which the grammar forbids."""
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         return np.asarray(np.where(legal | self._special, 0.0, weights).sum(-1) / weights.sum(-1), np.float64)
 
@@ -76,7 +76,7 @@ class GrammarConstraint:
         return in_prefix
 
     def seconds(self) -> Reals:
-        """Returns (B,) the length of the music so far, prompt included."""
+        """Returns the length (B,) of the music so far in seconds, prompt included."""
         return self._grammar.seconds_at(self._bars, self._state)
 
     def select_rows(self, rows: Sequence[int]) -> None:

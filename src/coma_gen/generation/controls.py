@@ -125,13 +125,13 @@ class Controls:
         base[pitch.start : pitch.stop] += 0.55 * density
         base[position.start : position.stop] -= 2.2 * density * np.linspace(0, 1, len(position))
         base[vocabulary.span("Bar").start] -= 2.2 * density
-        if (scale := self._scale(prompt)) is not None:
+        if (scale := self._find_scale(prompt)) is not None:
             base[pitch.start : pitch.stop] += np.where(np.isin(pitches % 12, scale), 0.0, OUT_OF_KEY_BIAS)
         if not base.any():
             return None
         return np.array([base[list(parts)].sum() for parts in vocabulary.pieces])
 
-    def _scale(self, prompt: Notes | None) -> list[int] | None:
+    def _find_scale(self, prompt: Notes | None) -> list[int] | None:
         """Returns the pitch classes of the key; None without one."""
         if self.key == PROMPT_KEY:
             tonic, mode = key_of(prompt) if prompt is not None and len(prompt) else (0, "")

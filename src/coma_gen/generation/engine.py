@@ -37,7 +37,7 @@ class DecodeEngine:
         self._bound = model.params.max_seq_len if model.params.position_embedding == "learned" else None
         self.logits: Reals = np.zeros((0, 0))
         self._step = TokenDecoder(model)
-        receptive_field = _receptive_field(model.params)
+        receptive_field = _compute_receptive_field(model.params)
         lengths = [receptive_field if s.tokens else len(s.prompt) for s in sequences]
         self._state = self._prefill(sequences, lengths)
 
@@ -91,7 +91,7 @@ class DecodeEngine:
         self.logits = self._forward(tokens, np.stack(bins)[:, None] if bins else None, self._state)
 
 
-def _receptive_field(params: ModelParams) -> int:
+def _compute_receptive_field(params: ModelParams) -> int:
     """Returns the receptive field of all blocks together: earlier tokens cannot change the cache."""
     if params.global_attention_layers:
         return sys.maxsize

@@ -23,19 +23,19 @@ Watch = Callable[[Callable[[], list[Notes]]], None]
 
 
 @dataclass(frozen=True)
-class Expressed:
+class ExpressedFile:
     """A MIDI file as performed by the model.
 
     Attributes:
         midi: Content of the file, with the original pitches, drums, pedals and tempi.
         notes: Its notes.
-        unheard: Number of notes left unchanged because their pitch is outside the vocabulary.
+        unchanged: Number of notes left unchanged because their pitch is outside the vocabulary.
         endless: Number of notes dropped because they have no end.
     """
 
     midi: bytes
     notes: Notes
-    unheard: int
+    unchanged: int
     endless: int
 
 
@@ -47,7 +47,7 @@ def express_midi(
     request: TouchRequest,
     max_tokens: int | None = None,
     watch: Watch | None = None,
-) -> list[Expressed]:
+) -> list[ExpressedFile]:
     """Performs the notes of a MIDI file.
 
     Args:
@@ -77,7 +77,7 @@ def express_midi(
     return [_apply_touch(song, touch, name, keep_lengths=request.keep_lengths) for touch in touches]
 
 
-def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> Expressed:
+def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> ExpressedFile:
     stream, (on, off) = song.stream, song.sounding_notes
     onset, pitch = song.clock.seconds(stream.tick[on]), stream.first[on]
     found = np.searchsorted(touch.keys, touch.key_of(onset, pitch))
@@ -90,8 +90,8 @@ def _apply_touch(song: Song, touch: Touch, name: str, *, keep_lengths: bool) -> 
         np.where(is_known & (not keep_lengths), touch.duration[found], duration),
         np.where(is_known, touch.delay[found], 0.0),
     )
-    unheard = int(np.count_nonzero(~is_known))
-    return Expressed(midi, notes_of(read_song(midi, name=name)), unheard, song.endless_notes)
+    unchanged = int(np.count_nonzero(~is_known))
+    return ExpressedFile(midi, notes_of(read_song(midi, name=name)), unchanged, song.endless_notes)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def express(
     """
     vocabulary = composer.tokenizer.vocabulary
     if len(vocabulary) != len(vocabulary.base):
-        rule = "must be without byte pairs to express, as they tie velocities to pitches"
+        rule = "must not use byte pairs, which merge velocities with pitches"
         raise UserError(Fault("the model's tokenizer", rule, f"{len(vocabulary):,} tokens"))
     origin = float(notes.onset[0])
     grid = composer.tokenizer.grid(_flatten_touch(composer, notes, origin, keep_lengths=request.keep_lengths))

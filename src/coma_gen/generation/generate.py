@@ -1,4 +1,4 @@
-"""Generates music with a trained model, from nothing or as the continuation of a prompt.
+"""Generates music with a trained model, unprompted or as the continuation of a prompt.
 
 Input and output are `Notes`. The prompt's notes are returned as they were played, not as the tokenizer's grid
 has them; only new notes are decoded from tokens. The grid begins at the prompt's first note, so the model
@@ -49,7 +49,7 @@ def generate_batch(
     watch: Watcher | None = None,
     controls: Controls | None = None,
 ) -> list[Continuation]:
-    """Generates one piece for each prompt; a prompt of None generates music from nothing.
+    """Generates one piece for each prompt; a prompt of None gives unprompted music.
 
     Args:
         composer: Model and tokenizer.
@@ -84,7 +84,7 @@ def generate_batch(
             bins = None if tables is None else ConditionSequence.from_prompt(controls, tables, ids, prefix)
             encoded[id(prompt)] = ids, prefix, bins
         ids, prefix, bins = encoded[id(prompt)]
-        until = seconds if prompt is None else prompt.end_of_onsets - _grid_origin(prompt) + seconds
+        until = seconds if prompt is None else prompt.end_of_onsets - _get_grid_origin(prompt) + seconds
         sequences.append(SequenceState(list(ids), index=index, until=until, prefix=prefix, conditions=bins))
 
     def pieces() -> list[Continuation]:
@@ -109,7 +109,7 @@ def generate_batch(
     return pieces()
 
 
-def _grid_origin(prompt: Notes | None) -> float:
+def _get_grid_origin(prompt: Notes | None) -> float:
     """Returns the time at which the tokenizer's grid begins: the onset of the first note."""
     return 0.0 if prompt is None or not len(prompt) else float(prompt.onset[0])
 
@@ -120,7 +120,7 @@ def _encode_prompt(
     """Encodes a prompt as ids and a prefix of base ids (see `token_healing.split_prompt`)."""
     if prompt is None or not len(prompt):
         return [], ()
-    origin = _grid_origin(prompt)
+    origin = _get_grid_origin(prompt)
     ids = tokenizer.encode(prompt.between(origin, np.inf).shifted(-origin))
     read, prefix = split_prompt(ids, tokenizer.vocabulary)
     if not read and not prefix:
@@ -143,7 +143,7 @@ def _build_continuation(
     decoded = (
         decode_continuation(tokenizer, prompt_ids, new_ids)
         .until(sequence.until)
-        .shifted(_grid_origin(prompt))
+        .shifted(_get_grid_origin(prompt))
     )
     added = (
         decoded
@@ -181,7 +181,7 @@ def continue_midi(
 
     Args:
         composer: Model and tokenizer.
-        midi: Content of the prompt's file; None for music from nothing.
+        midi: Content of the prompt's file; None for unprompted music.
         request: Number, length and sampling of the continuations.
         name: Name of the prompt in errors.
 

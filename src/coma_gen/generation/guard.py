@@ -39,8 +39,8 @@ class _BarHistory:
 
     Attributes:
         bars: Indices of the tokens that open its bars.
-        furthest: Seconds at which it was last rewound.
-        tries: Rewinds since the present loop began.
+        furthest: Greatest length in seconds at which a loop was found.
+        tries: Rewinds from the present loop.
     """
 
     bars: list[int] = field(default_factory=list)
@@ -62,7 +62,7 @@ class LoopGuard:
         self._histories: dict[int, _BarHistory] = {}
 
     def tokens_to_keep(self, sequence: SequenceState) -> int | None:
-        """Returns how many tokens to keep of a sequence whose last token opens a bar; None to continue."""
+        """Returns how many generated tokens to keep where the last opens a bar; None to continue."""
         history = self._histories.setdefault(id(sequence), _BarHistory())
         bars, newest = history.bars, len(sequence.tokens) - 1
         first = max(0, len(bars) - BARS)

@@ -34,10 +34,10 @@ class Request:
         num: Number of pieces.
         best_of: Number of draws from which the `num` nearest to the prompt are selected; None for `num`.
         seed: Seed of the random numbers; the same seed gives the same music.
-        temperature: 0 takes the most likely token; above 1 is wilder, below 1 tamer.
+        temperature: 0 takes the most likely token; below 1 is more predictable, above 1 less.
         top_k: Sample from the k most likely tokens; None for all.
         top_p: Sample from the most likely tokens that reach this total probability; None for all.
-        min_p: Drop tokens less than this many times as likely as the most likely one; None keeps all.
+        min_p: Minimum probability of a token relative to the most likely one; None keeps all.
         truncate: Comma-separated types of token to which top_k, top_p and min_p apply.
         max_empty_bars: Maximum number of consecutive empty bars (of 2 s).
         max_rewinds: How often a piece may be rewound from one bar to leave a loop; 0 disables rewinding.
@@ -45,8 +45,8 @@ class Request:
             beginning of the file.
         prompt_seconds: Length of the prompt from its first note; None for all. With `until_second`, the last
             `prompt_seconds` before that time.
-        until_second: The prompt ends before this time of the file, and the continuation begins there; None
-            for the end of the file.
+        until_second: The prompt is the notes before this time of the file; None for the end of the file. The
+            new notes follow the last of them, which may be earlier than this time.
         only_new: Return the new music alone, beginning where the prompt's last note begins.
         instrument: General MIDI program (from 0) of the new notes; None for the prompt's, or a piano without
             one.

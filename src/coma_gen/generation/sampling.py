@@ -49,7 +49,7 @@ class SamplingParams:
         temperature: Divisor of the logits; 0 takes the most likely token.
         top_k: Keep the k most likely tokens; None keeps all. Ties are broken by the lower id.
         top_p: Keep the smallest set of most likely tokens whose probabilities reach this sum; None keeps all.
-        min_p: Keep tokens at least this many times as likely as the most likely one; None keeps all.
+        min_p: Minimum probability of a token relative to the most likely one; None keeps all.
         truncate: Types of token (keys of `TYPES`) within which top_k, top_p and min_p apply.
     """
 
@@ -128,7 +128,7 @@ def _truncate(weights: Probabilities, sampling: SamplingParams) -> Probabilities
     """Applies the filters to weights (..., K) and preserves their sum, including a sum of zero."""
     truncated = weights
     if sampling.top_k is not None or sampling.top_p is not None:
-        truncated = np.where(_top_mask(weights, sampling), weights, 0.0)
+        truncated = np.where(_compute_top_mask(weights, sampling), weights, 0.0)
     if sampling.min_p is not None:
         truncated = np.where(truncated >= sampling.min_p * truncated.max(-1, keepdims=True), truncated, 0.0)
     left = truncated.sum(-1, keepdims=True)
@@ -137,8 +137,8 @@ def _truncate(weights: Probabilities, sampling: SamplingParams) -> Probabilities
     )
 
 
-def _top_mask(weights: Probabilities, sampling: SamplingParams) -> npt.NDArray[np.bool_]:
-    """Returns (..., V) the mask of the weights that top-k and then top-p retain."""
+def _compute_top_mask(weights: Probabilities, sampling: SamplingParams) -> npt.NDArray[np.bool_]:
+    """Returns the mask (..., V) of the weights that top-k and then top-p retain."""
     order = np.argsort(-weights, axis=-1, kind="stable")
     falling = np.take_along_axis(weights, order, -1)
     stays = np.zeros(weights.shape, bool)

@@ -146,7 +146,7 @@ class _Progress:
         self, sequences: Sequence[SequenceState], starts: npt.NDArray[np.float64], desc: str | None
     ) -> None:
         self._sequences, self._starts = sequences, starts.tolist()
-        total = self._mean([sequence.until for sequence in sequences])
+        total = self._compute_mean([sequence.until for sequence in sequences])
         self._bar: tqdm[Any] = tqdm(
             total=int(total) if np.isfinite(total) else None,
             desc=desc,
@@ -160,12 +160,14 @@ class _Progress:
     def __exit__(self, *_error: object) -> None:
         self._bar.close()
 
-    def _mean(self, ends: Sequence[float]) -> float:
+    def _compute_mean(self, ends: Sequence[float]) -> float:
         pairs = list(zip(ends, self._starts, strict=True))
         return float(np.mean([max(0.0, end - start) for end, start in pairs]))
 
     def show(self) -> None:
         """Updates the bar to the mean length of the music so far."""
         if not self._bar.disable:
-            reached = self._mean([min(sequence.seconds, sequence.until) for sequence in self._sequences])
+            reached = self._compute_mean(
+                [min(sequence.seconds, sequence.until) for sequence in self._sequences]
+            )
             self._bar.update(int(reached) - self._bar.n)

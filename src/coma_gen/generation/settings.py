@@ -32,11 +32,11 @@ class GenerateSettings(TypedDict, total=False):
         best_of: Number of pieces to draw, of which the `num` nearest to the prompt in density, polyphony,
             loudness, note length and scale are returned, the nearest first; by default `num` are drawn.
         seed: Seed of the random numbers: the same seed gives the same music; 0 by default.
-        temperature: 0 takes the most likely token, above 1 is wilder, below 1 is tamer; 1 by default.
+        temperature: 0 takes the most likely token; below 1 is more predictable, above 1 less; 1 by default.
         top_k: Sample from the k most likely tokens only; all by default.
         top_p: Sample from the most likely tokens that reach this total probability; 0.85 by default, 1 for
             all.
-        min_p: Drop tokens less than this many times as likely as the most likely one; none by default.
+        min_p: Minimum probability of a token relative to the most likely one; no minimum by default.
         truncate: Types of token to which top_k, top_p and min_p apply, of bar, position, pitch, velocity,
             duration and pedal, as a list or as comma-separated text; pitch by default.
         max_empty_bars: Maximum number of consecutive bars (of 2 s) without an event; 20 by default.
@@ -45,7 +45,8 @@ class GenerateSettings(TypedDict, total=False):
         from_second: The prompt begins with the first note at or after this second of the file.
         prompt_seconds: Length of the prompt from its first note; the whole file by default. With
             `until_second`, the last `prompt_seconds` before that time.
-        until_second: The continuation begins at this second of the file; the music before it is the prompt.
+        until_second: The prompt is the notes before this second of the file; the new notes follow the last of
+            them. The end of the file by default.
         only_new: True returns the new music alone, beginning where the prompt's last note begins.
         instrument: General MIDI program of the new notes, a number from 0 or a name such as "violin".
         density: More notes per second (above 0) or fewer (below 0); -3 to 3, 1 is a moderate change.

@@ -1,4 +1,4 @@
-"""The stage `sample`: generates MIDI files from nothing and from test prompts, with an index of settings."""
+"""The stage `sample`: generates unprompted MIDI files and continuations of test prompts, with an index."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SampleSpec:
 
 
 def excerpt(notes: Notes, start: float, seconds: float) -> Notes:
-    """Returns the notes that begin within `seconds` of the first note at or after `start`, relative to it.
+    """Returns the notes within `seconds` of the first note at or after `start`, relative to that note.
 
     Notes and pedal keep their full lengths, so the sound of the last notes does not depend on the cut.
     """

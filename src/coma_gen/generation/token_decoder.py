@@ -56,7 +56,7 @@ class _FoldedHyperConnection:
         self.scale = torch.cat((read.expand(count + 1), write[None])) * shares
 
     def bind(self, buffers: StepBuffers) -> None:
-        """Makes ready to work in these buffers."""
+        """Binds the projections to these buffers."""
         if not self.is_plain:
             self.project_dynamic = self.products.bind(self.weight, buffers.flat_dynamic)
 
@@ -87,7 +87,7 @@ class _FoldedFeedForward:
         self.down, self.down_bias = feed_forward.down.weight.t(), feed_forward.down.bias
 
     def bind(self, buffers: StepBuffers) -> None:
-        """Makes ready to work in these buffers."""
+        """Binds the projections to these buffers."""
         self.project_inner = self.products.bind(self.up, buffers.inner, self.up_bias)
         self.project_output = self.products.bind(self.down, buffers.output, self.down_bias)
 
@@ -111,7 +111,7 @@ class _FoldedConvolution:
         self.taps, self.bias = convolution.depthwise_weight.t().contiguous(), convolution.depthwise_bias
 
     def bind(self, buffers: StepBuffers) -> None:
-        """Makes ready to work in these buffers."""
+        """Binds the projections to these buffers."""
         self.project_expanded = self.products.bind(self.expand, buffers.expanded, self.expand_bias)
         self.project_output = self.products.bind(self.contract, buffers.output, self.contract_bias)
 
@@ -149,7 +149,7 @@ class _FoldedBlock:
         ]
 
     def bind(self, buffers: StepBuffers) -> None:
-        """Makes ready to work in these buffers."""
+        """Binds the projections to these buffers."""
         for connection, branch in self.branches:
             connection.bind(buffers)
             branch.bind(buffers)

@@ -38,7 +38,7 @@ class PrefixConstraint:
         self._first, self._last = positions.start, positions.stop - 1
 
     def matching_ids(self, prefix: Sequence[int]) -> Flags:
-        """Returns (V,) the ids that match `prefix`; a longer id must continue with a position."""
+        """Returns a mask (V,) of the ids that match `prefix`; a longer id must continue with a position."""
         width = min(len(prefix), self._pieces.shape[1])
         part = self._pieces[:, :width]
         matches = ((part == np.asarray(prefix[:width])) | (part == NOTHING)).all(1) & (self._length > 0)

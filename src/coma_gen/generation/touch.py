@@ -1,8 +1,8 @@
 """Samples expressive performances of given notes: velocities, lengths and small delays.
 
-The tokens of bars and pitches are forced; those of velocities and durations are sampled, and those of
-positions are sampled among the nearest few. Each is conditioned on all notes before it and on its own onset
-and pitch, and the result obeys the grammar by construction.
+The tokens of bars, pitches and pedals are forced; those of velocities and durations are sampled, and those of
+positions are sampled among the nearest few. A velocity or duration is conditioned on all notes before it and
+on its own onset and pitch. The result obeys the grammar by construction.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TouchRequest:
 
 
 def is_type(ids: Ids, vocabulary: Vocabulary, kind: str) -> npt.NDArray[np.bool_]:
-    """Returns (T,) which ids are of a token type."""
+    """Returns a mask (T,) of the ids of a token type."""
     span = vocabulary.span(kind)
     return np.asarray((ids >= span.start) & (ids < span.stop))
 

@@ -25,7 +25,7 @@ from coma_gen.tokenizer.remi import Tokenizer
 def next_probabilities(
     model: KneserNey, context: list[int], candidates: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Returns (C,) the probability of each candidate after a context of at least one token.
+    """Returns the probability (C,) of each candidate after a context of at least one token.
 
     The model scores whole sequences, so all pairs of context and candidate are concatenated into one.
     """

@@ -67,14 +67,20 @@ def binomial_p(successes: int, trials: int) -> float:
 def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
     """Computes the exact interval of the success probability at level `CONFIDENCE`."""
     alpha = (1 - CONFIDENCE) / 2
-    low = _bisect(lambda share: 1 - _binomial_cdf(successes - 1, trials, share) < alpha) if successes else 0.0
+    low = (
+        _bisect(lambda share: 1 - _compute_binomial_cdf(successes - 1, trials, share) < alpha)
+        if successes
+        else 0.0
+    )
     high = (
-        _bisect(lambda share: _binomial_cdf(successes, trials, share) >= alpha) if successes < trials else 1.0
+        _bisect(lambda share: _compute_binomial_cdf(successes, trials, share) >= alpha)
+        if successes < trials
+        else 1.0
     )
     return low, high
 
 
-def _binomial_cdf(count: int, trials: int, share: float) -> float:
+def _compute_binomial_cdf(count: int, trials: int, share: float) -> float:
     """Returns the probability of at most `count` successes; `share` is the success probability, in (0, 1)."""
     ways = (
         math.lgamma(trials + 1) - math.lgamma(number + 1) - math.lgamma(trials - number + 1)

@@ -85,7 +85,7 @@ class _ChannelModes:
 
 
 def find_drum_events(stream: Stream) -> npt.NDArray[np.bool_]:
-    """Returns (E,) whether the channel of each event is a rhythm channel at that time.
+    """Returns whether the channel of each event (E,) is a rhythm channel at that time.
 
     It is False for events without a channel.
     """
@@ -127,7 +127,7 @@ def _read_message(stream: Stream, index: int) -> bytes:
 
 
 def _apply_changes(voice: Ticks, initial: npt.NDArray[np.bool_], changes: Ticks) -> npt.NDArray[np.bool_]:
-    """Returns (E,) the mode at each event, from the initial modes (E,) and changes (C, 3) sorted by voice."""
+    """Returns the mode (E,) at each event, from the initial modes (E,) and changes (C, 3) sorted by voice."""
     count = len(voice)
     last = (
         np.searchsorted(changes[:, 0] * count + changes[:, 1], voice * count + np.arange(count), side="right")

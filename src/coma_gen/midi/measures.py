@@ -47,7 +47,7 @@ def duration(notes: Notes) -> float:
 
 
 def nearest_scale(notes: Notes) -> Flags:
-    """Returns (12,) the diatonic scale that contains most notes; ties are broken from C upwards."""
+    """Returns the diatonic scale (12,) that contains most notes; ties are broken from C upwards."""
     counts = np.bincount(notes.pitch % 12, minlength=12)
     return np.asarray(DIATONIC[(DIATONIC * counts).sum(1).argmax()], np.bool_)
 

@@ -39,7 +39,7 @@ from coma_gen.midi.song import Song
 from coma_gen.midi.tempo_map import TempoMap
 
 MAX_TICK_SECONDS = 0.004
-"""Where a tick is longer, the resolution is multiplied to place new notes within 2 ms."""
+"""Where a tick lasts longer, the resolution is multiplied, so that new notes are placed within 2 ms."""
 MAX_RESOLUTION = 0x7FFF
 MAX_TRACKS = 0xFFFE
 LAST_TICK = 2**28 - 1
@@ -132,7 +132,7 @@ class Prompt:
         if events[-1][0] > LAST_TICK:
             rule, remedy = (
                 f"must reach its end within {LAST_TICK:,} ticks",
-                "save it with fewer a quarter note",
+                "save it with fewer ticks per quarter note",
             )
             raise UserError(Fault(self.name, rule, f"{events[-1][0]:,}", remedy))
         return track_chunk(events)
@@ -202,7 +202,7 @@ def _release_pedal(voice: int) -> list[bytes]:
 
 
 def _compute_refinement(clock: TempoMap, prompt_end: int) -> int:
-    """Returns the factor by which the resolution is multiplied."""
+    """Returns the whole number by which the resolution is multiplied."""
     factor = int(np.ceil(clock.tick_seconds(prompt_end) / MAX_TICK_SECONDS - 1e-9))
     return max(1, min(factor, MAX_RESOLUTION // clock.resolution))
 

@@ -133,7 +133,7 @@ def _select_notes(
     seconds: float | None,
     until_second: float | None,
 ) -> npt.NDArray[np.bool_]:
-    """Returns (N,) which notes begin in the passage, including drums.
+    """Returns a mask (N,) of the notes that begin in the passage, including drums.
 
     Raises:
         UserError: There are none other than drums and notes without an end.

@@ -157,7 +157,7 @@ def _parse_header(content: bytes, name: str) -> tuple[int, int, int]:
     if division & 0x8000 or division == 0:
         got = "SMPTE time" if division else "no resolution"
         remedy = "save it again with a tempo map"
-        raise UserError(Fault(name, "must count time in ticks a quarter note", got, remedy))
+        raise UserError(Fault(name, "must count time in ticks per quarter note", got, remedy))
     if 8 + length > len(content):
         got = f"a header of {length:,} bytes in a file of {len(content):,}"
         raise UserError(Fault(name, _RULE, got))

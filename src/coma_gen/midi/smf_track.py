@@ -30,7 +30,7 @@ class DamageError(Exception):
         self.at = at
 
 
-def _int64_array() -> array[int]:
+def _make_int64_array() -> array[int]:
     return array("q")
 
 
@@ -51,12 +51,12 @@ class TrackReader:
 
     track: bytes
     base: int
-    ticks: array[int] = field(default_factory=_int64_array)
-    data_starts: array[int] = field(default_factory=_int64_array)
-    statuses: array[int] = field(default_factory=_int64_array)
-    ends: array[int] = field(default_factory=_int64_array)
-    ports: array[int] = field(default_factory=_int64_array)
-    tempi: array[int] = field(default_factory=_int64_array)
+    ticks: array[int] = field(default_factory=_make_int64_array)
+    data_starts: array[int] = field(default_factory=_make_int64_array)
+    statuses: array[int] = field(default_factory=_make_int64_array)
+    ends: array[int] = field(default_factory=_make_int64_array)
+    ports: array[int] = field(default_factory=_make_int64_array)
+    tempi: array[int] = field(default_factory=_make_int64_array)
 
     def read(self, left: int, *, of: int) -> TrackReader:
         """Reads all events and returns itself.
@@ -132,7 +132,7 @@ class TrackReader:
                 return -1
             at += 1
         elif status not in (_SYSEX, _SYSEX_MORE):
-            raise DamageError(f"the status {status:02X}, which no file may hold", at - 1)
+            raise DamageError(f"the status {status:02X}, which is not allowed in a file", at - 1)
         length, at = _read_variable_length(track, at)
         if at + length > len(track):
             raise IndexError
@@ -156,7 +156,7 @@ class TrackReader:
         both = both[both < len(data)]
         if len(bad := both[data[both] > 0x7F]):
             at = int(bad.min())
-            raise DamageError(f"a byte of data of {self.track[at]}, beyond 127", at)
+            raise DamageError(f"a data byte of {self.track[at]}, above 127", at)
 
     def columns(self) -> tuple[Ticks, Ticks, Ticks, Ticks, Ticks]:
         """Returns tick, status, port, and the offsets in the file of the data and the end of each event."""

@@ -45,7 +45,7 @@ def apply_sustain_per_voice(notes: Notes, pedals: Sequence[Seconds], voice: npt.
 
 
 def _find_next_onsets(notes: Notes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Returns (N,) the next later onset of the same pitch in seconds; infinity for the last."""
+    """Returns the next later onset (N,) of the same pitch in seconds; infinity for the last."""
     following = np.full(len(notes), np.inf)
     for pitch in np.unique(notes.pitch):
         where = np.flatnonzero(notes.pitch == pitch)

@@ -58,18 +58,20 @@ class TempoMap:
     def _units_per_second(self) -> float:
         return self.resolution * 1e6
 
-    def _elapsed(self, ticks: Ticks | int) -> Ticks:
+    def _compute_elapsed(self, ticks: Ticks | int) -> Ticks:
         """Elapsed time in units of 1 / resolution microseconds: at most 2**55 for valid files."""
         at = np.searchsorted(self.ticks, ticks, side="right") - 1
         return np.asarray(self._elapsed_at_changes[at] + (ticks - self.ticks[at]) * self.tempo[at], np.int64)
 
     def seconds(self, ticks: Ticks | int) -> Seconds:
         """Converts ticks to seconds from the start of the file."""
-        return np.asarray(self._elapsed(ticks) / self._units_per_second, np.float64)
+        return np.asarray(self._compute_elapsed(ticks) / self._units_per_second, np.float64)
 
     def span(self, start: Ticks, end: Ticks) -> Seconds:
         """Returns the seconds from tick `start` to tick `end`, rounded once."""
-        return np.asarray((self._elapsed(end) - self._elapsed(start)) / self._units_per_second, np.float64)
+        return np.asarray(
+            (self._compute_elapsed(end) - self._compute_elapsed(start)) / self._units_per_second, np.float64
+        )
 
     def nearest_tick(self, seconds: Seconds | float) -> Ticks:
         """Converts seconds to the nearest ticks."""

@@ -52,7 +52,7 @@ def _encode_track(track: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def _shift_onsets(song: Song, delay: Seconds) -> Ticks:
-    """Returns (N,) the onsets in ticks, moved by `delay`."""
+    """Returns the onsets (N,) in ticks, moved by `delay`."""
     stream, clock = song.stream, song.clock
     on, _ = song.sounding_notes
     written = stream.tick[on]
@@ -66,7 +66,7 @@ def _shift_onsets(song: Song, delay: Seconds) -> Ticks:
 
 
 def _find_next_onsets(song: Song, start: Ticks) -> Ticks:
-    """Returns (N,) the tick of the next later onset of the same key and voice."""
+    """Returns the tick (N,) of the next later onset of the same key and voice."""
     stream = song.stream
     on, _ = song.sounding_notes
     key = stream.voice[on] * 128 + stream.first[on]

@@ -1,10 +1,11 @@
-"""The web app of `coma-gen play`, behind the request guard of `serving.app`.
+"""The web app of `coma-gen play`, wrapped in the request guard of `serving.app`.
 
 GET  /          the page; its scripts and styles are beside it; /about describes the model and the limits
 POST /look      {midi, name} -> its notes
 POST /continue  {midi, name, settings of Request} -> a line of JSON for each event (newline-delimited JSON):
-                {"waiting": n}, {"begun": ...}, {"progress": [...]}, and {"pieces": [...]} or {"error": text}
-POST /express  {midi, name, settings of TouchRequest} -> the same lines
+                {"waiting": n}, {"begun": ...}, {"progress": [...]}, {}, and at the end
+                {"pieces": [...], "command": text} or {"error": text}
+POST /express   {midi, name, settings of TouchRequest} -> the same lines
 POST /sound     {midi, name, from, to, kind} -> FLAC or WAV
 POST /archive   {pieces, command} -> a ZIP file
 
@@ -105,7 +106,7 @@ class PlayPage:
     async def about(self, _request: HttpRequest) -> Response:
         """Describes the model and the limits."""
         limits = asdict(self._studio.limits) | {"longest_sound": MAX_SOUND_SECONDS}
-        return _json({"model": self._studio.facts, "limits": limits, "sounds": list(KINDS)})
+        return _json_response({"model": self._studio.facts, "limits": limits, "sounds": list(KINDS)})
 
     async def look(self, request: HttpRequest) -> Response:
         """Reads the notes of a file."""
@@ -126,20 +127,20 @@ class PlayPage:
         try:
             work = work_of(*parse_body(await request.json()))
         except UserError as error:
-            return _json({"error": str(error)}, 400)
+            return _json_response({"error": str(error)}, 400)
         return StreamingResponse(
-            self._lines(work),
+            self._stream_lines(work),
             media_type="application/x-ndjson",
             headers=HEADERS | {"x-accel-buffering": "no"},
         )
 
-    async def _lines(self, work: Work) -> AsyncIterator[bytes]:
+    async def _stream_lines(self, work: Work) -> AsyncIterator[bytes]:
         try:
             async with aclosing(self.pieces.add(work).events()) as events:
                 async for event in events:
-                    yield _line(event)
+                    yield _encode_line(event)
         except UserError as error:
-            yield _line({"error": str(error)})
+            yield _encode_line({"error": str(error)})
 
     async def sound(self, request: HttpRequest) -> Response:
         """Renders an excerpt as audio."""
@@ -159,28 +160,28 @@ class PlayPage:
             async with aclosing(self.sounds.add(work).events()) as events:
                 async for event in events:
                     if "error" in event:
-                        return _json(event, 400)
+                        return _json_response(event, 400)
                     if "content" in event:
                         return Response(event["content"], media_type=event["type"], headers=HEADERS)
                     if await request.is_disconnected():
                         break
         except UserError as error:
-            return _json({"error": str(error)}, 400)
+            return _json_response({"error": str(error)}, 400)
         return Response(status_code=204)  # the client has disconnected
 
 
 async def _answer(find: Callable[[], Event]) -> Response:
     try:
-        return _json(await run_in_threadpool(find))
+        return _json_response(await run_in_threadpool(find))
     except UserError as error:
-        return _json({"error": str(error)}, 400)
+        return _json_response({"error": str(error)}, 400)
 
 
-def _json(content: Event, status: int = 200) -> Response:
-    return Response(_line(content), status_code=status, media_type="application/json", headers=HEADERS)
+def _json_response(content: Event, status: int = 200) -> Response:
+    return Response(_encode_line(content), status_code=status, media_type="application/json", headers=HEADERS)
 
 
-def _line(event: Event) -> bytes:
+def _encode_line(event: Event) -> bytes:
     return json.dumps(event, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 

@@ -38,7 +38,7 @@ function offerVariants(most) {
   }
 }
 
-/** Space plays the last played sound, or the newest take, unless a field or button has the focus. */
+/** Space pauses; or it plays the last played sound, else the newest take, else the prompt. Not in a focused control. */
 function playByKey(event) {
   if (event.key !== " " || event.defaultPrevented || event.target !== document.body) return;
   event.preventDefault();

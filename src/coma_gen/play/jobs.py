@@ -69,26 +69,26 @@ class Job:
     def run(self) -> None:
         """Does the work; called in the thread of the queue."""
         try:
-            self._tell(self._work(self._report))
+            self._send(self._work(self._report))
         except StoppedError:
             pass
         except UserError as error:
-            self._tell({"error": str(error)})
+            self._send({"error": str(error)})
         except Exception as error:
             fault = memory_fault(error, where="the piece", remedy="ask for fewer seconds or variants")
             if fault is None:
                 logging.getLogger(__name__).exception("a piece could not be generated")
-            self._tell({"error": str(fault or "internal error; see the terminal of the server")})
+            self._send({"error": str(fault or "internal error; see the terminal of the server")})
         finally:
-            self._tell(None)
+            self._send(None)
 
     def _report(self, event: Event) -> None:
         if self.stopped:
             raise StoppedError
         if event:
-            self._tell(event)
+            self._send(event)
 
-    def _tell(self, event: Event | None) -> None:
+    def _send(self, event: Event | None) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 

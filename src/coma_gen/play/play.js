@@ -100,7 +100,7 @@ function show(next) {
   $("work").hidden = !place;
   $("lead").hidden = Boolean(place);
   if (!place) return;
-  $("title").textContent = place.midi ? place.name : "Music from nothing";
+  $("title").textContent = place.midi ? place.name : "Unprompted music";
   $("facts").textContent = place.midi ? factsOf(place) : "The model starts without a prompt.";
   $("given").hidden = $("modes").hidden = !place.midi;
   $("key").querySelector("[value=prompt]").disabled = !place.midi;
@@ -129,7 +129,7 @@ function showTrail() {
   const parts = trail.map((place, index) => {
     const isHere = place === here();
     const part = document.createElement(isHere ? "span" : "button");
-    part.textContent = place.midi ? place.name : "From nothing";
+    part.textContent = place.midi ? place.name : "No prompt";
     if (isHere) part.ariaCurrent = "page";
     else part.addEventListener("click", () => goTo(index + 1));
     return part;

@@ -66,7 +66,7 @@ class Studio:
     def look(self, row: Mapping[str, Any], name: str) -> Event:
         """Reads the notes of a file, and counts those that the model ignores."""
         parsed = parse_row(row, self.limits, name=name)
-        prompt = self._prompt(parsed)
+        prompt = self._read_prompt(parsed)
         if prompt is None:
             raise UserError(Fault(name, "must be a MIDI file", "nothing"))
         notes = prompt.notes
@@ -88,7 +88,7 @@ class Studio:
         parsed = parse_row(row, self.limits, name=name)
 
         def work(report: Report) -> Event:
-            prompt = self._prompt(parsed)
+            prompt = self._read_prompt(parsed)
             notes = None if prompt is None else prompt.notes
             prompt_end = 0.0 if notes is None else notes.end_of_onsets
             start = shown_from(prompt_end)
@@ -99,10 +99,10 @@ class Studio:
                 "notes": shown,
             }
             report({"begun": begun | {"seconds": parsed.request.seconds}})
-            tell = follow(report, start=start, prompt_end=prompt_end)
+            report_notes = follow(report, start=start, prompt_end=prompt_end)
 
             def watch(pieces: Callable[[], Sequence[Continuation]]) -> None:
-                tell(lambda: [piece.added for piece in pieces()])
+                report_notes(lambda: [piece.added for piece in pieces()])
 
             with deterministic(self.threads):
                 pieces = generate_request(self.composer, prompt, parsed.request, watch=watch)
@@ -114,7 +114,7 @@ class Studio:
 
         return work
 
-    def _prompt(self, parsed: ParsedRequest) -> Prompt | None:
+    def _read_prompt(self, parsed: ParsedRequest) -> Prompt | None:
         if parsed.midi is None:
             return None
         return read_prompt(
@@ -161,7 +161,7 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
     """
     words = ["coma-gen", "generate"]
     if parsed.midi is not None:
-        words.append(no_option(name))
+        words.append(escape_dash(name))
     plain = Request()
     for field in fields(Request):
         value = getattr(parsed.request, field.name)
@@ -173,15 +173,15 @@ def command_of(studio: Studio, parsed: ParsedRequest, *, name: str, reached: boo
     for option, value, usual in (("device", studio.device, "cpu"), ("threads", studio.threads, 1)):
         if value != usual:
             words += [f"--{option}", str(value)]
-    return typed(words, studio)
+    return quote_command(words, studio)
 
 
-def no_option(name: str) -> str:
+def escape_dash(name: str) -> str:
     """Prefixes a file name that would be parsed as an option."""
     return f"./{name}" if name.startswith("-") else name
 
 
-def typed(words: Sequence[str], studio: Studio) -> str:
+def quote_command(words: Sequence[str], studio: Studio) -> str:
     """Quotes a command for the shell, with the model option."""
     model = [] if studio.model is None else ["--model", studio.model]
     return " ".join(map(shlex.quote, [*words, *model]))

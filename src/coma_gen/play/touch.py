@@ -8,13 +8,13 @@ from dataclasses import fields
 from typing import Any
 
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.generation.express import Expressed, express_midi
+from coma_gen.generation.express import ExpressedFile, express_midi
 from coma_gen.generation.touch import TouchRequest
 from coma_gen.midi.io import read_notes
 from coma_gen.model.device import deterministic
 from coma_gen.play.jobs import Event, Report, Work
 from coma_gen.play.progress import follow, rows
-from coma_gen.play.studio import Studio, no_option, typed
+from coma_gen.play.studio import Studio, escape_dash, quote_command
 from coma_gen.serving.schema import Limits, read_midi, read_number
 
 WHOLE, SWITCHES = ("seed", "num"), ("keep_lengths",)
@@ -80,17 +80,17 @@ def touch_work(studio: Studio, row: Mapping[str, Any], name: str) -> Work:
 def command_of(studio: Studio, request: TouchRequest, name: str) -> str:
     """Composes the `coma-gen express` command that reproduces the files: seed and non-default settings."""
     plain = TouchRequest()
-    words = ["coma-gen", "express", no_option(name)]
+    words = ["coma-gen", "express", escape_dash(name)]
     for setting in SETTINGS:
         value = getattr(request, setting)
         if setting == "seed" or value != getattr(plain, setting):
             words.append(f"--{setting.replace('_', '-')}")
             if not isinstance(value, bool):
                 words.append(f"{value:g}" if isinstance(value, float) else str(value))
-    return typed(words, studio)
+    return quote_command(words, studio)
 
 
-def _finished(played: Expressed) -> Event:
+def _finished(played: ExpressedFile) -> Event:
     return {
         "midi": base64.b64encode(played.midi).decode("ascii"),
         "notes": rows(played.notes),

@@ -41,17 +41,17 @@ class Chart:
 def captioned_charts(content: ReportContent) -> list[Chart]:
     """Draws every chart whose figures are available."""
     charts = (
-        _learning(content),
-        _comparison(content),
-        _difficulty(content),
-        _context(content),
-        _windows(content),
-        _composers(content),
+        _draw_learning_curve(content),
+        _draw_scores(content),
+        _draw_token_types(content),
+        _draw_contexts(content),
+        _draw_windows(content),
+        _draw_composers(content),
     )
     return [chart for chart in charts if chart is not None]
 
 
-def _learning(content: ReportContent) -> Chart | None:
+def _draw_learning_curve(content: ReportContent) -> Chart | None:
     curves = {
         name: curve_points(content, column)
         for name, column in (("training", "train_loss"), ("validation", "validation_nll"))
@@ -69,7 +69,7 @@ def _learning(content: ReportContent) -> Chart | None:
     return None if drawing is None else Chart("learning-curve.svg", "Learning curve", caption, drawing, text)
 
 
-def _comparison(content: ReportContent) -> Chart | None:
+def _draw_scores(content: ReportContent) -> Chart | None:
     bars = score_bars(content)
     drawing = charts.bits_per_note(bars)
     has_interval = any(bar.low is not None for bar in bars)
@@ -82,7 +82,7 @@ def _comparison(content: ReportContent) -> Chart | None:
     return None if drawing is None else Chart("bits-per-note.svg", "Bits per note", caption, drawing, text)
 
 
-def _difficulty(content: ReportContent) -> Chart | None:
+def _draw_token_types(content: ReportContent) -> Chart | None:
     split, types = token_types(content)
     drawing = charts.nll_by_type(types)
     caption = (
@@ -94,7 +94,7 @@ def _difficulty(content: ReportContent) -> Chart | None:
     return None if drawing is None else Chart("nll-by-type.svg", "Loss by token type", caption, drawing, text)
 
 
-def _context(content: ReportContent) -> Chart | None:
+def _draw_contexts(content: ReportContent) -> Chart | None:
     split, curves = context_curves(content)
     drawing = nll_by_context(curves)
     caption = (
@@ -107,7 +107,7 @@ def _context(content: ReportContent) -> Chart | None:
     return None if drawing is None else Chart("nll-by-context.svg", "Context length", caption, drawing, text)
 
 
-def _composers(content: ReportContent) -> Chart | None:
+def _draw_composers(content: ReportContent) -> Chart | None:
     split, bars, counts = composer_bars(content)
     drawing = charts.bits_by_composer(bars, counts)
     most = f" (the {MAX_COMPOSERS} with the most notes)" if len(bars) == MAX_COMPOSERS else ""
@@ -119,7 +119,7 @@ def _composers(content: ReportContent) -> Chart | None:
     return None if drawing is None else Chart("bits-by-composer.svg", "Composers", caption, drawing, text)
 
 
-def _windows(content: ReportContent) -> Chart | None:
+def _draw_windows(content: ReportContent) -> Chart | None:
     shares = window_shares(content)
     drawing = charts.window_shares(shares)
     caption = (

@@ -53,8 +53,8 @@ def bits_per_note(bars: Sequence[Bar]) -> Drawing | None:
     bottom = top + group * len(models)
     drawing = Drawing(WIDTH, bottom + 44.0)
 
-    x_of = _bits_axis(drawing, levels, left=left, right=right, top=top, bottom=bottom)
-    _legend(drawing, left, splits)
+    x_of = _draw_bits_axis(drawing, levels, left=left, right=right, top=top, bottom=bottom)
+    _draw_legend(drawing, left, splits)
     for row, model in enumerate(models):
         begin = top + row * group + 8.0
         of_model = [bar for bar in bars if bar.model == model]
@@ -63,13 +63,13 @@ def bits_per_note(bars: Sequence[Bar]) -> Drawing | None:
             y = begin + ROW * splits.index(bar.split)
             kind = ("made" if bar.is_ours else "plain") + ("" if bar.split == splits[-1] else "-soft")
             drawing.bar(left, y, x_of(bar.value) - left, ROW - 2.0, kind)
-            end = max(x_of(bar.value), _whisker(drawing, bar, x_of, y + ROW / 2 - 1.0))
+            end = max(x_of(bar.value), _draw_whisker(drawing, bar, x_of, y + ROW / 2 - 1.0))
             drawing.text((end + 7, y + ROW / 2 + 3.5), f"{bar.value:.1f}", "value")
     drawing.line((left, top), (left, bottom), "axis")
     return drawing
 
 
-def _bits_axis(
+def _draw_bits_axis(
     drawing: Drawing, levels: Sequence[float], *, left: float, right: float, top: float, bottom: float
 ) -> Callable[[float], float]:
     """Draws a horizontal axis of bits per note from 0 with its grid, and returns its mapping to pixels."""
@@ -84,7 +84,7 @@ def _bits_axis(
     return x_of
 
 
-def _legend(drawing: Drawing, left: float, splits: Sequence[str]) -> None:
+def _draw_legend(drawing: Drawing, left: float, splits: Sequence[str]) -> None:
     """Draws the color of each split."""
     at = left
     for split in splits:
@@ -93,7 +93,7 @@ def _legend(drawing: Drawing, left: float, splits: Sequence[str]) -> None:
         at += 34.0 + 7.2 * len(split)
 
 
-def _whisker(drawing: Drawing, bar: Bar, x_of: Callable[[float], float], y: float) -> float:
+def _draw_whisker(drawing: Drawing, bar: Bar, x_of: Callable[[float], float], y: float) -> float:
     """Draws the confidence interval, if there is one, and returns its right end (else 0)."""
     if bar.low is None or bar.high is None:
         return 0.0
@@ -149,7 +149,7 @@ def bits_by_composer(bars: Sequence[Bar], remarks: Sequence[str]) -> Drawing | N
     bottom = top + group * len(bars)
     drawing = Drawing(WIDTH, bottom + 44.0)
 
-    x_of = _bits_axis(drawing, levels, left=left, right=right, top=top, bottom=bottom)
+    x_of = _draw_bits_axis(drawing, levels, left=left, right=right, top=top, bottom=bottom)
     order = sorted(range(len(bars)), key=lambda index: (bars[index].value, bars[index].model))
     for row, index in enumerate(order):
         bar, y = bars[index], top + row * group + 4.0
@@ -157,7 +157,7 @@ def bits_by_composer(bars: Sequence[Bar], remarks: Sequence[str]) -> Drawing | N
         name = bar.model if is_short else bar.model[: MAX_NAME_LENGTH - 1].rstrip() + "…"
         drawing.text((left - 10, y + 13), name, "name", anchor="end")
         drawing.bar(left, y, x_of(bar.value) - left, group - 8.0, "made")
-        end = max(x_of(bar.value), _whisker(drawing, bar, x_of, y + group / 2 - 4.0))
+        end = max(x_of(bar.value), _draw_whisker(drawing, bar, x_of, y + group / 2 - 4.0))
         drawing.text((end + 7, y + 13), f"{bar.value:.1f}", "value")
         drawing.text((WIDTH, y + 13), remarks[index], "lesser", anchor="end")
     drawing.line((left, top), (left, bottom), "axis")

@@ -35,7 +35,7 @@ class SampleView:
     """One generated sample.
 
     Attributes:
-        name: Name of the sample, such as "prompted-0", from which its file names are derived.
+        name: Name of the sample, such as "continued-01", from which its file names are derived.
         notes: The music, including the prompt.
         midi: The MIDI file offered for download.
         prompt_seconds: Time of the splice, where the continuation begins; None for unprompted music.

@@ -22,7 +22,7 @@ from coma_gen.report.page import HERE, SCRIPT, STYLE, render_page
 SAMPLE_RATE = 16_000
 FADE_SECONDS = 1.5
 MIN_PLAYED_SECONDS = 5.0
-"""Seconds of each continuation that must be played before a trial can be answered."""
+"""Seconds of each continuation that must be played before a trial can be answered, at most half of it."""
 
 
 @dataclass(frozen=True)

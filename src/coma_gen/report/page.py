@@ -107,11 +107,11 @@ def render_page(
     return environment.get_template(template).render(
         style=Markup(style),  # noqa: S704 - our own files
         script=Markup(script) if has_script else None,  # noqa: S704
-        digest=_digest,
+        digest=_compute_digest,
         **values,
     )
 
 
-def _digest(text: str) -> str:
+def _compute_digest(text: str) -> str:
     """The hash source by which a content security policy allows an inline style sheet or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

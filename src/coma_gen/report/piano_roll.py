@@ -115,13 +115,13 @@ class _Canvas:
     """Draws the image some rows at a time on one reused figure, in pixel coordinates of the whole image."""
 
     def __init__(self, theme: Theme) -> None:
-        with matplotlib.rc_context(_default_style()):
+        with matplotlib.rc_context(_get_default_style()):
             self._figure = Figure(dpi=DPI, facecolor=theme.panel)
         self._canvas = FigureCanvasAgg(self._figure)
 
     def draw_rows(self, top: int, bottom: int, draw: Callable[[Axes], None]) -> NDArray[np.uint8]:
         """Calls `draw` and returns the rows from top to bottom as RGB, (bottom - top, WIDTH, 3)."""
-        with matplotlib.rc_context(_default_style()), warnings.catch_warnings():
+        with matplotlib.rc_context(_get_default_style()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # a title may use glyphs that the font lacks
             self._figure.clear()
             self._figure.set_size_inches(WIDTH / DPI, (bottom - top) / DPI)
@@ -134,7 +134,7 @@ class _Canvas:
         return np.asarray(self._canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
 
 
-def _default_style() -> Any:
+def _get_default_style() -> Any:
     """The default settings of matplotlib, independent of any matplotlibrc on this machine."""
     style = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key}
     return style | {"font.family": ["DejaVu Sans"], "path.simplify": False, "text.parse_math": False}

@@ -36,9 +36,9 @@ def encode_png(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, d
     """
     file = io.BytesIO()
     file.write(SIGNATURE)
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, EIGHT_BIT, TRUE_COLOR, 0, 0, 0))
+    _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, EIGHT_BIT, TRUE_COLOR, 0, 0, 0))
     per_meter = round(dpi / METERS_PER_INCH)
-    _chunk(file, b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1))
+    _write_chunk(file, b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1))
     squeeze = zlib.compressobj(COMPRESSION)
     above, rows = np.zeros((1, width * 3), np.uint8), 0
     for band in bands:
@@ -48,15 +48,15 @@ def encode_png(bands: Iterable[NDArray[np.uint8]], *, width: int, height: int, d
         filtered = np.empty((len(band), 1 + width * 3), np.uint8)
         filtered[:, 0] = UP
         np.subtract(lines[1:], lines[:-1], out=filtered[:, 1:])
-        _chunk(file, b"IDAT", squeeze.compress(filtered.tobytes()))
+        _write_chunk(file, b"IDAT", squeeze.compress(filtered.tobytes()))
         above, rows = lines[-1:].copy(), rows + len(band)
     if rows != height:
         raise ValueError(f"{rows} rows in a picture {height} pixels high")
-    _chunk(file, b"IDAT", squeeze.flush())
-    _chunk(file, b"IEND", b"")
+    _write_chunk(file, b"IDAT", squeeze.flush())
+    _write_chunk(file, b"IEND", b"")
     return file.getvalue()
 
 
-def _chunk(file: io.BytesIO, kind: bytes, content: bytes) -> None:
+def _write_chunk(file: io.BytesIO, kind: bytes, content: bytes) -> None:
     file.write(struct.pack(">I", len(content)) + kind + content)
     file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))

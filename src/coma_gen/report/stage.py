@@ -84,10 +84,10 @@ def read_content(
         samples=views,
         audio=audio,
         model_digest=model_digest,
-        performances=_table(evaluation / "performances.parquet"),
-        composers=_table(evaluation / "composers.parquet"),
-        contexts=_table(evaluation / "contexts.parquet"),
-        windows=_table(evaluation / "windows.parquet"),
+        performances=_read_table(evaluation / "performances.parquet"),
+        composers=_read_table(evaluation / "composers.parquet"),
+        contexts=_read_table(evaluation / "contexts.parquet"),
+        windows=_read_table(evaluation / "windows.parquet"),
         left_out=listed - len(views),
     )
 
@@ -100,7 +100,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _table(path: Path) -> list[dict[str, Any]]:
+def _read_table(path: Path) -> list[dict[str, Any]]:
     """Reads the rows of a parquet file; an empty list if the file does not exist."""
     if not path.exists():
         return []

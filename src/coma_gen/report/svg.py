@@ -56,15 +56,17 @@ class Drawing:
 
     def to_svg(self, description: str) -> str:
         """Renders the drawing as an inline element; `description` is its text alternative."""
-        return self._element(description, "", "")
+        return self._render_element(description, "", "")
 
     def to_file(self, description: str) -> str:
         """Renders the drawing as a standalone SVG file."""
         style = f"<style>{css_variables()}{CHART_STYLE.read_text(encoding='utf-8')}</style>"
         backdrop = '<rect class="backdrop" width="100%" height="100%"/>'
-        return self._element(description, ' xmlns="http://www.w3.org/2000/svg"', style + backdrop) + "\n"
+        return (
+            self._render_element(description, ' xmlns="http://www.w3.org/2000/svg"', style + backdrop) + "\n"
+        )
 
-    def _element(self, description: str, attributes: str, before: str) -> str:
+    def _render_element(self, description: str, attributes: str, before: str) -> str:
         box = f'viewBox="0 0 {_n(self.width)} {_n(self.height)}"'
         label = f'role="img" aria-label="{escape(description)}"'
         return f'<svg class="chart"{attributes} {box} {label}>{before}{"".join(self._shapes)}</svg>'
