@@ -141,14 +141,14 @@ class MultiScaleAttention(nn.Module):
         ]
         return self._project_output(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
 
-    def init_cache(self, batch: int, *, room: int) -> list[KVCache]:
+    def init_cache(self, batch: int, *, capacity: int) -> list[KVCache]:
         """Creates an empty KV cache per scale for `batch` rows."""
         return [
             KVCache.empty(
                 batch=batch,
                 num_heads=self.num_heads,
                 head_dim=self.head_dim,
-                room=room,
+                capacity=capacity,
                 window=window,
                 rotation=rotation,
                 like=self.qkv.weight,

@@ -163,10 +163,10 @@ class CausalConvolution(nn.Module):
         result: Tensor = self.dropout(self.contract(self.channel_norm(F.silu(convolved))))
         return result
 
-    def init_cache(self, batch: int, *, room: int) -> list[ConvCache]:
+    def init_cache(self, batch: int, *, capacity: int) -> list[ConvCache]:
         """Creates an empty cache for `batch` rows."""
         history = self.kernel_size - 1
-        return [ConvCache(zeros(self.depthwise_weight, batch, history + room, self.channels), history)]
+        return [ConvCache(zeros(self.depthwise_weight, batch, history + capacity, self.channels), history)]
 
     def _convolve(self, extended: Tensor) -> Tensor:
         """Applies the depthwise convolution, (B, T + K - 1, C) -> (B, T, C)."""
