@@ -80,7 +80,7 @@ def test_without_a_compiler_one_line_says_so_and_the_plain_path_goes_on(
     assert all(parameter.grad is None for parameter in model.parameters()), "no gradient is left behind"
     (line,) = caplog.messages
     assert line == (
-        "train.compile: torch cannot compile here, continuing without. RuntimeError: no C++ compiler"
+        "train.compile: torch cannot compile here; training runs in eager mode. RuntimeError: no C++ compiler"
     )
 
 

@@ -175,6 +175,6 @@ class TestRecorded:
                 logits = torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
             torch.testing.assert_close(logits, model(ids).detach(), rtol=0, atol=1e-9)
         assert caplog.messages == [
-            "decoding: steps cannot be recorded as CUDA graphs, continuing without them. "
+            "decoding: steps cannot be recorded as CUDA graphs; they run in eager mode. "
             "RuntimeError: operation not permitted when stream is capturing"
         ]

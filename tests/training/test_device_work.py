@@ -126,7 +126,7 @@ def test_recorded_passes_take_the_same_steps(
 
     def note_addresses(self: Any, step: int, batches: BatchQueue) -> Any:
         result = taken(self, step, batches)
-        for number, parameter in enumerate(self.train_state.learning):
+        for number, parameter in enumerate(self.train_state.trainable):
             addresses.setdefault(number, set()).add(parameter.grad.data_ptr())
         return result
 
@@ -146,7 +146,7 @@ def test_passes_that_cannot_be_recorded_stay_plain(caplog: pytest.LogCaptureFixt
 
     assert recorded_or_plain(plain, shape=(2, 3), pad_id=0, device=CPU, record=refuses) is plain
     assert caplog.messages == [
-        "train.cuda_graphs: the passes cannot be recorded, continuing without. "
+        "train.cuda_graphs: the passes cannot be recorded; training runs in eager mode. "
         "RuntimeError: operation not permitted when stream is capturing"
     ]
 

@@ -79,4 +79,4 @@ class RecordedSteps:
 @cache
 def _warn(reason: str) -> None:
     """Warns once per process that steps cannot be captured."""
-    logger.warning("decoding: steps cannot be recorded as CUDA graphs, continuing without them. %s", reason)
+    logger.warning("decoding: steps cannot be recorded as CUDA graphs; they run in eager mode. %s", reason)

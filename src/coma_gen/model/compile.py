@@ -81,7 +81,7 @@ def compile_model(
             raise
         _restore_methods(model, replaced)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        logger.warning("train.compile: torch cannot compile here, continuing without. %s", reason)
+        logger.warning("train.compile: torch cannot compile here; training runs in eager mode. %s", reason)
         return False
     return True
 

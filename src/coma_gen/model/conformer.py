@@ -240,7 +240,7 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     """Splits the parameters into those with weight decay and those without.
 
     Weights of linear layers and convolutions and embeddings decay. Gains, biases, scale weights and
-    hyper-connections do not: their neutral value is not zero.
+    hyper-connections do not.
     """
     decayed = [
         parameter

@@ -38,9 +38,9 @@ PATIENCE = 3600
 GRACE = 3
 """Seconds that running requests have to finish at shutdown."""
 DRAINED = 16
-"""Bodies that are too long are read and discarded up to this multiple of the limit, since a client that is
-still
-sending does not read the error response."""
+"""Bodies that are too long are read and discarded up to this multiple of the limit, since a client
+that is still sending does not read the error response.
+"""
 WAITING = 64
 """Maximum number of waiting requests; more are answered with 503."""
 
@@ -203,7 +203,7 @@ def _load_app(model: str) -> Any:
 
 
 def _describe_endpoints() -> dict[str, str]:
-    """The response to a browser that opens the server's address."""
+    """Returns the response to a browser that opens the address of the server."""
     return {"music": f"POST {INVOCATIONS}, see docs/serving.md", "a page for people": "coma-gen play"}
 
 
@@ -214,13 +214,13 @@ def serve(model: str, *, name: str, port: int, max_body_bytes: int) -> None:
     run_until_stopped(app, listening, lambda address: _print_usage(name, address))
 
 
-def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], None]) -> NoReturn:
+def run_until_stopped(app: App, listening: socket.socket, announce: Callable[[str], None]) -> NoReturn:
     """Serves an app until the process is stopped, then exits.
 
     Args:
         app: The app.
         listening: The bound socket.
-        tell: Called with the server's address once it accepts requests.
+        announce: Called with the server's address once it accepts requests.
     """
     import uvicorn
 
@@ -236,7 +236,7 @@ def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], 
     loop = asyncio.new_event_loop()
     serving = loop.create_task(server.serve(sockets=[listening]))
     address = f"http://{HOST}:{listening.getsockname()[1]}"
-    loop.create_task(_tell_when_ready(server, lambda: tell(address)))  # noqa: RUF006 - it is short
+    loop.create_task(_announce_when_ready(server, lambda: announce(address)))  # noqa: RUF006 - it is short
     try:
         loop.run_until_complete(serving)
     except KeyboardInterrupt:
@@ -245,10 +245,10 @@ def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], 
     os._exit(0)  # a running generation thread would delay interpreter exit
 
 
-async def _tell_when_ready(server: Any, tell: Callable[[], None]) -> None:
+async def _announce_when_ready(server: Any, announce: Callable[[], None]) -> None:
     while not server.started:
         await asyncio.sleep(0.05)
-    tell()
+    announce()
     sys.stdout.flush()
 
 

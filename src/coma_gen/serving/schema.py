@@ -196,6 +196,6 @@ def read_midi(text: object, limits: Limits) -> bytes | Fault:
 
 
 def _describe_type(value: object) -> str:
-    """The type of a value in JSON's terms, for error messages."""
+    """Names the JSON type of a value, for error messages."""
     kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

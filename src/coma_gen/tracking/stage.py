@@ -149,7 +149,7 @@ def _score(workspace: Workspace) -> Score:
 
 
 def _commit(root: Path) -> str | None:
-    """The commit that the experiment is based on; None outside of git."""
+    """Returns the commit that the experiment is based on; None outside of git."""
     baseline = os.environ.get("DVC_EXP_BASELINE_REV")
     if baseline:
         return baseline
@@ -162,7 +162,7 @@ def _commit(root: Path) -> str | None:
 
 
 def _lock_digest(path: Path) -> str | None:
-    """The digest of dvc.lock without this stage, whose entry is written after it has run."""
+    """Computes the digest of dvc.lock without this stage, whose entry is written after it has run."""
     if not path.exists():
         return None
     lock = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)  # noqa: S506 - a safe loader
@@ -171,7 +171,7 @@ def _lock_digest(path: Path) -> str | None:
 
 
 def _content(experiment: Experiment) -> str:
-    """The digest of what was tracked, which is the same on every machine with the same results."""
+    """Computes the digest of the tracked results, equal on all machines with the same results."""
     digests = {kind: experiment.tags[f"digest.{kind}"] for kind in SEALED_FOLDERS}
     files = {stage: sha256_file(path) for stage, path in experiment.metrics.items()}
     content: list[Any] = [experiment.params, digests, files, sha256_file(experiment.curve)]

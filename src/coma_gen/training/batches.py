@@ -1,7 +1,8 @@
 """Queue of training batches in CPU memory, drawn on demand or one step ahead.
 
-When training on another device, a thread draws the next step's windows into pinned memory, from which they
-are copied asynchronously. Windows are a function of the step, so prefetching does not change them.
+On a device other than the CPU, a thread draws the windows of the next step; for CUDA it draws them into
+pinned memory, from which they are copied asynchronously. Windows are a function of the step, so prefetching
+does not change them.
 """
 
 from __future__ import annotations

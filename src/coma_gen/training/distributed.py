@@ -12,8 +12,8 @@ backward pass. On CPUs they are all-reduced in one piece over gloo after the bac
 overlapping exchange would compete for the same cores. Other communication is a few numbers per step over
 gloo.
 
-Only the first rank accesses files: it holds the run's lock, reads and writes checkpoints, writes curve,
-metrics and model, and logs.
+All ranks read the shards. Only the first rank accesses the files of the run: it holds the lock, reads and
+writes checkpoints, writes curve, metrics and model, and logs.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Distributed:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that accesses files and logs."""
+        """Whether this is the rank that accesses the files of the run and logs."""
         return self.rank == 0
 
-    def share(self, params: TrainParams) -> BatchShard:
+    def shard_batch(self, params: TrainParams) -> BatchShard:
         """Returns this rank's part of a step; `check_world_size` must accept the world size."""
         windows = params.micro_batch * params.grad_accum_steps // self.size
         first = self.rank * windows
@@ -110,7 +110,7 @@ class Distributed:
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
-    def shared(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def wrap_model(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Broadcasts the first rank's weights; on a GPU also wraps the model in DistributedDataParallel.
 
         A wrapped model averages gradients over ranks in each backward pass outside `no_sync`; on a CPU, call
@@ -130,13 +130,13 @@ class Distributed:
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Averages gradients on CPUs over all ranks; a collective."""
-        learning = [parameter for parameter in parameters if parameter.grad is not None]
-        gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat.div_(self.size)
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for parameter, part in zip(learning, parts, strict=True):
+        for parameter, part in zip(trained, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
     def divide(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class Distributed:
         dist.all_reduce(result)
         return result
 
-    def total(self, *numbers: float) -> list[float]:
+    def sum_over_ranks(self, *numbers: float) -> list[float]:
         """Sums each number over all ranks; a collective."""
         if self.size == 1:
             return list(numbers)
@@ -164,27 +164,27 @@ class Distributed:
         dist.all_reduce(summed)
         return [float(number) for number in summed]
 
-    def each(self, numbers: Sequence[float], *, most: int) -> list[float]:
+    def gather(self, numbers: Sequence[float], *, max_length: int) -> list[float]:
         """Gathers the numbers of all ranks in rank order, padded with zeros; a collective.
 
         Args:
-            numbers: numbers of this rank, at most `most`.
-            most: length to pad to, equal on all ranks.
+            numbers: numbers of this rank, at most `max_length`.
+            max_length: length to pad to, equal on all ranks.
         """
-        padded = [0.0] * (self.size * most)
-        padded[self.rank * most : self.rank * most + len(numbers)] = numbers
-        return self.total(*padded)
+        padded = [0.0] * (self.size * max_length)
+        padded[self.rank * max_length : self.rank * max_length + len(numbers)] = numbers
+        return self.sum_over_ranks(*padded)
 
-    def from_first(self, content: bytes) -> bytes:
+    def broadcast(self, content: bytes) -> bytes:
         """Broadcasts the first rank's content, which replaces that of the others; a collective."""
-        (length,) = self.total(len(content) if self.is_first else 0)
+        (length,) = self.sum_over_ranks(len(content) if self.is_first else 0)
         source = np.frombuffer(content, np.uint8) if self.is_first else np.empty(int(length), np.uint8)
         received = torch.from_numpy(source.copy())
         dist.broadcast(received, 0)
         return received.numpy().tobytes()
 
-    def ended(self, error: BaseException, status: int) -> BaseException:
-        """Returns what to raise when all ranks end for the same reason: only the first reports the error."""
+    def exit_error(self, error: BaseException, status: int) -> BaseException:
+        """Returns the exception to raise if all ranks exit for one reason; only the first reports it."""
         return error if self.is_first else SystemExit(status)
 
 
@@ -223,7 +223,7 @@ def init_distributed() -> Iterator[Distributed]:
         if meeting is not None:
             raise SystemExit(LOST) from None
         was_initialized = dist.is_initialized()
-        rule = "ended because another rank did" if was_initialized else "must reach the other ranks"
+        rule = "exited because another rank did" if was_initialized else "must reach the other ranks"
         remedy = "see their output; the same command resumes from the last checkpoint"
         got = "" if was_initialized else str(error).partition("\n")[0]
         raise UserError(Fault(f"rank {rank} of {size}", rule, got, remedy)) from None

@@ -57,7 +57,7 @@ def accumulate_gradient(
     add: AddGradient | None = None,
     teacher: Teacher | None = None,
 ) -> list[Tensor]:
-    """Accumulates the gradient of the batch's summed nll in the parameters' `grad` over micro-batches.
+    """Accumulates the gradient of the batch's summed loss in the parameters' `grad` over micro-batches.
 
     Micro-batches are numbered across the ranks of a step, and the dropout of each is seeded by (seed, step,
     number), independent of the rank that computes it. Under DistributedDataParallel the ranks exchange
@@ -81,10 +81,10 @@ def accumulate_gradient(
     add = partial(add_gradient, model, bf16=bf16, teacher=teacher) if add is None else add
     sums = []
     size = len(batch.input_ids) // micro_batches
-    given = [batch.input_ids, batch.targets] + ([] if batch.conditions is None else [batch.conditions])
-    for number, micro_batch in enumerate(zip(*(torch.split(each, size) for each in given), strict=True)):
+    parts = [batch.input_ids, batch.targets] + ([] if batch.conditions is None else [batch.conditions])
+    for number, micro_batch in enumerate(zip(*(torch.split(part, size) for part in parts), strict=True)):
         reseed(device, torch_seed(seed, "dropout", step, first_micro_batch + number))
-        on_device = [each.to(device, non_blocking=True) for each in micro_batch]
+        on_device = [tensor.to(device, non_blocking=True) for tensor in micro_batch]
         skips_sync = number < micro_batches - 1 and isinstance(model, DistributedDataParallel)
         with model.no_sync() if skips_sync else nullcontext():  # type: ignore[operator]
             sums.append(add(*on_device))

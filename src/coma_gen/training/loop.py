@@ -42,7 +42,7 @@ from coma_gen.training.optimizer import set_learning_rate
 from coma_gen.training.plan import StepPlan
 from coma_gen.training.progress import TrainingResult
 from coma_gen.training.run_lock import exclusive_run_lock
-from coma_gen.training.schedule import learning_rate_share
+from coma_gen.training.schedule import learning_rate_factor
 from coma_gen.training.signals import GracefulStop
 from coma_gen.training.state import TrainState
 from coma_gen.training.step_gradient import StepGradient
@@ -103,13 +103,13 @@ def train_model(
     lock = exclusive_run_lock(resume) if ranks.is_first else nullcontext()
     with lock, deterministic(threads, torch_device), GracefulStop(patient=ranks.size > 1) as stop:
         train_state = TrainState(model.to(torch_device), params, resume=resume, key=key, ranks=ranks)
-        written, events = (resume, events) if ranks.is_first else (None, None)
-        with MetricsLog(written, train_state.restore(), events=events) as curve:
+        folder, events = (resume, events) if ranks.is_first else (None, None)
+        with MetricsLog(folder, train_state.restore(), events=events) as curve:
             run = _TrainLoop(
                 train_state=train_state,
                 gradient=StepGradient(
                     model=train_state.model,
-                    learning=train_state.learning,
+                    trainable=train_state.trainable,
                     split=train_split,
                     shifts=shifts if params.augment else None,
                     conditions=conditions,
@@ -137,7 +137,7 @@ class _TrainLoop:
         gradient: computes the gradient of a step.
         params: optimization settings; the effective steps and warm-up are those of `plan`.
         ranks: the ranks of the run.
-        share: learning rate of the last step as a fraction of the peak.
+        rate_factor: learning rate of the last step as a fraction of the peak.
         losses: losses of the steps.
     """
 
@@ -147,7 +147,7 @@ class _TrainLoop:
     params: TrainParams
     plan: StepPlan
     ranks: Distributed
-    share: float = 0.0
+    rate_factor: float = 0.0
     losses: StepLosses = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ class _TrainLoop:
             unit="step",
             disable=None if self.ranks.is_first else True,
         )
-        whole = progress.step
+        last_whole_step = progress.step
         try:
             queue = BatchQueue(self.gradient.draw, device=self.gradient.device, last=self.params.steps)
             with bar, queue as batches:
@@ -185,28 +185,28 @@ class _TrainLoop:
                     tokens = self.take_step(progress.step + 1, batches)
                     curve.count(tokens)
                     self.after_step(curve)
-                    whole = progress.step
+                    last_whole_step = progress.step
                     speed = f"{curve.tokens_per_second:,.0f} tokens/s"
                     bar.set_postfix_str(f"loss {self.losses.loss:.3f}, {speed}", refresh=False)
                     bar.total = self.plan.params.steps
                     bar.update()
-                    self.end_if_asked(curve, stop)
+                    self.stop_if_requested(curve, stop)
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, RuntimeError) and is_lost_peer(error) and whole == progress.step:
+            if isinstance(error, RuntimeError) and is_lost_peer(error) and last_whole_step == progress.step:
                 self.save(curve)
             remedy = "halve train.micro_batch and double train.grad_accum_steps: the batch stays the same"
             if fault := memory_fault(error, where=f"train step {progress.step + 1}", remedy=remedy):
                 raise UserError(fault) from error
             raise
 
-    def end_if_asked(self, curve: MetricsLog, stop: GracefulStop) -> None:
+    def stop_if_requested(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Saves a checkpoint and ends the run on all ranks if any rank has received a stop signal."""
-        (asked,) = self.ranks.total(stop.reason is not None)
-        if asked:
+        (num_stopped,) = self.ranks.sum_over_ranks(stop.reason is not None)
+        if num_stopped:
             self.save(curve)
-            self.ranks.total(0)  # barrier until the checkpoint is saved: torchrun kills all when one exits
+            self.ranks.sum_over_ranks(0)  # barrier: torchrun kills all ranks when one exits
             stopped = stop.interrupted(self.train_state.progress.step)
-            raise self.ranks.ended(stopped, stopped.exit_status)
+            raise self.ranks.exit_error(stopped, stopped.exit_status)
 
     def take_step(self, step: int, batches: BatchQueue) -> int:
         """Updates the weights once; returns the number of targets.
@@ -219,14 +219,14 @@ class _TrainLoop:
         params, ranks = self.plan.params, self.ranks
         nlls, tokens = self.gradient.accumulate(step, batches)
         if ranks.size > 1:
-            loss_sum, count = ranks.total(sum(map(float, nlls)), tokens)
+            loss_sum, count = ranks.sum_over_ranks(sum(map(float, nlls)), tokens)
             nlls, tokens = [torch.tensor(loss_sum, dtype=torch.float64)], int(count)
-        grad_norm = clip_gradient(self.train_state.learning, params.clip_norm, divisor=tokens / ranks.size)
+        grad_norm = clip_gradient(self.train_state.trainable, params.clip_norm, divisor=tokens / ranks.size)
         self.losses.add(StepFigures(step, tokens, nlls, grad_norm))
         if self.reads_each_step or self.plan.is_row_due(step):
             self.losses.read(at_once=not self.reads_each_step)
-        self.share = learning_rate_share(step, params)
-        set_learning_rate(self.train_state.optimizers, self.share)
+        self.rate_factor = learning_rate_factor(step, params)
+        set_learning_rate(self.train_state.optimizers, self.rate_factor)
         for optimizer in self.train_state.optimizers:
             optimizer.step()
         self.train_state.progress.count_step(tokens)
@@ -236,11 +236,11 @@ class _TrainLoop:
         """Validates, appends a row to the curve and saves a checkpoint, each if due."""
         params, progress = self.params, self.train_state.progress
         step = progress.step
-        self.plan.follow(step, ranks=self.ranks)
+        self.plan.update(step, ranks=self.ranks)
         nll = self.validate() if self.plan.is_validation_due(step) else None
         if self.plan.is_row_due(step):
             self.losses.read(at_once=not self.reads_each_step)
-            loss, rate = progress.close_interval(), params.learning_rate * self.share
+            loss, rate = progress.close_interval(), params.learning_rate * self.rate_factor
             curve.append(MetricsRow(step, progress.tokens, loss, rate, self.losses.grad_norm, nll))
         if nll is not None or step % params.checkpoint_every == 0:
             self.save(curve)
@@ -289,7 +289,7 @@ class _TrainLoop:
         saved = self.train_state.saved_step
         last = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
         remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {last}"
-        return self.ranks.ended(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
+        return self.ranks.exit_error(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
 
     def result(self, curve: Path) -> TrainingResult:
         """Builds the result of a finished run."""

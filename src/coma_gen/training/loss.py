@@ -46,7 +46,7 @@ def compute_logits(
 
 
 def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sums the cross-entropy of logits (B, T, V) with targets (B, T), but where these are `IGNORE`."""
+    """Sums the cross-entropy of logits (B, T, V) with targets (B, T), except where a target is `IGNORE`."""
     return functional.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
     )
@@ -119,13 +119,13 @@ def validation_nll(
     nlls: list[Tensor] = []
     tokens = 0
     with torch.no_grad():
-        for inputs, wanted in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
-            input_ids, targets = torch.from_numpy(inputs).to(device), torch.from_numpy(wanted).to(device)
+        for arrays in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
+            input_ids, targets = (torch.from_numpy(array).to(device) for array in arrays)
             nlls.append(sum_nll(model, input_ids, targets, bf16=bf16))
-            tokens += int((wanted != IGNORE).sum())
+            tokens += int((arrays[1] != IGNORE).sum())
     model.train(was_training)
     sums: list[float] = torch.stack(nlls).tolist() if nlls else []  # synchronizes with a GPU once
-    count, most = ranks.total(tokens, len(sums))
+    count, longest = ranks.sum_over_ranks(tokens, len(sums))
     if not count:
         raise UserError(Fault("validation split", "must have at least one token to predict", "none"))
-    return math.fsum(ranks.each(sums, most=int(most))) / count
+    return math.fsum(ranks.gather(sums, max_length=int(longest))) / count

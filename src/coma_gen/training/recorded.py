@@ -81,6 +81,8 @@ def recorded_or_plain(
         if memory_fault(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        logger.warning("train.cuda_graphs: the passes cannot be recorded, continuing without. %s", reason)
+        logger.warning(
+            "train.cuda_graphs: the passes cannot be recorded; training runs in eager mode. %s", reason
+        )
         return add
     return recorded
