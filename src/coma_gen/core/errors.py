@@ -17,10 +17,10 @@ class Fault:
     """One error in the input.
 
     Attributes:
-        where: file, row, key or option.
-        rule: rule that is violated.
-        got: value that was found, if it helps.
-        remedy: what to type or change, if there is one remedy.
+        where: File, row, key or option.
+        rule: Rule that is violated.
+        got: Value that was found, if it helps.
+        remedy: What to type or change, if there is one remedy.
     """
 
     where: str
@@ -50,9 +50,9 @@ def memory_fault(error: BaseException, *, where: str = "memory", remedy: str = "
     Python and NumPy raise MemoryError; torch raises RuntimeError with different messages on CPU and GPU.
 
     Args:
-        error: exception that was raised.
-        where: operation that ran out of memory.
-        remedy: what to change; empty for a general remedy.
+        error: Exception that was raised.
+        where: Operation that ran out of memory.
+        remedy: What to change; empty for a general remedy.
     """
     message = str(error).partition("\n")[0]
     is_torch = isinstance(error, RuntimeError) and any(

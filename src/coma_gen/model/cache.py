@@ -63,7 +63,7 @@ class LayerCache(ABC):
     """Cache of one branch, or of one scale of an attention.
 
     Attributes:
-        buffer: cached tensors and free slots; the shape depends on the subclass.
+        buffer: Cached tensors and free slots; the shape depends on the subclass.
     """
 
     buffer: Tensor
@@ -87,10 +87,10 @@ class KVCache(LayerCache):
 
     Attributes:
         buffer: (2, B, H, P, d), keys, then values.
-        origin: slot of the first appended token; the compacted tokens end before it.
-        capacity: number of slots for appended tokens.
-        window: number of previous tokens visible to a query; None for all.
-        rotation: rotary position of the keys, or None.
+        origin: Slot of the first appended token; the compacted tokens end before it.
+        capacity: Number of slots for appended tokens.
+        window: Number of previous tokens visible to a query; None for all.
+        rotation: Rotary position of the keys, or None.
     """
 
     origin: int
@@ -121,7 +121,7 @@ class KVCache(LayerCache):
         Args:
             keys: (B, H, T, d), not rotated.
             values: (B, H, T, d).
-            lengths: number of tokens that each row had before.
+            lengths: Number of tokens that each row had before.
         """
         longest = max(lengths)
         num_past = longest if self.window is None else min(longest, self.window)
@@ -145,7 +145,7 @@ class KVCache(LayerCache):
 
         Args:
             keys_values: (2, B, H, d), the key rotated to the offset `num_appended`.
-            num_appended: number of tokens since the origin, less than `capacity`.
+            num_appended: Number of tokens since the origin, less than `capacity`.
             visible: N, number of tokens visible to the query, its own included.
 
         Returns:
@@ -242,10 +242,10 @@ class DecodeCache:
     It is valid only for the weights that filled it.
 
     Attributes:
-        blocks: one entry per block.
-        lengths: number of tokens that each row has processed.
-        capacity: number of appended tokens that the buffers can take.
-        num_appended: number of tokens since the last `compact`.
+        blocks: One entry per block.
+        lengths: Number of tokens that each row has processed.
+        capacity: Number of appended tokens that the buffers can take.
+        num_appended: Number of tokens since the last `compact`.
     """
 
     blocks: Sequence[BlockState]

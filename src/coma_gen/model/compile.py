@@ -34,7 +34,7 @@ class Compiled:
     """A method that runs compiled when gradients are enabled, and eagerly otherwise.
 
     Args:
-        plain: the eager method.
+        plain: The eager method.
     """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
@@ -58,16 +58,16 @@ def compile_model(
     """Compiles the model's training path in place, which takes up to a minute.
 
     Args:
-        model: the model in training mode, on its device, before any DistributedDataParallel wrapper.
-        length: number of tokens of a training window.
-        device: device of the model.
-        rehearse: runs a forward and a backward pass with the shapes of training.
+        model: The model in training mode, on its device, before any DistributedDataParallel wrapper.
+        length: Number of tokens of a training window.
+        device: Device of the model.
+        rehearse: Runs a forward and a backward pass with the shapes of training.
 
     Returns:
         Whether training runs compiled; if not, a warning states the reason.
 
     Raises:
-        MemoryError, RuntimeError: if memory runs out in `rehearse`, which it would without a compiler, too.
+        MemoryError, RuntimeError: If memory runs out in `rehearse`, which it would without a compiler, too.
     """
     for table in (positions.rotation_table, positions.whole_table):
         torch.compiler.assume_constant_result(table)  # type: ignore[no-untyped-call]

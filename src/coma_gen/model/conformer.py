@@ -45,9 +45,9 @@ class Block(nn.Module):
     """One block: its branches in order, each in its own hyper-connection.
 
     Args:
-        params: shape of the model.
-        index: index of the block, from 0.
-        seed: offset of the stream that each branch reads at initialization.
+        params: Shape of the model.
+        index: Index of the block, from 0.
+        seed: Offset of the stream that each branch reads at initialization.
     """
 
     def __init__(self, *, params: ModelParams, index: int, seed: int) -> None:
@@ -98,13 +98,13 @@ class Conformer(nn.Module):
     the default, any length is exact.
 
     Args:
-        params: shape of the model.
+        params: Shape of the model.
         vocab_size: V.
-        seed: seed of the initial weights, a function of (params, vocab_size, seed) alone; the global random
+        seed: Seed of the initial weights, a function of (params, vocab_size, seed) alone; the global random
             state is not touched.
 
     Attributes:
-        stream_dtype: dtype of the residual streams between branches; None for that of the embeddings.
+        stream_dtype: Dtype of the residual streams between branches; None for that of the embeddings.
     """
 
     def __init__(self, *, params: ModelParams, vocab_size: int, seed: int) -> None:
@@ -135,14 +135,14 @@ class Conformer(nn.Module):
 
         Args:
             input_ids: (B, T), any T >= 1.
-            state: cache of the tokens before this chunk, updated in place; None if the chunk is the whole
+            state: Cache of the tokens before this chunk, updated in place; None if the chunk is the whole
                 sequence. Gradients do not flow into earlier chunks.
             conditions: int64 (B, T, F) bins of `model.conditions` at each position, 0 where unspecified; None
                 if all are unspecified.
 
         Raises:
-            UserError: if a row exceeds the learned position embedding.
-            ValueError: if `input_ids` is not (B, T), or `state` or `conditions` do not match it.
+            UserError: If a row exceeds the learned position embedding.
+            ValueError: If `input_ids` is not (B, T), or `state` or `conditions` do not match it.
         """
         if input_ids.dim() != 2 or input_ids.numel() == 0:
             raise ValueError(f"input_ids must be (batch, tokens) and not empty, got {tuple(input_ids.shape)}")
@@ -168,7 +168,7 @@ class Conformer(nn.Module):
         """Sums the embeddings of tokens, learned positions and conditions: (B, T) -> (B, T, D).
 
         Raises:
-            UserError, ValueError: as in `forward`.
+            UserError, ValueError: As in `forward`.
         """
         embedded: Tensor = self.token_embedding(input_ids)
         if self.position_embedding is not None:

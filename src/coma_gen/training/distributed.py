@@ -49,10 +49,10 @@ class BatchShard(NamedTuple):
     """Part of each step's batch that a rank computes.
 
     Attributes:
-        first: index of the rank's first window in the step's batch.
-        windows: number of windows.
-        micro_batches: number of forward passes.
-        first_micro_batch: number of the rank's first micro-batch in the step.
+        first: Index of the rank's first window in the step's batch.
+        windows: Number of windows.
+        micro_batches: Number of forward passes.
+        first_micro_batch: Number of the rank's first micro-batch in the step.
     """
 
     first: int
@@ -66,9 +66,9 @@ class Distributed:
     """Rank and world size of this process, with the collectives that training needs.
 
     Attributes:
-        rank: rank of this process, from 0.
-        size: world size.
-        local_rank: rank among the processes of this machine.
+        rank: Rank of this process, from 0.
+        size: World size.
+        local_rank: Rank among the processes of this machine.
     """
 
     rank: int
@@ -94,7 +94,7 @@ class Distributed:
             name: cpu, cuda, mps or auto.
 
         Raises:
-            UserError: if this machine has no such device, or fewer GPUs than ranks.
+            UserError: If this machine has no such device, or fewer GPUs than ranks.
         """
         device = choose_device(name)
         if self.size == 1 or device.type == "cpu":
@@ -143,9 +143,9 @@ class Distributed:
         """Returns `work(rows)`, with the rows (K, ...) divided among the ranks; a collective.
 
         Args:
-            work: function that preserves the shape and computes each row independently of the others,
+            work: Function that preserves the shape and computes each row independently of the others,
                 bitwise.
-            rows: equal on all ranks.
+            rows: Equal on all ranks.
         """
         if self.size == 1:
             return work(rows)
@@ -168,8 +168,8 @@ class Distributed:
         """Gathers the numbers of all ranks in rank order, padded with zeros; a collective.
 
         Args:
-            numbers: numbers of this rank, at most `max_length`.
-            max_length: length to pad to, equal on all ranks.
+            numbers: Numbers of this rank, at most `max_length`.
+            max_length: Length to pad to, equal on all ranks.
         """
         padded = [0.0] * (self.size * max_length)
         padded[self.rank * max_length : self.rank * max_length + len(numbers)] = numbers
@@ -197,8 +197,8 @@ def init_distributed() -> Iterator[Distributed]:
     """Initializes the process group if this process is one of several ranks; destroys it on exit.
 
     Raises:
-        UserError: if another rank exits or cannot be reached.
-        SystemExit: in the same cases under `launch_ranks`, which reports the error for all ranks.
+        UserError: If another rank exits or cannot be reached.
+        SystemExit: In the same cases under `launch_ranks`, which reports the error for all ranks.
     """
     rank, local_rank, size = (int(os.environ[name]) for name in RANK_VARIABLES) if is_rank() else (0, 0, 1)
     if size == 1:

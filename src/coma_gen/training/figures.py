@@ -20,10 +20,10 @@ class StepFigures:
     """Loss and gradient norm of one step.
 
     Attributes:
-        step: optimizer step.
-        tokens: number of targets of all ranks.
-        nlls: summed nll (nats) of each micro-batch, as scalars.
-        grad_norm: gradient norm before clipping, a scalar.
+        step: Optimizer step.
+        tokens: Number of targets of all ranks.
+        nlls: Summed nll (nats) of each micro-batch, as scalars.
+        grad_norm: Gradient norm before clipping, a scalar.
     """
 
     step: int
@@ -38,8 +38,8 @@ def read_figures(
     """Yields the figures of each step with its summed nll and gradient norm as numbers.
 
     Args:
-        steps: figures on one device.
-        at_once: whether to copy all to the CPU together, with one synchronization.
+        steps: Figures on one device.
+        at_once: Whether to copy all to the CPU together, with one synchronization.
     """
     scalars = [scalar for figures in steps for scalar in (*figures.nlls, figures.grad_norm)]
     values = iter(torch.stack(scalars).tolist() if at_once and scalars else map(float, scalars))
@@ -51,11 +51,11 @@ class StepLosses:
     """Collects the figures of steps and adds their losses to the progress when read.
 
     Attributes:
-        loss: loss of the last step read (nats per token).
-        grad_norm: gradient norm of that step, before clipping.
+        loss: Loss of the last step read (nats per token).
+        grad_norm: Gradient norm of that step, before clipping.
 
     Args:
-        progress: progress that losses are added to.
+        progress: Progress that losses are added to.
         diverged: (step, rule, got) -> exception to raise at a diverged step.
     """
 
@@ -72,10 +72,10 @@ class StepLosses:
         """Reads the figures of unread steps, checks them and adds their losses to the progress.
 
         Args:
-            at_once: as in `read_figures`.
+            at_once: As in `read_figures`.
 
         Raises:
-            UserError: if a loss or gradient norm is not finite, or a loss exceeds `MAX_LOSS`.
+            UserError: If a loss or gradient norm is not finite, or a loss exceeds `MAX_LOSS`.
         """
         for figures, (loss_sum, grad_norm) in read_figures(self._unread, at_once=at_once):
             loss = loss_sum / figures.tokens

@@ -64,16 +64,16 @@ def accumulate_gradient(
     gradients once, in the last backward pass, and each receives the average.
 
     Args:
-        model: the model, in training mode.
-        batch: windows of this rank.
-        micro_batches: number of forward passes; must divide the number of windows.
-        seed: seed of the run.
-        step: optimizer step.
-        device: device of the model.
-        bf16: whether to run the model under bf16 autocast.
-        first_micro_batch: number in the step of this rank's first micro-batch.
-        add: forward and backward pass of a micro-batch; None for `add_gradient`.
-        teacher: teacher for `add_gradient`, or None.
+        model: The model, in training mode.
+        batch: Windows of this rank.
+        micro_batches: Number of forward passes; must divide the number of windows.
+        seed: Seed of the run.
+        step: Optimizer step.
+        device: Device of the model.
+        bf16: Whether to run the model under bf16 autocast.
+        first_micro_batch: Number in the step of this rank's first micro-batch.
+        add: Forward and backward pass of a micro-batch; None for `add_gradient`.
+        teacher: Teacher for `add_gradient`, or None.
 
     Returns:
         Summed nll of each micro-batch (nats), as scalars on the device, without synchronization.
@@ -97,9 +97,9 @@ def clip_gradient(
     """Divides the gradient in place and clips it by global norm; returns the norm before clipping.
 
     Args:
-        parameters: trainable parameters; the norm is over all of them.
-        clip_norm: maximum norm; None disables clipping.
-        divisor: number of targets of the step, which turns the summed gradient into a mean.
+        parameters: Trainable parameters; the norm is over all of them.
+        clip_norm: Maximum norm; None disables clipping.
+        divisor: Number of targets of the step, which turns the summed gradient into a mean.
     """
     gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
     together = None if gradients and gradients[0].device.type == "mps" else True

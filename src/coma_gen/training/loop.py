@@ -70,30 +70,30 @@ def train_model(
     The model stays on the device; torch's random state is not restored.
 
     Args:
-        model: model with its initial weights; `model(input_ids (B, T))` returns logits (B, T, V).
-        train_split: split that training windows are drawn from.
-        validation_split: split that is scored as a whole.
+        model: Model with its initial weights; `model(input_ids (B, T))` returns logits (B, T, V).
+        train_split: Split that training windows are drawn from.
+        validation_split: Split that is scored as a whole.
         shifts: uint16 (variations, V) token maps, one of which is applied to each training window; None for
             none. Ignored if `params.augment` is off.
-        params: optimization settings.
-        threads: number of CPU threads, on which the result depends.
+        params: Optimization settings.
+        threads: Number of CPU threads, on which the result depends.
         device: cpu, cuda, mps or auto.
-        pad_id: id that pads windows.
-        resume: folder of the run's checkpoints, curve.csv and speed.csv; created if missing.
-        key: digest of everything that the result depends on (settings, data, code, initial weights).
-        events: folder of TensorBoard event files, emptied first; None to write none.
-        ranks: the ranks of the run, which all call this function alike; only the first accesses `resume`.
-        conditions: draws the condition bins of the training windows; None for a model without conditions.
-        teacher: teacher model for distillation, or None.
+        pad_id: Id that pads windows.
+        resume: Folder of the run's checkpoints, curve.csv and speed.csv; created if missing.
+        key: Digest of everything that the result depends on (settings, data, code, initial weights).
+        events: Folder of TensorBoard event files, emptied first; None to write none.
+        ranks: The ranks of the run, which all call this function alike; only the first accesses `resume`.
+        conditions: Draws the condition bins of the training windows; None for a model without conditions.
+        teacher: Teacher model for distillation, or None.
 
     Returns:
         The result on the first rank, None on the others.
 
     Raises:
-        UserError: for a missing device, an empty split, a resume folder with another key or without an intact
+        UserError: For a missing device, an empty split, a resume folder with another key or without an intact
             checkpoint, ranks with different keys, a non-finite loss, gradient or weight, a diverged loss, or
             too little memory. Existing checkpoints are not removed.
-        TrainingInterrupted: after SIGINT or SIGTERM, with a checkpoint of the last complete step.
+        TrainingInterrupted: After SIGINT or SIGTERM, with a checkpoint of the last complete step.
     """
     for name, split in (("train", train_split), ("validation", validation_split)):
         if split.num_tokens < 2:
@@ -133,12 +133,12 @@ class _TrainLoop:
     """One session of a run, from a checkpoint (or the start) to the end or the next interruption.
 
     Attributes:
-        train_state: model, optimizers and progress.
-        gradient: computes the gradient of a step.
-        params: optimization settings; the effective steps and warm-up are those of `plan`.
-        ranks: the ranks of the run.
-        rate_factor: learning rate of the last step as a fraction of the peak.
-        losses: losses of the steps.
+        train_state: Model, optimizers and progress.
+        gradient: Computes the gradient of a step.
+        params: Optimization settings; the effective steps and warm-up are those of `plan`.
+        ranks: The ranks of the run.
+        rate_factor: Learning rate of the last step as a fraction of the peak.
+        losses: Losses of the steps.
     """
 
     train_state: TrainState
@@ -212,7 +212,7 @@ class _TrainLoop:
         """Updates the weights once; returns the number of targets.
 
         Raises:
-            UserError: if the loss or gradient is not finite or the loss has diverged, in this step or, unless
+            UserError: If the loss or gradient is not finite or the loss has diverged, in this step or, unless
                 `reads_each_step`, in any step since the last row. No checkpoint is saved from such a step on;
                 with `reads_each_step` the weights are not updated, either.
         """
@@ -249,7 +249,7 @@ class _TrainLoop:
         """Saves a checkpoint of this step.
 
         Raises:
-            UserError: as in `StepLosses.read`, and if a weight is not finite; nothing is saved then.
+            UserError: As in `StepLosses.read`, and if a weight is not finite; nothing is saved then.
         """
         self.losses.read(at_once=not self.reads_each_step)
         with self.plan.timed("checkpoint"):
@@ -263,7 +263,7 @@ class _TrainLoop:
         """Computes the validation loss, updates the best weights and applies early stopping.
 
         Raises:
-            UserError: if the loss is not finite.
+            UserError: If the loss is not finite.
         """
         params, progress = self.params, self.train_state.progress
         with self.plan.timed("validation"):

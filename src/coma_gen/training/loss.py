@@ -61,7 +61,7 @@ def sum_nll(
         model: `model(input_ids)` returns logits (B, T, V).
         input_ids: int64 (B, T).
         targets: int64 (B, T), `IGNORE` for padding.
-        bf16: whether to run the model under bf16 autocast; the softmax is at least float32 either way.
+        bf16: Whether to run the model under bf16 autocast; the softmax is at least float32 either way.
         conditions: int64 (B, T, F) condition bins; None if unconditioned.
     """
     return sum_cross_entropy(compute_logits(model, input_ids, bf16=bf16, conditions=conditions), targets)
@@ -112,7 +112,7 @@ def validation_nll(
     share the work and all return the result.
 
     Raises:
-        UserError: if no piece of the split has a token to predict.
+        UserError: If no piece of the split has a token to predict.
     """
     was_training = model.training
     model.eval()

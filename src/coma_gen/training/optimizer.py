@@ -58,9 +58,9 @@ def build_optimizers(
     """Builds the optimizers of a run; a group's peak learning rate is its `initial_lr`.
 
     Args:
-        model: the model, on its device.
-        params: optimization settings; `optimizer` is a key of `OPTIMIZERS`.
-        ranks: the ranks of the run, among which Muon divides its work.
+        model: The model, on its device.
+        params: Optimization settings; `optimizer` is a key of `OPTIMIZERS`.
+        ranks: The ranks of the run, among which Muon divides its work.
     """
     optimizers = OPTIMIZERS[params.optimizer](model, params, ranks)
     for group in _groups(optimizers):

@@ -31,9 +31,9 @@ class StepPlan:
     """Number of steps of a run, adjusted to its deadline.
 
     Args:
-        params: optimization settings; `steps` is the upper bound of the plan.
-        progress: progress of the run, which stores the plan and the seconds spent.
-        validation_tokens: number of tokens of the validation split.
+        params: Optimization settings; `steps` is the upper bound of the plan.
+        progress: Progress of the run, which stores the plan and the seconds spent.
+        validation_tokens: Number of tokens of the validation split.
     """
 
     def __init__(self, params: TrainParams, progress: Progress, *, validation_tokens: int) -> None:

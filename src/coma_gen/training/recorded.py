@@ -29,12 +29,12 @@ class RecordedGradient:
     """An `AddGradient` recorded for one micro-batch shape.
 
     Args:
-        add: function to record, which leaves meaningless gradients in the parameters.
-        shape: shape of a micro-batch.
-        pad_id: id that fills the windows during recording.
+        add: Function to record, which leaves meaningless gradients in the parameters.
+        shape: Shape of a micro-batch.
+        pad_id: Id that fills the windows during recording.
         device: CUDA device.
-        record: recorder of CUDA graphs.
-        conditions: number of conditions of the model.
+        record: Recorder of CUDA graphs.
+        conditions: Number of conditions of the model.
     """
 
     def __init__(

@@ -30,8 +30,8 @@ def learning_rate_factor(step: int, params: TrainParams) -> float:
     """Returns the learning rate of a step as a fraction of the peak, a function of the step alone.
 
     Args:
-        step: optimizer step, 1 to `params.steps`.
-        params: optimization settings; the peak is reached at step `warmup_steps`, and the last step has the
+        step: Optimizer step, 1 to `params.steps`.
+        params: Optimization settings; the peak is reached at step `warmup_steps`, and the last step has the
             fraction `min_learning_rate_ratio`.
     """
     if step <= params.warmup_steps:

@@ -12,8 +12,8 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Training was stopped by a signal and saved a checkpoint of `step`.
 
     Attributes:
-        step: number of optimizer steps done.
-        exit_status: exit status of the stage, 128 + signal number, the convention of shells.
+        step: Number of optimizer steps done.
+        exit_status: Exit status of the stage, 128 + signal number, the convention of shells.
     """
 
     def __init__(self, reason: str, step: int, exit_status: int) -> None:
@@ -29,7 +29,7 @@ class GracefulStop:
     allows no handlers, no signals are handled.
 
     Args:
-        patient: whether to ignore further signals, also after an exception leaves the block. Set it for
+        patient: Whether to ignore further signals, also after an exception leaves the block. Set it for
             ranks, which may get the same signal from their launcher, process group and scheduler.
     """
 

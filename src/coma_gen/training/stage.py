@@ -45,22 +45,22 @@ def train_stage(
     """Trains a model, resuming from a checkpoint if there is one, and writes the model and its curve.
 
     Args:
-        params: all settings; model, train and runtime are used.
-        shards: folder of the shards.
-        tokenizer: folder of the tokenizer of the shards; it is copied into the model's folder.
-        init_from: folder of a model that provides the initial weights; None for random weights.
-        teacher: folder of the teacher model for distillation; None for none.
-        resume: folder of this run's checkpoints.
-        key: digest of everything that the result depends on.
-        model: folder to write the model to.
-        curve: file to write the training curve to.
-        events: folder of TensorBoard event files, written if `train.tensorboard` is set.
+        params: All settings; model, train and runtime are used.
+        shards: Folder of the shards.
+        tokenizer: Folder of the tokenizer of the shards; it is copied into the model's folder.
+        init_from: Folder of a model that provides the initial weights; None for random weights.
+        teacher: Folder of the teacher model for distillation; None for none.
+        resume: Folder of this run's checkpoints.
+        key: Digest of everything that the result depends on.
+        model: Folder to write the model to.
+        curve: File to write the training curve to.
+        events: Folder of TensorBoard event files, written if `train.tensorboard` is set.
 
     Returns:
         Metrics on the first rank, None on the others.
 
     Raises:
-        UserError: as in `train_model`; if shards, tokenizer, initial weights and teacher do not match, a step
+        UserError: As in `train_model`; if shards, tokenizer, initial weights and teacher do not match, a step
             cannot be divided among the ranks, or the package for event files is missing.
     """
     if params.train.tensorboard:
@@ -123,7 +123,7 @@ def _load_initial_weights(conformer: Conformer, folder: Path, vocabulary: str) -
     Embeddings of new conditions remain zero, so the model initially computes the same function.
 
     Raises:
-        UserError: if its tokenizer or its shape (except dropout) differs from this run's, or it has a
+        UserError: If its tokenizer or its shape (except dropout) differs from this run's, or it has a
             condition that this run lacks.
     """
     other = load_model(folder)

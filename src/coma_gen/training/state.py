@@ -31,12 +31,12 @@ class TrainState:
     Only the first rank holds the best weights and accesses the resume folder.
 
     Attributes:
-        model: the model, on its device.
-        optimizers: optimizers of the trainable parameters.
-        trainable: the trainable parameters.
-        progress: counters and sums, equal on all ranks.
-        best: weights at the best validation loss, on the CPU; empty before the first validation.
-        saved_step: step of the newest checkpoint; 0 for none.
+        model: The model, on its device.
+        optimizers: Optimizers of the trainable parameters.
+        trainable: The trainable parameters.
+        progress: Counters and sums, equal on all ranks.
+        best: Weights at the best validation loss, on the CPU; empty before the first validation.
+        saved_step: Step of the newest checkpoint; 0 for none.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class TrainState:
         """Loads the newest checkpoint, if there is one; returns the curve up to its step.
 
         Raises:
-            UserError: as in `latest_checkpoint`, and if this rank's key differs from the first rank's.
+            UserError: As in `latest_checkpoint`, and if this rank's key differs from the first rank's.
         """
         checkpoint = latest_checkpoint(self._resume, key=self._key) if self._ranks.is_first else None
         if checkpoint is not None:
@@ -83,8 +83,8 @@ class TrainState:
         """Saves a checkpoint of this step, unless there is one.
 
         Args:
-            curve: content of curve.csv up to this step.
-            weights: weights of this step.
+            curve: Content of curve.csv up to this step.
+            weights: Weights of this step.
         """
         if self.progress.step == self.saved_step:
             return

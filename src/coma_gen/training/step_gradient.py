@@ -29,18 +29,18 @@ class StepGradient:
     """Computes the gradient of a step in the `grad` of a model's parameters.
 
     Attributes:
-        model: the model, on its device.
-        trainable: its trainable parameters.
-        split: split that windows are drawn from.
+        model: The model, on its device.
+        trainable: Its trainable parameters.
+        split: Split that windows are drawn from.
         shifts: uint16 (variations, V) token maps, one of which is applied to each window; None for none.
-        conditions: draws the condition bins of the windows; None for a model without conditions.
-        params: optimization settings.
-        device: device of the model.
-        pad_id: id that pads windows.
-        ranks: the ranks of the run.
-        wrapped: the model, wrapped in DistributedDataParallel if several GPUs train it.
-        add: forward and backward pass of a micro-batch; None for `add_gradient` of `wrapped`.
-        teacher: teacher model for distillation, or None.
+        conditions: Draws the condition bins of the windows; None for a model without conditions.
+        params: Optimization settings.
+        device: Device of the model.
+        pad_id: Id that pads windows.
+        ranks: The ranks of the run.
+        wrapped: The model, wrapped in DistributedDataParallel if several GPUs train it.
+        add: Forward and backward pass of a micro-batch; None for `add_gradient` of `wrapped`.
+        teacher: Teacher model for distillation, or None.
     """
 
     model: nn.Module
@@ -75,8 +75,8 @@ class StepGradient:
         gradient is discarded makes every step, of new and of resumed runs, reduce in the same order.
 
         Args:
-            batches: queue of the batches of `draw`.
-            step: last completed step.
+            batches: Queue of the batches of `draw`.
+            step: Last completed step.
         """
         self.model.train()
         if self.params.compile:
