@@ -184,6 +184,6 @@ def test_the_stage_goes_on_from_a_model_without_and_what_it_writes_can_be_asked(
     assert composer.loaded.model.params.conditions == NAMES
     told = composer.loaded.model.condition_embeddings["density"].weight
     assert not told[0].any() and told[1:].any()
-    settings = {"seconds": 2.0, "choice": SamplingParams(), "seed": 0, "max_tokens": 60, "desc": None}
+    settings = {"seconds": 2.0, "sampling": SamplingParams(), "seed": 0, "max_tokens": 60, "desc": None}
     (piece,) = generate_batch(composer, [played(1)], controls=Controls(target="density=4"), **settings)
     assert piece.valid

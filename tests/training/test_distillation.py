@@ -26,7 +26,7 @@ from coma_gen.training.batches import Batch
 from coma_gen.training.distillation import Teacher, load_teacher
 from coma_gen.training.gradients import accumulate_gradient, add_gradient
 from coma_gen.training.loss import sum_cross_entropy
-from coma_gen.training.recorded import RecordedGradient, recorded_or_plain
+from coma_gen.training.recorded import RecordedGradient, try_recording
 from coma_gen.training.stage import train_stage
 from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.preflight import check_paths
@@ -137,7 +137,7 @@ def test_how_a_step_is_cut_and_recorded_changes_nothing(
         if is_recorded:
             add = partial(add_gradient, model, bf16=False, teacher=teacher)
             shape = (4 // micro_batches, 8)
-            chosen = recorded_or_plain(add, shape=shape, pad_id=0, device=CPU, record=run_again)
+            chosen = try_recording(add, shape=shape, pad_id=0, device=CPU, record=run_again)
             assert isinstance(chosen, RecordedGradient)
         model.zero_grad(set_to_none=not is_recorded)
         settings: dict[str, Any] = {"seed": 0, "step": 1, "device": CPU, "bf16": False}

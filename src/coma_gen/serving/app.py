@@ -42,7 +42,7 @@ DRAINED = 16
 that is still sending does not read the error response.
 """
 WAITING = 64
-"""Maximum number of waiting requests; more are answered with 503."""
+"""Maximum number of concurrent connections or requests; more are answered with 503."""
 
 
 class RefusedError(Exception):

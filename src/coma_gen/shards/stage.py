@@ -46,8 +46,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Schema of the index, one row per piece. tokens includes BOS and EOS, notes counts those of the MIDI file,
-seconds is the duration in the corpus table, and resolution_bits is added to the code length at the common
-resolution.
+seconds is the duration in the corpus table / tempo_factor, and resolution_bits is added to the code length
+at the common resolution.
 """
 
 ROWS_AT_ONCE = 4096

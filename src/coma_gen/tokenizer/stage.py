@@ -57,9 +57,9 @@ def fit_tokenizer(
     }
 
 
-def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Returns at most `wanted` of `count` indices, from the middles of equal intervals."""
-    number = min(count, wanted)
+def evenly_spaced(count: int, number: int) -> list[int]:
+    """Returns at most `number` of `count` indices, from the middles of equal intervals."""
+    number = min(count, number)
     return [(2 * index + 1) * count // (2 * number) for index in range(number)]
 
 

@@ -30,7 +30,7 @@ from coma_gen.tracking.view import CHANGED_TAG, CORPUS_TAG
 from coma_gen.tracking.words import Story, version_note
 from coma_gen.workspace.fingerprint import training_digest
 from coma_gen.workspace.paths import Workspace
-from coma_gen.workspace.presets import as_flags
+from coma_gen.workspace.presets import format_flags
 from coma_gen.workspace.verify import changed_params
 
 STAGES = (
@@ -132,7 +132,7 @@ def collect_story(params: Params, workspace: Workspace, name: str) -> Story:
         performances=int(train["performances"]),
         hours=float(train["hours"]),
         changed=known,
-        flags=tuple(as_flags(known or {})),
+        flags=tuple(format_flags(known or {})),
         commit=_commit(workspace.root),
         is_experiment=name != WORKSPACE,
     )

@@ -21,7 +21,7 @@ from coma_gen.training.batches import BatchQueue
 from coma_gen.training.distillation import Teacher
 from coma_gen.training.distributed import Distributed
 from coma_gen.training.gradients import accumulate_gradient, add_gradient
-from coma_gen.training.recorded import AddGradient, RecordedGradient, recorded_or_plain
+from coma_gen.training.recorded import AddGradient, RecordedGradient, try_recording
 
 
 @dataclass
@@ -94,7 +94,7 @@ class StepGradient:
             passes = partial(add_gradient, self.model, bf16=self.bf16, teacher=self.teacher)
             shape = self.micro_batch_shape
             num_conditions = len(self.conditions.tables.names) if self.conditions else 0
-            self.add = recorded_or_plain(
+            self.add = try_recording(
                 passes, shape=shape, pad_id=self.pad_id, device=self.device, conditions=num_conditions
             )
 

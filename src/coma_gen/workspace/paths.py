@@ -55,7 +55,7 @@ class Workspace:
 
     @property
     def resume(self) -> Path:
-        """Checkpoints of unfinished training, in a folder per combination of params, data and code."""
+        """Resume folders of training and sharding, one per combination of params, data and code."""
         return self.home / ".resume"
 
     def data(self, name: str) -> Path:
