@@ -36,7 +36,7 @@ class Fault:
         if self.remedy:
             text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
         return "".join(
-            each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
         )
 
 
@@ -56,7 +56,7 @@ def memory_fault(error: BaseException, *, where: str = "memory", remedy: str = "
     """
     message = str(error).partition("\n")[0]
     is_torch = isinstance(error, RuntimeError) and any(
-        each in message for each in ("can't allocate memory", "out of memory")
+        words in message for words in ("can't allocate memory", "out of memory")
     )
     if not (isinstance(error, MemoryError) or is_torch):
         return None

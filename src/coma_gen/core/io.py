@@ -83,7 +83,7 @@ def without_links(path: Path) -> Iterator[Path]:
     Yields:
         `path` itself if it contains no links, else a temporary copy.
     """
-    is_linked = path.is_symlink() or any(each.is_symlink() for each in path.rglob("*"))
+    is_linked = path.is_symlink() or any(child.is_symlink() for child in path.rglob("*"))
     if not is_linked:
         yield path
         return

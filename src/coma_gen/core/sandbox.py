@@ -189,7 +189,7 @@ def _limit_memory(memory: int) -> None:
     """Limits this process to `memory` bytes beyond its current size, on systems with /proc."""
     pages = Path("/proc/self/statm")
     if pages.exists():
-        most = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize() + memory
-        _, allowed = resource.getrlimit(resource.RLIMIT_AS)
-        most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
-        resource.setrlimit(resource.RLIMIT_AS, (most, allowed))
+        limit = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize() + memory
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+        limit = limit if hard_limit == resource.RLIM_INFINITY else min(limit, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))

@@ -202,7 +202,7 @@ class _FusedStreams:
     def _mix(self, column: int) -> Tensor:
         """Returns the sum of the streams weighted by a column of their coefficients."""
         pairs = zip(self.coefficients, self.streams, strict=True)
-        return _sum([each[..., column : column + 1] * stream for each, stream in pairs])
+        return _sum([weights[..., column : column + 1] * stream for weights, stream in pairs])
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:

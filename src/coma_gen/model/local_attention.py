@@ -272,7 +272,7 @@ def local_attention(
             part_queries, part_keys = rotation.rotate(part_queries, part_keys)
             part_queries, part_keys = part_queries.to(dtype), part_keys.to(dtype)
         if is_training:
-            parts = (each[:, :, None].transpose(1, 3) for each in (part_queries, part_keys, part_values))
+            parts = (heads[:, :, None].transpose(1, 3) for heads in (part_queries, part_keys, part_values))
             output = local_attention_for_training(
                 *parts, windows=(cast("int", window),), softmax_scale=softmax_scale
             )

@@ -1,4 +1,4 @@
-"""The server program of `coma-gen serve`: MLflow's scoring app behind a request guard.
+"""Server program of `coma-gen serve`: MLflow's scoring app behind a request guard.
 
 `coma-gen play` uses the same guard and socket setup for its own app.
 
@@ -63,7 +63,7 @@ class RequestGuard:
     """
 
     def __init__(self, app: App, *, max_body_bytes: int, checks: Mapping[str, Check] | None = None) -> None:
-        self._app, self._most = app, max_body_bytes
+        self._app, self._max_body_bytes = app, max_body_bytes
         self._checks = {INVOCATIONS: _check_content} if checks is None else checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,14 +92,14 @@ class RequestGuard:
         if kind != "application/json":
             raise RefusedError(415, f"Content-Type must be application/json, got {kind[:100]}")
         body, size, more = bytearray(), 0, True
-        while more and size <= DRAINED * self._most:
+        while more and size <= DRAINED * self._max_body_bytes:
             message = await receive()
             part = message.get("body", b"")
             size, more = size + len(part), message.get("more_body", False)
-            if size <= self._most:
+            if size <= self._max_body_bytes:
                 body += part
-        if size > self._most:
-            raise RefusedError(413, f"a request must have at most {self._most:,} bytes")
+        if size > self._max_body_bytes:
+            raise RefusedError(413, f"a request must have at most {self._max_body_bytes:,} bytes")
         return bytes(body)
 
 

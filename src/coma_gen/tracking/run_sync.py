@@ -191,8 +191,9 @@ class RunSync:
     def sync_speed(self, rows: Sequence[Row]) -> None:
         """Sends new speeds as `system/<column>`; if a step ran twice, the first speed is used."""
         points: dict[tuple[str, int], float] = {}
-        for row, column in ((each, name) for each in rows for name in each.values):
-            points.setdefault((SPEED_PREFIX + column, row.step), row.values[column])
+        for row in rows:
+            for column, value in row.values.items():
+                points.setdefault((SPEED_PREFIX + column, row.step), value)
         self._send_new([Point(name, step, value) for (name, step), value in points.items()])
 
     def sync_system(self, step: int, values: Mapping[str, float]) -> None:

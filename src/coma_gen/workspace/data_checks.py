@@ -186,4 +186,4 @@ def _last_change(folder: Path) -> float:
 
 def _bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
-    return sum(each.lstat().st_size for each in files if not each.is_dir())
+    return sum(file.lstat().st_size for file in files if not file.is_dir())

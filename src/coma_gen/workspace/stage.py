@@ -106,8 +106,8 @@ def _is_orphan(parent: int, root: Path) -> bool:
     Returns False if there is no readable lock.
     """
     try:
-        held = json.loads((root / ".dvc" / "tmp" / "rwlock").read_bytes())["write"]
-        writers = {int(info["pid"]) for info in held.values()}
+        owners = json.loads((root / ".dvc" / "tmp" / "rwlock").read_bytes())["write"]
+        writers = {int(info["pid"]) for info in owners.values()}
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return False
     return bool(writers) and parent not in writers
