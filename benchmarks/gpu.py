@@ -104,8 +104,8 @@ def compiled(model: Conformer, size: Size, device: torch.device, *, bf16: bool =
     Raises:
         AbsentError: torch cannot compile here.
     """
-    rehearse = partial(add_gradient, model, *windows(size, device), bf16=bf16)
-    if not compile_model(model, length=size.tokens, device=device, rehearse=rehearse):
+    warm_up = partial(add_gradient, model, *windows(size, device), bf16=bf16)
+    if not compile_model(model, length=size.tokens, device=device, warm_up=warm_up):
         raise AbsentError("torch cannot compile")
     return model
 

@@ -53,7 +53,7 @@ class Compiled:
 
 
 def compile_model(
-    model: Conformer, *, length: int, device: torch.device, rehearse: Callable[[], object]
+    model: Conformer, *, length: int, device: torch.device, warm_up: Callable[[], object]
 ) -> bool:
     """Compiles the model's training path in place, which takes up to a minute.
 
@@ -61,13 +61,13 @@ def compile_model(
         model: The model in training mode, on its device, before any DistributedDataParallel wrapper.
         length: Number of tokens of a training window.
         device: Device of the model.
-        rehearse: Runs a forward and a backward pass with the shapes of training.
+        warm_up: Runs a forward and a backward pass with the shapes of training.
 
     Returns:
         Whether training runs compiled; if not, a warning states the reason.
 
     Raises:
-        MemoryError, RuntimeError: If memory runs out in `rehearse`, which it would without a compiler, too.
+        MemoryError, RuntimeError: If memory runs out in `warm_up`, which it would without a compiler, too.
     """
     for table in (positions.rotation_table, positions.whole_table):
         torch.compiler.assume_constant_result(table)  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ def compile_model(
     if device.type == "cuda":
         _use_flex_attention(model, length, device)
     try:
-        rehearse()
+        warm_up()
     except Exception as error:  # compilers raise anything; the eager path raises our own errors again
         if memory_fault(error):
             raise

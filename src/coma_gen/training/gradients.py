@@ -39,7 +39,9 @@ def add_gradient(
     logits = compute_logits(model, input_ids, bf16=bf16, conditions=conditions)
     loss = nll = sum_cross_entropy(logits, targets)
     if teacher is not None:
-        loss = teacher.distill(nll, logits, targets, teacher.soft_targets(input_ids, conditions, bf16=bf16))
+        loss = teacher.distill(
+            nll, logits, targets, teacher.compute_soft_targets(input_ids, conditions, bf16=bf16)
+        )
     loss.backward()  # type: ignore[no-untyped-call]
     return nll.detach()
 

@@ -35,10 +35,10 @@ def compute_logits(
     """Computes a model's logits (B, T, V), in float32 at least.
 
     Args:
-        model: `model(input_ids)` gives logits (B, T, V).
+        model: `model(input_ids)` returns logits (B, T, V).
         input_ids: int64 (B, T).
         bf16: Whether to run the model under bf16 autocast.
-        conditions: int64 (B, T, F), the condition bins of each position; None for none.
+        conditions: int64 (B, T, F) condition bins; None if unconditioned.
     """
     with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
         logits: Tensor = model(input_ids) if conditions is None else model(input_ids, conditions=conditions)

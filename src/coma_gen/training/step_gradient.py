@@ -84,7 +84,7 @@ class StepGradient:
                 cast("Conformer", self.model),
                 length=self.params.seq_len,
                 device=self.device,
-                rehearse=self.rehearse,
+                warm_up=self.run_warm_up_pass,
             )
         if self.ranks.size > 1:
             self.wrapped = self.ranks.wrap_model(self.model, self.device)
@@ -104,7 +104,7 @@ class StepGradient:
         part = self.ranks.shard_batch(self.params)
         return part.windows // part.micro_batches, self.params.seq_len
 
-    def rehearse(self) -> None:
+    def run_warm_up_pass(self) -> None:
         """Runs a forward and a backward pass with the shapes of a micro-batch and discards the gradient."""
         input_ids = torch.full(self.micro_batch_shape, self.pad_id, device=self.device)
         add_gradient(self.model, input_ids, input_ids, bf16=self.bf16)
