@@ -11,8 +11,8 @@ windowed   For comparison with published results. Windows of `window` tokens sta
                                               . . g h i j        e and f are context, g to j count
                                                       . . k l
 
-           Each token thus has at least window - stride tokens before it (the last window extends back to full
-           length). This underestimates a model that can use more context.
+           Each token after the first window thus has at least window - stride tokens before it (the last
+           window extends back to full length). This underestimates a model that can use more context.
 
 A model with a learned position embedding cannot go beyond max_seq_len. Its reference is the windowed protocol
 with windows of that length, half of which count.
