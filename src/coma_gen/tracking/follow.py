@@ -198,7 +198,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(_arguments(words))
     ended_well: list[int] = []
     signal.signal(ENDED_WELL, lambda signum, _frame: ended_well.append(signum))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # training gets it too, and this process follows
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # training gets it too; this process exits after it
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]
     parent = Parent(given.pop("parent"))
     with suppress(OSError):

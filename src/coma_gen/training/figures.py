@@ -56,11 +56,11 @@ class StepLosses:
 
     Args:
         progress: Progress that losses are added to.
-        diverged: (step, rule, got) -> exception to raise at a diverged step.
+        build_error: (step, rule, got) -> exception to raise at a diverged step.
     """
 
-    def __init__(self, progress: Progress, *, diverged: Callable[[int, str, str], BaseException]) -> None:
-        self._progress, self._diverged = progress, diverged
+    def __init__(self, progress: Progress, *, build_error: Callable[[int, str, str], BaseException]) -> None:
+        self._progress, self._build_error = progress, build_error
         self._unread: list[StepFigures] = []
         self.loss, self.grad_norm = 0.0, 0.0
 
@@ -81,10 +81,10 @@ class StepLosses:
             loss = loss_sum / figures.tokens
             if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
                 got = f"loss {loss:g} and gradient norm {grad_norm:g}"
-                raise self._diverged(figures.step, "loss and gradient must be finite", got)
+                raise self._build_error(figures.step, "loss and gradient must be finite", got)
             if loss > MAX_LOSS:
                 rule = f"loss must stay below {MAX_LOSS:g} nats per token"
-                raise self._diverged(figures.step, rule, f"{loss:g}")
+                raise self._build_error(figures.step, rule, f"{loss:g}")
             self._progress.add_loss(loss_sum, figures.tokens)
             self.loss, self.grad_norm = loss, grad_norm
         self._unread.clear()

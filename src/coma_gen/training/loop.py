@@ -151,7 +151,7 @@ class _TrainLoop:
     losses: StepLosses = field(init=False)
 
     def __post_init__(self) -> None:
-        self.losses = StepLosses(self.train_state.progress, diverged=self.diverged)
+        self.losses = StepLosses(self.train_state.progress, build_error=self.build_error)
 
     @property
     def reads_each_step(self) -> bool:
@@ -205,7 +205,7 @@ class _TrainLoop:
         if num_stopped:
             self.save(curve)
             self.ranks.sum_over_ranks(0)  # barrier: torchrun kills all ranks when one exits
-            stopped = stop.interrupted(self.train_state.progress.step)
+            stopped = stop.build_exception(self.train_state.progress.step)
             raise self.ranks.exit_error(stopped, stopped.exit_status)
 
     def take_step(self, step: int, batches: BatchQueue) -> int:
@@ -256,7 +256,7 @@ class _TrainLoop:
             weights = self.train_state.weights()
             if not all(bool(weight.isfinite().all()) for weight in weights.values()):
                 rule = "weights must be finite"
-                raise self.diverged(self.train_state.progress.step, rule, "NaN or infinity")
+                raise self.build_error(self.train_state.progress.step, rule, "NaN or infinity")
             self.train_state.save(curve.text, weights)
 
     def validate(self) -> float:
@@ -278,13 +278,13 @@ class _TrainLoop:
                 ranks=self.ranks,
             )
         if not math.isfinite(nll):
-            raise self.diverged(progress.step, "validation nll must be finite", f"{nll:g}")
+            raise self.build_error(progress.step, "validation nll must be finite", f"{nll:g}")
         self.train_state.count_validation(nll)
         if params.early_stopping is not None and progress.validations_without_better >= params.early_stopping:
             progress.stopped_early = progress.step < self.plan.params.steps
         return nll
 
-    def diverged(self, step: int, rule: str, got: str) -> BaseException:
+    def build_error(self, step: int, rule: str, got: str) -> BaseException:
         """Builds the error of a diverged step; all ranks detect the same step."""
         saved = self.train_state.saved_step
         last = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"

@@ -43,7 +43,7 @@ class GracefulStop:
         """Name of the received signal; None if there was none."""
         return None if self._signal is None else self._signal.name
 
-    def interrupted(self, step: int) -> TrainingInterrupted:
+    def build_exception(self, step: int) -> TrainingInterrupted:
         """Returns the exception to raise; without a signal to this process, another rank received one."""
         number = self._signal if self._signal is not None else signal.SIGTERM
         return TrainingInterrupted(self.reason or "a signal to another rank", step, 128 + number)
