@@ -61,7 +61,7 @@ def train(layout: Layout, first: float, last: float) -> None:
     with init_distributed() as ranks, deterministic(layout.threads):
         model = Conformer(params=params.model, vocab_size=VOCABULARY, seed=0)
         optimizers = build_optimizers(model, params.train)
-        shared = ranks.shared(model, cpu) if ranks.size > 1 else model
+        shared = ranks.wrap_model(model, cpu) if ranks.size > 1 else model
         dice = np.random.default_rng(ranks.rank)
         windows = WINDOWS // ranks.size
         steps, since, now = 0, 0.0, time.time()
@@ -76,7 +76,7 @@ def train(layout: Layout, first: float, last: float) -> None:
             clip_gradient(list(model.parameters()), 1.0, divisor=windows * params.train.seq_len)
             for optimizer in optimizers:
                 optimizer.step()
-            (summed,) = ranks.total(time.time())
+            (summed,) = ranks.sum_over_ranks(time.time())
             now = summed / ranks.size
             steps += bool(since)
             since = since or (now if now >= first else 0.0)

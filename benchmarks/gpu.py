@@ -104,8 +104,8 @@ def compile_ours(model: Conformer, size: Size, device: torch.device, *, bf16: bo
     Raises:
         AbsentError: torch cannot compile on this machine.
     """
-    rehearse = partial(add_gradient, model, *windows(size, device), bf16=bf16)
-    if not compile_model(model, length=size.tokens, device=device, rehearse=rehearse):
+    warm_up = partial(add_gradient, model, *windows(size, device), bf16=bf16)
+    if not compile_model(model, length=size.tokens, device=device, warm_up=warm_up):
         raise AbsentError("torch cannot compile")
     return model
 
@@ -221,10 +221,10 @@ def _replay_difference(model: Conformer, ids: Tensor) -> float:
             model.eval()(ids[:, :past], each)
         same = all(
             torch.equal(replayed(token, state), plain(token, other))
-            for token in torch.split(ids[:, : 3 * model.room], 1, dim=1)
+            for token in torch.split(ids[:, : 3 * model.cache_capacity], 1, dim=1)
         )
     model.train()
-    return float(not same or replayed.recorded.count < model.room)
+    return float(not same or replayed.recorded.count < model.cache_capacity)
 
 
 def make_step(
@@ -388,7 +388,7 @@ def decoding_rows(size: Size, device: torch.device, rows: Sequence[int], tokens:
                 state = model.init_cache(count)
                 ids = torch.ones(count, max(size.model.window_sizes), dtype=torch.int64, device=device)
                 model(ids, state)
-                for _ in range(2 * model.room if step.recorded else 0):
+                for _ in range(2 * model.cache_capacity if step.recorded else 0):
                     step(ids[:, :1], state)
                 seconds, host = time_runs(partial(step, ids[:, :1], state), tokens, device)
             figures = [f"{1e3 * seconds:.2f}", f"{1e3 * host:.2f}", f"{count / seconds:,.0f}"]

@@ -105,7 +105,7 @@ def compiled(size: Size, device: torch.device, *, bf16: bool = False) -> Learner
     assert isinstance(learner.model, Conformer)
     started = time.perf_counter()
     step = take_step(learner, size, device)
-    if not compile_model(learner.model, length=size.tokens, device=device, rehearse=step):
+    if not compile_model(learner.model, length=size.tokens, device=device, warm_up=step):
         raise AbsentError("torch cannot compile")
     if device.type == "cuda":
         torch.cuda.synchronize()

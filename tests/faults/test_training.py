@@ -253,10 +253,10 @@ class TestIll:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
     ) -> None:
         """The loss of a step is that of the weights before it."""
-        real = training_loop.learning_rate_share
+        real = training_loop.learning_rate_factor
         monkeypatch.setattr(
             training_loop,
-            "learning_rate_share",
+            "learning_rate_factor",
             lambda step, params: float("inf") if step == 6 else real(step, params),
         )
         with pytest.raises(UserError, match=r"^train step 6: weights must be finite.*step 4 is kept"):

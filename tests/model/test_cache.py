@@ -22,7 +22,7 @@ OPTIONS: list[Option] = list(
     itertools.product(["xpos", "rotary", "dynamic", "none"], [(3, 7), (1,), (2, 40)], [(), (1,)], [1, 4])
 )
 LENGTH = 110
-"""Tokens of a sequence: more than three times the room for fresh ones, so that what is kept moves thrice."""
+"""Tokens of a sequence: more than three times the cache's capacity, which is thus compacted three times."""
 
 
 @torch.inference_mode()
@@ -41,7 +41,7 @@ def in_chunks(
 def bytes_of(state: DecodeCache) -> int:
     """What the state holds between two chunks."""
     everything = [layer_cache for block in state.blocks for branch in block for layer_cache in branch]
-    return sum(layer_cache.memory.untyped_storage().nbytes() for layer_cache in everything)
+    return sum(layer_cache.buffer.untyped_storage().nbytes() for layer_cache in everything)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_token_by_token_equals_the_whole(
     """
     model, input_ids = cached_model(*option), some_ids(2, LENGTH)
     state = model.init_cache(2)
-    assert state.room * 3 < LENGTH
+    assert state.capacity * 3 < LENGTH
     with torch.no_grad():
         whole = model(input_ids)
     decoded = in_chunks(model, input_ids, [1] * LENGTH, state)
@@ -208,7 +208,7 @@ def test_rows_of_different_lengths_go_on_together(
 def test_rows_can_be_taken_repeated_and_copied(
     read: int, make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
-    """Amid the fresh tokens, and just after they were moved."""
+    """Amid the appended tokens, and just after they were moved."""
     model, ids = make_model(global_attention_layers=(0,)), some_ids(2, 60)
     state = model.init_cache(2)
     in_chunks(model, ids[:, :read], [1] * read, state)
@@ -230,7 +230,7 @@ def test_rows_can_be_taken_repeated_and_copied(
 def test_five_thousand_tokens_equal_what_their_receptive_field_gives(
     make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:
-    """In float32; the memory stays what it was before the first token."""
+    """In float32; the buffer stays what it was before the first token."""
     model = make_model(window_sizes=(2, 16), num_layers=1).float()
     ids, state = some_ids(1, 5_200), model.init_cache(1)
     size, field, decoded = bytes_of(state), model.receptive_field, []
@@ -251,11 +251,14 @@ def test_a_cache_is_little_larger_than_the_windows(make_model: Callable[..., Con
     state = model.init_cache(3)
     for block in state.blocks:
         before, attention, convolution, after = block
-        assert [layer_cache.memory.shape[3] for layer_cache in attention] == [3 + state.room, 7 + state.room]
-        assert [layer_cache.memory.shape[1] for layer_cache in convolution] == [3 + state.room]
+        assert [layer_cache.buffer.shape[3] for layer_cache in attention] == [
+            3 + state.capacity,
+            7 + state.capacity,
+        ]
+        assert [layer_cache.buffer.shape[1] for layer_cache in convolution] == [3 + state.capacity]
         assert before == after == []
     wide = make_model(window_sizes=(40, 400)).init_cache(1)
-    assert [layer_cache.memory.shape[3] for layer_cache in wide.blocks[0][1]] == [140, 500]
+    assert [layer_cache.buffer.shape[3] for layer_cache in wide.blocks[0][1]] == [140, 500]
 
 
 def test_a_global_layer_grows_by_doubling(
@@ -265,8 +268,8 @@ def test_a_global_layer_grows_by_doubling(
     state, sizes = model.init_cache(1), set()
     for token in some_ids(1, 600).split(1, dim=1):
         in_chunks(model, token, [1], state)
-        slots = state.blocks[0][0][0].memory.shape[3]
-        assert slots <= 2 * max(state.lengths) + 2 * state.room
+        slots = state.blocks[0][0][0].buffer.shape[3]
+        assert slots <= 2 * max(state.lengths) + 2 * state.capacity
         sizes.add(slots)
     assert len(sizes) <= 6
 

@@ -56,7 +56,7 @@ BROKEN: dict[str, Callable[..., Any]] = {
 }
 
 
-def rehearsal(model: Conformer, ids: torch.Tensor) -> Callable[[], object]:
+def warm_up_pass(model: Conformer, ids: torch.Tensor) -> Callable[[], object]:
     """Both passes, as training takes them."""
     return lambda: model(ids).square().mean().backward()
 
@@ -73,14 +73,14 @@ def test_without_a_compiler_one_line_says_so_and_the_plain_path_goes_on(
     model, plain = make_model(attention_dropout=0.2).train(), make_model(attention_dropout=0.2).train()
     ids = some_ids(2, 20)
     with caplog.at_level(logging.WARNING):
-        assert not compile_model(model, length=20, device=CPU, rehearse=rehearsal(model, ids))
+        assert not compile_model(model, length=20, device=CPU, warm_up=warm_up_pass(model, ids))
         found = gradients(model, ids)
     for got, wanted in zip(found, gradients(plain, ids), strict=True):
         assert torch.equal(got, wanted)
     assert all(parameter.grad is None for parameter in model.parameters()), "no gradient is left behind"
     (line,) = caplog.messages
     assert line == (
-        "train.compile: torch cannot compile here, continuing without. RuntimeError: no C++ compiler"
+        "train.compile: torch cannot compile here; training runs in eager mode. RuntimeError: no C++ compiler"
     )
 
 
@@ -91,10 +91,10 @@ def test_memory_that_runs_out_is_no_fault_of_the_compiler(
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        compile_model(make_model(), length=20, device=CPU, rehearse=exhausted)
+        compile_model(make_model(), length=20, device=CPU, warm_up=exhausted)
 
 
-def test_what_fails_after_the_rehearsal_is_raised(
+def test_what_fails_after_the_warm_up_pass_is_raised(
     make_model: Callable[..., Conformer],
     some_ids: Callable[..., torch.Tensor],
     monkeypatch: pytest.MonkeyPatch,
@@ -110,7 +110,7 @@ def test_what_fails_after_the_rehearsal_is_raised(
 
     monkeypatch.setattr(torch, "compile", breaks_later)
     model, ids = make_model(num_layers=2).train(), some_ids(2, 20)
-    assert compile_model(model, length=20, device=CPU, rehearse=rehearsal(model, ids))
+    assert compile_model(model, length=20, device=CPU, warm_up=warm_up_pass(model, ids))
     with pytest.raises(RuntimeError, match="no C"):
         model(ids)
 
@@ -145,10 +145,10 @@ def test_on_a_gpu_blocks_are_compiled_and_one_line_says_what_is_slow(
     )
     gpu = torch.device("cuda")
     model = make_model(num_layers=2)
-    assert compile_model(model, length=20, device=gpu, rehearse=list) and bands == [20, 20]
+    assert compile_model(model, length=20, device=gpu, warm_up=list) and bands == [20, 20]
     assert all(isinstance(block.forward, compiling.Compiled) for block in model.blocks)
     with caplog.at_level(logging.WARNING):
-        compile_model(make_model(num_layers=2, attention_dropout=0.5), length=20, device=gpu, rehearse=list)
+        compile_model(make_model(num_layers=2, attention_dropout=0.5), length=20, device=gpu, warm_up=list)
     (line,) = caplog.messages
     assert line.startswith("train.compile: no FlexAttention") and "attention_dropout is 0.5" in line
 
@@ -160,7 +160,7 @@ def test_only_what_learns_is_compiled_and_names_stay(
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda plain, **_: pytest.fail("nothing is to be learned"))
     model, plain = make_model(), make_model()
-    compile_model(model, length=20, device=CPU, rehearse=list)
+    compile_model(model, length=20, device=CPU, warm_up=list)
     with torch.no_grad():
         assert torch.equal(model(some_ids(1, 20)), plain(some_ids(1, 20)))
         state = model.init_cache(1)
@@ -183,7 +183,7 @@ def test_compiled_is_equal_to_plain(
     settings = {"num_layers": 1, "attention_dropout": 0.3, "ff_dropout": 0.3}
     model, plain = make_model(**settings).train(), make_model(**settings).train()
     ids = some_ids(2, 40)
-    assert compile_model(model, length=40, device=CPU, rehearse=rehearsal(model, ids))
+    assert compile_model(model, length=40, device=CPU, warm_up=warm_up_pass(model, ids))
     got = gradients(model, ids)
     for one, other in zip(got, gradients(plain, ids), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)

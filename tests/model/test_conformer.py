@@ -205,8 +205,8 @@ def test_a_learned_position_embedding_has_an_end(
     before = state.copy()
     with pytest.raises(UserError, match="Prefill an empty state"):
         model(ids[:, 20:], state)
-    assert state.lengths == (20,) and state.fresh == before.fresh
-    assert torch.equal(state.blocks[0][1][0].memory, before.blocks[0][1][0].memory)
+    assert state.lengths == (20,) and state.num_appended == before.num_appended
+    assert torch.equal(state.blocks[0][1][0].buffer, before.blocks[0][1][0].buffer)
 
 
 def test_ids_and_states_of_the_wrong_shape_are_refused(

@@ -67,6 +67,6 @@ def test_a_token_depends_on_itself_and_the_kernel_before_it(kernel: int) -> None
 def test_chunks_with_their_history_equal_the_whole() -> None:
     module = CausalConvolution(dim=6, expansion=2, kernel_size=5, dropout=0.0).double()
     x = vectors(2, 20, 6)
-    state = module.init_cache(2, room=1)
+    state = module.init_cache(2, capacity=1)
     parts = [module(chunk, state) for chunk in x.split([1, 2, 9, 1, 7], dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), module(x), rtol=0, atol=1e-12)

@@ -116,7 +116,7 @@ def test_under_autocast_it_keeps_the_precision_of_the_weights(
 
 def addresses(state: DecodeCache) -> list[int]:
     """Where the caches lie."""
-    return [layer.memory.data_ptr() for block in state.blocks for branch in block for layer in branch]
+    return [layer.buffer.data_ptr() for block in state.blocks for branch in block for layer in branch]
 
 
 class TestRecorded:
@@ -141,7 +141,7 @@ class TestRecorded:
             before = addresses(state)
             for token in ids[:, 5:150].split(1, dim=1):
                 assert torch.equal(replayed(token, state), plain(token, other))
-            assert len(recorded) == state.room == 32, "one for each slot"
+            assert len(recorded) == state.capacity == 32, "one for each slot"
             assert addresses(state) == before
             state, other = state.select_rows([1]), other.select_rows([1])
             for token in ids[1:, 150:].split(1, dim=1):
@@ -175,6 +175,6 @@ class TestRecorded:
                 logits = torch.stack([step(token, state) for token in ids.split(1, dim=1)], dim=1)
             torch.testing.assert_close(logits, model(ids).detach(), rtol=0, atol=1e-9)
         assert caplog.messages == [
-            "decoding: steps cannot be recorded as CUDA graphs, continuing without them. "
+            "decoding: steps cannot be recorded as CUDA graphs; they run in eager mode. "
             "RuntimeError: operation not permitted when stream is capturing"
         ]

@@ -10,15 +10,15 @@ import pytest
 
 from coma_gen.evaluation.headline import ABOUT, RANKED_BY
 from coma_gen.tracking.csv_tail import Row
-from coma_gen.tracking.figures import MEASURED, TABLE, measured, write_table
+from coma_gen.tracking.figures import SPEED_FIGURES, TABLE, compute_speed_figures, write_table
 from coma_gen.tracking.flatten import Measures
 from coma_gen.tracking.run_sync import CURVES
 from coma_gen.training import metrics_log
 
 
 def test_metrics_are_few_and_the_headline_names_none_of_the_others() -> None:
-    assert len(ABOUT) + len(MEASURED) <= 15
-    assert not set(ABOUT) & {*MEASURED, *CURVES.values()}
+    assert len(ABOUT) + len(SPEED_FIGURES) <= 15
+    assert not set(ABOUT) & {*SPEED_FIGURES, *CURVES.values()}
     assert min(ABOUT) == RANKED_BY  # MLflow lists metrics by name
 
 
@@ -32,12 +32,16 @@ def test_seconds_are_those_of_each_row() -> None:
     speed = [Row(10, {"tokens_per_second": 10.0}), Row(20, {"tokens_per_second": 50.0})]
     again = [Row(20, {"tokens_per_second": 1.0}), Row(30, {"tokens_per_second": 20.0})]
     expected = {"tokens_per_second": 20.0, "training_seconds": 10.0 + 2.0 + 10.0}
-    assert measured(rows, [*speed, *again]) == expected
+    assert compute_speed_figures(rows, [*speed, *again]) == expected
 
 
 def test_without_speeds_there_are_none() -> None:
     rows = [Row(10, {"tokens": 100.0})]
-    assert measured(rows, []) == measured(rows, [Row(10, {"tokens_per_second": 0.0})]) == {}
+    assert (
+        compute_speed_figures(rows, [])
+        == compute_speed_figures(rows, [Row(10, {"tokens_per_second": 0.0})])
+        == {}
+    )
 
 
 def test_the_table_is_json_whatever_the_numbers(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from small_models import written_model
 from coma_gen import load_model
 from coma_gen.core.artifact import verify_artifact, write_manifest
 from coma_gen.core.errors import UserError
-from coma_gen.tracking.model_store import fetched_model, is_uri
+from coma_gen.tracking.model_store import download_model, is_uri
 from coma_gen.tracking.registry import register_model
 from coma_gen.tracking.run_sync import find_or_start_run
 from coma_gen.tracking.store import Store
@@ -36,7 +36,7 @@ def registered(store: Store, tmp_path: Path) -> Path:
 )
 def test_a_registered_model_comes_back_whole(uri: str, registered: Path, home: Path) -> None:
     before = dict(os.environ)
-    with fetched_model(uri, home) as folder:
+    with download_model(uri, home) as folder:
         assert verify_artifact(folder, kind="model") == verify_artifact(registered, kind="model")
     assert not folder.exists()
     assert dict(os.environ) == before
@@ -53,7 +53,7 @@ def test_a_registered_model_comes_back_whole(uri: str, registered: Path, home: P
     ],
 )
 def test_what_is_not_there_is_refused_in_one_line(uri: str, words: str, registered: Path, home: Path) -> None:
-    with pytest.raises(UserError) as caught, fetched_model(uri, home):
+    with pytest.raises(UserError) as caught, download_model(uri, home):
         pass
     assert str(caught.value).startswith(f"{uri}: must name a model") and words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -72,7 +72,7 @@ def test_the_python_api_loads_a_registered_model(
 
 
 def test_no_store_is_made_where_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no store there"), fetched_model("models:/coma-gen/1", tmp_path):
+    with pytest.raises(UserError, match="no store there"), download_model("models:/coma-gen/1", tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +82,7 @@ def test_what_is_none_of_ours_is_refused(store: Store, home: Path, tmp_path: Pat
     (tmp_path / "notes.txt").write_text("no model")
     store.client.log_artifact(run_id, str(tmp_path / "notes.txt"))
     uri, words = f"runs:/{run_id}/notes.txt", "must be a model that coma-gen registered"
-    with pytest.raises(UserError, match=words), fetched_model(uri, home):
+    with pytest.raises(UserError, match=words), download_model(uri, home):
         pass
 
 

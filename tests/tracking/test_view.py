@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from coma_gen.evaluation.headline import ABOUT
-from coma_gen.tracking.figures import MEASURED
+from coma_gen.tracking.figures import SPEED_FIGURES
 from coma_gen.tracking.run_sync import CURVES
 from coma_gen.tracking.store import Store, open_store
 from coma_gen.tracking.view import CHANGED_TAG, RUNS_PAGE, VIEW, experiment_tags
@@ -35,7 +35,7 @@ def test_the_link_opens_the_view_and_the_view_names_what_runs_have() -> None:
     assert f"viewStateShareKey={VIEW}" in RUNS_PAGE
     view = json.loads(experiment_tags()[STATE])
     state = json.loads(view["state"])
-    metrics = set(ABOUT) | set(MEASURED)
+    metrics = set(ABOUT) | set(SPEED_FIGURES)
     columns = {column.split("`")[1] for column in state["selectedColumns"]}
     assert columns - metrics == {CHANGED_TAG, "corpus"}
     assert set(state["selectedColumns"]) < set(state["columnOrder"])

@@ -24,7 +24,7 @@ from coma_gen.training.batches import Batch
 from coma_gen.training.gradients import accumulate_gradient, add_gradient
 from coma_gen.training.loss import sum_nll
 from coma_gen.training.recorded import RecordedGradient
-from coma_gen.training.stage import _take_weights, train_stage
+from coma_gen.training.stage import _load_initial_weights, train_stage
 
 CPU = torch.device("cpu")
 NAMES = ("density", "loudness")
@@ -151,14 +151,14 @@ def test_it_begins_from_a_model_that_was_not_told(
     model = trainer.make_model(conditions=NAMES).eval()
     with torch.no_grad():
         model.logits.weight.zero_()
-    _take_weights(model, folder, digest)
-    assert caplog.messages == ["train.init_from: was not told density, loudness, which begins at zero"]
+    _load_initial_weights(model, folder, digest)
+    assert caplog.messages == ["train.init_from: has no embeddings of density, loudness, which start at zero"]
     ids = torch.arange(3, 12)[None]
     told = torch.full((1, 9, 2), 5)
     assert torch.equal(model(ids, conditions=told), plain.eval()(ids))
     save_model(folder, model, made_from={}, tokenizer=folder.parent / "tokenizer")
     with pytest.raises(UserError, match=r"model.conditions: must name loudness, as in train.init_from"):
-        _take_weights(trainer.make_model(conditions=("density",)), folder, digest)
+        _load_initial_weights(trainer.make_model(conditions=("density",)), folder, digest)
 
 
 def test_the_stage_goes_on_from_a_model_without_and_what_it_writes_can_be_asked(tmp_path: Path) -> None:

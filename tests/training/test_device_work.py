@@ -19,7 +19,7 @@ from coma_gen.core.errors import UserError
 from coma_gen.training import loop, step_gradient
 from coma_gen.training.batches import BatchQueue
 from coma_gen.training.gradients import add_gradient
-from coma_gen.training.recorded import RecordedGradient, recorded_or_plain
+from coma_gen.training.recorded import RecordedGradient, try_recording
 from coma_gen.training.step_gradient import StepGradient
 
 CPU = torch.device("cpu")
@@ -121,12 +121,12 @@ def test_recorded_passes_take_the_same_steps(
         real(self, batches, step=step)
         passes = partial(add_gradient, self.model, bf16=self.bf16)
         options = {"shape": self.micro_batch_shape, "pad_id": self.pad_id, "device": CPU}
-        self.add = recorded_or_plain(passes, **options, record=run_again)
+        self.add = try_recording(passes, **options, record=run_again)
         assert isinstance(self.add, RecordedGradient)
 
     def note_addresses(self: Any, step: int, batches: BatchQueue) -> Any:
         result = taken(self, step, batches)
-        for number, parameter in enumerate(self.train_state.learning):
+        for number, parameter in enumerate(self.train_state.trainable):
             addresses.setdefault(number, set()).add(parameter.grad.data_ptr())
         return result
 
@@ -144,9 +144,9 @@ def test_passes_that_cannot_be_recorded_stay_plain(caplog: pytest.LogCaptureFixt
     def refuses(_: Callable[[], Tensor]) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    assert recorded_or_plain(plain, shape=(2, 3), pad_id=0, device=CPU, record=refuses) is plain
+    assert try_recording(plain, shape=(2, 3), pad_id=0, device=CPU, record=refuses) is plain
     assert caplog.messages == [
-        "train.cuda_graphs: the passes cannot be recorded, continuing without. "
+        "train.cuda_graphs: the passes cannot be recorded; training runs in eager mode. "
         "RuntimeError: operation not permitted when stream is capturing"
     ]
 

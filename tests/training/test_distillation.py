@@ -26,7 +26,7 @@ from coma_gen.training.batches import Batch
 from coma_gen.training.distillation import Teacher, load_teacher
 from coma_gen.training.gradients import accumulate_gradient, add_gradient
 from coma_gen.training.loss import sum_cross_entropy
-from coma_gen.training.recorded import RecordedGradient, recorded_or_plain
+from coma_gen.training.recorded import RecordedGradient, try_recording
 from coma_gen.training.stage import train_stage
 from coma_gen.workspace.paths import Workspace
 from coma_gen.workspace.preflight import check_paths
@@ -53,7 +53,7 @@ def test_the_loss_by_hand() -> None:
     """The student gives 3/4 and 1/4 (at temperature 2 as sqrt(3) to 1), the teacher 1/2 and 1/2."""
     teacher, targets = Teacher(Fixed(0.0, 0.0), weight=0.25, temperature=2.0), torch.tensor([[0, -100]])
     logits = torch.tensor([math.log(3.0), 0.0]).expand(1, 2, 2)
-    soft_targets = teacher.soft_targets(torch.zeros(1, 2, dtype=torch.int64), bf16=False)
+    soft_targets = teacher.compute_soft_targets(torch.zeros(1, 2, dtype=torch.int64), bf16=False)
     assert soft_targets.tolist() == [[[0.5, 0.5]] * 2]
     loss = teacher.distill(sum_cross_entropy(logits, targets), logits, targets, soft_targets)
     soft = math.log(1 + math.sqrt(3)) - math.log(3) / 4
@@ -137,7 +137,7 @@ def test_how_a_step_is_cut_and_recorded_changes_nothing(
         if is_recorded:
             add = partial(add_gradient, model, bf16=False, teacher=teacher)
             shape = (4 // micro_batches, 8)
-            chosen = recorded_or_plain(add, shape=shape, pad_id=0, device=CPU, record=run_again)
+            chosen = try_recording(add, shape=shape, pad_id=0, device=CPU, record=run_again)
             assert isinstance(chosen, RecordedGradient)
         model.zero_grad(set_to_none=not is_recorded)
         settings: dict[str, Any] = {"seed": 0, "step": 1, "device": CPU, "bf16": False}
@@ -176,10 +176,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(trainer: ModuleType, tm
     calls: Iterator[int] = iter(range(100))
 
     class Stopped(Teacher):
-        def soft_targets(self, *args: Any, **options: Any) -> Tensor:
+        def compute_soft_targets(self, *args: Any, **options: Any) -> Tensor:
             if next(calls) == 11:  # the second micro-batch of step 6
                 raise KeyboardInterrupt
-            return super().soft_targets(*args, **options)
+            return super().compute_soft_targets(*args, **options)
 
     teacher = trainer.make_teacher()
     whole = trainer.digest(trainer.train(tmp_path / "whole", teacher=teacher))
@@ -198,8 +198,8 @@ def test_a_teacher_with_conditions_gets_the_bins_of_the_student(trainer: ModuleT
     with torch.no_grad():
         for conditions in (None, bins):
             expected = functional.softmax(model(ids, conditions=conditions), -1)
-            assert torch.equal(teacher.soft_targets(ids, conditions, bf16=False), expected)
-    in_bf16 = teacher.soft_targets(ids, bins, bf16=True)
+            assert torch.equal(teacher.compute_soft_targets(ids, conditions, bf16=False), expected)
+    in_bf16 = teacher.compute_soft_targets(ids, bins, bf16=True)
     assert in_bf16.dtype == torch.float32 and not torch.equal(in_bf16, expected)
     torch.testing.assert_close(in_bf16, expected, rtol=0, atol=0.05)
 

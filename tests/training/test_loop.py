@@ -12,7 +12,7 @@ import torch
 
 from coma_gen.core.errors import UserError
 from coma_gen.training.loss import validation_nll
-from coma_gen.training.schedule import learning_rate_share
+from coma_gen.training.schedule import learning_rate_factor
 from coma_gen.training.signals import GracefulStop, TrainingInterrupted
 
 GETS_WORSE: dict[str, Any] = {
@@ -79,7 +79,7 @@ def test_what_a_run_hands_back(trainer: ModuleType, tmp_path: Path) -> None:
     assert [row["step"] for row in table if row["validation_nll"]] == ["4", "8", "10"]
     for row in table:
         assert float(row["learning_rate"]) == pytest.approx(
-            params.learning_rate * learning_rate_share(int(row["step"]), params), rel=1e-5
+            params.learning_rate * learning_rate_factor(int(row["step"]), params), rel=1e-5
         )
         assert float(row["train_loss"]) > 0 and float(row["grad_norm"]) > 0
     metrics = result.metrics

@@ -97,7 +97,7 @@ def flex(model: Conformer) -> Conformer:
 def compiled(model: Conformer) -> Conformer:
     """The model run through the compiler, which must not have failed."""
     ids = torch.zeros(BATCH, LENGTH, dtype=torch.int64)
-    assert compile_model(model, length=LENGTH, device=CPU, rehearse=lambda: model(ids).sum().backward())
+    assert compile_model(model, length=LENGTH, device=CPU, warm_up=lambda: model(ids).sum().backward())
     return model
 
 

@@ -11,7 +11,7 @@ import torch
 from coma_gen.model.conformer import hidden_matrices
 from coma_gen.training.distributed import Distributed
 from coma_gen.training.muon import COEFFICIENTS, Muon, orthogonalize
-from coma_gen.training.optimizer import build_optimizers, learning_parameters, set_learning_rate
+from coma_gen.training.optimizer import build_optimizers, set_learning_rate, trainable_parameters
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -93,8 +93,8 @@ def test_hidden_matrices_and_only_they_are_muons(trainer: ModuleType) -> None:
         ("contract.weight", 1),
     }
     muon, adamw = build_optimizers(model, trainer.make_params(optimizer="muon"))
-    assert set(learning_parameters([muon])) == set(hidden_matrices(model))
-    together = learning_parameters([muon, adamw])
+    assert set(trainable_parameters([muon])) == set(hidden_matrices(model))
+    together = trainable_parameters([muon, adamw])
     assert set(together) == set(model.parameters()) and len(together) == len(set(together))
 
 
@@ -114,4 +114,4 @@ def test_frozen_matrices_are_left_out(trainer: ModuleType) -> None:
     for weight in hidden_matrices(model):
         weight.requires_grad_(False)
     (adamw,) = build_optimizers(model, trainer.make_params(optimizer="muon"))
-    assert not set(hidden_matrices(model)) & set(learning_parameters([adamw]))
+    assert not set(hidden_matrices(model)) & set(trainable_parameters([adamw]))

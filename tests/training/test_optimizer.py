@@ -11,9 +11,9 @@ from coma_gen.training.optimizer import (
     OPTIMIZERS,
     Optimizers,
     build_optimizers,
-    learning_parameters,
     optimizer_tensors,
     restore_optimizers,
+    trainable_parameters,
 )
 
 
@@ -49,7 +49,7 @@ def test_frozen_parameters_are_left_out(trainer: ModuleType) -> None:
     model = trainer.make_model()
     model.token_embedding.weight.requires_grad_(False)
     optimizers = build_optimizers(model, trainer.make_params())
-    assert not any(model.token_embedding.weight is p for p in learning_parameters(optimizers))
+    assert not any(model.token_embedding.weight is p for p in trainable_parameters(optimizers))
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))

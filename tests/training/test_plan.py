@@ -51,10 +51,10 @@ def test_the_steps_that_are_left_are_those_that_fit(trainer: ModuleType, clock: 
     progress = Progress()
     made = make_plan(trainer, progress)
     clock.now += 100  # compiling
-    made.follow(1, ranks=SINGLE_PROCESS)
+    made.update(1, ranks=SINGLE_PROCESS)
     assert made.params.steps == 10_000, "one step tells nothing: it was the first"
     clock.now += 9
-    made.follow(10, ranks=SINGLE_PROCESS)
+    made.update(10, ranks=SINGLE_PROCESS)
     # 491 s left; a step takes 1 s; a validation, reckoned as 10 steps, 10 s, the last and one in 100 steps.
     assert made.params.steps == 10 + int((491 - 10) / (1 + 10 / 100)) == progress.planned_steps
     assert made.params.warmup_steps == made.params.steps // 10
@@ -63,21 +63,21 @@ def test_the_steps_that_are_left_are_those_that_fit(trainer: ModuleType, clock: 
 
 def test_validations_and_checkpoints_are_reckoned_as_they_were(trainer: ModuleType, clock: Clock) -> None:
     made = make_plan(trainer, Progress())
-    made.follow(1, ranks=SINGLE_PROCESS)
+    made.update(1, ranks=SINGLE_PROCESS)
     for work, seconds in (("validation", 4.0), ("checkpoint", 2.0)):
         with made.timed(work):
             clock.now += seconds
     clock.now += 99
-    made.follow(100, ranks=SINGLE_PROCESS)
+    made.update(100, ranks=SINGLE_PROCESS)
     left = 600 - 105
     assert made.params.steps == 100 + int((left - 6) / (1 + 4 / 100 + 2 / 50))
 
 
 def test_when_time_is_up_the_step_at_hand_is_the_last(trainer: ModuleType, clock: Clock) -> None:
     made = make_plan(trainer, Progress(), log_every=1000)
-    made.follow(1, ranks=SINGLE_PROCESS)
+    made.update(1, ranks=SINGLE_PROCESS)
     clock.now += 500
-    made.follow(2, ranks=SINGLE_PROCESS)
+    made.update(2, ranks=SINGLE_PROCESS)
     assert made.params.steps == 2, "there is no room for another step of 500 s"
 
 
@@ -85,13 +85,13 @@ def test_a_plan_has_no_more_steps_than_the_params_and_none_without_a_deadline(
     trainer: ModuleType, clock: Clock
 ) -> None:
     short = make_plan(trainer, Progress(), steps=30, warmup_steps=2)
-    short.follow(1, ranks=SINGLE_PROCESS)
+    short.update(1, ranks=SINGLE_PROCESS)
     clock.now += 1
-    short.follow(10, ranks=SINGLE_PROCESS)
+    short.update(10, ranks=SINGLE_PROCESS)
     assert short.params.steps == 30
     progress = Progress()
     free = make_plan(trainer, progress, max_minutes=None)
-    free.follow(10, ranks=SINGLE_PROCESS)
+    free.update(10, ranks=SINGLE_PROCESS)
     assert free.params is free._params and progress == Progress()
 
 

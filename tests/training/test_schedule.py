@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coma_gen.training.schedule import SCHEDULES, learning_rate_share
+from coma_gen.training.schedule import SCHEDULES, learning_rate_factor
 
 
 def shares(trainer: ModuleType, **settings: object) -> list[float]:
     params = trainer.make_params(**settings)
-    return [learning_rate_share(step, params) for step in range(1, params.steps + 1)]
+    return [learning_rate_factor(step, params) for step in range(1, params.steps + 1)]
 
 
 def test_cosine_by_hand(trainer: ModuleType) -> None:

@@ -49,7 +49,7 @@ def test_shares_are_a_partition_and_keep_to_micro_batches(
     )
     if faults:
         return
-    shares = [Distributed(rank, size, rank).share(params) for rank in range(size)]
+    shares = [Distributed(rank, size, rank).shard_batch(params) for rank in range(size)]
     windows = [window for share in shares for window in range(share.first, share.first + share.windows)]
     assert windows == list(range(micro_batch * grad_accum_steps))
     for share in shares:
@@ -88,10 +88,10 @@ def test_a_number_that_does_not_fit_is_refused_by_key(changes: dict[str, Any], w
 
 
 def test_one_process_asks_nobody() -> None:
-    assert SINGLE_PROCESS.total(1.5, 2) == [1.5, 2]
+    assert SINGLE_PROCESS.sum_over_ranks(1.5, 2) == [1.5, 2]
     error = ValueError()
-    assert SINGLE_PROCESS.ended(error, 1) is error
-    other = Distributed(1, 2, 1).ended(error, 7)
+    assert SINGLE_PROCESS.exit_error(error, 1) is error
+    other = Distributed(1, 2, 1).exit_error(error, 7)
     assert isinstance(other, SystemExit) and other.code == 7
 
 
@@ -132,7 +132,7 @@ def test_gradients_are_shared_with_options_that_each_torch_from_2_11_knows(
     monkeypatch.setattr(module, "DistributedDataParallel", of_both)
     monkeypatch.setattr(module.dist, "new_group", lambda backend: backend)
     model = Conformer(params=DRY, vocab_size=9, seed=0)
-    shared = Distributed(1, 2, 1).shared(model, torch.device("cuda", 1))
+    shared = Distributed(1, 2, 1).wrap_model(model, torch.device("cuda", 1))
     assert shared == (model, [1], "nccl", True)
 
 

@@ -12,7 +12,13 @@ from subprocess_utils import run
 
 from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.errors import UserError
-from coma_gen.workspace.presets import as_flags, merged, preset_flags, read_preset, require_committed_params
+from coma_gen.workspace.presets import (
+    format_flags,
+    merge_settings,
+    preset_flags,
+    read_preset,
+    require_committed_params,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
@@ -54,7 +60,7 @@ def test_values_of_every_kind_come_through(checkout: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/a b/c", "/a, b", "/it's (new) {1}", '/x: y/#[é]="', "null", "1e3"])
 def test_any_path_comes_through(path: str) -> None:
-    assert as_dvc_reads(as_flags({"download": {"path": path}})) == {"download.path": path}
+    assert as_dvc_reads(format_flags({"download": {"path": path}})) == {"download.path": path}
 
 
 @pytest.mark.parametrize("text", ["", "train: 5\n", "[]\n"])
@@ -74,7 +80,7 @@ def test_a_preset_stands_on_another(checkout: Path) -> None:
     write("top", "preset: middle\nmodel: {dim: 32}\nshard: {transpose: 2}\n")
     ground = read_preset(checkout, "ground")
     changes = {"train": {"steps": 80}}, {"model": {"dim": 32}, "shard": {"transpose": 2}}
-    assert read_preset(checkout, "top") == merged(ground, *changes)
+    assert read_preset(checkout, "top") == merge_settings(ground, *changes)
     assert ground == read_yaml(checkout / "presets" / "ground.yaml")
     write("ground", "preset: top\n")
     with pytest.raises(UserError, match=r"presets/ground\.yaml: preset: must name another preset.*got top"):

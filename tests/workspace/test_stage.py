@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coma_gen.workspace.preflight import way_back
+from coma_gen.workspace.preflight import explain_restore
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -116,11 +116,13 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     pytest.fail("the stage outlived its parent")
 
 
-def test_the_way_back_is_told_where_results_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_explain_restore_is_told_where_results_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "dvc.lock").write_text("")
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    assert way_back(tmp_path) == ""
+    assert explain_restore(tmp_path) == ""
     monkeypatch.setenv("DVC_STAGE", "check")  # whose result nobody misses
-    assert way_back(tmp_path) == ""
+    assert explain_restore(tmp_path) == ""
     monkeypatch.setenv("DVC_STAGE", "train")
-    assert "`dvc checkout`" in way_back(tmp_path)
+    assert "`dvc checkout`" in explain_restore(tmp_path)

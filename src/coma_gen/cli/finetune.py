@@ -108,7 +108,7 @@ def keep(workspace: Workspace, folder: Path, manifest: Manifest) -> Path:
 def finetune_flags(workspace: Workspace, music: Path, model: Path) -> list[str]:
     """The `-S` flags that set the preset, the music, and the initial model with its shape."""
     from coma_gen.config.load import load_params
-    from coma_gen.workspace.presets import as_flags, preset_flags
+    from coma_gen.workspace.presets import format_flags, preset_flags
 
     shape = read_json(model / "config.json")["model"]
     train: dict[str, Any] = {"init_from": str(model)}
@@ -116,7 +116,7 @@ def finetune_flags(workspace: Workspace, music: Path, model: Path) -> list[str]:
     if longest > load_params(workspace.params).train.seq_len:
         train["seq_len"] = longest
     own = {"model": shape, "train": train, "download": {"path": str(music)}}
-    return [*preset_flags(workspace.root, PRESET), *as_flags(own)]
+    return [*preset_flags(workspace.root, PRESET), *format_flags(own)]
 
 
 def _check_tokens(workspace: Workspace, model: Path) -> None:

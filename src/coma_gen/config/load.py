@@ -22,7 +22,7 @@ def load_params(path: Path) -> Params:
     """Loads and validates a params file.
 
     Raises:
-        UserError: with a fault for every key that is missing, unknown, of a wrong type, out of range or
+        UserError: With a fault for every key that is missing, unknown, of a wrong type, out of range or
             inconsistent with another.
     """
     return check_params(read_yaml(path), name=path.name)
@@ -32,11 +32,11 @@ def check_params(content: Any, *, name: str = "params.yaml") -> Params:
     """Validates parsed params.
 
     Args:
-        content: parsed content of the file.
-        name: name of the file in errors.
+        content: Parsed content of the file.
+        name: Name of the file in errors.
 
     Raises:
-        UserError: as in `load_params`.
+        UserError: As in `load_params`.
     """
     if not isinstance(content, dict):
         raise UserError(Fault(name, "must map section names to settings", type(content).__name__))

@@ -121,7 +121,7 @@ def _outlives_a_stage(folder: str) -> bool:
 def check_teacher(
     digest: str, settings: Mapping[str, Any], model: ModelParams, train: TrainParams
 ) -> Iterator[Fault]:
-    """Yields the faults of a teacher that is not the one that was named, or that cannot teach this model.
+    """Yields the faults of a teacher that is not the named one or does not fit the student.
 
     Args:
         digest: Digest of the teacher's manifest.

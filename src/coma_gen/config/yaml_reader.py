@@ -118,11 +118,11 @@ def parse_yaml(text: str, *, name: str) -> Any:
     """Parses one YAML document.
 
     Args:
-        text: the document.
-        name: name of the file in errors.
+        text: The document.
+        name: Name of the file in errors.
 
     Raises:
-        UserError: if it is not YAML, has duplicate keys, or is too large or too deeply nested.
+        UserError: If it is not YAML, has duplicate keys, or is too large or too deeply nested.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader, with other scalar rules
@@ -136,7 +136,7 @@ def read_yaml(path: Path) -> Any:
     """Reads a YAML file.
 
     Raises:
-        UserError: if it is missing, too large, not text or not YAML.
+        UserError: If it is missing, too large, not text or not YAML.
     """
     check_file(path)
     try:

@@ -25,10 +25,10 @@ class Manifest:
     """Content and inputs of an artifact.
 
     Attributes:
-        kind: kind of artifact ("corpus", "tokenizer", "model", ...).
-        made_from: name -> digest of each input artifact or file.
-        settings: settings that it was made with, as plain data.
-        files: path relative to the folder (posix) -> SHA-256.
+        kind: Kind of artifact ("corpus", "tokenizer", "model", ...).
+        made_from: Name -> digest of each input artifact or file.
+        settings: Settings that it was made with, as plain data.
+        files: Path relative to the folder (posix) -> SHA-256.
     """
 
     kind: str
@@ -82,7 +82,7 @@ def read_manifest(folder: Path, *, kind: str) -> Manifest:
     """Reads a manifest without verifying the files of the artifact.
 
     Raises:
-        UserError: if it is missing, has another format or kind, or was changed.
+        UserError: If it is missing, has another format or kind, or was changed.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -110,7 +110,7 @@ def verify_artifact(folder: Path, *, kind: str) -> Manifest:
     """Reads an artifact's manifest and verifies every file.
 
     Raises:
-        UserError: with one fault for each missing, surplus or changed file.
+        UserError: With one fault for each missing, surplus or changed file.
     """
     manifest = read_manifest(folder, kind=kind)
     present = set(_list_files(folder))

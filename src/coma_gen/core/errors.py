@@ -17,10 +17,10 @@ class Fault:
     """One error in the input.
 
     Attributes:
-        where: file, row, key or option.
-        rule: rule that is violated.
-        got: value that was found, if it helps.
-        remedy: what to type or change, if there is one remedy.
+        where: File, row, key or option.
+        rule: Rule that is violated.
+        got: Value that was found, if it helps.
+        remedy: What to type or change, if there is one remedy.
     """
 
     where: str
@@ -36,7 +36,7 @@ class Fault:
         if self.remedy:
             text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
         return "".join(
-            each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
         )
 
 
@@ -50,13 +50,13 @@ def memory_fault(error: BaseException, *, where: str = "memory", remedy: str = "
     Python and NumPy raise MemoryError; torch raises RuntimeError with different messages on CPU and GPU.
 
     Args:
-        error: exception that was raised.
-        where: operation that ran out of memory.
-        remedy: what to change; empty for a general remedy.
+        error: Exception that was raised.
+        where: Operation that ran out of memory.
+        remedy: What to change; empty for a general remedy.
     """
     message = str(error).partition("\n")[0]
     is_torch = isinstance(error, RuntimeError) and any(
-        each in message for each in ("can't allocate memory", "out of memory")
+        words in message for words in ("can't allocate memory", "out of memory")
     )
     if not (isinstance(error, MemoryError) or is_torch):
         return None

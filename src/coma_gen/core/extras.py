@@ -14,11 +14,11 @@ def require_extra(extra: str, *, where: str) -> None:
     A checkout that is not installed has no package metadata and is not checked.
 
     Args:
-        extra: name of the extra in pyproject.toml, such as pipeline.
-        where: command that needs it, for the error.
+        extra: Name of the extra in pyproject.toml, such as pipeline.
+        where: Command that needs it, for the error.
 
     Raises:
-        UserError: if a package is missing.
+        UserError: If a package is missing.
     """
     try:
         lines = requires("coma-gen") or []

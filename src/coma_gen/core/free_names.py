@@ -35,7 +35,7 @@ def free_names(stem: str, *, max_bytes: int = MAX_NAME_BYTES) -> Iterator[str]:
 
 
 @contextmanager
-def free_folder(wanted: Path) -> Iterator[list[Path]]:
+def free_folder(target: Path) -> Iterator[list[Path]]:
     """Builds a folder and renames it to the first free name on success; removes it on error.
 
     An empty folder counts as free. Folders left by killed programs are removed.
@@ -43,16 +43,16 @@ def free_folder(wanted: Path) -> Iterator[list[Path]]:
     Yields:
         A list with the folder to write into; on success its final path is appended.
     """
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(wanted.parent)
-    building, lock = _create_locked_folder(wanted.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target.parent)
+    building, lock = _create_locked_folder(target.parent)
     paths = [building]
     try:
         yield paths
         mask = os.umask(0)
         os.umask(mask)
         building.chmod(0o777 & ~mask)
-        paths.append(_rename_to_free(building, wanted))
+        paths.append(_rename_to_free(building, target))
     finally:
         shutil.rmtree(building, ignore_errors=True)
         os.close(lock)
@@ -73,10 +73,10 @@ def _create_locked_folder(parent: Path) -> tuple[Path, int]:
         os.close(lock)
 
 
-def _rename_to_free(building: Path, wanted: Path) -> Path:
-    for name in free_names(wanted.name):
+def _rename_to_free(building: Path, target: Path) -> Path:
+    for name in free_names(target.name):
         try:
-            return building.rename(wanted.with_name(name))  # fails for a file or a non-empty folder
+            return building.rename(target.with_name(name))  # fails for a file or a non-empty folder
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
@@ -99,15 +99,15 @@ def _remove_abandoned(folder: Path) -> None:
             os.close(lock)
 
 
-def move_files(made: Sequence[Path], folder: Path, stem: str) -> list[Path]:
+def move_files(files: Sequence[Path], folder: Path, stem: str) -> list[Path]:
     """Moves files with different suffixes into a folder, under the first stem that is free for all.
 
     Returns:
         The new paths.
     """
-    max_bytes = MAX_NAME_BYTES - max(len(os.fsencode(each.suffix)) for each in made)
+    max_bytes = MAX_NAME_BYTES - max(len(os.fsencode(file.suffix)) for file in files)
     for name in free_names(stem, max_bytes=max_bytes):
-        targets = [folder / f"{name}{each.suffix}" for each in made]
+        targets = [folder / f"{name}{file.suffix}" for file in files]
         claimed: list[Path] = []
         try:
             for target in targets:
@@ -117,7 +117,7 @@ def move_files(made: Sequence[Path], folder: Path, stem: str) -> list[Path]:
             for target in claimed:
                 target.unlink()
             continue
-        for finished, target in zip(made, targets, strict=True):
+        for finished, target in zip(files, targets, strict=True):
             finished.replace(target)
         return targets
     raise AssertionError("names do not end")

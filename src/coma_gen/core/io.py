@@ -49,7 +49,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Writes a file atomically: it has either its old or its new content, whatever happens.
 
     Raises:
-        OSError: if the disk is full or read-only; the old content is unchanged and no temporary file is left.
+        OSError: If the disk is full or read-only; the old content is unchanged and no temporary file is left.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def without_links(path: Path) -> Iterator[Path]:
     Yields:
         `path` itself if it contains no links, else a temporary copy.
     """
-    is_linked = path.is_symlink() or any(each.is_symlink() for each in path.rglob("*"))
+    is_linked = path.is_symlink() or any(child.is_symlink() for child in path.rglob("*"))
     if not is_linked:
         yield path
         return
@@ -107,11 +107,11 @@ def check_file(path: Path, name: str | None = None) -> None:
     Missing files are not reported here but when they are opened.
 
     Args:
-        path: path to read.
-        name: name in the error; the path by default.
+        path: Path to read.
+        name: Name in the error; the path by default.
 
     Raises:
-        UserError: if it is something other than a file or a folder.
+        UserError: If it is something other than a file or a folder.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError(Fault(name or str(path), "must be a file", "a pipe or a device", "save it as one"))
@@ -166,7 +166,7 @@ def rounded(value: Any) -> Any:
     """Rounds every float in nested data to `SIGNIFICANT_DIGITS`.
 
     Raises:
-        ValueError: for NaN and infinities, which JSON cannot represent.
+        ValueError: For NaN and infinities, which JSON cannot represent.
     """
     if isinstance(value, dict):
         return {str(key): rounded(item) for key, item in value.items()}
@@ -188,7 +188,7 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        UserError: if the file is missing or not JSON.
+        UserError: If the file is missing or not JSON.
     """
     if path.exists() and not path.is_file():
         raise UserError(Fault(str(path), "must be a file", "a folder or a device"))

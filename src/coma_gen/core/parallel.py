@@ -55,11 +55,11 @@ def imap_processes(
     At most `AHEAD` chunks of items per worker are in progress or waiting to be consumed.
 
     Args:
-        function: picklable function; its exceptions are raised here.
-        items: picklable inputs.
-        workers: number of processes; None for the number of cores. Few items are computed in this process.
-        desc: description of the progress bar, which is shown on terminals only.
-        unit: name of one item.
+        function: Picklable function; its exceptions are raised here.
+        items: Picklable inputs.
+        workers: Number of processes; None for the number of cores. Few items are computed in this process.
+        desc: Description of the progress bar, which is shown on terminals only.
+        unit: Name of one item.
 
     Yields:
         The results in the order of the items.
@@ -100,19 +100,19 @@ def map_prepared(
     """Returns `[function(prepared, item) for item in items]`, computed by this and other processes.
 
     Args:
-        function: picklable function whose result depends on its arguments only.
-        items: picklable inputs.
-        costs: cost of each item in any unit, for load balancing.
-        prepare: picklable function that returns a context manager; each process enters it once.
-        processes: number of processes, this one included.
-        desc: description of the progress bar, which counts the costs of this process's items.
-        unit: unit of the costs.
+        function: Picklable function whose result depends on its arguments only.
+        items: Picklable inputs.
+        costs: Cost of each item in any unit, for load balancing.
+        prepare: Picklable function that returns a context manager; each process enters it once.
+        processes: Number of processes, this one included.
+        desc: Description of the progress bar, which counts the costs of this process's items.
+        unit: Unit of the costs.
 
     Returns:
         The results in the order of the items.
 
     Raises:
-        UserError: if another process was killed.
+        UserError: If another process was killed.
     """
     shares = _balance_items(costs, min(processes, len(items)))
     results: dict[int, Result] = {}

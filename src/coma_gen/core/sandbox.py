@@ -29,7 +29,7 @@ class WorkerFailure:
     """Placeholder for the result of a failed item.
 
     Attributes:
-        reason: reason of the failure.
+        reason: Reason of the failure.
     """
 
     reason: str
@@ -51,14 +51,14 @@ def map_isolated(
     depend on the number of workers.
 
     Args:
-        function: module-level function.
-        items: picklable inputs.
-        memory: memory limit for one item in bytes, beyond that of its process at the start; not enforced on
+        function: Module-level function.
+        items: Picklable inputs.
+        memory: Memory limit for one item in bytes, beyond that of its process at the start; not enforced on
             systems without /proc (macOS).
-        seconds: time limit for one item.
-        workers: number of processes, at least one; None for the number of cores.
-        desc: description of the progress bar, which is shown on terminals only.
-        unit: name of one item.
+        seconds: Time limit for one item.
+        workers: Number of processes, at least one; None for the number of cores.
+        desc: Description of the progress bar, which is shown on terminals only.
+        unit: Name of one item.
     """
     results: list[Result | WorkerFailure] = [WorkerFailure("not begun")] * len(items)
     waiting = iter(enumerate(items))
@@ -124,7 +124,7 @@ class _Worker(Generic[Item, Result]):
         """Receives the worker's first message, which it sends when it has started.
 
         Raises:
-            RuntimeError: if the worker died before, which is not caused by an item.
+            RuntimeError: If the worker died before, which is not caused by an item.
         """
         try:
             self.is_ready = self.connection.recv()
@@ -189,7 +189,7 @@ def _limit_memory(memory: int) -> None:
     """Limits this process to `memory` bytes beyond its current size, on systems with /proc."""
     pages = Path("/proc/self/statm")
     if pages.exists():
-        most = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize() + memory
-        _, allowed = resource.getrlimit(resource.RLIMIT_AS)
-        most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
-        resource.setrlimit(resource.RLIMIT_AS, (most, allowed))
+        limit = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize() + memory
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+        limit = limit if hard_limit == resource.RLIM_INFINITY else min(limit, hard_limit)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))

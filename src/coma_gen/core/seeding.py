@@ -30,8 +30,8 @@ def pin_cpu(*, pin: bool, threads: int) -> None:
     """Sets environment variables for the instruction set and the number of threads.
 
     Args:
-        pin: whether to restrict to AVX2, so that machines agree bitwise; False for the fastest kernels.
-        threads: number of threads of every numeric library, on which results depend.
+        pin: Whether to restrict to AVX2, so that machines agree bitwise; False for the fastest kernels.
+        threads: Number of threads of every numeric library, on which results depend.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
@@ -53,9 +53,9 @@ def generator(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """Returns a numpy generator keyed by its arguments alone.
 
     Args:
-        seed: seed of the run.
-        purpose: use of the numbers; different purposes give independent numbers.
-        counters: further keys, such as the step and the index in the batch.
+        seed: Seed of the run.
+        purpose: Use of the numbers; different purposes give independent numbers.
+        counters: Further keys, such as the step and the index in the batch.
     """
     import numpy as np
 

@@ -19,7 +19,7 @@ from typing import Any
 from coma_gen.config.load import check_params
 from coma_gen.config.yaml_reader import read_yaml
 from coma_gen.core.errors import Fault, UserError
-from coma_gen.workspace.presets import Settings, as_flags, merged, read_preset
+from coma_gen.workspace.presets import Settings, format_flags, merge_settings, read_preset
 
 FOLDER = Path("presets") / "ablations"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -85,17 +85,21 @@ def read_ablation(root: Path, name: str) -> Ablation:
     where = f"{FOLDER}/{name}.yaml"
     _check_form(content, where)
     params, faults = read_yaml(root / "params.yaml"), list[Fault]()
-    base = merged(read_preset(root, content["preset"]), content["base"])
+    base = merge_settings(read_preset(root, content["preset"]), content["base"])
     for cell, settings in content["cells"].items():
         try:
-            check_params(merged(params, base, _select_sections(settings)), name=f"{where}: {cell}")
+            check_params(merge_settings(params, base, _select_sections(settings)), name=f"{where}: {cell}")
         except UserError as error:
             faults += error.faults
     if faults:
         raise UserError(*faults)
     runs = [
         _build_run(
-            name, cell, seed, params, merged(base, _select_sections(settings), {"train": {"seed": seed}})
+            name,
+            cell,
+            seed,
+            params,
+            merge_settings(base, _select_sections(settings), {"train": {"seed": seed}}),
         )
         for seed in content["seeds"]
         for cell, settings in content["cells"].items()
@@ -105,7 +109,9 @@ def read_ablation(root: Path, name: str) -> Ablation:
 
 
 def _build_run(ablation: str, cell: str, seed: int, params: Settings, changes: Settings) -> Run:
-    return Run(f"{ablation}-{cell}-{seed}", cell, seed, merged(params, changes), as_flags(changes))
+    return Run(
+        f"{ablation}-{cell}-{seed}", cell, seed, merge_settings(params, changes), format_flags(changes)
+    )
 
 
 def _check_form(content: Any, where: str) -> None:

@@ -1,7 +1,7 @@
 """Decoding steps as CUDA graphs, one for each cache slot that a new token can take.
 
 Once every row fills the longest window, a step depends on the slot alone: the caches are written and
-compacted in place, so after `room` tokens the same kernels run on the same addresses.
+compacted in place, so after `capacity` appended tokens the same kernels run on the same addresses.
 
     visit of a slot   1st      2nd                3rd, 4th, ...
     step              eager    capture, replay    replay
@@ -58,13 +58,13 @@ class RecordedSteps:
         """
         if state.blocks is not self._blocks:
             self._blocks, self._steps, self._record = state.blocks, {}, self._new_recorder()
-        if self._is_disabled or state.fresh not in self._steps:
-            self._steps[state.fresh] = None
+        if self._is_disabled or state.num_appended not in self._steps:
+            self._steps[state.num_appended] = None
             return work()
         try:
-            step = self._steps[state.fresh]
+            step = self._steps[state.num_appended]
             if step is None:
-                step = self._steps[state.fresh] = self._record(work)
+                step = self._steps[state.num_appended] = self._record(work)
             replay, logits = step
             replay()
             return logits.clone()
@@ -79,4 +79,4 @@ class RecordedSteps:
 @cache
 def _warn(reason: str) -> None:
     """Warns once per process that steps cannot be captured."""
-    logger.warning("decoding: steps cannot be recorded as CUDA graphs, continuing without them. %s", reason)
+    logger.warning("decoding: steps cannot be recorded as CUDA graphs; they run in eager mode. %s", reason)

@@ -43,16 +43,16 @@ class StepContext(NamedTuple):
     """Values that all sublayers share during one step.
 
     Attributes:
-        fresh: Number of tokens since the cache was last compacted.
+        num_appended: Number of tokens since the cache was last compacted.
         spans: Window size -> visible span.
     """
 
-    fresh: int
+    num_appended: int
     spans: Mapping[int | None, VisibleSpan]
 
     @property
     def is_full(self) -> bool:
-        """Whether every row fills every window, so that the step depends on `fresh` alone."""
+        """Whether every row fills every window, so that the step depends on `num_appended` alone."""
         return all(
             window is not None and span.visible > window and span.exists is None
             for window, span in self.spans.items()
@@ -60,10 +60,17 @@ class StepContext(NamedTuple):
 
     @classmethod
     def after(
-        cls, lengths: Sequence[int], *, fresh: int, windows: Collection[int | None], device: torch.device
+        cls,
+        lengths: Sequence[int],
+        *,
+        num_appended: int,
+        windows: Collection[int | None],
+        device: torch.device,
     ) -> StepContext:
         """Computes the context of the token after `lengths` others."""
-        return cls(fresh, {size: VisibleSpan.after(lengths, window=size, device=device) for size in windows})
+        return cls(
+            num_appended, {size: VisibleSpan.after(lengths, window=size, device=device) for size in windows}
+        )
 
 
 class FunctionalLayerNorm:
@@ -82,10 +89,10 @@ class TokenAttention:
 
     Args:
         attention: Layer whose weights are used.
-        room: Number of tokens that a cache takes before it is compacted.
+        capacity: Number of tokens that a cache takes before it is compacted.
     """
 
-    def __init__(self, attention: MultiScaleAttention, *, room: int) -> None:
+    def __init__(self, attention: MultiScaleAttention, *, capacity: int) -> None:
         self.products = products_of(attention.qkv.weight)
         self.norm, self.qkv, self.out = (
             FunctionalLayerNorm(attention.norm),
@@ -93,7 +100,7 @@ class TokenAttention:
             attention.out.weight.t(),
         )
         self.normalizes, self.softmax_scale = attention.query_gain is not None, attention.softmax_scale
-        self.cosines, self.sines = _rotation_tables(attention, room=room)
+        self.cosines, self.sines = _rotation_tables(attention, capacity=capacity)
         self.shares = None
         if attention.scale_weights is not None:
             width = attention.num_heads * attention.head_dim
@@ -109,13 +116,15 @@ class TokenAttention:
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
         """Computes the buffers' output from their input, both (B, D), and adds the token to the cache."""
-        heads, fresh = self.heads, context.fresh
+        heads, num_appended = self.heads, context.num_appended
         self.project_qkv(self.norm(buffers.input))
-        self._normalize_and_rotate(heads, fresh)
+        self._normalize_and_rotate(heads, num_appended)
         attended = []
         for scale, part in enumerate(cast("Sequence[KVCache]", layer_cache)):
             span = context.spans[self.windows[scale]]
-            keys, values = part.write(heads.keys_values[scale], fresh=fresh, visible=span.visible)
+            keys, values = part.write(
+                heads.keys_values[scale], num_appended=num_appended, visible=span.visible
+            )
             mask = span.exists if self.position_bias is None else self._bias(scale, span)
             attended.append(
                 self.products.attend(
@@ -127,7 +136,7 @@ class TokenAttention:
             joined.mul_(self.shares)
         self.project_output(joined)
 
-    def _normalize_and_rotate(self, heads: QKVBuffer, fresh: int) -> None:
+    def _normalize_and_rotate(self, heads: QKVBuffer, num_appended: int) -> None:
         """Normalizes and rotates queries and keys, in place."""
         both = heads.queries_keys
         if self.normalizes:
@@ -135,9 +144,9 @@ class TokenAttention:
         if self.sines:
             first, second = heads.halves
             swapped = torch.cat((second, first), dim=-1)
-            both.mul_(self.cosines[fresh]).addcmul_(swapped, self.sines[fresh])
+            both.mul_(self.cosines[num_appended]).addcmul_(swapped, self.sines[num_appended])
         elif self.cosines:
-            both.mul_(self.cosines[fresh])
+            both.mul_(self.cosines[num_appended])
 
     def _bias(self, scale: int, span: VisibleSpan) -> Tensor:
         """Returns the position bias (B or 1, H, 1, N) of a scale, -inf where a row has no token."""
@@ -151,23 +160,25 @@ class TokenAttention:
 
 
 def _rotation_tables(
-    attention: MultiScaleAttention, *, room: int
+    attention: MultiScaleAttention, *, capacity: int
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Computes cosines and signed sines, times the gains, for the query and the key at each cache slot.
 
     Returns:
-        `room` tensors (2, G, 1, d) each. Without a rotation there are no sines and the cosines are the gains;
-        without gains either, both are empty.
+        `capacity` tensors (2, G, 1, d) each. Without a rotation there are no sines and the cosines are the
+        gains; without gains either, both are empty.
     """
     gains = None
     if attention.query_gain is not None and attention.key_gain is not None:
         gains = torch.stack((attention.query_gain, attention.key_gain))  # (2, G, d)
     tables = [
-        rotation.tables(0, room, like=attention.qkv.weight) for rotation in attention.rotations if rotation
+        rotation.tables(0, capacity, like=attention.qkv.weight)
+        for rotation in attention.rotations
+        if rotation
     ]
     if not tables:
-        return ([] if gains is None else [gains[:, :, None]] * room), []
-    parts = [torch.stack(part, dim=1) for part in zip(*tables, strict=True)]  # each (room, G, d)
+        return ([] if gains is None else [gains[:, :, None]] * capacity), []
+    parts = [torch.stack(part, dim=1) for part in zip(*tables, strict=True)]  # each (capacity, G, d)
     cosines, sines = torch.stack(parts[0::2], dim=1), torch.stack(parts[1::2], dim=1)
     if gains is not None:
         cosines, sines = cosines * gains, sines * gains.roll(attention.head_dim // 2, dims=-1)

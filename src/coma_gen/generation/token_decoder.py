@@ -117,17 +117,19 @@ class _FoldedConvolution:
 
     def __call__(self, buffers: StepBuffers, layer_cache: Sequence[LayerCache], context: StepContext) -> None:
         """From the buffers' input to its output, both (B, D)."""
-        newest, visible = cast("ConvCache", layer_cache[0]).reserve(context.fresh)
+        newest, visible = cast("ConvCache", layer_cache[0]).reserve(context.num_appended)
         self.project_expanded(self.norm(buffers.input))
         torch.mul(buffers.content, buffers.gate.sigmoid_(), out=newest)
         convolved = (visible * self.taps).sum(1).add_(self.bias)
         self.project_output(self.channel_norm(F.silu(convolved, inplace=True)))
 
 
-def _fold_sublayer(branch: Branch, *, room: int) -> TokenAttention | _FoldedConvolution | _FoldedFeedForward:
+def _fold_sublayer(
+    branch: Branch, *, capacity: int
+) -> TokenAttention | _FoldedConvolution | _FoldedFeedForward:
     """Builds the one-token version of a sublayer."""
     if isinstance(branch, MultiScaleAttention):
-        return TokenAttention(branch, room=room)
+        return TokenAttention(branch, capacity=capacity)
     return _FoldedConvolution(branch) if isinstance(branch, CausalConvolution) else _FoldedFeedForward(branch)
 
 
@@ -136,15 +138,15 @@ class _FoldedBlock:
 
     Args:
         block: Block whose weights are used.
-        room: Number of tokens that a cache takes before it is compacted.
+        capacity: Number of tokens that a cache takes before it is compacted.
     """
 
-    def __init__(self, block: Block, *, room: int) -> None:
+    def __init__(self, block: Block, *, capacity: int) -> None:
         branches = cast("Sequence[Branch]", block.branches)
         connections = cast("Sequence[HyperConnection]", block.connections)
         shares = [branch.share if isinstance(branch, FeedForward) else 1.0 for branch in branches]
         self.branches = [
-            (_FoldedHyperConnection(connection, share=share), _fold_sublayer(branch, room=room))
+            (_FoldedHyperConnection(connection, share=share), _fold_sublayer(branch, capacity=capacity))
             for connection, branch, share in zip(connections, branches, shares, strict=True)
         ]
 
@@ -172,7 +174,7 @@ class TokenDecoder:
 
     @torch.no_grad()
     def __init__(self, model: Conformer, recorded: RecordedSteps | None = None) -> None:
-        self.model, room = model, model.room
+        self.model, capacity = model, model.cache_capacity
         self.recorded = recorded or (RecordedSteps() if model.logits.weight.is_cuda else None)
         self.buffers: StepBuffers | None = None
         self.params, self.norm, self.logits = (
@@ -183,7 +185,7 @@ class TokenDecoder:
         self.products = products_of(model.logits.weight)
         everything = [None] if model.params.global_attention_layers else []
         self.windows = {*everything, *model.params.window_sizes}
-        self.blocks = [_FoldedBlock(cast("Block", block), room=room) for block in model.blocks]
+        self.blocks = [_FoldedBlock(cast("Block", block), capacity=capacity) for block in model.blocks]
 
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, state: DecodeCache, conditions: Tensor | None = None) -> Tensor:
@@ -198,21 +200,23 @@ class TokenDecoder:
             UserError: A row is longer than the learned position embedding.
         """
         embedded = self.model.embed(input_ids, state, conditions)
-        if state.fresh == state.room:
+        if state.num_appended == state.capacity:
             state.compact()
         if self.buffers is None or self.buffers.batch != state.batch:
             self.buffers = StepBuffers(self.params, batch=state.batch, like=self.logits)
             for block in self.blocks:
                 block.bind(self.buffers)
         buffers, device = self.buffers, embedded.device
-        context = StepContext.after(state.lengths, fresh=state.fresh, windows=self.windows, device=device)
+        context = StepContext.after(
+            state.lengths, num_appended=state.num_appended, windows=self.windows, device=device
+        )
         with torch.autocast(device.type, enabled=False):
             if self.recorded is not None and context.is_full:
                 work = partial(self._step, buffers.embedded.copy_(embedded), buffers, state.blocks, context)
                 logits = self.recorded(state, work)
             else:
                 logits = self._step(embedded, buffers, state.blocks, context)
-        state.fresh += 1
+        state.num_appended += 1
         state.lengths = tuple(length + 1 for length in state.lengths)
         return logits
 

@@ -38,11 +38,11 @@ class MultiScaleAttention(nn.Module):
     Args:
         dim: D.
         num_heads: H, heads per scale.
-        head_dim: d.
-        window_sizes: number of previous tokens visible to each scale; None for all.
-        position: a key of `POSITIONS`.
-        qk_rmsnorm: whether to normalize queries and keys.
-        dropout: dropout probability of the attention weights.
+        head_dim: D.
+        window_sizes: Number of previous tokens visible to each scale; None for all.
+        position: A key of `POSITIONS`.
+        qk_rmsnorm: Whether to normalize queries and keys.
+        dropout: Dropout probability of the attention weights.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class MultiScaleAttention(nn.Module):
         """Attends from a chunk (B, T, D) to itself and to the cached tokens, and updates the cache.
 
         Args:
-            x: input chunk.
-            state: one KV cache per scale; empty if the chunk is the whole sequence.
-            lengths: number of tokens that each row processed before.
+            x: Input chunk.
+            state: One KV cache per scale; empty if the chunk is the whole sequence.
+            lengths: Number of tokens that each row processed before.
 
         Returns:
             (B, T, D).
@@ -141,14 +141,14 @@ class MultiScaleAttention(nn.Module):
         ]
         return self._project_output(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2))
 
-    def init_cache(self, batch: int, *, room: int) -> list[KVCache]:
+    def init_cache(self, batch: int, *, capacity: int) -> list[KVCache]:
         """Creates an empty KV cache per scale for `batch` rows."""
         return [
             KVCache.empty(
                 batch=batch,
                 num_heads=self.num_heads,
                 head_dim=self.head_dim,
-                room=room,
+                capacity=capacity,
                 window=window,
                 rotation=rotation,
                 like=self.qkv.weight,

@@ -2,13 +2,13 @@
 
 An attention caches the keys and values visible to the next query (the last `window` tokens of each scale, or
 all without a window); a convolution caches its last K - 1 inputs. Tokens are stored in temporal order. Each
-new token is written to the next slot, and nothing is moved until the `room` for fresh tokens is used up; then
-the cache is compacted: the visible tokens move to the front. A window of 4 with room for 3:
+new token is appended in the next slot, and nothing is moved until `capacity` tokens have been appended; then
+the cache is compacted: the visible tokens move to the front. A window of 4 with a capacity of 3:
 
     slot       0 1 2 3 | 4 5 6
-    2 tokens   . . a b |            fresh = 0: the next token is written to the slot after the bar
-    5 tokens   . . a b | c d e      fresh = 3: the next query sees b c d e, and there is no room for f
-    compacted  b c d e |            fresh = 0
+    2 tokens   . . a b |            num_appended = 0: the next token is written to the slot after the bar
+    5 tokens   . . a b | c d e      num_appended = 3: the next query sees b c d e; the buffer is full
+    compacted  b c d e |            num_appended = 0
     6 tokens   b c d e | f
 
 The amortized cost of a token is constant and memory does not grow, except in global layers, whose buffers
@@ -16,7 +16,7 @@ grow by doubling.
 
 Keys are stored rotated relative to the origin, the first slot after the bar, so one decode step rotates one
 query and one key. Compaction rotates the remaining keys once, by the number of slots they move: attention
-depends on distances alone, so the origin is arbitrary. A key is rotated about window / room times in all,
+depends on distances alone, so the origin is arbitrary. A key is rotated about window / capacity times in all,
 each time with a rounding error of 1e-7. xPos powers stay small because the origin stays near.
 
 Rows of a batch may have different numbers of tokens; they are aligned at the newest token:
@@ -63,14 +63,14 @@ class LayerCache(ABC):
     """Cache of one branch, or of one scale of an attention.
 
     Attributes:
-        memory: the buffer.
+        buffer: Cached tensors and free slots; the shape depends on the subclass.
     """
 
-    memory: Tensor
+    buffer: Tensor
 
     @abstractmethod
-    def compact(self, fresh: int) -> None:
-        """Moves the visible tokens, the last `fresh` ones included, to the front of the buffer."""
+    def compact(self, num_appended: int) -> None:
+        """Moves the visible tokens to the front of the buffer, `num_appended` tokens after the last time."""
 
     @abstractmethod
     def select_rows(self, rows: Tensor) -> Self:
@@ -86,15 +86,15 @@ class KVCache(LayerCache):
     """Keys and values of one scale of an attention.
 
     Attributes:
-        memory: (2, B, H, P, d), keys, then values.
-        origin: slot of the first fresh token; the compacted tokens end before it.
-        room: number of slots for fresh tokens.
-        window: number of previous tokens visible to a query; None for all.
-        rotation: rotary position of the keys, or None.
+        buffer: (2, B, H, P, d), keys, then values.
+        origin: Slot of the first appended token; the compacted tokens end before it.
+        capacity: Number of slots for appended tokens.
+        window: Number of previous tokens visible to a query; None for all.
+        rotation: Rotary position of the keys, or None.
     """
 
     origin: int
-    room: int
+    capacity: int
     window: int | None
     rotation: Rotation | None
 
@@ -105,15 +105,15 @@ class KVCache(LayerCache):
         batch: int,
         num_heads: int,
         head_dim: int,
-        room: int,
+        capacity: int,
         window: int | None,
         rotation: Rotation | None,
         like: Tensor,
     ) -> KVCache:
         """Creates an empty cache with the device and dtype of `like`."""
         origin = window or 0
-        memory = zeros(like, 2, batch, num_heads, origin + room, head_dim)
-        return cls(memory, origin, room, window, rotation)
+        buffer = zeros(like, 2, batch, num_heads, origin + capacity, head_dim)
+        return cls(buffer, origin, capacity, window, rotation)
 
     def extend(self, keys: Tensor, values: Tensor, *, lengths: Sequence[int]) -> KeysValues:
         """Appends a chunk to the compacted cache and returns all keys and values visible to its queries.
@@ -121,16 +121,16 @@ class KVCache(LayerCache):
         Args:
             keys: (B, H, T, d), not rotated.
             values: (B, H, T, d).
-            lengths: number of tokens that each row had before.
+            lengths: Number of tokens that each row had before.
         """
         longest = max(lengths)
         num_past = longest if self.window is None else min(longest, self.window)
-        old_keys, old_values = self.memory.narrow(3, self.origin - num_past, num_past).unbind(0)
+        old_keys, old_values = self.buffer.narrow(3, self.origin - num_past, num_past).unbind(0)
         if self.rotation is not None:
             old_keys = self.rotation.unrotate_keys(old_keys, first=-num_past)
         extended = KeysValues(
-            torch.cat((old_keys.to(self.memory.dtype), keys.to(self.memory.dtype)), dim=2),
-            torch.cat((old_values, values.to(self.memory.dtype)), dim=2),
+            torch.cat((old_keys.to(self.buffer.dtype), keys.to(self.buffer.dtype)), dim=2),
+            torch.cat((old_values, values.to(self.buffer.dtype)), dim=2),
             tuple(num_past - min(length, num_past) for length in lengths),
         )
         dropped = 0 if self.window is None else max(0, extended.keys.shape[2] - self.window)
@@ -140,55 +140,55 @@ class KVCache(LayerCache):
         self._store(keys, values)
         return extended
 
-    def write(self, keys_values: Tensor, *, fresh: int, visible: int) -> tuple[Tensor, ...]:
+    def write(self, keys_values: Tensor, *, num_appended: int, visible: int) -> tuple[Tensor, ...]:
         """Writes one token of each row and returns the keys and values visible to its query.
 
         Args:
-            keys_values: (2, B, H, d), the key rotated by `fresh`.
-            fresh: number of tokens since the origin, less than `room`.
+            keys_values: (2, B, H, d), the key rotated to the offset `num_appended`.
+            num_appended: Number of tokens since the origin, less than `capacity`.
             visible: N, number of tokens visible to the query, its own included.
 
         Returns:
             Rotated keys and values (B, H, N, d), as views.
         """
-        slot = self.origin + fresh
-        self.memory.select(3, slot).copy_(keys_values)
-        return self.memory.narrow(3, slot + 1 - visible, visible).unbind(0)
+        slot = self.origin + num_appended
+        self.buffer.select(3, slot).copy_(keys_values)
+        return self.buffer.narrow(3, slot + 1 - visible, visible).unbind(0)
 
-    def compact(self, fresh: int) -> None:
-        """Moves the last `fresh` tokens before the origin; without a window it moves the origin instead."""
-        dropped = 0 if self.window is None else fresh
-        keys, values = self.memory[:, :, :, dropped : self.origin + fresh].clone().unbind(0)
-        self._store(keys if self.rotation is None else self.rotation.shift_origin(keys, shift=fresh), values)
+    def compact(self, num_appended: int) -> None:
+        """Moves the last `window` tokens before the origin; without a window it moves the origin instead."""
+        dropped = 0 if self.window is None else num_appended
+        keys, values = self.buffer[:, :, :, dropped : self.origin + num_appended].clone().unbind(0)
+        if self.rotation is not None:
+            keys = self.rotation.shift_origin(keys, shift=num_appended)
+        self._store(keys, values)
 
     def _store(self, keys: Tensor, values: Tensor) -> None:
         """Writes rotated keys and values (B, H, N, d) to the slots before the origin."""
         count = keys.shape[2]
         if self.window is None:
             self.origin = count
-            if count + self.room > self.memory.shape[3]:
-                _, batch, heads, _, width = self.memory.shape
-                self.memory = zeros(self.memory, 2, batch, heads, 2 * count + self.room, width)
-        past = self.memory.narrow(3, self.origin - count, count)
+            if count + self.capacity > self.buffer.shape[3]:
+                _, batch, heads, _, width = self.buffer.shape
+                self.buffer = zeros(self.buffer, 2, batch, heads, 2 * count + self.capacity, width)
+        past = self.buffer.narrow(3, self.origin - count, count)
         past[0], past[1] = keys, values
 
     def select_rows(self, rows: Tensor) -> KVCache:
         """Returns a copy with the given rows in the given order; rows may repeat."""
-        return replace(self, memory=self.memory[:, rows])
+        return replace(self, buffer=self.buffer[:, rows])
 
     def merge(self, others: Sequence[KVCache]) -> KVCache:
         """Concatenates compacted caches along the batch."""
         parts = (self, *others)
-        origin, batch = max(part.origin for part in parts), sum(part.memory.shape[1] for part in parts)
-        _, _, heads, _, width = self.memory.shape
-        memory, row = zeros(self.memory, 2, batch, heads, origin + self.room, width), 0
+        origin, batch = max(part.origin for part in parts), sum(part.buffer.shape[1] for part in parts)
+        _, _, heads, _, width = self.buffer.shape
+        buffer, row = zeros(self.buffer, 2, batch, heads, origin + self.capacity, width), 0
         for part in parts:
-            rows = part.memory.shape[1]
-            memory[:, row : row + rows, :, origin - part.origin : origin] = part.memory[
-                :, :, :, : part.origin
-            ]
+            rows, slots = part.buffer.shape[1], slice(origin - part.origin, origin)
+            buffer[:, row : row + rows, :, slots] = part.buffer[:, :, :, : part.origin]
             row += rows
-        return replace(self, memory=memory, origin=origin)
+        return replace(self, buffer=buffer, origin=origin)
 
 
 @dataclass
@@ -196,8 +196,8 @@ class ConvCache(LayerCache):
     """Last inputs of a depthwise convolution.
 
     Attributes:
-        memory: (B, K - 1 + room, C), zeros before the first token.
-        count: K - 1, the slot of the first fresh input.
+        buffer: (B, K - 1 + capacity, C), zeros before the first token.
+        count: K - 1, the slot of the first appended input.
     """
 
     count: int
@@ -208,28 +208,27 @@ class ConvCache(LayerCache):
         Returns:
             The cached inputs followed by the chunk's, (B, K - 1 + T, C).
         """
-        past = self.memory[:, : self.count]
+        past = self.buffer[:, : self.count]
         extended = torch.cat((past.to(inputs.dtype), inputs), dim=1)
         past.copy_(extended[:, inputs.shape[1] :].detach())
         return extended
 
-    def reserve(self, fresh: int) -> tuple[Tensor, Tensor]:
-        """Returns views of the slot (B, C) of the next input, after `fresh` others, and of the convolution's
-        inputs (B, K, C) that end with it.
-        """
-        return self.memory.select(1, self.count + fresh), self.memory.narrow(1, fresh, self.count + 1)
+    def reserve(self, num_appended: int) -> tuple[Tensor, Tensor]:
+        """Returns views of the next input's slot (B, C) and of the K inputs that end with it, (B, K, C)."""
+        slot = self.count + num_appended
+        return self.buffer.select(1, slot), self.buffer.narrow(1, num_appended, self.count + 1)
 
-    def compact(self, fresh: int) -> None:
+    def compact(self, num_appended: int) -> None:
         """Moves the last K - 1 inputs to the front."""
-        self.memory[:, : self.count] = self.memory[:, fresh : fresh + self.count].clone()
+        self.buffer[:, : self.count] = self.buffer[:, num_appended : num_appended + self.count].clone()
 
     def select_rows(self, rows: Tensor) -> ConvCache:
         """Returns a copy with the given rows in the given order; rows may repeat."""
-        return replace(self, memory=self.memory[rows])
+        return replace(self, buffer=self.buffer[rows])
 
     def merge(self, others: Sequence[ConvCache]) -> ConvCache:
         """Concatenates compacted caches along the batch."""
-        return replace(self, memory=torch.cat([self.memory, *(other.memory for other in others)]))
+        return replace(self, buffer=torch.cat([self.buffer, *(other.buffer for other in others)]))
 
 
 BlockState = Sequence[Sequence[LayerCache]]
@@ -243,16 +242,16 @@ class DecodeCache:
     It is valid only for the weights that filled it.
 
     Attributes:
-        blocks: one entry per block.
-        lengths: number of tokens that each row has processed.
-        room: number of fresh tokens that the buffers can take.
-        fresh: number of tokens since the last `compact`.
+        blocks: One entry per block.
+        lengths: Number of tokens that each row has processed.
+        capacity: Number of appended tokens that the buffers can take.
+        num_appended: Number of tokens since the last `compact`.
     """
 
     blocks: Sequence[BlockState]
     lengths: tuple[int, ...]
-    room: int
-    fresh: int = 0
+    capacity: int
+    num_appended: int = 0
 
     @property
     def batch(self) -> int:
@@ -260,11 +259,11 @@ class DecodeCache:
         return len(self.lengths)
 
     def compact(self) -> None:
-        """Compacts every layer's cache, which makes room for fresh tokens."""
-        if self.fresh:
+        """Compacts every layer's cache, which frees the slots of appended tokens."""
+        if self.num_appended:
             for layer in (layer for block in self.blocks for branch in block for layer in branch):
-                layer.compact(self.fresh)
-            self.fresh = 0
+                layer.compact(self.num_appended)
+            self.num_appended = 0
 
     @torch.inference_mode(False)
     def select_rows(self, rows: Sequence[int]) -> DecodeCache:
@@ -277,7 +276,7 @@ class DecodeCache:
             [[layer.select_rows(index) for layer in branch] for branch in block] for block in self.blocks
         ]
         lengths = tuple(self.lengths[row] for row in rows)
-        return DecodeCache(blocks, lengths, self.room, self.fresh)
+        return DecodeCache(blocks, lengths, self.capacity, self.num_appended)
 
     def copy(self) -> DecodeCache:
         """Returns an independent copy."""
@@ -297,4 +296,4 @@ class DecodeCache:
             for blocks in zip(*(state.blocks for state in states), strict=True)
         ]
         lengths = tuple(length for state in states for length in state.lengths)
-        return DecodeCache(blocks, lengths, states[0].room)
+        return DecodeCache(blocks, lengths, states[0].capacity)

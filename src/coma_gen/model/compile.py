@@ -34,7 +34,7 @@ class Compiled:
     """A method that runs compiled when gradients are enabled, and eagerly otherwise.
 
     Args:
-        plain: the eager method.
+        plain: The eager method.
     """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
@@ -53,21 +53,21 @@ class Compiled:
 
 
 def compile_model(
-    model: Conformer, *, length: int, device: torch.device, rehearse: Callable[[], object]
+    model: Conformer, *, length: int, device: torch.device, warm_up: Callable[[], object]
 ) -> bool:
     """Compiles the model's training path in place, which takes up to a minute.
 
     Args:
-        model: the model in training mode, on its device, before any DistributedDataParallel wrapper.
-        length: number of tokens of a training window.
-        device: device of the model.
-        rehearse: runs a forward and a backward pass with the shapes of training.
+        model: The model in training mode, on its device, before any DistributedDataParallel wrapper.
+        length: Number of tokens of a training window.
+        device: Device of the model.
+        warm_up: Runs a forward and a backward pass with the shapes of training.
 
     Returns:
         Whether training runs compiled; if not, a warning states the reason.
 
     Raises:
-        MemoryError, RuntimeError: if memory runs out in `rehearse`, which it would without a compiler, too.
+        MemoryError, RuntimeError: If memory runs out in `warm_up`, which it would without a compiler, too.
     """
     for table in (positions.rotation_table, positions.whole_table):
         torch.compiler.assume_constant_result(table)  # type: ignore[no-untyped-call]
@@ -75,13 +75,13 @@ def compile_model(
     if device.type == "cuda":
         _use_flex_attention(model, length, device)
     try:
-        rehearse()
+        warm_up()
     except Exception as error:  # compilers raise anything; the eager path raises our own errors again
         if memory_fault(error):
             raise
         _restore_methods(model, replaced)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        logger.warning("train.compile: torch cannot compile here, continuing without. %s", reason)
+        logger.warning("train.compile: torch cannot compile here; training runs in eager mode. %s", reason)
         return False
     return True
 

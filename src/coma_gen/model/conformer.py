@@ -34,8 +34,8 @@ from coma_gen.model.hyper_connections import HyperConnection, upcast
 from coma_gen.model.positions import PositionBias
 from coma_gen.model.sublayers import Branch, build_branch
 
-MIN_ROOM = 32
-"""Minimum number of tokens that a state can take before it is compacted."""
+MIN_CACHE_CAPACITY = 32
+"""Minimum of `Conformer.cache_capacity`."""
 
 EMBEDDING_STD = 1.0
 """Standard deviation of initial embeddings; 0.02 and 0.2 learned more slowly on a copying task."""
@@ -45,9 +45,9 @@ class Block(nn.Module):
     """One block: its branches in order, each in its own hyper-connection.
 
     Args:
-        params: shape of the model.
-        index: index of the block, from 0.
-        seed: offset of the stream that each branch reads at initialization.
+        params: Shape of the model.
+        index: Index of the block, from 0.
+        seed: Offset of the stream that each branch reads at initialization.
     """
 
     def __init__(self, *, params: ModelParams, index: int, seed: int) -> None:
@@ -69,7 +69,7 @@ class Block(nn.Module):
     ) -> Tensor:
         """Applies the block to streams (B, T, S, D) and updates `state` in place.
 
-        `state` must be compacted (no fresh tokens); `lengths` are the numbers of tokens that the rows have
+        `state` must be compacted (no appended tokens); `lengths` are the numbers of tokens that the rows have
         already processed.
         """
         branch_states = [()] * len(self.branches) if state is None else state
@@ -78,10 +78,10 @@ class Block(nn.Module):
             streams = connection(streams, apply_branch)
         return streams
 
-    def init_cache(self, batch: int, *, room: int) -> BlockState:
-        """Creates an empty cache for `batch` rows with `room` slots for fresh tokens."""
+    def init_cache(self, batch: int, *, capacity: int) -> BlockState:
+        """Creates an empty cache for `batch` rows with `capacity` slots for appended tokens."""
         return [
-            [] if isinstance(branch, FeedForward) else branch.init_cache(batch, room=room)
+            [] if isinstance(branch, FeedForward) else branch.init_cache(batch, capacity=capacity)
             for branch in cast("Sequence[Branch]", self.branches)
         ]
 
@@ -98,13 +98,13 @@ class Conformer(nn.Module):
     the default, any length is exact.
 
     Args:
-        params: shape of the model.
+        params: Shape of the model.
         vocab_size: V.
-        seed: seed of the initial weights, a function of (params, vocab_size, seed) alone; the global random
+        seed: Seed of the initial weights, a function of (params, vocab_size, seed) alone; the global random
             state is not touched.
 
     Attributes:
-        stream_dtype: dtype of the residual streams between branches; None for that of the embeddings.
+        stream_dtype: Dtype of the residual streams between branches; None for that of the embeddings.
     """
 
     def __init__(self, *, params: ModelParams, vocab_size: int, seed: int) -> None:
@@ -135,14 +135,14 @@ class Conformer(nn.Module):
 
         Args:
             input_ids: (B, T), any T >= 1.
-            state: cache of the tokens before this chunk, updated in place; None if the chunk is the whole
+            state: Cache of the tokens before this chunk, updated in place; None if the chunk is the whole
                 sequence. Gradients do not flow into earlier chunks.
             conditions: int64 (B, T, F) bins of `model.conditions` at each position, 0 where unspecified; None
                 if all are unspecified.
 
         Raises:
-            UserError: if a row exceeds the learned position embedding.
-            ValueError: if `input_ids` is not (B, T), or `state` or `conditions` do not match it.
+            UserError: If a row exceeds the learned position embedding.
+            ValueError: If `input_ids` is not (B, T), or `state` or `conditions` do not match it.
         """
         if input_ids.dim() != 2 or input_ids.numel() == 0:
             raise ValueError(f"input_ids must be (batch, tokens) and not empty, got {tuple(input_ids.shape)}")
@@ -160,16 +160,15 @@ class Conformer(nn.Module):
             for block, block_state in zip(self.blocks, state.blocks, strict=True):
                 streams = block(streams, block_state, state.lengths)
             state.lengths = tuple(length + input_ids.shape[1] for length in state.lengths)
-        logits: Tensor = self.logits(
-            self.norm(sum(upcast(streams).unbind(2)))
-        )  # .sum(2) has an expanded gradient, which is slow to multiply
+        # `.sum(2)` would have an expanded gradient, which is slow to multiply.
+        logits: Tensor = self.logits(self.norm(sum(upcast(streams).unbind(2))))
         return logits
 
     def embed(self, input_ids: Tensor, state: DecodeCache | None, conditions: Tensor | None = None) -> Tensor:
         """Sums the embeddings of tokens, learned positions and conditions: (B, T) -> (B, T, D).
 
         Raises:
-            UserError, ValueError: as in `forward`.
+            UserError, ValueError: As in `forward`.
         """
         embedded: Tensor = self.token_embedding(input_ids)
         if self.position_embedding is not None:
@@ -202,16 +201,18 @@ class Conformer(nn.Module):
 
     def init_cache(self, batch: int) -> DecodeCache:
         """Creates an empty cache for `batch` rows, on the model's device and in its dtype."""
-        blocks, room = cast("Sequence[Block]", self.blocks), self.room
-        return DecodeCache([block.init_cache(batch, room=room) for block in blocks], (0,) * batch, room)
+        capacity = self.cache_capacity
+        blocks = cast("Sequence[Block]", self.blocks)
+        caches = [block.init_cache(batch, capacity=capacity) for block in blocks]
+        return DecodeCache(caches, (0,) * batch, capacity)
 
     @property
-    def room(self) -> int:
-        """Number of tokens that a state can take before it is compacted."""
+    def cache_capacity(self) -> int:
+        """Number of tokens that can be appended to a cache between two compactions."""
         attentions = [module for module in self.modules() if isinstance(module, MultiScaleAttention)]
         rotations = [rotation for attention in attentions for rotation in attention.rotations if rotation]
         bounds = [rotation.max_queries // 2 for rotation in rotations]
-        return min([max(MIN_ROOM, max(self.params.window_sizes) // 4), *bounds])
+        return min([max(MIN_CACHE_CAPACITY, max(self.params.window_sizes) // 4), *bounds])
 
     @property
     def receptive_field(self) -> int | None:
@@ -239,7 +240,7 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     """Splits the parameters into those with weight decay and those without.
 
     Weights of linear layers and convolutions and embeddings decay. Gains, biases, scale weights and
-    hyper-connections do not: their neutral value is not zero.
+    hyper-connections do not.
     """
     decayed = [
         parameter

@@ -123,7 +123,7 @@ class CausalConvolution(nn.Module):
         dim: D.
         expansion: C / D.
         kernel_size: K; an output depends on the current token and the K - 1 tokens before it.
-        dropout: dropout probability of the output.
+        dropout: Dropout probability of the output.
     """
 
     def __init__(self, *, dim: int, expansion: int, kernel_size: int, dropout: float) -> None:
@@ -149,9 +149,9 @@ class CausalConvolution(nn.Module):
         """Convolves a chunk (B, T, D) and the cached inputs before it, and updates the cache.
 
         Args:
-            x: input chunk.
-            state: one cache; empty if the chunk is the whole sequence.
-            lengths: unused, since inputs before a row's first token are zeros; other branches need it.
+            x: Input chunk.
+            state: One cache; empty if the chunk is the whole sequence.
+            lengths: Unused, since inputs before a row's first token are zeros; other branches need it.
 
         Returns:
             (B, T, D).
@@ -163,10 +163,10 @@ class CausalConvolution(nn.Module):
         result: Tensor = self.dropout(self.contract(self.channel_norm(F.silu(convolved))))
         return result
 
-    def init_cache(self, batch: int, *, room: int) -> list[ConvCache]:
+    def init_cache(self, batch: int, *, capacity: int) -> list[ConvCache]:
         """Creates an empty cache for `batch` rows."""
         history = self.kernel_size - 1
-        return [ConvCache(zeros(self.depthwise_weight, batch, history + room, self.channels), history)]
+        return [ConvCache(zeros(self.depthwise_weight, batch, history + capacity, self.channels), history)]
 
     def _convolve(self, extended: Tensor) -> Tensor:
         """Applies the depthwise convolution, (B, T + K - 1, C) -> (B, T, C)."""

@@ -25,9 +25,9 @@ def record_cuda_graph(
     """Records a CUDA graph; a `Recorder`.
 
     Args:
-        work: function to record.
-        passes: number of warm-up passes; 0 if the function has run before.
-        pool: handle of `torch.cuda.graph_pool_handle`, to share memory among graphs that never run
+        work: Function to record.
+        passes: Number of warm-up passes; 0 if the function has run before.
+        pool: Handle of `torch.cuda.graph_pool_handle`, to share memory among graphs that never run
             concurrently and whose results are copied before the next replay; None for private memory.
     """
     side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

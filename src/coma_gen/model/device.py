@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
         name: cpu, cuda, mps, or auto (the first available of cuda, mps, cpu).
 
     Raises:
-        UserError: if this machine has no such device.
+        UserError: If this machine has no such device.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

@@ -13,9 +13,9 @@ class FeedForward(nn.Module):
 
     Args:
         dim: D.
-        inner: hidden width.
-        dropout: dropout probability after the swish and after the second Linear.
-        share: scale of the output; 0.5 for a half step.
+        inner: Hidden width.
+        dropout: Dropout probability after the swish and after the second Linear.
+        share: Scale of the output; 0.5 for a half step.
     """
 
     def __init__(self, *, dim: int, inner: int, dropout: float, share: float = 1.0) -> None:

@@ -48,9 +48,9 @@ class FlexBand:
     """FlexAttention over whole sequences of one length.
 
     Attributes:
-        mask: block mask of all scales.
+        mask: Block mask of all scales.
         length: T.
-        softmax_scale: factor of the logits.
+        softmax_scale: Factor of the logits.
     """
 
     mask: BlockMask
@@ -67,9 +67,9 @@ class FlexBand:
         """Attends in all scales at once.
 
         Args:
-            queries: rotated queries (B, H, T, d) of each scale.
-            keys: rotated keys (B, H, T, d) of each scale.
-            values: values (B, H, T, d) of each scale.
+            queries: Rotated queries (B, H, T, d) of each scale.
+            keys: Rotated keys (B, H, T, d) of each scale.
+            values: Values (B, H, T, d) of each scale.
             biases: (distances, G H) to add to the logits, or None. On CUDA their gradient is
                 nondeterministic.
 

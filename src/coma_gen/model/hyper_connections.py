@@ -63,7 +63,7 @@ class _ReadStreamsFn(torch.autograd.Function):
         """Mixes the streams.
 
         Args:
-            ctx: autograd context.
+            ctx: Autograd context.
             stored: (N, S, D) streams.
             gain: (D,).
             dynamic: (D, S + 2).
@@ -202,7 +202,7 @@ class _FusedStreams:
     def _mix(self, column: int) -> Tensor:
         """Returns the sum of the streams weighted by a column of their coefficients."""
         pairs = zip(self.coefficients, self.streams, strict=True)
-        return _sum([each[..., column : column + 1] * stream for each, stream in pairs])
+        return _sum([weights[..., column : column + 1] * stream for weights, stream in pairs])
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:
@@ -218,7 +218,7 @@ class HyperConnection(nn.Module):
     Args:
         dim: D.
         num_streams: S.
-        first_stream: index in [0, S) of the stream that the branch reads at initialization.
+        first_stream: Index in [0, S) of the stream that the branch reads at initialization.
     """
 
     def __init__(self, *, dim: int, num_streams: int, first_stream: int) -> None:

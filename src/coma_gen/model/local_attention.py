@@ -63,11 +63,11 @@ class _BlockRun:
     """Consecutive blocks of equal shape, computed by one batched matrix product.
 
     Attributes:
-        first: index of the first query.
-        rows: queries per block.
-        blocks: number of blocks.
-        key_first: index of the first block's first key.
-        columns: keys per block; the next block's keys start `rows` later.
+        first: Index of the first query.
+        rows: Queries per block.
+        blocks: Number of blocks.
+        key_first: Index of the first block's first key.
+        columns: Keys per block; the next block's keys start `rows` later.
     """
 
     first: int
@@ -170,8 +170,8 @@ def local_attention_for_training(
         queries: (B, T, G, H, d), rotated.
         keys: (B, N, G, H, d), rotated; the last T belong to the tokens of the queries.
         values: (B, N, G, H, d).
-        windows: number of previous tokens visible to a query, per scale.
-        softmax_scale: factor of the logits.
+        windows: Number of previous tokens visible to a query, per scale.
+        softmax_scale: Factor of the logits.
 
     Returns:
         (B, T, G, H, d).
@@ -198,11 +198,11 @@ def _attend(
         queries: (B, H, T, d).
         keys: (B, H, N, d); the last T belong to the tokens of the queries.
         values: (B, H, N, d).
-        window: number of previous tokens visible to a query; None for all.
-        padding: number of leading padding keys in each row.
+        window: Number of previous tokens visible to a query; None for all.
+        padding: Number of leading padding keys in each row.
         biases: (distances, H) to add to the logits, or None.
-        softmax_scale: factor of the logits.
-        dropout: dropout probability of the attention weights.
+        softmax_scale: Factor of the logits.
+        dropout: Dropout probability of the attention weights.
 
     Returns:
         (B, T, H, d).
@@ -248,12 +248,12 @@ def local_attention(
         queries: (B, H, T, d), not rotated.
         keys: (B, H, N, d), not rotated; the last T belong to the tokens of the queries.
         values: (B, H, N, d).
-        window: number of previous tokens visible to a query; None for all.
-        padding: number of leading padding keys in each row; empty for none.
-        rotation: rotary position of queries and keys, or None.
+        window: Number of previous tokens visible to a query; None for all.
+        padding: Number of leading padding keys in each row; empty for none.
+        rotation: Rotary position of queries and keys, or None.
         biases: (distances, H) to add to the logits, or None.
-        softmax_scale: factor of the logits.
-        dropout: dropout probability of the attention weights.
+        softmax_scale: Factor of the logits.
+        dropout: Dropout probability of the attention weights.
 
     Returns:
         (B, T, H, d).
@@ -272,7 +272,7 @@ def local_attention(
             part_queries, part_keys = rotation.rotate(part_queries, part_keys)
             part_queries, part_keys = part_queries.to(dtype), part_keys.to(dtype)
         if is_training:
-            parts = (each[:, :, None].transpose(1, 3) for each in (part_queries, part_keys, part_values))
+            parts = (heads[:, :, None].transpose(1, 3) for heads in (part_queries, part_keys, part_values))
             output = local_attention_for_training(
                 *parts, windows=(cast("int", window),), softmax_scale=softmax_scale
             )

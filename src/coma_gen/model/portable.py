@@ -142,8 +142,8 @@ def attend(
         queries: (..., T, d).
         keys: (..., N, d).
         values: (..., N, d).
-        attn_mask: bool, False for masked keys, or a float tensor added to the logits.
-        scale: factor of the logits.
+        attn_mask: Boolean mask, False for masked keys, or a float tensor added to the logits.
+        scale: Factor of the logits.
 
     Returns:
         (..., T, d).

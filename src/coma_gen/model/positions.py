@@ -118,7 +118,7 @@ class Rotation:
     """Rotary position embedding of queries and keys, with xPos decay if `decay_base` is set.
 
     Attributes:
-        head_dim: d, an even number.
+        head_dim: D, an even number.
         decay_base: xPos decay base in tokens; None for plain rotary positions.
     """
 
@@ -168,9 +168,9 @@ class Rotation:
         """Returns cosines and signed sines of queries, then of keys, at offsets first ... last - 1.
 
         Args:
-            first: first offset from the origin; may be negative.
-            last: end of the offsets, at most `max_queries` / 2.
-            like: tensor that gives device and dtype.
+            first: First offset from the origin; may be negative.
+            last: End of the offsets, at most `max_queries` / 2.
+            like: Tensor that gives device and dtype.
 
         Returns:
             Four tensors (last - first, d), at least float32.
@@ -227,8 +227,8 @@ def rotate_sequences(both: Tensor, rotations: Sequence[Rotation]) -> Tensor:
     """Rotates queries and keys (B, T, 2, G, H, d) of whole sequences, each scale by its own rotation.
 
     Args:
-        both: queries and keys, with T at most the `max_queries` of every rotation.
-        rotations: one per scale.
+        both: Queries and keys, with T at most the `max_queries` of every rotation.
+        rotations: One per scale.
 
     Returns:
         Tensor of the same shape, at least float32.
@@ -280,8 +280,8 @@ class Position:
     """Relative position scheme of an attention: a rotation, a bias, or neither.
 
     Attributes:
-        rotation: builds the rotation from head_dim and the window.
-        bias: builds the bias from the number of heads of all scales and the model dim.
+        rotation: Builds the rotation from head_dim and the window.
+        bias: Builds the bias from the number of heads of all scales and the model dim.
     """
 
     rotation: Callable[[int, int | None], Rotation] | None = None

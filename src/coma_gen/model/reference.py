@@ -25,9 +25,9 @@ def plain_logits(weights: Weights, *, params: ModelParams, input_ids: Tensor) ->
     """Returns the next-token logits (B, T, V).
 
     Args:
-        weights: parameters of a conformer by name: its `state_dict()`, or `dict(model.named_parameters())` to
+        weights: Parameters of a conformer by name: its `state_dict()`, or `dict(model.named_parameters())` to
             compute gradients.
-        params: shape of the conformer.
+        params: Shape of the conformer.
         input_ids: (B, T).
     """
     x = weights["token_embedding.weight"][input_ids]

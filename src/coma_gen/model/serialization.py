@@ -42,9 +42,9 @@ class LoadedModel:
     """A model read from its folder.
 
     Attributes:
-        model: the model, in evaluation mode.
+        model: The model, in evaluation mode.
         vocab_size: V, which must equal the tokenizer's.
-        manifest: manifest of the folder; its digest identifies the weights.
+        manifest: Manifest of the folder; its digest identifies the weights.
     """
 
     model: Conformer
@@ -64,12 +64,12 @@ def save_model(
     """Writes a model's weights and shape to `folder`, which is replaced atomically.
 
     Args:
-        folder: folder to write.
-        model: model that gives the shape, on any device.
-        made_from: name -> digest of each input, such as the tokenizer and the shards.
-        weights: name, such as best or last -> state dict; None for the model's own state as "best".
-        tokenizer: tokenizer folder to copy into the artifact.
-        dtype: dtype of the saved weights; `load_model` always returns float32.
+        folder: Folder to write.
+        model: Model that gives the shape, on any device.
+        made_from: Name -> digest of each input, such as the tokenizer and the shards.
+        weights: Name, such as best or last -> state dict; None for the model's own state as "best".
+        tokenizer: Tokenizer folder to copy into the artifact.
+        dtype: Dtype of the saved weights; `load_model` always returns float32.
 
     Returns:
         The manifest.
@@ -99,16 +99,16 @@ def load_model(
     """Reads a model that `save_model` wrote.
 
     Args:
-        folder: folder to read.
-        weights: name of the weights, best or last.
-        device: device of the model; None for the CPU.
-        made_from: name -> expected digest of each input; None to skip this check.
+        folder: Folder to read.
+        weights: Name of the weights, best or last.
+        device: Device of the model; None for the CPU.
+        made_from: Name -> expected digest of each input; None to skip this check.
 
     Returns:
         The model in evaluation mode, in float32.
 
     Raises:
-        UserError: for a changed, missing or surplus file, weights that do not match the config, or inputs
+        UserError: For a changed, missing or surplus file, weights that do not match the config, or inputs
             that differ from `made_from`.
     """
     manifest = verify_artifact(folder, kind=KIND)

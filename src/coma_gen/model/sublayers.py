@@ -14,8 +14,8 @@ def build_branch(name: str, params: ModelParams) -> Branch:
     """Builds one branch of a block.
 
     Args:
-        name: a name in `model.branches`, or global_attention.
-        params: shape of the model.
+        name: A name in `model.branches`, or global_attention.
+        params: Shape of the model.
     """
     if name == "convolution":
         return CausalConvolution(

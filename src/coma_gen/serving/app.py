@@ -1,4 +1,4 @@
-"""The server program of `coma-gen serve`: MLflow's scoring app behind a request guard.
+"""Server program of `coma-gen serve`: MLflow's scoring app behind a request guard.
 
 `coma-gen play` uses the same guard and socket setup for its own app.
 
@@ -38,11 +38,11 @@ PATIENCE = 3600
 GRACE = 3
 """Seconds that running requests have to finish at shutdown."""
 DRAINED = 16
-"""Bodies that are too long are read and discarded up to this multiple of the limit, since a client that is
-still
-sending does not read the error response."""
+"""Bodies that are too long are read and discarded up to this multiple of the limit, since a client
+that is still sending does not read the error response.
+"""
 WAITING = 64
-"""Maximum number of waiting requests; more are answered with 503."""
+"""Maximum number of concurrent connections or requests; more are answered with 503."""
 
 
 class RefusedError(Exception):
@@ -63,7 +63,7 @@ class RequestGuard:
     """
 
     def __init__(self, app: App, *, max_body_bytes: int, checks: Mapping[str, Check] | None = None) -> None:
-        self._app, self._most = app, max_body_bytes
+        self._app, self._max_body_bytes = app, max_body_bytes
         self._checks = {INVOCATIONS: _check_content} if checks is None else checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,14 +92,14 @@ class RequestGuard:
         if kind != "application/json":
             raise RefusedError(415, f"Content-Type must be application/json, got {kind[:100]}")
         body, size, more = bytearray(), 0, True
-        while more and size <= DRAINED * self._most:
+        while more and size <= DRAINED * self._max_body_bytes:
             message = await receive()
             part = message.get("body", b"")
             size, more = size + len(part), message.get("more_body", False)
-            if size <= self._most:
+            if size <= self._max_body_bytes:
                 body += part
-        if size > self._most:
-            raise RefusedError(413, f"a request must have at most {self._most:,} bytes")
+        if size > self._max_body_bytes:
+            raise RefusedError(413, f"a request must have at most {self._max_body_bytes:,} bytes")
         return bytes(body)
 
 
@@ -203,7 +203,7 @@ def _load_app(model: str) -> Any:
 
 
 def _describe_endpoints() -> dict[str, str]:
-    """The response to a browser that opens the server's address."""
+    """Returns the response to a browser that opens the address of the server."""
     return {"music": f"POST {INVOCATIONS}, see docs/serving.md", "a page for people": "coma-gen play"}
 
 
@@ -214,13 +214,13 @@ def serve(model: str, *, name: str, port: int, max_body_bytes: int) -> None:
     run_until_stopped(app, listening, lambda address: _print_usage(name, address))
 
 
-def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], None]) -> NoReturn:
+def run_until_stopped(app: App, listening: socket.socket, announce: Callable[[str], None]) -> NoReturn:
     """Serves an app until the process is stopped, then exits.
 
     Args:
         app: The app.
         listening: The bound socket.
-        tell: Called with the server's address once it accepts requests.
+        announce: Called with the server's address once it accepts requests.
     """
     import uvicorn
 
@@ -236,7 +236,7 @@ def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], 
     loop = asyncio.new_event_loop()
     serving = loop.create_task(server.serve(sockets=[listening]))
     address = f"http://{HOST}:{listening.getsockname()[1]}"
-    loop.create_task(_tell_when_ready(server, lambda: tell(address)))  # noqa: RUF006 - it is short
+    loop.create_task(_announce_when_ready(server, lambda: announce(address)))  # noqa: RUF006 - it is short
     try:
         loop.run_until_complete(serving)
     except KeyboardInterrupt:
@@ -245,10 +245,10 @@ def run_until_stopped(app: App, listening: socket.socket, tell: Callable[[str], 
     os._exit(0)  # a running generation thread would delay interpreter exit
 
 
-async def _tell_when_ready(server: Any, tell: Callable[[], None]) -> None:
+async def _announce_when_ready(server: Any, announce: Callable[[], None]) -> None:
     while not server.started:
         await asyncio.sleep(0.05)
-    tell()
+    announce()
     sys.stdout.flush()
 
 

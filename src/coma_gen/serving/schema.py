@@ -82,14 +82,14 @@ def parse_request(rows: object, limits: Limits) -> list[ParsedRequest]:
     if len(rows) > limits.max_pieces:
         raise UserError(Fault("inputs", f"must be at most {limits.max_pieces} rows", f"{len(rows)}"))
     faults: list[Fault] = []
-    understood = [_parse_row(row, f"inputs[{number}].", limits, faults) for number, row in enumerate(rows)]
-    pieces = sum(each.request.draws for each in understood)
+    parsed = [_parse_row(row, f"inputs[{number}].", limits, faults) for number, row in enumerate(rows)]
+    pieces = sum(row.request.draws for row in parsed)
     if not faults and pieces > limits.max_pieces:
         rule = f"must ask for at most {limits.max_pieces} pieces together"
         faults.append(Fault("inputs", rule, f"{pieces}"))
     if faults:
         raise UserError(*faults)
-    return understood
+    return parsed
 
 
 def parse_row(row: Mapping[Any, Any], limits: Limits, *, name: str) -> ParsedRequest:
@@ -104,13 +104,13 @@ def parse_row(row: Mapping[Any, Any], limits: Limits, *, name: str) -> ParsedReq
         UserError: With every fault, each named by its key.
     """
     faults: list[Fault] = []
-    understood = replace(_parse_row(row, "", limits, faults), name=name)
-    if not faults and understood.request.draws > limits.max_pieces:
+    parsed = replace(_parse_row(row, "", limits, faults), name=name)
+    if not faults and parsed.request.draws > limits.max_pieces:
         rule = f"must be at most {limits.max_pieces} here, and so must best_of"
-        faults.append(Fault("num", rule, f"{understood.request.draws}"))
+        faults.append(Fault("num", rule, f"{parsed.request.draws}"))
     if faults:
         raise UserError(*(replace(fault, where=name) if fault.where == MIDI else fault for fault in faults))
-    return understood
+    return parsed
 
 
 def _parse_row(row: Mapping[Any, Any], prefix: str, limits: Limits, faults: list[Fault]) -> ParsedRequest:
@@ -196,6 +196,6 @@ def read_midi(text: object, limits: Limits) -> bytes | Fault:
 
 
 def _describe_type(value: object) -> str:
-    """The type of a value in JSON's terms, for error messages."""
+    """Names the JSON type of a value, for error messages."""
     kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

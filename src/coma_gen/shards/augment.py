@@ -21,10 +21,10 @@ class Augmentation:
     """One augmented copy of a performance.
 
     Attributes:
-        number: number of the copy; 0 is the original.
-        tempo_factor: relative tempo; 2.0 is twice as fast.
-        semitones: transposition in semitones.
-        velocity_bins: velocity shift in bins.
+        number: Number of the copy; 0 is the original.
+        tempo_factor: Relative tempo; 2.0 is twice as fast.
+        semitones: Transposition in semitones.
+        velocity_bins: Velocity shift in bins.
     """
 
     number: int

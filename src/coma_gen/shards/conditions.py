@@ -30,7 +30,7 @@ class WindowConditions:
     """Draws the condition bins of training windows.
 
     Attributes:
-        tables: lookup tables of the windows' vocabulary and the model's conditions.
+        tables: Lookup tables of the windows' vocabulary and the model's conditions.
     """
 
     tables: ConditionTables
@@ -46,9 +46,9 @@ class WindowConditions:
         Args:
             input_ids: (B, T) inputs after augmentation; the bins describe the transposed window.
             targets: (B, T) targets; the last one may be EOS.
-            seed: seed of the run.
-            step: optimizer step.
-            first: index of the first window in the step's batch.
+            seed: Seed of the run.
+            step: Optimizer step.
+            first: Index of the first window in the step's batch.
         """
         pad_id = self.tables.vocabulary.pad_id
         windows = np.concatenate([input_ids[:, :1], np.where(targets == IGNORE, pad_id, targets)], axis=1)

@@ -29,7 +29,7 @@ class EncodedPerformance(NamedTuple):
     """One copy of one performance.
 
     Attributes:
-        row: index row (see `stage.SCHEMA`) without shard and offset.
+        row: Index row (see `stage.SCHEMA`) without shard and offset.
         ids: (T,) u2, BOS and EOS included.
     """
 
@@ -42,11 +42,11 @@ class ShardInputs:
     """Inputs of the shards; small enough to be pickled for every worker.
 
     Attributes:
-        shard: shard section.
-        split: artifact "split" with train.csv, validation.csv and test.csv.
-        corpus: folder that the tables' file names are relative to.
-        tokenizer: artifact "tokenizer".
-        made_from: digests of the tokenizer and the split.
+        shard: Shard section.
+        split: Artifact "split" with train.csv, validation.csv and test.csv.
+        corpus: Folder that the tables' file names are relative to.
+        tokenizer: Artifact "tokenizer".
+        made_from: Digests of the tokenizer and the split.
     """
 
     shard: ShardParams
@@ -60,7 +60,7 @@ class ShardInputs:
         """Verifies the split and the tokenizer, and that corpus, split and tokenizer match.
 
         Raises:
-            UserError: if an artifact is not intact or was made from other inputs.
+            UserError: If an artifact is not intact or was made from other inputs.
         """
         tables = verify_artifact(split, kind="split")
         learned = verify_artifact(tokenizer, kind="tokenizer")
@@ -77,7 +77,7 @@ class ShardInputs:
         """Loads the tokenizer, once per process.
 
         Raises:
-            UserError: if the artifact is not intact or has changed since.
+            UserError: If the artifact is not intact or has changed since.
         """
         return _load_tokenizer(self.tokenizer, self.made_from["tokenizer"])
 
@@ -86,7 +86,7 @@ def encode(performance: Performance, *, source: ShardInputs) -> list[EncodedPerf
     """Encodes all copies of a performance, the original first; only the train split has others.
 
     Raises:
-        UserError: if its file cannot be read or differs from the one that was split.
+        UserError: If its file cannot be read or differs from the one that was split.
     """
     tokenizer = source.open_tokenizer()
     notes = read_performance(source.corpus, performance)

@@ -39,12 +39,12 @@ def run_local(parts: Parts, *, workers: int, tasks: range | None = None) -> None
     """Runs the unfinished tasks in processes of this machine.
 
     Args:
-        parts: parts to write.
-        workers: number of processes.
-        tasks: range of tasks to run; None for all. Other machines may run other tasks concurrently.
+        parts: Parts to write.
+        workers: Number of processes.
+        tasks: Range of tasks to run; None for all. Other machines may run other tasks concurrently.
 
     Raises:
-        UserError: if the input of a task is invalid or a process was killed. Finished parts are kept.
+        UserError: If the input of a task is invalid or a process was killed. Finished parts are kept.
     """
     tasks = range(len(parts)) if tasks is None else tasks
     _remove_stale_marks(parts, tasks)
@@ -66,17 +66,17 @@ def submit(
     """Submits the unfinished tasks to SLURM as a job array.
 
     Args:
-        parts: parts to write, in a folder shared by the cluster's machines.
-        partition: partition of the cluster.
-        time: time limit of a task in SLURM's format.
-        workers: maximum number of concurrent jobs; None for no limit.
-        sbatch: further options of sbatch, without their dashes.
+        parts: Parts to write, in a folder shared by the cluster's machines.
+        partition: Partition of the cluster.
+        time: Time limit of a task in SLURM's format.
+        workers: Maximum number of concurrent jobs; None for no limit.
+        sbatch: Further options of sbatch, without their dashes.
 
     Returns:
         Id of the last job; None if all tasks were finished.
 
     Raises:
-        UserError: if jobs cannot be submitted from this machine, or SLURM rejects them.
+        UserError: If jobs cannot be submitted from this machine, or SLURM rejects them.
     """
     if shutil.which("sbatch") is None or "SLURM_ARRAY_TASK_ID" in os.environ:
         raise UserError(
@@ -164,7 +164,7 @@ def _watch(parts: Parts, tasks: range, terminal: TextIO) -> Iterator[None]:
     """Shows progress, and interrupts the executor if a worker is killed, for which it would wait forever.
 
     Raises:
-        UserError: if a worker was killed.
+        UserError: If a worker was killed.
     """
     over, caller = threading.Event(), threading.get_ident()
     names = {f"{number:05d}" for number in tasks}

@@ -24,10 +24,10 @@ class ShardedSplit:
     """One split of the shards.
 
     Attributes:
-        folder: folder of the shards.
-        split: train, validation or test.
-        manifest: manifest of the folder.
-        index: one row per piece (see `stage.SCHEMA`), copies included; copy 0 is the original.
+        folder: Folder of the shards.
+        split: "train", "validation" or "test".
+        manifest: Manifest of the folder.
+        index: One row per piece (see `stage.SCHEMA`), copies included; copy 0 is the original.
     """
 
     def __init__(self, folder: Path, split: str, manifest: Manifest, index: pd.DataFrame) -> None:
@@ -48,12 +48,12 @@ class ShardedSplit:
         """Opens a split and verifies the folder.
 
         Args:
-            folder: folder of the shards.
-            split: train, validation or test.
-            copies: whether to include augmented copies of the performances.
+            folder: Folder of the shards.
+            split: "train", "validation" or "test".
+            copies: Whether to include augmented copies of the performances.
 
         Raises:
-            UserError: if the folder is not an intact artifact of shards, or `split` is not a split.
+            UserError: If the folder is not an intact artifact of shards, or `split` is not a split.
         """
         if split not in SPLITS:
             raise UserError(Fault("split", f"must be one of {', '.join(SPLITS)}", split))

@@ -46,8 +46,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Schema of the index, one row per piece. tokens includes BOS and EOS, notes counts those of the MIDI file,
-seconds is the duration in the corpus table, and resolution_bits is added to the code length at the common
-resolution.
+seconds is the duration in the corpus table / tempo_factor, and resolution_bits is added to the code length
+at the common resolution.
 """
 
 ROWS_AT_ONCE = 4096
@@ -66,19 +66,19 @@ def write_shards(
     """Encodes the three splits and writes them as an artifact of kind "shards" (see `layout`).
 
     Args:
-        shard: shard section.
-        split_folder: artifact "split" with train.csv, validation.csv and test.csv.
-        corpus_folder: folder that the tables' file names are relative to.
-        tokenizer_folder: artifact "tokenizer".
-        destination: artifact to write.
-        workers: number of processes; None for the number of cores.
+        shard: Shard section.
+        split_folder: Artifact "split" with train.csv, validation.csv and test.csv.
+        corpus_folder: Folder that the tables' file names are relative to.
+        tokenizer_folder: Artifact "tokenizer".
+        destination: Artifact to write.
+        workers: Number of processes; None for the number of cores.
 
     Returns:
         For each split pieces, tokens and notes of the originals, and copies and copy_tokens of augmented
         copies; and shift_tables.
 
     Raises:
-        UserError: if an artifact is not intact, the inputs do not match, or a MIDI file cannot be read.
+        UserError: If an artifact is not intact, the inputs do not match, or a MIDI file cannot be read.
     """
     source = ShardInputs.of(shard, split_folder, corpus_folder, tokenizer_folder)
     table = [row for split in SPLITS for row in read_table(split_folder / f"{split}.csv")]
@@ -90,9 +90,9 @@ def assemble(source: ShardInputs, pieces: Iterable[EncodedPerformance], destinat
     """Writes pieces as an artifact of kind "shards".
 
     Args:
-        source: inputs of the pieces.
-        pieces: pieces of the three splits, in the order of `SPLITS` and of their tables.
-        destination: artifact to write; unchanged on error.
+        source: Inputs of the pieces.
+        pieces: Pieces of the three splits, in the order of `SPLITS` and of their tables.
+        destination: Artifact to write; unchanged on error.
 
     Returns:
         As in `write_shards`.

@@ -41,9 +41,9 @@ class Parts:
     """Parts of the shards, one per task.
 
     Attributes:
-        source: inputs of the shards.
-        folder: folder of the parts of this source and task size.
-        tasks: split -> number of tasks; tasks are numbered consecutively in the order of the splits.
+        source: Inputs of the shards.
+        folder: Folder of the parts of this source and task size.
+        tasks: Split -> number of tasks; tasks are numbered consecutively in the order of the splits.
     """
 
     source: ShardInputs
@@ -55,12 +55,12 @@ class Parts:
         """Writes the tables of the tasks unless they exist; several machines may do so concurrently.
 
         Args:
-            source: inputs of the shards.
-            folder: folder of the parts.
-            files_per_task: performances per task; None for the existing value, or `FILES_PER_TASK`.
+            source: Inputs of the shards.
+            folder: Folder of the parts.
+            files_per_task: Performances per task; None for the existing value, or `FILES_PER_TASK`.
 
         Raises:
-            UserError: if the folder was divided with another task size.
+            UserError: If the folder was divided with another task size.
         """
         if not (folder / PLAN).exists():
             size = files_per_task or FILES_PER_TASK
@@ -90,7 +90,7 @@ class Parts:
         """Runs one task, which writes its part atomically.
 
         Raises:
-            UserError: if a MIDI file cannot be read or an input has changed.
+            UserError: If a MIDI file cannot be read or an input has changed.
         """
         table = read_table(_table_path(self.folder, number))
         pieces = (piece for row in table for piece in encode(row, source=self.source))
@@ -110,7 +110,7 @@ class Parts:
             As in `write_shards`.
 
         Raises:
-            UserError: if a part is missing.
+            UserError: If a part is missing.
         """
         if missing := self.unfinished():
             got = f"{len(self) - len(missing)}, the first missing is {missing[0]:05d}"

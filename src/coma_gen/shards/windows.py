@@ -49,20 +49,20 @@ def draw_windows(
     unshifted.
 
     Args:
-        split: split to draw from.
-        seed: seed of the run.
-        step: optimizer step.
-        batch: number of windows.
-        seq_len: number of tokens of a window.
+        split: Split to draw from.
+        seed: Seed of the run.
+        step: Optimizer step.
+        batch: Number of windows.
+        seq_len: Number of tokens of a window.
         shifts: (K, V) shift tables, or None.
-        pad_id: id that pads the inputs of short pieces.
-        first: index of the first window in the step's batch, for batches drawn in parts.
+        pad_id: Id that pads the inputs of short pieces.
+        first: Index of the first window in the step's batch, for batches drawn in parts.
 
     Returns:
         input_ids and targets, both (batch, seq_len).
 
     Raises:
-        UserError: if the split is empty.
+        UserError: If the split is empty.
     """
     if not len(split):
         raise UserError(Fault(f"shards/{split.split}", "must hold a piece to draw windows from", "none"))

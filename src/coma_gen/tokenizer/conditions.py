@@ -58,8 +58,8 @@ class ConditionTables:
     """Per-token lookup tables from which the condition bins are computed.
 
     Attributes:
-        names: conditions of the model, in the order of its embeddings.
-        vocabulary: vocabulary of the token ids.
+        names: Conditions of the model, in the order of its embeddings.
+        vocabulary: Vocabulary of the token ids.
         bars: (V,) number of bar lines in each token.
         sums: (V, 4) number of notes in each token, and the sums of their velocities, pitches and durations
             (in grid positions).

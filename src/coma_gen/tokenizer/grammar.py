@@ -51,15 +51,15 @@ class _Effect:
     """Precondition and effect of one id.
 
     Attributes:
-        first: type of the first base token; "" if the id is never allowed.
-        before: the state's position must be less than this.
-        below: the state's pitch must be less than this.
-        pedal: required pedal state, 0 or 1; NONE for any.
-        last: type of the last base token.
-        position: position after the id, or UNCHANGED.
-        pitch: pitch after the id, or UNCHANGED.
-        pedal_after: pedal state after the id, or UNCHANGED.
-        bars: number of bars that the id opens.
+        first: Type of the first base token; "" if the id is never allowed.
+        before: The state's position must be less than this.
+        below: The state's pitch must be less than this.
+        pedal: Required pedal state, 0 or 1; NONE for any.
+        last: Type of the last base token.
+        position: Position after the id, or UNCHANGED.
+        pitch: Pitch after the id, or UNCHANGED.
+        pedal_after: Pedal state after the id, or UNCHANGED.
+        bars: Number of bars that the id opens.
     """
 
     first: str

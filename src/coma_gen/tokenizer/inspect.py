@@ -22,10 +22,10 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
     """Returns the report of `coma-gen inspect` as plain data.
 
     Args:
-        content: content of the MIDI file.
-        tokenizer: tokenizer to use.
-        name: name of the file in errors.
-        shown: number of first tokens to list.
+        content: Content of the MIDI file.
+        tokenizer: Tokenizer to use.
+        name: Name of the file in errors.
+        shown: Number of first tokens to list.
 
     Returns:
         summary (one sentence for a musician), file (see `file_facts`), music, tokens, lost (see `file_losses`
@@ -33,7 +33,7 @@ def inspect_tokens(content: bytes, tokenizer: Tokenizer, *, name: str, shown: in
         one position) and first_tokens.
 
     Raises:
-        UserError: if the file cannot be read or has no notes except drums.
+        UserError: If the file cannot be read or has no notes except drums.
     """
     song = read_song(content, name=name)
     notes = notes_of(song)

@@ -40,7 +40,7 @@ class Tokenizer:
     """Encodes notes to ids and decodes ids to notes.
 
     Attributes:
-        vocabulary: meaning of every id.
+        vocabulary: Meaning of every id.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Tokenizer:
         """Builds the tokenizer of some params, before BPE training.
 
         Raises:
-            UserError: if the params contradict each other; each fault names its key.
+            UserError: If the params contradict each other; each fault names its key.
         """
         remi = _build_remi(params)
         vocabulary = _build_vocabulary(remi, params)
@@ -75,7 +75,7 @@ class Tokenizer:
         """Trains BPE on music if `vocab_size` is set; does nothing otherwise.
 
         Raises:
-            UserError: if there is no music.
+            UserError: If there is no music.
         """
         if self._bpe_trainer is None:
             return
@@ -170,7 +170,7 @@ class Tokenizer:
         """Digest of the artifact that this tokenizer was loaded from or saved to.
 
         Raises:
-            ValueError: if it has not been saved.
+            ValueError: If it has not been saved.
         """
         if self._manifest is None:
             raise ValueError("a tokenizer has a digest once it is saved")
@@ -190,7 +190,7 @@ class Tokenizer:
         """Loads a tokenizer.
 
         Raises:
-            UserError: if the folder is not an intact tokenizer artifact.
+            UserError: If the folder is not an intact tokenizer artifact.
         """
         manifest = verify_artifact(folder, kind=KIND)
         model = read_json(folder / MIDITOK_FILE).get("_model")

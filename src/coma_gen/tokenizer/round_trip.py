@@ -100,11 +100,11 @@ def check(by_split: Mapping[str, Mapping[str, Any]], params: TokenizerParams) ->
     """Checks that the round-trip errors are within the limits of the params.
 
     Args:
-        by_split: split -> result of `fidelity`.
-        params: tokenizer section with the limits.
+        by_split: Split -> result of `fidelity`.
+        params: Tokenizer section with the limits.
 
     Raises:
-        UserError: with one fault for each limit exceeded on a split.
+        UserError: With one fault for each limit exceeded on a split.
     """
     faults = []
     for split, measured in by_split.items():

@@ -24,17 +24,17 @@ def fit_tokenizer(
     """Builds the tokenizer, trains BPE if `vocab_size` is set, and checks its round-trip errors.
 
     Args:
-        params: tokenizer section.
-        split_folder: artifact "split"; BPE is trained on train.csv only.
-        corpus_folder: folder that the tables' file names are relative to.
-        destination: artifact "tokenizer" to write.
+        params: Tokenizer section.
+        split_folder: Artifact "split"; BPE is trained on train.csv only.
+        corpus_folder: Folder that the tables' file names are relative to.
+        destination: Artifact "tokenizer" to write.
 
     Returns:
         Metrics: vocab_size, base_vocab_size, tokens_per_note (of train), and fidelity (see `fidelity`) on
         `fidelity_performances` evenly spaced performances of train and on all of validation.
 
     Raises:
-        UserError: if the params contradict each other, a folder is not intact, or an error exceeds its limit.
+        UserError: If the params contradict each other, a folder is not intact, or an error exceeds its limit.
     """
     tokenizer = Tokenizer.build(params)
     split = verify_artifact(split_folder, kind="split")
@@ -57,9 +57,9 @@ def fit_tokenizer(
     }
 
 
-def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Returns at most `wanted` of `count` indices, from the middles of equal intervals."""
-    number = min(count, wanted)
+def evenly_spaced(count: int, number: int) -> list[int]:
+    """Returns at most `number` of `count` indices, from the middles of equal intervals."""
+    number = min(count, number)
     return [(2 * index + 1) * count // (2 * number) for index in range(number)]
 
 

@@ -37,11 +37,11 @@ class Vocabulary:
     """Ids and the grid that they refer to.
 
     Attributes:
-        base: base tokens "Type_Value" in the order of their ids.
-        pieces: base ids of each id; empty for an id that decodes to nothing.
-        positions_per_second: onset resolution.
-        positions_per_bar: length of a bar in positions.
-        durations: duration bins in positions, ascending, in the order of their ids.
+        base: Base tokens "Type_Value" in the order of their ids.
+        pieces: Base ids of each id; empty for an id that decodes to nothing.
+        positions_per_second: Onset resolution.
+        positions_per_bar: Length of a bar in positions.
+        durations: Duration bins in positions, ascending, in the order of their ids.
         velocities: MIDI velocity of each velocity bin, ascending, in the order of their ids.
         pedal: "extend", "tokens" or "ignore".
     """
@@ -118,7 +118,7 @@ class Vocabulary:
         """Returns the range of base ids of a token type; empty if there are none.
 
         Raises:
-            ValueError: if they are not consecutive, which does not occur in vocabularies of `Tokenizer`.
+            ValueError: If they are not consecutive, which does not occur in vocabularies of `Tokenizer`.
         """
         ids = [index for index, name in enumerate(self.base_types) if name == kind]
         if not ids:
@@ -187,7 +187,7 @@ class Vocabulary:
         and other ids map to themselves.
 
         Raises:
-            ValueError: under byte-pair encoding, where shifted ids need not exist.
+            ValueError: Under byte-pair encoding, where shifted ids need not exist.
         """
         if self.learned:
             raise ValueError("a shift table exists for base tokens only, not under byte-pair encoding")
@@ -220,7 +220,7 @@ class Vocabulary:
         """Reads vocabulary.json from a tokenizer's folder.
 
         Raises:
-            UserError: if the file is missing or not JSON.
+            UserError: If the file is missing or not JSON.
         """
         return cls.from_json(read_json(folder / FILE))
 

@@ -16,12 +16,12 @@ from coma_gen.core.io import write_atomic
 from coma_gen.tracking.csv_tail import Row
 from coma_gen.tracking.flatten import Measures
 
-MEASURED = ("tokens_per_second", "training_seconds")
-"""Figures that depend on the machine, from speed.csv: the median, and the sum."""
+SPEED_FIGURES = ("tokens_per_second", "training_seconds")
+"""Figures that depend on the machine: median tokens per second, and seconds of all steps."""
 TABLE = "figures.json"
 
 
-def measured(curve: Sequence[Row], speed: Sequence[Row]) -> dict[str, float]:
+def compute_speed_figures(curve: Sequence[Row], speed: Sequence[Row]) -> dict[str, float]:
     """Computes training speed and duration; empty if the model was not trained on this machine.
 
     Args:
@@ -40,7 +40,9 @@ def measured(curve: Sequence[Row], speed: Sequence[Row]) -> dict[str, float]:
         seconds += (tokens - before) / rates.get(row.step, statistics.median(rates.values()))
         before = tokens
     values = (statistics.median(rates.values()), seconds)
-    return {name: float(f"{value:.6g}") for name, value in zip(MEASURED, values, strict=True) if value > 0}
+    return {
+        name: float(f"{value:.6g}") for name, value in zip(SPEED_FIGURES, values, strict=True) if value > 0
+    }
 
 
 def write_table(folder: Path, measures: Iterable[Measures]) -> None:

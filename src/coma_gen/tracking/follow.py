@@ -71,7 +71,7 @@ class Follower:
     key: str
     name: str
     params: Path
-    _held: ExitStack = field(init=False, default_factory=ExitStack)
+    _resources: ExitStack = field(init=False, default_factory=ExitStack)
     _sync: RunSync | None = field(init=False, default=None)
     _system: SystemMonitor | None = field(init=False, default=None)
     _last_stamps: object = field(init=False, default=None)
@@ -100,7 +100,7 @@ class Follower:
 
     def close(self) -> None:
         """Releases the lock of the run."""
-        self._held.close()
+        self._resources.close()
         self._sync = None
 
     def _open(self) -> RunSync:
@@ -118,7 +118,9 @@ class Follower:
 
         params = load_params(self.params).model_dump(mode="json")
         store = open_store(self.home, patience=PATIENCE)
-        sync = self._held.enter_context(open_run_sync(store, key=self.key, name=self.name, params=params))
+        sync = self._resources.enter_context(
+            open_run_sync(store, key=self.key, name=self.name, params=params)
+        )
         try:
             sync.mark(RUNNING)
         except UserError:
@@ -196,7 +198,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(_arguments(words))
     ended_well: list[int] = []
     signal.signal(ENDED_WELL, lambda signum, _frame: ended_well.append(signum))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # training gets it too, and this process follows
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # training gets it too; this process exits after it
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]
     parent = Parent(given.pop("parent"))
     with suppress(OSError):

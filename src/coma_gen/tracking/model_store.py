@@ -36,7 +36,7 @@ def named_model(named: str | None, workspace: Workspace | None, *, option: str =
         UserError: If there is no such model, or MLflow does not provide it.
     """
     if named is not None and is_uri(named):
-        with fetched_model(named, workspace.home if workspace else Path.cwd()) as folder:
+        with download_model(named, workspace.home if workspace else Path.cwd()) as folder:
             yield folder
         return
     folder = _local_model(named, workspace, option)
@@ -67,7 +67,7 @@ def _local_model(named: str | None, workspace: Workspace | None, option: str) ->
 
 
 @contextmanager
-def fetched_model(uri: str, home: Path) -> Iterator[Path]:
+def download_model(uri: str, home: Path) -> Iterator[Path]:
     """Downloads a model from MLflow to a temporary folder, which is deleted when the block ends.
 
     Args:

@@ -7,8 +7,7 @@ The alias `latest` of MLflow (models:/coma-gen/latest) is the newest version; th
 
     no champion yet            -> this model
     same test split            -> the model with fewer test bits per note at 10 ms
-    different test splits      -> the model tested on more notes: scores on different splits are not
-    comparable,
+    different test splits      -> the model tested on more notes: scores on different splits do not compare,
                                   and MAESTRO's 177 test pieces are more reliable than the demo's one
 
 A champion that was assigned by hand and has no score is never replaced.

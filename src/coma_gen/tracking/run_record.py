@@ -16,7 +16,7 @@ from coma_gen.core.errors import Fault, UserError
 from coma_gen.core.io import read_json, sha256_bytes, sha256_file, without_links
 from coma_gen.tracking.client import Dataset, DatasetInput, InputTag
 from coma_gen.tracking.csv_tail import Row, read_rows
-from coma_gen.tracking.figures import TABLE, measured, write_table
+from coma_gen.tracking.figures import TABLE, compute_speed_figures, write_table
 from coma_gen.tracking.flatten import Measures, flat_metrics
 from coma_gen.tracking.run_sync import (
     COMMIT_TAG,
@@ -152,7 +152,7 @@ def _send(
 ) -> dict[str, float]:
     speed = [] if experiment.speed is None else read_rows(experiment.speed)
     figures = _headline(measures)
-    sync.send_figures(figures, measured(curve, speed))
+    sync.send_figures(figures, compute_speed_figures(curve, speed))
     sync.sync_curve(curve)
     sync.verify_curve(curve)
     sync.sync_speed(speed)
@@ -169,7 +169,7 @@ def _send(
 
 
 def _headline(measures: Mapping[str, Measures]) -> dict[str, float]:
-    """The figures of metrics/headline.json, without the stage prefix."""
+    """Returns the figures of metrics/headline.json, without the stage prefix."""
     numbers = measures[HEADLINE].numbers if HEADLINE in measures else {}
     return {name.removeprefix(f"{HEADLINE}/"): value for name, value in numbers.items()}
 
@@ -214,7 +214,7 @@ def _send_artifacts(sync: RunSync, artifacts: Mapping[str, Path]) -> None:
 
 
 def _digest(artifacts: Mapping[str, Path]) -> str:
-    """The digest of all files and their paths in the run."""
+    """Computes the digest of all files and their paths in the run."""
     files = {}
     for folder, path in artifacts.items():
         for file in [path] if path.is_file() else (item for item in path.rglob("*") if item.is_file()):

@@ -149,7 +149,7 @@ class RunSync:
     params: Mapping[str, str]
     sent: int = 0
     run_id: str = field(init=False)
-    _held: dict[str, dict[int, list[float]]] = field(init=False, default_factory=dict)
+    _stored: dict[str, dict[int, list[float]]] = field(init=False, default_factory=dict)
     _last_time: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -185,14 +185,15 @@ class RunSync:
         """
         steps = {row.step for row in rows}
         for name in CURVES.values():
-            if not steps.issuperset(self._held.get(name, ())):
+            if not steps.issuperset(self._stored.get(name, ())):
                 raise RunConflictError
 
     def sync_speed(self, rows: Sequence[Row]) -> None:
         """Sends new speeds as `system/<column>`; if a step ran twice, the first speed is used."""
         points: dict[tuple[str, int], float] = {}
-        for row, column in ((each, name) for each in rows for name in each.values):
-            points.setdefault((SPEED_PREFIX + column, row.step), row.values[column])
+        for row in rows:
+            for column, value in row.values.items():
+                points.setdefault((SPEED_PREFIX + column, row.step), value)
         self._send_new([Point(name, step, value) for (name, step), value in points.items()])
 
     def sync_system(self, step: int, values: Mapping[str, float]) -> None:
@@ -247,7 +248,7 @@ class RunSync:
 
     def _find(self, *, adopt: bool = True) -> None:
         self.run_id = find_or_start_run(self.store, key=self.key, name=self.name, adopt=adopt)
-        self._held = {}
+        self._stored = {}
 
     def _send_params(self) -> None:
         present = self.run().data.params
@@ -258,13 +259,13 @@ class RunSync:
             self._log(params=some)
 
     def _steps(self, name: str) -> dict[int, list[float]]:
-        """The values of a metric in the store, by step."""
-        if name not in self._held:
+        """Returns the values of a metric in the store, by step."""
+        if name not in self._stored:
             steps: dict[int, list[float]] = {}
             for metric in self.store.ask(lambda: self.store.client.get_metric_history(self.run_id, name)):
                 steps.setdefault(metric.step, []).append(metric.value)
-            self._held[name] = steps
-        return self._held[name]
+            self._stored[name] = steps
+        return self._stored[name]
 
     def _send_new(self, points: Sequence[Point]) -> None:
         self._send(point for point in points if point.step not in self._steps(point.name))
@@ -285,8 +286,8 @@ class RunSync:
         self._log(metrics=[Metric(point.name, point.value, now, point.step) for point in points])
         self.sent += len(points)
         for point in points:
-            if point.name in self._held:
-                self._held[point.name].setdefault(point.step, []).append(point.value)
+            if point.name in self._stored:
+                self._stored[point.name].setdefault(point.step, []).append(point.value)
 
     def _log(
         self, *, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()

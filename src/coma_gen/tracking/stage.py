@@ -30,7 +30,7 @@ from coma_gen.tracking.view import CHANGED_TAG, CORPUS_TAG
 from coma_gen.tracking.words import Story, version_note
 from coma_gen.workspace.fingerprint import training_digest
 from coma_gen.workspace.paths import Workspace
-from coma_gen.workspace.presets import as_flags
+from coma_gen.workspace.presets import format_flags
 from coma_gen.workspace.verify import changed_params
 
 STAGES = (
@@ -132,7 +132,7 @@ def collect_story(params: Params, workspace: Workspace, name: str) -> Story:
         performances=int(train["performances"]),
         hours=float(train["hours"]),
         changed=known,
-        flags=tuple(as_flags(known or {})),
+        flags=tuple(format_flags(known or {})),
         commit=_commit(workspace.root),
         is_experiment=name != WORKSPACE,
     )
@@ -149,7 +149,7 @@ def _score(workspace: Workspace) -> Score:
 
 
 def _commit(root: Path) -> str | None:
-    """The commit that the experiment is based on; None outside of git."""
+    """Returns the commit that the experiment is based on; None outside of git."""
     baseline = os.environ.get("DVC_EXP_BASELINE_REV")
     if baseline:
         return baseline
@@ -162,7 +162,7 @@ def _commit(root: Path) -> str | None:
 
 
 def _lock_digest(path: Path) -> str | None:
-    """The digest of dvc.lock without this stage, whose entry is written after it has run."""
+    """Computes the digest of dvc.lock without this stage, whose entry is written after it has run."""
     if not path.exists():
         return None
     lock = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)  # noqa: S506 - a safe loader
@@ -171,7 +171,7 @@ def _lock_digest(path: Path) -> str | None:
 
 
 def _content(experiment: Experiment) -> str:
-    """The digest of what was tracked, which is the same on every machine with the same results."""
+    """Computes the digest of the tracked results, equal on all machines with the same results."""
     digests = {kind: experiment.tags[f"digest.{kind}"] for kind in SEALED_FOLDERS}
     files = {stage: sha256_file(path) for stage, path in experiment.metrics.items()}
     content: list[Any] = [experiment.params, digests, files, sha256_file(experiment.curve)]

@@ -70,7 +70,7 @@ class Store:
 
     @property
     def checkout_id(self) -> str:
-        """A digest of machine and checkout, which identifies this checkout on a shared server."""
+        """Digest of machine and checkout, which identifies this checkout on a shared server."""
         return hashlib.sha256(f"{platform.node()}:{self.home.resolve()}".encode()).hexdigest()
 
     def is_free(self, name: str) -> bool:
@@ -175,5 +175,5 @@ def _locked(home: Path, name: str, *, patience: float) -> Iterator[None]:
 
 
 def lock_name(key: str) -> str:
-    """The name of the lock of a run, which only one process may write to."""
+    """Returns the name of the lock of a run, which only one process may write to."""
     return f"run-{hashlib.sha256(key.encode('utf-8')).hexdigest()[:16]}"

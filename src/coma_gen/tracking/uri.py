@@ -1,4 +1,4 @@
-"""The tracking URI: where MLflow runs are stored and how to view them. Needs no import of MLflow."""
+"""Tracking URI: where MLflow runs are stored and how to view them. Needs no import of MLflow."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _is_allowed_folder(scheme: str) -> bool:
 
 
 def ui_command(home: Path, *, port: int = 5000) -> str:
-    """The command that serves MLflow's web page on this machine only, to be run in `home`.
+    """Returns the command that serves MLflow's web page on this machine only, to be run in `home`.
 
     If the runs are on a server, its address is returned instead.
     """

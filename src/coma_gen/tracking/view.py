@@ -1,4 +1,4 @@
-"""How MLflow's page shows the experiment: its description, primary metric, and a saved view with columns.
+"""Display of the experiment in MLflow: its description, primary metric, and a saved view with columns.
 
 MLflow stores a view in the experiment tag `mlflow.sharedViewState.<name>` and opens it for links that end
 with `viewStateShareKey=<name>`; a link alone can sort and filter but not select columns. The view appears in
@@ -62,7 +62,7 @@ CHARTS: dict[str, dict[str, Any]] = {
 
 
 def experiment_tags() -> dict[str, str]:
-    """The tags of the experiment: its description, primary metric and view."""
+    """Returns the tags of the experiment: its description, primary metric and view."""
     return {
         NOTE_TAG: _note(),
         "mlflow.experimentKind": "custom_model_development",
@@ -92,7 +92,7 @@ The curves are `loss/...` and `optimizer/...`; all other figures are in the run'
 
 
 def _state() -> dict[str, Any]:
-    """The view in the format of MLflow 3.17: best run first, and the columns and charts above."""
+    """Returns the view in the format of MLflow 3.17: best run first, and the columns and charts above."""
     return {
         "searchFilter": "",
         "orderByKey": f"metrics.`{RANKED_BY}`",

@@ -17,7 +17,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Story:
-    """What the description of an experiment says besides its figures.
+    """Facts in the description of an experiment besides its figures.
 
     Attributes:
         name: Name of the DVC experiment, or "workspace".
@@ -43,7 +43,7 @@ class Story:
     is_experiment: bool = False
 
     def changes(self) -> str:
-        """All changed settings in one line, or "nothing"."""
+        """Formats all changed settings in one line, or "nothing"."""
         settings = self.changed or {}
         words = [
             f"{section}.{key}={_shorten(value)}"

@@ -1,7 +1,8 @@
 """Queue of training batches in CPU memory, drawn on demand or one step ahead.
 
-When training on another device, a thread draws the next step's windows into pinned memory, from which they
-are copied asynchronously. Windows are a function of the step, so prefetching does not change them.
+On a device other than the CPU, a thread draws the windows of the next step; for CUDA it draws them into
+pinned memory, from which they are copied asynchronously. Windows are a function of the step, so prefetching
+does not change them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Batch(NamedTuple):
     Attributes:
         input_ids: int64 (K, T).
         targets: int64 (K, T), `IGNORE` for padding.
-        tokens: number of targets that are not `IGNORE`.
+        tokens: Number of targets that are not `IGNORE`.
         conditions: int64 (K, T, F) condition bins; None for a model without conditions.
     """
 
@@ -37,9 +38,9 @@ class BatchQueue:
     """Draws batches, one step ahead if the device is not the CPU.
 
     Args:
-        draw: step -> input_ids, targets and, for a model with conditions, condition bins.
-        device: device that the batches will be copied to.
-        last: last step of the run; later steps are not prefetched.
+        draw: Step -> input_ids, targets and, for a model with conditions, condition bins.
+        device: Device that the batches will be copied to.
+        last: Last step of the run; later steps are not prefetched.
     """
 
     def __init__(self, draw: Callable[[int], tuple[Tokens, ...]], *, device: torch.device, last: int) -> None:

@@ -47,12 +47,12 @@ class Checkpoint:
     """State of a run after a step.
 
     Attributes:
-        step: number of optimizer steps done.
-        weights: parameter or buffer name -> value.
-        best: weights at the best validation loss; empty before the first validation.
-        optimizer: parameter name/field -> value.
-        progress: counters and sums as plain data.
-        curve: content of curve.csv.
+        step: Number of optimizer steps done.
+        weights: Parameter or buffer name -> value.
+        best: Weights at the best validation loss; empty before the first validation.
+        optimizer: Parameter name/field -> value.
+        progress: Counters and sums as plain data.
+        curve: Content of curve.csv.
     """
 
     step: int
@@ -67,12 +67,12 @@ def save_checkpoint(resume: Path, checkpoint: Checkpoint, *, key: str) -> Path:
     """Writes a checkpoint to the resume folder, then removes all but the last `MAX_CHECKPOINTS`.
 
     Args:
-        resume: resume folder of the run.
-        checkpoint: checkpoint to write.
-        key: digest of everything that the run depends on, which `latest_checkpoint` compares.
+        resume: Resume folder of the run.
+        checkpoint: Checkpoint to write.
+        key: Digest of everything that the run depends on, which `latest_checkpoint` compares.
 
     Raises:
-        OSError: if the disk is full or read-only; earlier checkpoints are not touched.
+        OSError: If the disk is full or read-only; earlier checkpoints are not touched.
     """
     target = resume / CHECKPOINTS / f"step-{checkpoint.step:08d}"
     with atomic_dir(target) as folder:
@@ -93,7 +93,7 @@ def latest_checkpoint(resume: Path, *, key: str) -> Checkpoint | None:
     Damaged newer ones are reported in a warning and removed.
 
     Raises:
-        UserError: if all checkpoints are damaged (none is removed), or if the newest intact one belongs to
+        UserError: If all checkpoints are damaged (none is removed), or if the newest intact one belongs to
             another run.
     """
     remove_leftovers(resume)
@@ -155,7 +155,7 @@ def _write_tensors(path: Path, tensors: Tensors) -> None:
     """Writes tensors and syncs the file to disk; writes no file if there are none.
 
     Raises:
-        OSError: if the disk is full or read-only.
+        OSError: If the disk is full or read-only.
     """
     if not tensors:
         return
@@ -171,7 +171,7 @@ def _read(folder: Path) -> Checkpoint:
     """Reads a checkpoint whose manifest was verified.
 
     Raises:
-        UserError: if a file with a valid digest is not a safetensors file.
+        UserError: If a file with a valid digest is not a safetensors file.
     """
 
     def tensors(name: str) -> Tensors:

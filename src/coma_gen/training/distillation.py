@@ -1,13 +1,13 @@
-"""Knowledge distillation: a student learns a trained teacher's distributions beside the targets.
+"""Knowledge distillation: a student is trained on the targets and on a trained teacher's distributions.
 
-After Hinton et al. 2015 (arXiv 1503.02531). With the share w and the temperature t, the loss of a position is
+Hinton et al. 2015 (arXiv 1503.02531). With the weight w and the temperature t, the loss of a position is
 
     (1 - w) * cross_entropy(logits, target) + w * t^2 * cross_entropy(logits / t, softmax(teacher_logits / t))
 
 Up to a constant the second term is the Kullback-Leibler divergence from the teacher; t^2 keeps its gradient
-of the same order at any temperature. The curve of a run has the first cross-entropy alone, so that runs with
-and without a teacher compare. A checkpoint holds nothing of the teacher: the settings of the run, and so the
-key of its checkpoints, name the teacher's digest.
+of the same order at any temperature. The training curve contains the first cross-entropy only, so runs with
+and without a teacher are comparable. Checkpoints do not contain the teacher; its digest is a setting of the
+run and therefore part of the key of its checkpoints.
 
 Shapes: B windows, T tokens, V vocabulary, F conditions.
 """
@@ -31,24 +31,26 @@ from coma_gen.training.loss import compute_logits
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen model, and how much a student learns from it.
+    """A frozen model and the weight of its distributions in the loss.
 
     Attributes:
         model: The teacher, in evaluation mode.
-        weight: Share of the loss that comes from the teacher, 0 to 1.
-        temperature: Divisor of both models' logits in that share.
+        weight: Weight w of the soft-target loss, 0 to 1.
+        temperature: Temperature t, which divides the logits of both models in the soft-target loss.
     """
 
     model: nn.Module
     weight: float
     temperature: float
 
-    def soft_targets(self, input_ids: Tensor, conditions: Tensor | None = None, *, bf16: bool) -> Tensor:
+    def compute_soft_targets(
+        self, input_ids: Tensor, conditions: Tensor | None = None, *, bf16: bool
+    ) -> Tensor:
         """Computes the teacher's distribution of the token after each input, without a gradient.
 
         Args:
             input_ids: int64 (B, T).
-            conditions: int64 (B, T, F), the student's; None for none.
+            conditions: int64 (B, T, F) condition bins of the student; None if unconditioned.
             bf16: Whether to run the teacher under bf16 autocast.
 
         Returns:
@@ -64,8 +66,8 @@ class Teacher:
         Args:
             nll: The summed negative log-likelihood of the targets, a scalar.
             logits: The student's logits (B, T, V).
-            targets: int64 (B, T), `IGNORE` where there is nothing to predict.
-            soft_targets: What `soft_targets` returns for the same windows.
+            targets: int64 (B, T), `IGNORE` for padding.
+            soft_targets: Result of `compute_soft_targets` for the same windows.
         """
         rows = soft_targets.masked_fill((targets == IGNORE)[..., None], 0.0)
         soft = functional.cross_entropy(
@@ -83,7 +85,7 @@ def load_teacher(folder: Path, params: Params, *, vocabulary: str) -> tuple[Teac
         vocabulary: Digest of the student's vocabulary file.
 
     Raises:
-        UserError: The model is damaged, is not the one that `train.teacher_digest` names, has another
+        UserError: If the model is damaged, is not the one that `train.teacher_digest` names, has another
             vocabulary, or cannot teach a model of this shape.
     """
     loaded = load_model(folder)

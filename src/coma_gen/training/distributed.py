@@ -12,8 +12,8 @@ backward pass. On CPUs they are all-reduced in one piece over gloo after the bac
 overlapping exchange would compete for the same cores. Other communication is a few numbers per step over
 gloo.
 
-Only the first rank accesses files: it holds the run's lock, reads and writes checkpoints, writes curve,
-metrics and model, and logs.
+All ranks read the shards. Only the first rank accesses the files of the run: it holds the lock, reads and
+writes checkpoints, writes curve, metrics and model, and logs.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class BatchShard(NamedTuple):
     """Part of each step's batch that a rank computes.
 
     Attributes:
-        first: index of the rank's first window in the step's batch.
-        windows: number of windows.
-        micro_batches: number of forward passes.
-        first_micro_batch: number of the rank's first micro-batch in the step.
+        first: Index of the rank's first window in the step's batch.
+        windows: Number of windows.
+        micro_batches: Number of forward passes.
+        first_micro_batch: Number of the rank's first micro-batch in the step.
     """
 
     first: int
@@ -66,9 +66,9 @@ class Distributed:
     """Rank and world size of this process, with the collectives that training needs.
 
     Attributes:
-        rank: rank of this process, from 0.
-        size: world size.
-        local_rank: rank among the processes of this machine.
+        rank: Rank of this process, from 0.
+        size: World size.
+        local_rank: Rank among the processes of this machine.
     """
 
     rank: int
@@ -77,10 +77,10 @@ class Distributed:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that accesses files and logs."""
+        """Whether this is the rank that accesses the files of the run and logs."""
         return self.rank == 0
 
-    def share(self, params: TrainParams) -> BatchShard:
+    def shard_batch(self, params: TrainParams) -> BatchShard:
         """Returns this rank's part of a step; `check_world_size` must accept the world size."""
         windows = params.micro_batch * params.grad_accum_steps // self.size
         first = self.rank * windows
@@ -94,7 +94,7 @@ class Distributed:
             name: cpu, cuda, mps or auto.
 
         Raises:
-            UserError: if this machine has no such device, or fewer GPUs than ranks.
+            UserError: If this machine has no such device, or fewer GPUs than ranks.
         """
         device = choose_device(name)
         if self.size == 1 or device.type == "cpu":
@@ -110,7 +110,7 @@ class Distributed:
         torch.cuda.set_device(self.local_rank)
         return torch.device("cuda", self.local_rank)
 
-    def shared(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def wrap_model(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Broadcasts the first rank's weights; on a GPU also wraps the model in DistributedDataParallel.
 
         A wrapped model averages gradients over ranks in each backward pass outside `no_sync`; on a CPU, call
@@ -130,22 +130,22 @@ class Distributed:
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Averages gradients on CPUs over all ranks; a collective."""
-        learning = [parameter for parameter in parameters if parameter.grad is not None]
-        gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat.div_(self.size)
         parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for parameter, part in zip(learning, parts, strict=True):
+        for parameter, part in zip(trained, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
     def divide(self, work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         """Returns `work(rows)`, with the rows (K, ...) divided among the ranks; a collective.
 
         Args:
-            work: function that preserves the shape and computes each row independently of the others,
+            work: Function that preserves the shape and computes each row independently of the others,
                 bitwise.
-            rows: equal on all ranks.
+            rows: Equal on all ranks.
         """
         if self.size == 1:
             return work(rows)
@@ -156,7 +156,7 @@ class Distributed:
         dist.all_reduce(result)
         return result
 
-    def total(self, *numbers: float) -> list[float]:
+    def sum_over_ranks(self, *numbers: float) -> list[float]:
         """Sums each number over all ranks; a collective."""
         if self.size == 1:
             return list(numbers)
@@ -164,27 +164,27 @@ class Distributed:
         dist.all_reduce(summed)
         return [float(number) for number in summed]
 
-    def each(self, numbers: Sequence[float], *, most: int) -> list[float]:
+    def gather(self, numbers: Sequence[float], *, max_length: int) -> list[float]:
         """Gathers the numbers of all ranks in rank order, padded with zeros; a collective.
 
         Args:
-            numbers: numbers of this rank, at most `most`.
-            most: length to pad to, equal on all ranks.
+            numbers: Numbers of this rank, at most `max_length`.
+            max_length: Length to pad to, equal on all ranks.
         """
-        padded = [0.0] * (self.size * most)
-        padded[self.rank * most : self.rank * most + len(numbers)] = numbers
-        return self.total(*padded)
+        padded = [0.0] * (self.size * max_length)
+        padded[self.rank * max_length : self.rank * max_length + len(numbers)] = numbers
+        return self.sum_over_ranks(*padded)
 
-    def from_first(self, content: bytes) -> bytes:
+    def broadcast(self, content: bytes) -> bytes:
         """Broadcasts the first rank's content, which replaces that of the others; a collective."""
-        (length,) = self.total(len(content) if self.is_first else 0)
+        (length,) = self.sum_over_ranks(len(content) if self.is_first else 0)
         source = np.frombuffer(content, np.uint8) if self.is_first else np.empty(int(length), np.uint8)
         received = torch.from_numpy(source.copy())
         dist.broadcast(received, 0)
         return received.numpy().tobytes()
 
-    def ended(self, error: BaseException, status: int) -> BaseException:
-        """Returns what to raise when all ranks end for the same reason: only the first reports the error."""
+    def exit_error(self, error: BaseException, status: int) -> BaseException:
+        """Returns the exception to raise if all ranks exit for one reason; only the first reports it."""
         return error if self.is_first else SystemExit(status)
 
 
@@ -197,8 +197,8 @@ def init_distributed() -> Iterator[Distributed]:
     """Initializes the process group if this process is one of several ranks; destroys it on exit.
 
     Raises:
-        UserError: if another rank exits or cannot be reached.
-        SystemExit: in the same cases under `launch_ranks`, which reports the error for all ranks.
+        UserError: If another rank exits or cannot be reached.
+        SystemExit: In the same cases under `launch_ranks`, which reports the error for all ranks.
     """
     rank, local_rank, size = (int(os.environ[name]) for name in RANK_VARIABLES) if is_rank() else (0, 0, 1)
     if size == 1:
@@ -223,7 +223,7 @@ def init_distributed() -> Iterator[Distributed]:
         if meeting is not None:
             raise SystemExit(LOST) from None
         was_initialized = dist.is_initialized()
-        rule = "ended because another rank did" if was_initialized else "must reach the other ranks"
+        rule = "exited because another rank did" if was_initialized else "must reach the other ranks"
         remedy = "see their output; the same command resumes from the last checkpoint"
         got = "" if was_initialized else str(error).partition("\n")[0]
         raise UserError(Fault(f"rank {rank} of {size}", rule, got, remedy)) from None

@@ -26,7 +26,7 @@ def check_tensorboard() -> None:
     """Checks that event files can be written.
 
     Raises:
-        UserError: if tensorboardX is not installed.
+        UserError: If tensorboardX is not installed.
     """
     if find_spec(PACKAGE) is None:
         remedy = "pip install -e '.[tensorboard]', or set it to false"

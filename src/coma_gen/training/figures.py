@@ -20,10 +20,10 @@ class StepFigures:
     """Loss and gradient norm of one step.
 
     Attributes:
-        step: optimizer step.
-        tokens: number of targets of all ranks.
-        nlls: summed nll (nats) of each micro-batch, as scalars.
-        grad_norm: gradient norm before clipping, a scalar.
+        step: Optimizer step.
+        tokens: Number of targets of all ranks.
+        nlls: Summed nll (nats) of each micro-batch, as scalars.
+        grad_norm: Gradient norm before clipping, a scalar.
     """
 
     step: int
@@ -38,8 +38,8 @@ def read_figures(
     """Yields the figures of each step with its summed nll and gradient norm as numbers.
 
     Args:
-        steps: figures on one device.
-        at_once: whether to copy all to the CPU together, with one synchronization.
+        steps: Figures on one device.
+        at_once: Whether to copy all to the CPU together, with one synchronization.
     """
     scalars = [scalar for figures in steps for scalar in (*figures.nlls, figures.grad_norm)]
     values = iter(torch.stack(scalars).tolist() if at_once and scalars else map(float, scalars))
@@ -51,16 +51,16 @@ class StepLosses:
     """Collects the figures of steps and adds their losses to the progress when read.
 
     Attributes:
-        loss: loss of the last step read (nats per token).
-        grad_norm: gradient norm of that step, before clipping.
+        loss: Loss of the last step read (nats per token).
+        grad_norm: Gradient norm of that step, before clipping.
 
     Args:
-        progress: progress that losses are added to.
-        diverged: (step, rule, got) -> exception to raise at a diverged step.
+        progress: Progress that losses are added to.
+        build_error: (step, rule, got) -> exception to raise at a diverged step.
     """
 
-    def __init__(self, progress: Progress, *, diverged: Callable[[int, str, str], BaseException]) -> None:
-        self._progress, self._diverged = progress, diverged
+    def __init__(self, progress: Progress, *, build_error: Callable[[int, str, str], BaseException]) -> None:
+        self._progress, self._build_error = progress, build_error
         self._unread: list[StepFigures] = []
         self.loss, self.grad_norm = 0.0, 0.0
 
@@ -72,19 +72,19 @@ class StepLosses:
         """Reads the figures of unread steps, checks them and adds their losses to the progress.
 
         Args:
-            at_once: as in `read_figures`.
+            at_once: As in `read_figures`.
 
         Raises:
-            UserError: if a loss or gradient norm is not finite, or a loss exceeds `MAX_LOSS`.
+            UserError: If a loss or gradient norm is not finite, or a loss exceeds `MAX_LOSS`.
         """
         for figures, (loss_sum, grad_norm) in read_figures(self._unread, at_once=at_once):
             loss = loss_sum / figures.tokens
             if not (math.isfinite(loss_sum) and math.isfinite(grad_norm)):
                 got = f"loss {loss:g} and gradient norm {grad_norm:g}"
-                raise self._diverged(figures.step, "loss and gradient must be finite", got)
+                raise self._build_error(figures.step, "loss and gradient must be finite", got)
             if loss > MAX_LOSS:
                 rule = f"loss must stay below {MAX_LOSS:g} nats per token"
-                raise self._diverged(figures.step, rule, f"{loss:g}")
+                raise self._build_error(figures.step, rule, f"{loss:g}")
             self._progress.add_loss(loss_sum, figures.tokens)
             self.loss, self.grad_norm = loss, grad_norm
         self._unread.clear()

@@ -39,7 +39,9 @@ def add_gradient(
     logits = compute_logits(model, input_ids, bf16=bf16, conditions=conditions)
     loss = nll = sum_cross_entropy(logits, targets)
     if teacher is not None:
-        loss = teacher.distill(nll, logits, targets, teacher.soft_targets(input_ids, conditions, bf16=bf16))
+        loss = teacher.distill(
+            nll, logits, targets, teacher.compute_soft_targets(input_ids, conditions, bf16=bf16)
+        )
     loss.backward()  # type: ignore[no-untyped-call]
     return nll.detach()
 
@@ -57,23 +59,23 @@ def accumulate_gradient(
     add: AddGradient | None = None,
     teacher: Teacher | None = None,
 ) -> list[Tensor]:
-    """Accumulates the gradient of the batch's summed nll in the parameters' `grad` over micro-batches.
+    """Accumulates the gradient of the batch's summed loss in the parameters' `grad` over micro-batches.
 
     Micro-batches are numbered across the ranks of a step, and the dropout of each is seeded by (seed, step,
     number), independent of the rank that computes it. Under DistributedDataParallel the ranks exchange
     gradients once, in the last backward pass, and each receives the average.
 
     Args:
-        model: the model, in training mode.
-        batch: windows of this rank.
-        micro_batches: number of forward passes; must divide the number of windows.
-        seed: seed of the run.
-        step: optimizer step.
-        device: device of the model.
-        bf16: whether to run the model under bf16 autocast.
-        first_micro_batch: number in the step of this rank's first micro-batch.
-        add: forward and backward pass of a micro-batch; None for `add_gradient`.
-        teacher: teacher for `add_gradient`, or None.
+        model: The model, in training mode.
+        batch: Windows of this rank.
+        micro_batches: Number of forward passes; must divide the number of windows.
+        seed: Seed of the run.
+        step: Optimizer step.
+        device: Device of the model.
+        bf16: Whether to run the model under bf16 autocast.
+        first_micro_batch: Number in the step of this rank's first micro-batch.
+        add: Forward and backward pass of a micro-batch; None for `add_gradient`.
+        teacher: Teacher for `add_gradient`, or None.
 
     Returns:
         Summed nll of each micro-batch (nats), as scalars on the device, without synchronization.
@@ -81,10 +83,10 @@ def accumulate_gradient(
     add = partial(add_gradient, model, bf16=bf16, teacher=teacher) if add is None else add
     sums = []
     size = len(batch.input_ids) // micro_batches
-    given = [batch.input_ids, batch.targets] + ([] if batch.conditions is None else [batch.conditions])
-    for number, micro_batch in enumerate(zip(*(torch.split(each, size) for each in given), strict=True)):
+    parts = [batch.input_ids, batch.targets] + ([] if batch.conditions is None else [batch.conditions])
+    for number, micro_batch in enumerate(zip(*(torch.split(part, size) for part in parts), strict=True)):
         reseed(device, torch_seed(seed, "dropout", step, first_micro_batch + number))
-        on_device = [each.to(device, non_blocking=True) for each in micro_batch]
+        on_device = [tensor.to(device, non_blocking=True) for tensor in micro_batch]
         skips_sync = number < micro_batches - 1 and isinstance(model, DistributedDataParallel)
         with model.no_sync() if skips_sync else nullcontext():  # type: ignore[operator]
             sums.append(add(*on_device))
@@ -97,9 +99,9 @@ def clip_gradient(
     """Divides the gradient in place and clips it by global norm; returns the norm before clipping.
 
     Args:
-        parameters: trainable parameters; the norm is over all of them.
-        clip_norm: maximum norm; None disables clipping.
-        divisor: number of targets of the step, which turns the summed gradient into a mean.
+        parameters: Trainable parameters; the norm is over all of them.
+        clip_norm: Maximum norm; None disables clipping.
+        divisor: Number of targets of the step, which turns the summed gradient into a mean.
     """
     gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
     together = None if gradients and gradients[0].device.type == "mps" else True

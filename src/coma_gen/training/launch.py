@@ -55,12 +55,12 @@ def launch_ranks(command: Sequence[str], *, processes: int) -> None:
     stderr.
 
     Args:
-        command: program and arguments, run without a shell.
-        processes: number of ranks.
+        command: Program and arguments, run without a shell.
+        processes: Number of ranks.
 
     Raises:
-        UserError: if a rank was killed.
-        SystemExit: with the status of a rank that failed or was stopped and has reported the reason itself.
+        UserError: If a rank was killed.
+        SystemExit: With the status of a rank that failed or was stopped and has reported the reason itself.
     """
     with tempfile.TemporaryDirectory(prefix="coma-gen-ranks-") as folder, GracefulStop() as stop:
         shared = {**_loopback(), **os.environ, RENDEZVOUS: str(Path(folder, "rendezvous"))}

@@ -42,7 +42,7 @@ from coma_gen.training.optimizer import set_learning_rate
 from coma_gen.training.plan import StepPlan
 from coma_gen.training.progress import TrainingResult
 from coma_gen.training.run_lock import exclusive_run_lock
-from coma_gen.training.schedule import learning_rate_share
+from coma_gen.training.schedule import learning_rate_factor
 from coma_gen.training.signals import GracefulStop
 from coma_gen.training.state import TrainState
 from coma_gen.training.step_gradient import StepGradient
@@ -70,30 +70,30 @@ def train_model(
     The model stays on the device; torch's random state is not restored.
 
     Args:
-        model: model with its initial weights; `model(input_ids (B, T))` returns logits (B, T, V).
-        train_split: split that training windows are drawn from.
-        validation_split: split that is scored as a whole.
+        model: Model with its initial weights; `model(input_ids (B, T))` returns logits (B, T, V).
+        train_split: Split that training windows are drawn from.
+        validation_split: Split that is scored as a whole.
         shifts: uint16 (variations, V) token maps, one of which is applied to each training window; None for
             none. Ignored if `params.augment` is off.
-        params: optimization settings.
-        threads: number of CPU threads, on which the result depends.
+        params: Optimization settings.
+        threads: Number of CPU threads, on which the result depends.
         device: cpu, cuda, mps or auto.
-        pad_id: id that pads windows.
-        resume: folder of the run's checkpoints, curve.csv and speed.csv; created if missing.
-        key: digest of everything that the result depends on (settings, data, code, initial weights).
-        events: folder of TensorBoard event files, emptied first; None to write none.
-        ranks: the ranks of the run, which all call this function alike; only the first accesses `resume`.
-        conditions: draws the condition bins of the training windows; None for a model without conditions.
-        teacher: teacher model for distillation, or None.
+        pad_id: Id that pads windows.
+        resume: Folder of the run's checkpoints, curve.csv and speed.csv; created if missing.
+        key: Digest of everything that the result depends on (settings, data, code, initial weights).
+        events: Folder of TensorBoard event files, emptied first; None to write none.
+        ranks: The ranks of the run, which all call this function alike; only the first accesses `resume`.
+        conditions: Draws the condition bins of the training windows; None for a model without conditions.
+        teacher: Teacher model for distillation, or None.
 
     Returns:
         The result on the first rank, None on the others.
 
     Raises:
-        UserError: for a missing device, an empty split, a resume folder with another key or without an intact
+        UserError: For a missing device, an empty split, a resume folder with another key or without an intact
             checkpoint, ranks with different keys, a non-finite loss, gradient or weight, a diverged loss, or
             too little memory. Existing checkpoints are not removed.
-        TrainingInterrupted: after SIGINT or SIGTERM, with a checkpoint of the last complete step.
+        TrainingInterrupted: After SIGINT or SIGTERM, with a checkpoint of the last complete step.
     """
     for name, split in (("train", train_split), ("validation", validation_split)):
         if split.num_tokens < 2:
@@ -103,13 +103,13 @@ def train_model(
     lock = exclusive_run_lock(resume) if ranks.is_first else nullcontext()
     with lock, deterministic(threads, torch_device), GracefulStop(patient=ranks.size > 1) as stop:
         train_state = TrainState(model.to(torch_device), params, resume=resume, key=key, ranks=ranks)
-        written, events = (resume, events) if ranks.is_first else (None, None)
-        with MetricsLog(written, train_state.restore(), events=events) as curve:
+        folder, events = (resume, events) if ranks.is_first else (None, None)
+        with MetricsLog(folder, train_state.restore(), events=events) as curve:
             run = _TrainLoop(
                 train_state=train_state,
                 gradient=StepGradient(
                     model=train_state.model,
-                    learning=train_state.learning,
+                    trainable=train_state.trainable,
                     split=train_split,
                     shifts=shifts if params.augment else None,
                     conditions=conditions,
@@ -133,12 +133,12 @@ class _TrainLoop:
     """One session of a run, from a checkpoint (or the start) to the end or the next interruption.
 
     Attributes:
-        train_state: model, optimizers and progress.
-        gradient: computes the gradient of a step.
-        params: optimization settings; the effective steps and warm-up are those of `plan`.
-        ranks: the ranks of the run.
-        share: learning rate of the last step as a fraction of the peak.
-        losses: losses of the steps.
+        train_state: Model, optimizers and progress.
+        gradient: Computes the gradient of a step.
+        params: Optimization settings; the effective steps and warm-up are those of `plan`.
+        ranks: The ranks of the run.
+        rate_factor: Learning rate of the last step as a fraction of the peak.
+        losses: Losses of the steps.
     """
 
     train_state: TrainState
@@ -147,11 +147,11 @@ class _TrainLoop:
     params: TrainParams
     plan: StepPlan
     ranks: Distributed
-    share: float = 0.0
+    rate_factor: float = 0.0
     losses: StepLosses = field(init=False)
 
     def __post_init__(self) -> None:
-        self.losses = StepLosses(self.train_state.progress, diverged=self.diverged)
+        self.losses = StepLosses(self.train_state.progress, build_error=self.build_error)
 
     @property
     def reads_each_step(self) -> bool:
@@ -174,7 +174,7 @@ class _TrainLoop:
             unit="step",
             disable=None if self.ranks.is_first else True,
         )
-        whole = progress.step
+        last_whole_step = progress.step
         try:
             queue = BatchQueue(self.gradient.draw, device=self.gradient.device, last=self.params.steps)
             with bar, queue as batches:
@@ -185,48 +185,48 @@ class _TrainLoop:
                     tokens = self.take_step(progress.step + 1, batches)
                     curve.count(tokens)
                     self.after_step(curve)
-                    whole = progress.step
+                    last_whole_step = progress.step
                     speed = f"{curve.tokens_per_second:,.0f} tokens/s"
                     bar.set_postfix_str(f"loss {self.losses.loss:.3f}, {speed}", refresh=False)
                     bar.total = self.plan.params.steps
                     bar.update()
-                    self.end_if_asked(curve, stop)
+                    self.stop_if_requested(curve, stop)
         except (RuntimeError, MemoryError) as error:
-            if isinstance(error, RuntimeError) and is_lost_peer(error) and whole == progress.step:
+            if isinstance(error, RuntimeError) and is_lost_peer(error) and last_whole_step == progress.step:
                 self.save(curve)
             remedy = "halve train.micro_batch and double train.grad_accum_steps: the batch stays the same"
             if fault := memory_fault(error, where=f"train step {progress.step + 1}", remedy=remedy):
                 raise UserError(fault) from error
             raise
 
-    def end_if_asked(self, curve: MetricsLog, stop: GracefulStop) -> None:
+    def stop_if_requested(self, curve: MetricsLog, stop: GracefulStop) -> None:
         """Saves a checkpoint and ends the run on all ranks if any rank has received a stop signal."""
-        (asked,) = self.ranks.total(stop.reason is not None)
-        if asked:
+        (num_stopped,) = self.ranks.sum_over_ranks(stop.reason is not None)
+        if num_stopped:
             self.save(curve)
-            self.ranks.total(0)  # barrier until the checkpoint is saved: torchrun kills all when one exits
-            stopped = stop.interrupted(self.train_state.progress.step)
-            raise self.ranks.ended(stopped, stopped.exit_status)
+            self.ranks.sum_over_ranks(0)  # barrier: torchrun kills all ranks when one exits
+            stopped = stop.build_exception(self.train_state.progress.step)
+            raise self.ranks.exit_error(stopped, stopped.exit_status)
 
     def take_step(self, step: int, batches: BatchQueue) -> int:
         """Updates the weights once; returns the number of targets.
 
         Raises:
-            UserError: if the loss or gradient is not finite or the loss has diverged, in this step or, unless
+            UserError: If the loss or gradient is not finite or the loss has diverged, in this step or, unless
                 `reads_each_step`, in any step since the last row. No checkpoint is saved from such a step on;
                 with `reads_each_step` the weights are not updated, either.
         """
         params, ranks = self.plan.params, self.ranks
         nlls, tokens = self.gradient.accumulate(step, batches)
         if ranks.size > 1:
-            loss_sum, count = ranks.total(sum(map(float, nlls)), tokens)
+            loss_sum, count = ranks.sum_over_ranks(sum(map(float, nlls)), tokens)
             nlls, tokens = [torch.tensor(loss_sum, dtype=torch.float64)], int(count)
-        grad_norm = clip_gradient(self.train_state.learning, params.clip_norm, divisor=tokens / ranks.size)
+        grad_norm = clip_gradient(self.train_state.trainable, params.clip_norm, divisor=tokens / ranks.size)
         self.losses.add(StepFigures(step, tokens, nlls, grad_norm))
         if self.reads_each_step or self.plan.is_row_due(step):
             self.losses.read(at_once=not self.reads_each_step)
-        self.share = learning_rate_share(step, params)
-        set_learning_rate(self.train_state.optimizers, self.share)
+        self.rate_factor = learning_rate_factor(step, params)
+        set_learning_rate(self.train_state.optimizers, self.rate_factor)
         for optimizer in self.train_state.optimizers:
             optimizer.step()
         self.train_state.progress.count_step(tokens)
@@ -236,11 +236,11 @@ class _TrainLoop:
         """Validates, appends a row to the curve and saves a checkpoint, each if due."""
         params, progress = self.params, self.train_state.progress
         step = progress.step
-        self.plan.follow(step, ranks=self.ranks)
+        self.plan.update(step, ranks=self.ranks)
         nll = self.validate() if self.plan.is_validation_due(step) else None
         if self.plan.is_row_due(step):
             self.losses.read(at_once=not self.reads_each_step)
-            loss, rate = progress.close_interval(), params.learning_rate * self.share
+            loss, rate = progress.close_interval(), params.learning_rate * self.rate_factor
             curve.append(MetricsRow(step, progress.tokens, loss, rate, self.losses.grad_norm, nll))
         if nll is not None or step % params.checkpoint_every == 0:
             self.save(curve)
@@ -249,21 +249,21 @@ class _TrainLoop:
         """Saves a checkpoint of this step.
 
         Raises:
-            UserError: as in `StepLosses.read`, and if a weight is not finite; nothing is saved then.
+            UserError: As in `StepLosses.read`, and if a weight is not finite; nothing is saved then.
         """
         self.losses.read(at_once=not self.reads_each_step)
         with self.plan.timed("checkpoint"):
             weights = self.train_state.weights()
             if not all(bool(weight.isfinite().all()) for weight in weights.values()):
                 rule = "weights must be finite"
-                raise self.diverged(self.train_state.progress.step, rule, "NaN or infinity")
+                raise self.build_error(self.train_state.progress.step, rule, "NaN or infinity")
             self.train_state.save(curve.text, weights)
 
     def validate(self) -> float:
         """Computes the validation loss, updates the best weights and applies early stopping.
 
         Raises:
-            UserError: if the loss is not finite.
+            UserError: If the loss is not finite.
         """
         params, progress = self.params, self.train_state.progress
         with self.plan.timed("validation"):
@@ -278,18 +278,18 @@ class _TrainLoop:
                 ranks=self.ranks,
             )
         if not math.isfinite(nll):
-            raise self.diverged(progress.step, "validation nll must be finite", f"{nll:g}")
+            raise self.build_error(progress.step, "validation nll must be finite", f"{nll:g}")
         self.train_state.count_validation(nll)
         if params.early_stopping is not None and progress.validations_without_better >= params.early_stopping:
             progress.stopped_early = progress.step < self.plan.params.steps
         return nll
 
-    def diverged(self, step: int, rule: str, got: str) -> BaseException:
+    def build_error(self, step: int, rule: str, got: str) -> BaseException:
         """Builds the error of a diverged step; all ranks detect the same step."""
         saved = self.train_state.saved_step
         last = f"the checkpoint of step {saved} is kept" if saved else "no checkpoint was due yet"
         remedy = f"lower train.learning_rate (now {self.params.learning_rate:g}) or train.clip_norm; {last}"
-        return self.ranks.ended(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
+        return self.ranks.exit_error(UserError(Fault(f"train step {step}", rule, got, remedy)), status=1)
 
     def result(self, curve: Path) -> TrainingResult:
         """Builds the result of a finished run."""

@@ -35,10 +35,10 @@ def compute_logits(
     """Computes a model's logits (B, T, V), in float32 at least.
 
     Args:
-        model: `model(input_ids)` gives logits (B, T, V).
+        model: `model(input_ids)` returns logits (B, T, V).
         input_ids: int64 (B, T).
         bf16: Whether to run the model under bf16 autocast.
-        conditions: int64 (B, T, F), the condition bins of each position; None for none.
+        conditions: int64 (B, T, F) condition bins; None if unconditioned.
     """
     with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=bf16):
         logits: Tensor = model(input_ids) if conditions is None else model(input_ids, conditions=conditions)
@@ -46,7 +46,7 @@ def compute_logits(
 
 
 def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sums the cross-entropy of logits (B, T, V) with targets (B, T), but where these are `IGNORE`."""
+    """Sums the cross-entropy of logits (B, T, V) with targets (B, T), except where a target is `IGNORE`."""
     return functional.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
     )
@@ -61,7 +61,7 @@ def sum_nll(
         model: `model(input_ids)` returns logits (B, T, V).
         input_ids: int64 (B, T).
         targets: int64 (B, T), `IGNORE` for padding.
-        bf16: whether to run the model under bf16 autocast; the softmax is at least float32 either way.
+        bf16: Whether to run the model under bf16 autocast; the softmax is at least float32 either way.
         conditions: int64 (B, T, F) condition bins; None if unconditioned.
     """
     return sum_cross_entropy(compute_logits(model, input_ids, bf16=bf16, conditions=conditions), targets)
@@ -112,20 +112,20 @@ def validation_nll(
     share the work and all return the result.
 
     Raises:
-        UserError: if no piece of the split has a token to predict.
+        UserError: If no piece of the split has a token to predict.
     """
     was_training = model.training
     model.eval()
     nlls: list[Tensor] = []
     tokens = 0
     with torch.no_grad():
-        for inputs, wanted in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
-            input_ids, targets = torch.from_numpy(inputs).to(device), torch.from_numpy(wanted).to(device)
+        for arrays in split_batches(split, seq_len=seq_len, batch=batch, pad_id=pad_id, ranks=ranks):
+            input_ids, targets = (torch.from_numpy(array).to(device) for array in arrays)
             nlls.append(sum_nll(model, input_ids, targets, bf16=bf16))
-            tokens += int((wanted != IGNORE).sum())
+            tokens += int((arrays[1] != IGNORE).sum())
     model.train(was_training)
     sums: list[float] = torch.stack(nlls).tolist() if nlls else []  # synchronizes with a GPU once
-    count, most = ranks.total(tokens, len(sums))
+    count, longest = ranks.sum_over_ranks(tokens, len(sums))
     if not count:
         raise UserError(Fault("validation split", "must have at least one token to predict", "none"))
-    return math.fsum(ranks.each(sums, most=int(most))) / count
+    return math.fsum(ranks.gather(sums, max_length=int(longest))) / count

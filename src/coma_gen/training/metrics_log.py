@@ -23,12 +23,12 @@ class MetricsRow:
     """One logged step.
 
     Attributes:
-        step: number of optimizer steps done.
-        tokens: number of targets since the start.
-        train_loss: nats per token over the steps since the previous row, with dropout.
-        learning_rate: learning rate of this step.
-        grad_norm: gradient norm of this step, before clipping.
-        validation_nll: nats per token over the whole validation split; None if this step was not validated.
+        step: Number of optimizer steps done.
+        tokens: Number of targets since the start.
+        train_loss: Nats per token over the steps since the previous row, with dropout.
+        learning_rate: Learning rate of this step.
+        grad_norm: Gradient norm of this step, before clipping.
+        validation_nll: Nats per token over the whole validation split; None if this step was not validated.
     """
 
     step: int
@@ -56,17 +56,17 @@ class MetricsLog:
     """Appends rows to curve.csv and speed.csv, each flushed at once.
 
     Attributes:
-        path: path of curve.csv.
-        text: complete content of curve.csv.
+        path: Path of curve.csv.
+        text: Complete content of curve.csv.
     """
 
     def __init__(self, folder: Path | None, text: str = HEADER, *, events: Path | None = None) -> None:
         """Opens the files.
 
         Args:
-            folder: folder of the files; None to write none.
-            text: content of curve.csv up to the checkpoint, header included; it replaces the file.
-            events: folder of TensorBoard event files; None to write none.
+            folder: Folder of the files; None to write none.
+            text: Content of curve.csv up to the checkpoint, header included; it replaces the file.
+            events: Folder of TensorBoard event files; None to write none.
         """
         self.path = Path(os.devnull) if folder is None else folder / "curve.csv"
         speed = Path(os.devnull) if folder is None else folder / "speed.csv"

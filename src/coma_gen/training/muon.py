@@ -58,11 +58,11 @@ class Muon(Optimizer):
     values); the weight is split by rows and each part is orthogonalized separately.
 
     Args:
-        groups: dicts with `params` and optionally `parts` (default 1).
-        lr: learning rate, the spectral norm of the update of a square matrix.
-        momentum: momentum coefficient.
-        weight_decay: decoupled weight decay coefficient.
-        ranks: the ranks of the run; each orthogonalizes its part of the matrices.
+        groups: Dicts with `params` and optionally `parts` (default 1).
+        lr: Learning rate, the spectral norm of the update of a square matrix.
+        momentum: Momentum coefficient.
+        weight_decay: Decoupled weight decay coefficient.
+        ranks: The ranks of the run; each orthogonalizes its part of the matrices.
     """
 
     def __init__(

@@ -58,9 +58,9 @@ def build_optimizers(
     """Builds the optimizers of a run; a group's peak learning rate is its `initial_lr`.
 
     Args:
-        model: the model, on its device.
-        params: optimization settings; `optimizer` is a key of `OPTIMIZERS`.
-        ranks: the ranks of the run, among which Muon divides its work.
+        model: The model, on its device.
+        params: Optimization settings; `optimizer` is a key of `OPTIMIZERS`.
+        ranks: The ranks of the run, among which Muon divides its work.
     """
     optimizers = OPTIMIZERS[params.optimizer](model, params, ranks)
     for group in _groups(optimizers):
@@ -68,13 +68,13 @@ def build_optimizers(
     return optimizers
 
 
-def set_learning_rate(optimizers: Optimizers, share: float) -> None:
+def set_learning_rate(optimizers: Optimizers, factor: float) -> None:
     """Sets each group's learning rate to a fraction of its peak."""
     for group in _groups(optimizers):
-        group["lr"] = group["initial_lr"] * share
+        group["lr"] = group["initial_lr"] * factor
 
 
-def learning_parameters(optimizers: Optimizers) -> list[nn.Parameter]:
+def trainable_parameters(optimizers: Optimizers) -> list[nn.Parameter]:
     """Returns all trainable parameters."""
     return [parameter for group in _groups(optimizers) for parameter in group["params"]]
 
@@ -118,10 +118,10 @@ def _adamw(model: nn.Module, params: TrainParams, *, but: Mapping[nn.Parameter, 
     embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     groups: list[dict[str, Any]] = []
     for parameters, decay in zip(decayed_parameters(model), (params.weight_decay, 0.0), strict=True):
-        learning = [p for p in parameters if p.requires_grad and p not in but]
+        trainable = [p for p in parameters if p.requires_grad and p not in but]
         for ratio, chosen in (
-            (1.0, [p for p in learning if p not in embeddings]),
-            (params.embedding_rate_ratio, [p for p in learning if p in embeddings]),
+            (1.0, [p for p in trainable if p not in embeddings]),
+            (params.embedding_rate_ratio, [p for p in trainable if p in embeddings]),
         ):
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "lr": params.learning_rate * ratio})

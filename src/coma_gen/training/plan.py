@@ -31,9 +31,9 @@ class StepPlan:
     """Number of steps of a run, adjusted to its deadline.
 
     Args:
-        params: optimization settings; `steps` is the upper bound of the plan.
-        progress: progress of the run, which stores the plan and the seconds spent.
-        validation_tokens: number of tokens of the validation split.
+        params: Optimization settings; `steps` is the upper bound of the plan.
+        progress: Progress of the run, which stores the plan and the seconds spent.
+        validation_tokens: Number of tokens of the validation split.
     """
 
     def __init__(self, params: TrainParams, progress: Progress, *, validation_tokens: int) -> None:
@@ -42,8 +42,8 @@ class StepPlan:
         step_tokens = params.micro_batch * params.grad_accum_steps * params.seq_len
         self._validation_steps = validation_tokens / step_tokens
         self._first: tuple[int, float] | None = None
-        self._took: dict[str, float] = {}
-        self._beside = 0.0
+        self._seconds: dict[str, float] = {}
+        self._outside_steps = 0.0
 
     @property
     def params(self) -> TrainParams:
@@ -67,16 +67,16 @@ class StepPlan:
         """Measures the time of work outside of steps, such as a validation."""
         started = clock()
         yield
-        self._took[work] = clock() - started
-        self._beside += self._took[work]
+        self._seconds[work] = clock() - started
+        self._outside_steps += self._seconds[work]
 
-    def follow(self, step: int, *, ranks: Distributed) -> None:
+    def update(self, step: int, *, ranks: Distributed) -> None:
         """Updates the plan if a row is due or time is up; all ranks must call it after each step."""
         if self._params.max_minutes is None:
             return
         spent = self._spent_before + clock() - self._started
         left = 60.0 * self._params.max_minutes - spent
-        (planned,) = ranks.total(self._plan_steps(step, left) if ranks.is_first else 0)
+        (planned,) = ranks.sum_over_ranks(self._plan_steps(step, left) if ranks.is_first else 0)
         self._progress.planned_steps, self._progress.seconds = int(planned), spent
 
     def _plan_steps(self, step: int, left: float) -> int:
@@ -86,14 +86,15 @@ class StepPlan:
         first_step, since = self._first
         if step == first_step:
             return step if left <= 0 else self._progress.planned_steps or self._params.steps
-        each = (now - since - self._beside) / (step - first_step)
-        last = sum(self._took.get(work, 0.0) for work in LAST_WORK)
-        if "validation" not in self._took:
-            last += each * self._validation_steps  # upper bound: validation has forward passes only
-        if left <= last + each:
+        step_seconds = (now - since - self._outside_steps) / (step - first_step)
+        last = sum(self._seconds.get(work, 0.0) for work in LAST_WORK)
+        if "validation" not in self._seconds:
+            last += step_seconds * self._validation_steps  # upper bound: validation has forward passes only
+        if left <= last + step_seconds:
             return step
         if not self.is_row_due(step):
             return self._progress.planned_steps or self._params.steps
-        each += self._took.get("validation", each * self._validation_steps) / self._params.validate_every
-        each += self._took.get("checkpoint", 0.0) / self._params.checkpoint_every
-        return min(self._params.steps, step + max(1, int((left - last) / each)))
+        validation = self._seconds.get("validation", step_seconds * self._validation_steps)
+        step_seconds += validation / self._params.validate_every
+        step_seconds += self._seconds.get("checkpoint", 0.0) / self._params.checkpoint_every
+        return min(self._params.steps, step + max(1, int((left - last) / step_seconds)))

@@ -14,12 +14,12 @@ class TrainingResult:
     """Result of a finished run.
 
     Attributes:
-        best_state: weights at the best validation loss, on the CPU.
-        last_state: weights after the last step, on the CPU.
-        metrics: steps, tokens (targets seen), epochs, parameters, train_loss (last row of the curve), best
+        best_state: Weights at the best validation loss, on the CPU.
+        last_state: Weights after the last step, on the CPU.
+        metrics: Steps, tokens (targets seen), epochs, parameters, train_loss (last row of the curve), best
             (step, validation_nll), last (validation_nll), stopped_early. Losses are in nats per token; there
             are no timings.
-        curve: path of curve.csv.
+        curve: Path of curve.csv.
     """
 
     best_state: dict[str, Tensor]
@@ -33,18 +33,18 @@ class Progress:
     """Counters and sums of a run, saved in checkpoints.
 
     Attributes:
-        step: number of optimizer steps done.
-        tokens: number of targets seen.
-        loss_sum: summed loss (nats) since the last row of the curve.
-        loss_tokens: number of targets in that sum.
-        train_loss: loss of the last row, nats per token.
-        best_step: step of the best validation; 0 before the first.
-        best_nll: best validation loss, nats per token.
-        validation_nll: last validation loss, nats per token.
-        validations_without_better: number of validations since the best one.
-        stopped_early: whether early stopping has ended the run.
-        planned_steps: number of steps planned for the deadline; None without a deadline.
-        seconds: training time so far, if there is a deadline.
+        step: Number of optimizer steps done.
+        tokens: Number of targets seen.
+        loss_sum: Summed loss (nats) since the last row of the curve.
+        loss_tokens: Number of targets in that sum.
+        train_loss: Loss of the last row, nats per token.
+        best_step: Step of the best validation; 0 before the first.
+        best_nll: Best validation loss, nats per token.
+        validation_nll: Last validation loss, nats per token.
+        validations_without_better: Number of validations since the best one.
+        stopped_early: Whether early stopping has ended the run.
+        planned_steps: Number of steps planned for the deadline; None without a deadline.
+        seconds: Training time so far, if there is a deadline.
     """
 
     step: int = 0
@@ -89,8 +89,8 @@ class Progress:
         """Returns the metrics of a finished run, see `TrainingResult`.
 
         Args:
-            parameters: number of model parameters.
-            split_tokens: number of tokens of the train split.
+            parameters: Number of model parameters.
+            split_tokens: Number of tokens of the train split.
         """
         return {
             "steps": self.step,

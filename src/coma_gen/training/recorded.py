@@ -29,12 +29,12 @@ class RecordedGradient:
     """An `AddGradient` recorded for one micro-batch shape.
 
     Args:
-        add: function to record, which leaves meaningless gradients in the parameters.
-        shape: shape of a micro-batch.
-        pad_id: id that fills the windows during recording.
+        add: Function to record; recording leaves meaningless gradients in the parameters.
+        shape: Shape of a micro-batch.
+        pad_id: Id that fills the windows during recording.
         device: CUDA device.
-        record: recorder of CUDA graphs.
-        conditions: number of conditions of the model.
+        record: Recorder of CUDA graphs.
+        conditions: Number of conditions of the model.
     """
 
     def __init__(
@@ -47,20 +47,20 @@ class RecordedGradient:
         record: Recorder,
         conditions: int = 0,
     ) -> None:
-        self.given = [torch.full(shape, pad_id, device=device) for _ in range(2)]
+        self.inputs = [torch.full(shape, pad_id, device=device) for _ in range(2)]
         if conditions:
-            self.given.append(torch.zeros((*shape, conditions), dtype=torch.int64, device=device))
-        self._replay, self._nll = record(lambda: add(*self.given))
+            self.inputs.append(torch.zeros((*shape, conditions), dtype=torch.int64, device=device))
+        self._replay, self._nll = record(lambda: add(*self.inputs))
 
-    def __call__(self, *given: Tensor) -> Tensor:
+    def __call__(self, *tensors: Tensor) -> Tensor:
         """Replays the graph with these windows, targets and conditions."""
-        for buffer, tensor in zip(self.given, given, strict=True):
+        for buffer, tensor in zip(self.inputs, tensors, strict=True):
             buffer.copy_(tensor, non_blocking=True)
         self._replay()
         return self._nll.clone()
 
 
-def recorded_or_plain(
+def try_recording(
     add: AddGradient,
     *,
     shape: tuple[int, int],
@@ -74,13 +74,15 @@ def recorded_or_plain(
         recorded = RecordedGradient(
             add, shape=shape, pad_id=pad_id, device=device, record=record, conditions=conditions
         )
-        recorded(*recorded.given)
+        recorded(*recorded.inputs)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     except Exception as error:  # recording fails in many ways; the eager path raises our own errors again
         if memory_fault(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        logger.warning("train.cuda_graphs: the passes cannot be recorded, continuing without. %s", reason)
+        logger.warning(
+            "train.cuda_graphs: the passes cannot be recorded; training runs in eager mode. %s", reason
+        )
         return add
     return recorded

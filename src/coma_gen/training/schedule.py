@@ -1,12 +1,12 @@
 """Learning rate schedule: linear warm-up, plateau, decay.
 
-    share 1 |     .-------.
-            |   /          `.
-            | /              `.
-    end     |/                 `-
-            +----+--------+-----+-> step
-            0  warmup          steps
-                          '-----'  decay_fraction of the steps after the warm-up
+    factor 1 |     .-------.
+             |   /          `.
+             | /              `.
+    end      |/                 `-
+             +----+--------+-----+-> step
+             0  warmup          steps
+                           '-----'  decay_fraction of the steps after the warm-up
 
 With decay_fraction 1 this is the usual cosine (Loshchilov & Hutter 2017) or linear decay (Bergsma et al.
 2025, arXiv 2502.15938); with less it is warmup-stable-decay (Hu et al. 2024, arXiv 2404.06395).
@@ -26,12 +26,12 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Value of `train.schedule` -> remaining fraction as a function of the progress of the decay, 0 to 1."""
 
 
-def learning_rate_share(step: int, params: TrainParams) -> float:
+def learning_rate_factor(step: int, params: TrainParams) -> float:
     """Returns the learning rate of a step as a fraction of the peak, a function of the step alone.
 
     Args:
-        step: optimizer step, 1 to `params.steps`.
-        params: optimization settings; the peak is reached at step `warmup_steps`, and the last step has the
+        step: Optimizer step, 1 to `params.steps`.
+        params: Optimization settings; the peak is reached at step `warmup_steps`, and the last step has the
             fraction `min_learning_rate_ratio`.
     """
     if step <= params.warmup_steps:

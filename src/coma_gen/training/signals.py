@@ -12,8 +12,8 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Training was stopped by a signal and saved a checkpoint of `step`.
 
     Attributes:
-        step: number of optimizer steps done.
-        exit_status: exit status of the stage, 128 + signal number, the convention of shells.
+        step: Number of optimizer steps done.
+        exit_status: Exit status of the stage, 128 + signal number, the convention of shells.
     """
 
     def __init__(self, reason: str, step: int, exit_status: int) -> None:
@@ -29,13 +29,13 @@ class GracefulStop:
     allows no handlers, no signals are handled.
 
     Args:
-        patient: whether to ignore further signals, also after an exception leaves the block. For a rank,
-            which may get the same signal from its launcher, its process group and a scheduler.
+        patient: Whether to ignore further signals, also after an exception leaves the block. Set it for
+            ranks, which may get the same signal from their launcher, process group and scheduler.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
         self._signal: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
         self._is_patient = patient
 
     @property
@@ -43,32 +43,32 @@ class GracefulStop:
         """Name of the received signal; None if there was none."""
         return None if self._signal is None else self._signal.name
 
-    def interrupted(self, step: int) -> TrainingInterrupted:
+    def build_exception(self, step: int) -> TrainingInterrupted:
         """Returns the exception to raise; without a signal to this process, another rank received one."""
         number = self._signal if self._signal is not None else signal.SIGTERM
         return TrainingInterrupted(self.reason or "a signal to another rank", step, 128 + number)
 
-    def _listen(self, number: int, _frame: FrameType | None) -> None:
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         if self._signal is None:
             self._signal = signal.Signals(number)
         if not self._is_patient:
             self._restore()
 
     def _restore(self) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
+        while self._handlers:
+            number, handler = self._handlers.popitem()
             signal.signal(number, handler)
 
     def __enter__(self) -> GracefulStop:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._listen)
+                    self._handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._is_patient and kind is not None:
-            self._before = dict.fromkeys(self._before, signal.SIG_IGN)
+            self._handlers = dict.fromkeys(self._handlers, signal.SIG_IGN)
         self._restore()

@@ -45,48 +45,48 @@ def train_stage(
     """Trains a model, resuming from a checkpoint if there is one, and writes the model and its curve.
 
     Args:
-        params: all settings; model, train and runtime are used.
-        shards: folder of the shards.
-        tokenizer: folder of the tokenizer of the shards; it is copied into the model's folder.
-        init_from: folder of a model that provides the initial weights; None for random weights.
-        teacher: teacher model for distillation, or None.
-        resume: folder of this run's checkpoints.
-        key: digest of everything that the result depends on.
-        model: folder to write the model to.
-        curve: file to write the training curve to.
-        events: folder of TensorBoard event files, written if `train.tensorboard` is set.
+        params: All settings; model, train and runtime are used.
+        shards: Folder of the shards.
+        tokenizer: Folder of the tokenizer of the shards; it is copied into the model's folder.
+        init_from: Folder of a model that provides the initial weights; None for random weights.
+        teacher: Folder of the teacher model for distillation; None for none.
+        resume: Folder of this run's checkpoints.
+        key: Digest of everything that the result depends on.
+        model: Folder to write the model to.
+        curve: File to write the training curve to.
+        events: Folder of TensorBoard event files, written if `train.tensorboard` is set.
 
     Returns:
         Metrics on the first rank, None on the others.
 
     Raises:
-        UserError: as in `train_model`; if shards, tokenizer, initial weights and teacher do not match, a step
+        UserError: As in `train_model`; if shards, tokenizer, initial weights and teacher do not match, a step
             cannot be divided among the ranks, or the package for event files is missing.
     """
     if params.train.tensorboard:
         check_tensorboard()
-    sealed = verify_artifact(shards, kind="shards")
-    tokens = verify_artifact(tokenizer, kind="tokenizer")
-    if sealed.made_from["tokenizer"] != tokens.digest:
+    shards_manifest = verify_artifact(shards, kind="shards")
+    tokenizer_manifest = verify_artifact(tokenizer, kind="tokenizer")
+    if shards_manifest.made_from["tokenizer"] != tokenizer_manifest.digest:
         raise UserError(
             Fault(str(shards), f"must be made with {tokenizer}", "another tokenizer", "run `dvc repro`")
         )
-    made_from = {"shards": sealed.digest, "tokenizer": tokens.digest}
+    made_from = {"shards": shards_manifest.digest, "tokenizer": tokenizer_manifest.digest}
     conformer = Conformer(
-        params=params.model, vocab_size=int(sealed.settings["vocab_size"]), seed=params.train.seed
+        params=params.model, vocab_size=int(shards_manifest.settings["vocab_size"]), seed=params.train.seed
     )
+    vocabulary = tokenizer_manifest.files["vocabulary.json"]
     if init_from is not None:
-        made_from["init_from"] = _take_weights(conformer, init_from, tokens.files["vocabulary.json"])
-    teaching = None
+        made_from["init_from"] = _load_initial_weights(conformer, init_from, vocabulary)
+    teacher_model = None
     if teacher is not None:
-        vocabulary = tokens.files["vocabulary.json"]
-        teaching, made_from["teacher"] = load_teacher(teacher, params, vocabulary=vocabulary)
+        teacher_model, made_from["teacher"] = load_teacher(teacher, params, vocabulary=vocabulary)
     with init_distributed() as ranks:
         if ranks.is_first and params.train.precision == "bf16":
             warn_of_bf16(ranks.device(params.runtime.device))
         faults = list(check_world_size(ranks.size, params.model, params.train))
         if faults:
-            raise ranks.ended(UserError(*faults), status=1)
+            raise ranks.exit_error(UserError(*faults), status=1)
         result = train_model(
             model=conformer,
             train_split=ShardedSplit.open(shards, "train", copies=params.train.augment),
@@ -95,13 +95,13 @@ def train_stage(
             params=params.train,
             threads=params.runtime.threads,
             device=params.runtime.device,
-            pad_id=int(sealed.settings["pad_id"]),
+            pad_id=int(shards_manifest.settings["pad_id"]),
             resume=resume,
             key=key,
             events=events if params.train.tensorboard else None,
             ranks=ranks,
             conditions=WindowConditions.load(tokenizer, params.model.conditions),
-            teacher=teaching,
+            teacher=teacher_model,
         )
     if result is None:
         return None
@@ -117,13 +117,14 @@ def warn_of_bf16(device: torch.device) -> None:
         logger.warning("train.precision: this CPU emulates bf16; fp32 is faster here, with other results")
 
 
-def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
+def _load_initial_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
     """Loads another model's best weights; returns the digest of that model.
 
     Embeddings of new conditions remain zero, so the model initially computes the same function.
 
     Raises:
-        UserError: if its shape or tokenizer differs from this run's.
+        UserError: If its tokenizer or its shape (except dropout) differs from this run's, or it has a
+            condition that this run lacks.
     """
     other = load_model(folder)
     faults = []
@@ -145,6 +146,6 @@ def _take_weights(conformer: Conformer, folder: Path, vocabulary: str) -> str:
     if faults:
         raise UserError(*faults)
     if new:
-        logger.warning("train.init_from: was not told %s, which begins at zero", ", ".join(new))
+        logger.warning("train.init_from: has no embeddings of %s, which start at zero", ", ".join(new))
     conformer.load_state_dict(conformer.state_dict() | other.model.state_dict())
     return other.manifest.digest

@@ -18,9 +18,9 @@ from coma_gen.training.distributed import Distributed
 from coma_gen.training.metrics_log import HEADER
 from coma_gen.training.optimizer import (
     build_optimizers,
-    learning_parameters,
     optimizer_tensors,
     restore_optimizers,
+    trainable_parameters,
 )
 from coma_gen.training.progress import Progress
 
@@ -31,12 +31,12 @@ class TrainState:
     Only the first rank holds the best weights and accesses the resume folder.
 
     Attributes:
-        model: the model, on its device.
-        optimizers: optimizers of the trainable parameters.
-        learning: the trainable parameters.
-        progress: counters and sums, equal on all ranks.
-        best: weights at the best validation loss, on the CPU; empty before the first validation.
-        saved_step: step of the newest checkpoint; 0 for none.
+        model: The model, on its device.
+        optimizers: Optimizers of the trainable parameters.
+        trainable: The trainable parameters.
+        progress: Counters and sums, equal on all ranks.
+        best: Weights at the best validation loss, on the CPU; empty before the first validation.
+        saved_step: Step of the newest checkpoint; 0 for none.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TrainState:
     ) -> None:
         self.model, self._resume, self._key, self._ranks = model, resume, key, ranks
         self.optimizers = build_optimizers(model, params, ranks)
-        self.learning = learning_parameters(self.optimizers)
+        self.trainable = trainable_parameters(self.optimizers)
         self.progress = Progress()
         self.best: Mapping[str, Tensor] = {}
         self.saved_step = 0
@@ -53,7 +53,7 @@ class TrainState:
         """Loads the newest checkpoint, if there is one; returns the curve up to its step.
 
         Raises:
-            UserError: as in `latest_checkpoint`, and if this rank's key differs from the first rank's.
+            UserError: As in `latest_checkpoint`, and if this rank's key differs from the first rank's.
         """
         checkpoint = latest_checkpoint(self._resume, key=self._key) if self._ranks.is_first else None
         if checkpoint is not None:
@@ -67,14 +67,14 @@ class TrainState:
         return HEADER if checkpoint is None else checkpoint.curve
 
     def _synchronize(self, optimizer: Mapping[str, Tensor]) -> None:
-        """Broadcasts the first rank's progress and optimizers; `Distributed.shared` broadcasts weights."""
+        """Broadcasts the first rank's progress and optimizers; `Distributed.wrap_model` does the weights."""
         own = {"key": self._key, "progress": asdict(self.progress)}
-        first = json.loads(self._ranks.from_first(json.dumps(own).encode()))
+        first = json.loads(self._ranks.broadcast(json.dumps(own).encode()))
         if first["key"] != self._key:
             rule = "must have the code, params, data and libraries of the first rank"
             got = f"others (key {self._key[:12]}, not {first['key'][:12]})"
             raise UserError(Fault(f"rank {self._ranks.rank} of {self._ranks.size}", rule, got))
-        tensors = tensors_from_bytes(self._ranks.from_first(tensors_to_bytes(dict(optimizer))))
+        tensors = tensors_from_bytes(self._ranks.broadcast(tensors_to_bytes(dict(optimizer))))
         if not self._ranks.is_first:
             restore_optimizers(self.optimizers, self.model, tensors)
             self.progress = Progress(**first["progress"])
@@ -83,8 +83,8 @@ class TrainState:
         """Saves a checkpoint of this step, unless there is one.
 
         Args:
-            curve: content of curve.csv up to this step.
-            weights: weights of this step.
+            curve: Content of curve.csv up to this step.
+            weights: Weights of this step.
         """
         if self.progress.step == self.saved_step:
             return

@@ -21,7 +21,7 @@ from coma_gen.training.batches import BatchQueue
 from coma_gen.training.distillation import Teacher
 from coma_gen.training.distributed import Distributed
 from coma_gen.training.gradients import accumulate_gradient, add_gradient
-from coma_gen.training.recorded import AddGradient, RecordedGradient, recorded_or_plain
+from coma_gen.training.recorded import AddGradient, RecordedGradient, try_recording
 
 
 @dataclass
@@ -29,22 +29,22 @@ class StepGradient:
     """Computes the gradient of a step in the `grad` of a model's parameters.
 
     Attributes:
-        model: the model, on its device.
-        learning: its trainable parameters.
-        split: split that windows are drawn from.
+        model: The model, on its device.
+        trainable: Its trainable parameters.
+        split: Split that windows are drawn from.
         shifts: uint16 (variations, V) token maps, one of which is applied to each window; None for none.
-        conditions: draws the condition bins of the windows; None for a model without conditions.
-        params: optimization settings.
-        device: device of the model.
-        pad_id: id that pads windows.
-        ranks: the ranks of the run.
-        shared: the model, wrapped in DistributedDataParallel if several GPUs train it.
-        add: forward and backward pass of a micro-batch; None for `add_gradient` of `shared`.
-        teacher: teacher model for distillation, or None.
+        conditions: Draws the condition bins of the windows; None for a model without conditions.
+        params: Optimization settings.
+        device: Device of the model.
+        pad_id: Id that pads windows.
+        ranks: The ranks of the run.
+        wrapped: The model, wrapped in DistributedDataParallel if several GPUs train it.
+        add: Forward and backward pass of a micro-batch; None for `add_gradient` of `wrapped`.
+        teacher: Teacher model for distillation, or None.
     """
 
     model: nn.Module
-    learning: list[nn.Parameter]
+    trainable: list[nn.Parameter]
     split: ShardedSplit
     shifts: NDArray[np.uint16] | None
     conditions: WindowConditions | None
@@ -52,12 +52,12 @@ class StepGradient:
     device: torch.device
     pad_id: int
     ranks: Distributed
-    shared: nn.Module = field(init=False)
+    wrapped: nn.Module = field(init=False)
     add: AddGradient | None = None
     teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
-        self.shared = self.model
+        self.wrapped = self.model
         if self.params.streams == "bf16":
             cast("Conformer", self.model).stream_dtype = torch.bfloat16
         if self.teacher is not None:
@@ -75,8 +75,8 @@ class StepGradient:
         gradient is discarded makes every step, of new and of resumed runs, reduce in the same order.
 
         Args:
-            batches: queue of the batches of `draw`.
-            step: last completed step.
+            batches: Queue of the batches of `draw`.
+            step: Last completed step.
         """
         self.model.train()
         if self.params.compile:
@@ -84,27 +84,27 @@ class StepGradient:
                 cast("Conformer", self.model),
                 length=self.params.seq_len,
                 device=self.device,
-                rehearse=self.rehearse,
+                warm_up=self.run_warm_up_pass,
             )
         if self.ranks.size > 1:
-            self.shared = self.ranks.shared(self.model, self.device)
-            if self.shared is not self.model:
+            self.wrapped = self.ranks.wrap_model(self.model, self.device)
+            if self.wrapped is not self.model:
                 self.accumulate(step, batches)
         if self.params.cuda_graphs and self.device.type == "cuda":
             passes = partial(add_gradient, self.model, bf16=self.bf16, teacher=self.teacher)
             shape = self.micro_batch_shape
-            told = len(self.conditions.tables.names) if self.conditions else 0
-            self.add = recorded_or_plain(
-                passes, shape=shape, pad_id=self.pad_id, device=self.device, conditions=told
+            num_conditions = len(self.conditions.tables.names) if self.conditions else 0
+            self.add = try_recording(
+                passes, shape=shape, pad_id=self.pad_id, device=self.device, conditions=num_conditions
             )
 
     @property
     def micro_batch_shape(self) -> tuple[int, int]:
         """Number of windows and tokens of a forward pass."""
-        part = self.ranks.share(self.params)
+        part = self.ranks.shard_batch(self.params)
         return part.windows // part.micro_batches, self.params.seq_len
 
-    def rehearse(self) -> None:
+    def run_warm_up_pass(self) -> None:
         """Runs a forward and a backward pass with the shapes of a micro-batch and discards the gradient."""
         input_ids = torch.full(self.micro_batch_shape, self.pad_id, device=self.device)
         add_gradient(self.model, input_ids, input_ids, bf16=self.bf16)
@@ -112,7 +112,7 @@ class StepGradient:
 
     def draw(self, step: int) -> tuple[NDArray[np.int64], ...]:
         """Draws this rank's windows of a step, their targets and, for a model with conditions, their bins."""
-        part, seed = self.ranks.share(self.params), self.params.seed
+        part, seed = self.ranks.shard_batch(self.params), self.params.seed
         windows = draw_windows(
             self.split,
             seed=seed,
@@ -131,10 +131,10 @@ class StepGradient:
         """Computes the gradient of a step, averaged over ranks; returns this rank's summed nlls and number of
         targets.
         """
-        part, batch = self.ranks.share(self.params), batches.take(step)
+        part, batch = self.ranks.shard_batch(self.params), batches.take(step)
         self.model.zero_grad(set_to_none=not isinstance(self.add, RecordedGradient))
         nlls = accumulate_gradient(
-            self.shared,
+            self.wrapped,
             batch,
             micro_batches=part.micro_batches,
             first_micro_batch=part.first_micro_batch,
@@ -145,6 +145,6 @@ class StepGradient:
             add=self.add,
             teacher=self.teacher,
         )
-        if self.ranks.size > 1 and self.shared is self.model:
-            self.ranks.average(self.learning)
+        if self.ranks.size > 1 and self.wrapped is self.model:
+            self.ranks.average(self.trainable)
         return nlls, batch.tokens

@@ -45,14 +45,14 @@ def pack(workspace: Workspace, folder: Path, *, part_bytes: int) -> list[Path]:
     if not model.exists():
         remedy = "let stages/train.py end; train.max_minutes says when"
         raise UserError(Fault(str(model), "must be there to be packed", "no finished training", remedy))
-    sealed = verify_artifact(model, kind="model")
+    manifest = verify_artifact(model, kind="model")
     weights = (model / BEST).read_bytes()
     parts = [weights[at : at + part_bytes] for at in range(0, len(weights), part_bytes)]
     names = [f"weights.{number:03d}" for number in range(len(parts))]
     params = read_yaml(workspace.params)
     trained = {
         "format": FORMAT,
-        "made_from": dict(sealed.made_from),
+        "made_from": dict(manifest.made_from),
         "config": read_json(model / CONFIG),
         "params": {section: params[section] for section in SECTIONS},
         "metrics": read_json(workspace.metrics("train.json")),
@@ -85,10 +85,10 @@ def unpack(workspace: Workspace, folder: Path) -> str:
         write_atomic(building / CONFIG, json.dumps(trained["config"], indent=2) + "\n")
         shutil.copytree(workspace.data("tokenizer"), building / "tokenizer")
         made_from = trained["made_from"]
-        sealed = write_manifest(building, kind="model", made_from=made_from, settings=trained["config"])
+        manifest = write_manifest(building, kind="model", made_from=made_from, settings=trained["config"])
     write_json(workspace.metrics("train.json"), trained["metrics"])
     write_atomic(workspace.metrics(CURVE), trained["curve"])
-    return sealed.digest
+    return manifest.digest
 
 
 def _changed_parts(folder: Path, parts: dict[str, str]) -> list[Fault]:

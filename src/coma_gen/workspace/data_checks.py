@@ -59,7 +59,7 @@ def archives(workspace: Workspace) -> Iterator[Finding]:
     try:
         download = load_params(workspace.params).download
     except UserError:
-        return  # `settings` says why
+        return  # `settings` reports the reason
     named = os.environ.get(ARCHIVE_VARIABLE)
     if named and not Path(named).expanduser().exists():
         yield Finding(
@@ -67,7 +67,7 @@ def archives(workspace: Workspace) -> Iterator[Finding]:
         )
     own = workspace.own_folder(download.path)
     if download.corpus == "folder" and not own.is_dir():
-        yield Finding("archive", f"download.path names {own}, which is no folder", "change download.path")
+        yield Finding("archive", f"download.path names {own}, which is not a folder", "change download.path")
     cached = {"maestro": (ARCHIVE, download.maestro_sha256), "maestro-mini": (SDIST, SDIST_SHA256)}
     for corpus, (name, digest) in cached.items():
         path = workspace.downloads / name
@@ -81,7 +81,7 @@ def archives(workspace: Workspace) -> Iterator[Finding]:
 
 
 def artifacts(workspace: Workspace) -> Iterator[Finding]:
-    """What the stages wrote: whole, and made from each other."""
+    """Checks that stage outputs are intact and were made from each other."""
     found: dict[str, Manifest] = {}
     absent = []
     for kind in KINDS:
@@ -106,7 +106,7 @@ def artifacts(workspace: Workspace) -> Iterator[Finding]:
 
 
 def cache(workspace: Workspace) -> Iterator[Finding]:
-    """DVC's cache, whose objects are named by their MD5; DVC does not look at what it restores."""
+    """Checks the objects of DVC's cache against their names, which are MD5s; DVC restores them unverified."""
     objects = sorted((_cache_folder(workspace.home) / "files" / "md5").glob("??/*"))
     for path in tqdm(objects, desc="cache", unit="file", disable=None):
         expected = path.parent.name + path.name.removesuffix(".dir")
@@ -119,7 +119,7 @@ def cache(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _cache_folder(home: Path) -> Path:
-    """The cache folder from DVC's configuration."""
+    """Reads the cache folder from DVC's configuration."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     with suppress(configparser.Error, UnicodeDecodeError):
         parser.read([home / ".dvc" / "config", home / ".dvc" / "config.local"], encoding="utf-8")
@@ -158,7 +158,7 @@ def abandoned(workspace: Workspace) -> list[Path]:
         if folder.is_dir()
         and not folder.name.endswith(present)
         and time.time() - _last_change(folder) > ABANDONED_AFTER
-        and not _is_held(folder)
+        and not _is_locked(folder)
     ]
 
 
@@ -170,7 +170,7 @@ def sweep(workspace: Workspace) -> list[tuple[Path, int]]:
     return removed
 
 
-def _is_held(folder: Path) -> bool:
+def _is_locked(folder: Path) -> bool:
     for path in folder.glob("*.lock"):
         try:
             with FileLock(path, timeout=0):
@@ -186,4 +186,4 @@ def _last_change(folder: Path) -> float:
 
 def _bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
-    return sum(each.lstat().st_size for each in files if not each.is_dir())
+    return sum(file.lstat().st_size for file in files if not file.is_dir())

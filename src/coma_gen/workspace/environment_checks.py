@@ -25,7 +25,7 @@ LISTED = 8
 def python(workspace: Workspace) -> Iterator[Finding]:
     """Checks the Python interpreter of this process and of the stages."""
     if sys.version_info < PYTHON:
-        found, needed = (".".join(map(str, each)) for each in (sys.version_info[:3], PYTHON))
+        found, needed = (".".join(map(str, numbers)) for numbers in (sys.version_info[:3], PYTHON))
         yield Finding(
             "python", f"this is {found}; {needed} or newer is needed", f"make PYTHON=python{needed} demo"
         )
@@ -50,15 +50,15 @@ def packages(workspace: Workspace) -> Iterator[Finding]:
     if not path.exists():
         return
     differing = []
-    for name, wanted in re.findall(
+    for name, required in re.findall(
         r"^([A-Za-z0-9._-]+)==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE
     ):
         try:
             found = version(name)
         except PackageNotFoundError:  # an extra that is not installed
             continue
-        if found.partition("+")[0] != wanted.partition("+")[0]:
-            differing.append(f"{name} {found} (not {wanted})")
+        if found.partition("+")[0] != required.partition("+")[0]:
+            differing.append(f"{name} {found} (not {required})")
     if differing:
         rest = f" and {len(differing) - LISTED} more" if len(differing) > LISTED else ""
         problem = f"other versions than in constraints.txt: {', '.join(differing[:LISTED])}{rest}"
@@ -89,8 +89,8 @@ def dvc_locks(workspace: Workspace) -> Iterator[Finding]:
     """Finds locks left by an interrupted `dvc`, which block the next one."""
     path = workspace.home / ".dvc" / "tmp" / "rwlock"
     try:
-        held = json.loads(path.read_bytes() or b"?")
-        owners = dict(owner for each in held.values() for owner in _owners(each))
+        lock = json.loads(path.read_bytes() or b"?")
+        owners = dict(owner for entry in lock.values() for owner in _owners(entry))
     except FileNotFoundError:
         return
     except (OSError, ValueError, TypeError, AttributeError, KeyError):

@@ -54,7 +54,7 @@ def _digest_code(root: Path, dependencies: Iterable[Any]) -> dict[str, str]:
 
 
 def experiment_digest(root: Path) -> str:
-    """The digest of all params, the code of all stages and the corpus, which is known before training."""
+    """Computes the digest of all params, the code of all stages and the corpus; known before training."""
     stages = read_yaml(root / "dvc.yaml")["stages"]
     code = _digest_code(root, (name for stage in stages.values() for name in stage.get("deps", ())))
     corpus = read_manifest(root / "data" / "corpus", kind="corpus").digest
@@ -62,8 +62,8 @@ def experiment_digest(root: Path) -> str:
 
 
 def training_digest(root: Path) -> str:
-    """The digest of everything the weights depend on: params and code of the train stage, the shards, the
-    initial model, and library versions.
+    """Computes the digest of everything the weights depend on: params and code of the train stage, the
+    shards, the initial model, the processor architecture and library versions.
     """
     stage = read_yaml(root / "dvc.yaml")["stages"]["train"]
     params = read_yaml(root / "params.yaml")
@@ -79,8 +79,8 @@ def training_digest(root: Path) -> str:
 
 
 def sharding_digest(root: Path) -> str:
-    """The digest of everything the shards depend on: params and code of the shard stage, the split (and thus
-    the corpus), the tokenizer, and library versions.
+    """Computes the digest of everything the shards depend on: params and code of the shard stage, the split
+    (and thus the corpus), the tokenizer, and library versions.
     """
     stage = read_yaml(root / "dvc.yaml")["stages"]["shard"]
     made_from = [read_manifest(root / "data" / kind, kind=kind).digest for kind in ("split", "tokenizer")]

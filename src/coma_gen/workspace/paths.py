@@ -30,13 +30,13 @@ class Workspace:
 
     @classmethod
     def here(cls, root: Path) -> Workspace:
-        """The workspace at `root`, with the home that DVC sets."""
+        """Returns the workspace at `root`; its home is `DVC_ROOT` if DVC sets it, else `root`."""
         resolved = root.resolve()
         return cls(root=resolved, home=Path(os.environ.get("DVC_ROOT") or resolved).resolve())
 
     @classmethod
     def around(cls, folder: Path) -> Workspace | None:
-        """The checkout that contains `folder`; None outside of any."""
+        """Returns the checkout that contains `folder`; None outside of any."""
         start = folder.resolve()
         for parent in (start, *start.parents):
             if (parent / "dvc.yaml").exists() and (parent / "params.yaml").exists():
@@ -45,7 +45,7 @@ class Workspace:
 
     @property
     def params(self) -> Path:
-        """The path of params.yaml."""
+        """Path of params.yaml."""
         return self.root / "params.yaml"
 
     @property
@@ -55,15 +55,15 @@ class Workspace:
 
     @property
     def resume(self) -> Path:
-        """Checkpoints of unfinished training, in a folder per combination of params, data and code."""
+        """Resume folders of training and sharding, one per combination of params, data and code."""
         return self.home / ".resume"
 
     def data(self, name: str) -> Path:
-        """The folder or file that a stage writes under data/."""
+        """Returns the path of a stage output under data/."""
         return self.root / "data" / name
 
     def metrics(self, name: str) -> Path:
-        """The file that a stage writes under metrics/."""
+        """Returns the path of a metrics file under metrics/."""
         return self.root / "metrics" / name
 
     def write_metrics(self, stage: str, metrics: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ class Workspace:
         write_json(self.metrics(f"{stage}.json"), dict(metrics))
 
     def model_folder(self, name: str) -> Path:
-        """The folder of a model that a setting names: `pretrained`, or an absolute path."""
+        """Returns the folder of a model named by a setting: `pretrained`, or an absolute path."""
         return self.root / name / "model" if name == "pretrained" else Path(name)
 
     def own_folder(self, path: str) -> Path:

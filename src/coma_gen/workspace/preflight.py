@@ -61,7 +61,7 @@ def check_paths(params: Params, workspace: Workspace) -> None:
         raise UserError(*faults)
 
 
-def way_back(root: Path) -> str:
+def explain_restore(root: Path) -> str:
     """Explains how to restore the outputs that DVC deleted before this stage; empty if there are none.
 
     The stage `check` has no outputs worth restoring.

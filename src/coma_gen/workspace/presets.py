@@ -38,8 +38,8 @@ def preset_flags(root: Path, name: str) -> list[str]:
     preset = read_preset(root, name)
     params = read_yaml(root / "params.yaml")
     check_params(params, name="params.yaml")
-    check_params(merged(params, preset), name=f"presets/{name}.yaml")
-    return as_flags(preset)
+    check_params(merge_settings(params, preset), name=f"presets/{name}.yaml")
+    return format_flags(preset)
 
 
 def require_committed_params(root: Path, where: str, settings: Settings) -> None:
@@ -91,10 +91,10 @@ def read_preset(root: Path, name: str, *, below: tuple[str, ...] = ()) -> Settin
             f"{first!r}" if first == name or not isinstance(first, str) else f"{first}, which extends {name}"
         )
         raise UserError(Fault(f"{where}: preset", "must name another preset to extend", got))
-    return merged(read_preset(root, first, below=(name, *below)), preset)
+    return merge_settings(read_preset(root, first, below=(name, *below)), preset)
 
 
-def merged(settings: Settings, *changes: Settings) -> Settings:
+def merge_settings(settings: Settings, *changes: Settings) -> Settings:
     """Merges changes into a copy of the settings; later changes take precedence."""
     whole = copy.deepcopy(settings)
     for change in changes:
@@ -103,7 +103,7 @@ def merged(settings: Settings, *changes: Settings) -> Settings:
     return whole
 
 
-def as_flags(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def format_flags(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Composes the `-S` flags by which `dvc exp run` changes these settings."""
     changes = [
         f"{section}.{key}={_format_value(value)}"

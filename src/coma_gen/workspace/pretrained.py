@@ -1,4 +1,4 @@
-"""Where the weights lie that come with the project; `coma_gen.experiments.pretrained` makes them."""
+"""Locates the pretrained model that ships with the project; `coma_gen.experiments.pretrained` builds it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from coma_gen.core.artifact import MANIFEST
 
 NAME = "pretrained"
-"""What `--model` and `load_model` call it."""
+"""Name of the pretrained model in `--model` and `load_model`."""
 
 MODEL_HELP = "model folder, pretrained, or MLflow URI (default: data/model if trained, else pretrained)"
 """Help text of the option `--model`."""
@@ -25,7 +25,7 @@ def find_pretrained() -> Path | None:
 
 
 def name_of_model(named: str | None, folder: Path) -> str | None:
-    """The display name of the model in use; None for the checkout's own.
+    """Returns the display name of the model in use; None for the checkout's own.
 
     Args:
         named: The requested model, or None for the default.

@@ -1,4 +1,4 @@
-"""The stage runner: loads params, pins the CPU, handles signals, and reports faults."""
+"""Stage runner: loads params, pins the CPU, handles signals, and reports faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coma_gen.config.schema import Params
 from coma_gen.core.errors import UserError, memory_fault
 from coma_gen.core.seeding import pin_cpu
 from coma_gen.workspace.paths import Workspace
-from coma_gen.workspace.preflight import check_writable, way_back
+from coma_gen.workspace.preflight import check_writable, explain_restore
 
 
 class Interrupted(KeyboardInterrupt):
@@ -52,7 +52,7 @@ def run_stage(stage: Stage, root: Path, *, parent: int | None = None, by_dvc: bo
         pin_cpu(pin=params.runtime.pin_cpu, threads=params.runtime.threads)
         stage(params, workspace)
     except UserError as error:
-        sys.exit("\n".join(["", str(error), *filter(None, [way_back(root)]), ""]))
+        sys.exit("\n".join(["", str(error), *filter(None, [explain_restore(root)]), ""]))
     except KeyboardInterrupt as error:
         for number in ENDING:  # the process exits anyway; a second signal would only print a traceback
             signal.signal(number, signal.SIG_IGN)
@@ -106,8 +106,8 @@ def _is_orphan(parent: int, root: Path) -> bool:
     Returns False if there is no readable lock.
     """
     try:
-        held = json.loads((root / ".dvc" / "tmp" / "rwlock").read_bytes())["write"]
-        writers = {int(info["pid"]) for info in held.values()}
+        owners = json.loads((root / ".dvc" / "tmp" / "rwlock").read_bytes())["write"]
+        writers = {int(info["pid"]) for info in owners.values()}
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return False
     return bool(writers) and parent not in writers

@@ -1,4 +1,4 @@
-"""The summary of a finished run, printed at the end of `make demo`."""
+"""Summary of a finished run, printed at the end of `make demo`."""
 
 from __future__ import annotations
 

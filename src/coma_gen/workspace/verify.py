@@ -114,7 +114,7 @@ def _parse_committed(root: Path, name: str) -> Any:
 
 
 def read_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The vendor of this machine's processor, such as GenuineIntel or AuthenticAMD.
+    """Returns the vendor of this machine's processor, such as GenuineIntel or AuthenticAMD.
 
     If the system does not report it, returns the machine type, such as arm64.
     """
@@ -127,7 +127,7 @@ def read_vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def committed_vendor(root: Path) -> str | None:
-    """The vendor of the processor that made the committed results; None if it was not recorded.
+    """Returns the vendor of the processor that made the committed results; None if it was not recorded.
 
     Raises:
         UserError: If the committed record is malformed.
