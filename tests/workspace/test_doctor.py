@@ -271,7 +271,7 @@ def test_archives_that_are_named_and_not_there(workspace: Workspace, monkeypatch
     workspace.params.write_text(text.replace("corpus: maestro-mini", "corpus: folder"))
     problems = [each.problem for each in data_checks.archives(workspace)]
     assert len(problems) == 2
-    assert "/nowhere/maestro.zip" in problems[0] and "music, which is no folder" in problems[1]
+    assert "/nowhere/maestro.zip" in problems[0] and "music, which is not a folder" in problems[1]
 
 
 class TestSweep:
