@@ -105,6 +105,7 @@ def test_the_dearest_go_to_who_has_least_to_do() -> None:
     assert _balance_items([], 0) == []
 
 
+@pytest.mark.slow
 def test_others_end_with_the_process_that_asked(tmp_path: Path) -> None:
     script = tmp_path / "asks.py"
     script.write_text(

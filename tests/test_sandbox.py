@@ -40,6 +40,7 @@ def work(order: str) -> str:
     return order
 
 
+@pytest.mark.slow
 def test_each_wild_item_is_lost_with_its_reason_and_no_other_is() -> None:
     orders = [
         "a",

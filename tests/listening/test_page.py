@@ -20,9 +20,10 @@ from coma_gen.midi.notes import Notes
 from coma_gen.report.listening_page import listening_page, render_trial
 
 PROGRAM = find_browser()
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason=f"needs Chromium or Chrome on PATH, or named by {VARIABLE}"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason=f"needs Chromium or Chrome on PATH, or named by {VARIABLE}"),
+]
 SHOWN = "document.querySelector('section:not([hidden])')"
 
 

@@ -314,6 +314,7 @@ def test_another_instrument_is_one_of_general_midis_own_bank() -> None:
     assert parsed(prompt.append_track(behind(prompt))).tracks[-1].program == 4
 
 
+@pytest.mark.slow
 def test_a_file_of_as_many_tracks_as_there_may_be_has_no_room_for_one_more() -> None:
     filled = track((0, b"\xff\x01\x00"))
     content = smf(track(*note(0, 9)), *[filled] * 65_534)

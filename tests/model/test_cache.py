@@ -227,6 +227,7 @@ def test_rows_can_be_taken_repeated_and_copied(
     torch.testing.assert_close(elsewhere, whole, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_five_thousand_tokens_equal_what_their_receptive_field_gives(
     make_model: Callable[..., Conformer], some_ids: Callable[..., torch.Tensor]
 ) -> None:

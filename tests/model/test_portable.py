@@ -106,7 +106,12 @@ x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="pins x86-64 onl
 
 @x86
 @pytest.mark.parametrize(
-    "script", [PRODUCTS, ONE_BY_ONE, LEARNS], ids=["products", "one by one", "200 steps of learning"]
+    "script",
+    [
+        pytest.param(PRODUCTS, id="products"),
+        pytest.param(ONE_BY_ONE, id="one by one"),
+        pytest.param(LEARNS, id="200 steps of learning", marks=pytest.mark.slow),
+    ],
 )
 def test_numpys_products_give_what_torch_gives(script: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", PINNED + script], check=True)

@@ -19,9 +19,10 @@ from coma_gen.report.layout import LEFT, RIGHT, WIDTH
 from coma_gen.report.page import build_report
 
 PROGRAM = find_browser()
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason=f"needs Chromium or Chrome on PATH, or named by {VARIABLE}"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason=f"needs Chromium or Chrome on PATH, or named by {VARIABLE}"),
+]
 SHORT, LONG = 12.0, 100.0
 """Seconds: a picture of one line, and of two."""
 

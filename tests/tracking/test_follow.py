@@ -147,6 +147,7 @@ def test_sigterm_to_all_is_not_a_good_end(
     assert store.client.search_runs([store.experiment_id])[0].info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_without_a_server_it_ends_quietly_and_soon(
     home: Path, start_training: Callable[..., Training]
 ) -> None:

@@ -37,6 +37,7 @@ def closed_port() -> int:
         return int(listening.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_three_processes_that_use_a_new_store_at_once_start_one_run(
     tmp_path: Path, own_code: dict[str, str]
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_run_is_found_again_and_another_key_is_another_run(
     assert count_runs() == 2
 
 
+@pytest.mark.slow
 def test_a_lock_of_three_seconds_is_waited_for(home: Path, store: Store) -> None:
     seconds = 3.0
     thread = lock_store(home, seconds)

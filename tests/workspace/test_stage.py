@@ -98,6 +98,7 @@ def test_a_signal_ends_it_quietly(number: signal.Signals, tmp_path: Path) -> Non
     assert "Traceback" not in stderr and "Interrupted" in stderr
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     command = script(tmp_path, "Path('pid').write_text(str(__import__('os').getpid())); time.sleep(60)")
     parent = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({command!r})"])
