@@ -636,6 +636,7 @@ class TestNames:
         assert ended("render", "\u5f26.mid", "--audio", "none") == 0
         assert terminal.buffer.getvalue() == b"\\u5f26.png\n"
 
+    @pytest.mark.slow
     def test_the_longest_that_systems_hold(
         self, cwd: Path, model: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:

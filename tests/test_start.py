@@ -136,6 +136,7 @@ class TestParent:
         path.write_text(WAITING.format(folder=str(tmp_path), **paths))
         return path
 
+    @pytest.mark.slow
     def test_one_that_ends_while_the_stage_is_still_starting_takes_it_along(self, script: Path) -> None:
         """`dvc` is killed between the script's first line and the first look at its parent."""
         here, command = script.parent, [sys.executable, str(script)]

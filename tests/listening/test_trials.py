@@ -111,6 +111,7 @@ def build(made: Made, *, seed: int = 0, count: int = 3, seconds: float = 2.0) ->
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_page_hides_its_sources_and_repeats(made: Made, tmp_path: Path) -> None:
     text, sealed = build(made)
     assert build(made)[0] == text

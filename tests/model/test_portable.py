@@ -117,6 +117,7 @@ def test_numpys_products_give_what_torch_gives(script: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", PINNED + script], check=True)
 
 
+@pytest.mark.slow
 @x86
 def test_they_are_taken_where_the_processor_is_pinned_and_nowhere_else() -> None:
     script = """

@@ -280,6 +280,7 @@ build_report(pathlib.Path(sys.argv[2]), content=content)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     """Two processes, with other hash seeds, other folders and another matplotlibrc."""
     found = []

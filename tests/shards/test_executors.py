@@ -69,6 +69,7 @@ def test_a_fault_is_the_users_alone(parts: Parts, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_noticed(parts: Parts) -> None:
     import multiprocess
 
