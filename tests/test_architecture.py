@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,31 @@ def test_the_layers_have_no_circle() -> None:
     for package in order:
         assert MAY_IMPORT[package] <= set(order[: order.index(package)]), package
         below.add(package)
+
+
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """Modules of the library that a file imports, `from package import module` included."""
+    found = imports(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found & modules
+
+
+def test_no_modules_import_each_other_even_for_types() -> None:
+    paths = {
+        ".".join(("coma_gen", *path.relative_to(LIBRARY).with_suffix("").parts)): path
+        for path in LIBRARY.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {name: imported_modules(path, set(paths)) for name, path in paths.items()}
+    assert "coma_gen.generation.continuation" in graph["coma_gen.generation.ranking"]
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
+
+
+def test_no_file_of_the_library_is_longer_than_300_lines() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in LIBRARY.rglob("*.py")}
+    assert {path: length for path, length in lengths.items() if length > 300} == {}
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.glob("*/__init__.py")), ids=lambda path: path.parent.name)
