@@ -30,7 +30,7 @@ def replace_kernels() -> Any:
     """Replaces torch's CPU kernels of matrix products, exp and log, once, for the rest of the process.
 
     Returns:
-        The torch.library handle; the kernels are unregistered when its last reference is dropped.
+        The handle of the registration; the kernels are unregistered when its last reference is dropped.
     """
     kernels: dict[str, Callable[..., Tensor]] = {"exp": _exp, "log": _log, "dot": multiply}
     for name, with_sum in (("mm", "addmm"), ("bmm", "baddbmm"), ("mv", "addmv")):
